@@ -1,0 +1,6 @@
+// What module.cpp gathers: each function adds one group of kernels to the module.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace bertfast::bindings {}

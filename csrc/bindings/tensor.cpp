@@ -1,0 +1,87 @@
+#include "bindings/tensor.h"
+
+#include <array>
+#include <utility>
+
+namespace bertfast::bindings {
+
+namespace {
+
+constexpr std::array<const char*, 7> DTYPE_NAMES = {"float32", "bfloat16", "int32", "int64", "uint16", "uint32", "uint8"};
+
+// torch's dtype and Tensor objects, looked up once. Never freed: they live as long as the interpreter.
+struct Torch {
+    py::object tensor_type;
+    std::array<py::object, DTYPE_NAMES.size()> dtypes;
+    py::object current_stream;
+
+    Torch() {
+        const py::module_ torch = py::module_::import("torch");
+        tensor_type = torch.attr("Tensor");
+        for (size_t i = 0; i < DTYPE_NAMES.size(); ++i) dtypes[i] = torch.attr(DTYPE_NAMES[i]);
+        current_stream = torch.attr("cuda").attr("current_stream");
+    }
+};
+
+const Torch& torch() {
+    static const Torch* const loaded = new Torch();
+    return *loaded;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+    std::string text = "(";
+    for (size_t i = 0; i < shape.size(); ++i) {
+        text += (i ? ", " : "") + (shape[i] == ANY ? std::string("any") : std::to_string(shape[i]));
+    }
+    return text + ")";
+}
+
+}  // namespace
+
+Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes,
+               const std::vector<int64_t>& shape)
+    : name_(name) {
+    if (!py::isinstance(object, torch().tensor_type)) {
+        throw py::type_error(name_ + " must be a torch.Tensor, not " +
+                             std::string(py::str(py::type::handle_of(object).attr("__name__"))));
+    }
+    const py::object dtype = object.attr("dtype");
+    bool known = false;
+    std::string wanted;
+    for (const Dtype candidate : dtypes) {
+        const size_t index = static_cast<size_t>(candidate);
+        wanted += (wanted.empty() ? "" : " or ") + std::string(DTYPE_NAMES[index]);
+        if (dtype.is(torch().dtypes[index])) {
+            dtype_ = candidate;
+            known = true;
+        }
+    }
+    if (!known) throw py::type_error(name_ + " must be " + wanted + ", not " + std::string(py::str(dtype)));
+
+    shape_ = object.attr("shape").cast<std::vector<int64_t>>();
+    bool fits = shape_.size() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == ANY || shape[i] == shape_[i];
+    if (!fits) {
+        throw py::value_error(name_ + " must have the shape " + shape_text(shape) + ", not " + shape_text(shape_));
+    }
+    if (!object.attr("is_contiguous")().cast<bool>()) throw py::value_error(name_ + " must be contiguous");
+
+    const py::object device = object.attr("device");
+    const std::string type = device.attr("type").cast<std::string>();
+    if (type == "cuda") {
+        place_.cuda = true;
+        place_.index = device.attr("index").cast<int>();
+        place_.stream = reinterpret_cast<void*>(
+            torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
+    } else if (type != "cpu") {
+        throw py::value_error(name_ + " must lie on the CPU or on a CUDA device, not on " + type);
+    }
+    data_ = reinterpret_cast<void*>(object.attr("data_ptr")().cast<std::uintptr_t>());
+}
+
+const Tensor& Tensor::beside(const Tensor& other) const {
+    if (!(place_ == other.place_)) throw py::value_error(name_ + " must lie on the same device as " + other.name_);
+    return *this;
+}
+
+}  // namespace bertfast::bindings

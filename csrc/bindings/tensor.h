@@ -1,0 +1,54 @@
+// A checked look at a torch tensor, without torch's headers: type, shape, contiguity and device are read through the
+// tensor's own Python attributes, so that a wrong argument is a Python exception that names it, never a crash.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bertfast::bindings {
+
+namespace py = pybind11;
+
+// Where a call runs: on the CPU, or on CUDA device `index` in the caller's current stream.
+struct Place {
+    bool cuda = false;
+    int index = 0;
+    void* stream = nullptr;
+
+    bool operator==(const Place& other) const { return cuda == other.cuda && index == other.index; }
+};
+
+// The dtypes that the kernels take.
+enum class Dtype { float32, bfloat16, int32, int64, uint16, uint32, uint8 };
+
+// Any extent will do.
+constexpr int64_t ANY = -1;
+
+class Tensor {
+  public:
+    // Raises TypeError or ValueError, naming `name`, unless `object` is a contiguous tensor of one of `dtypes` with
+    // `shape` (ANY for an open extent).
+    Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
+
+    template <typename T>
+    T* data() const {
+        return static_cast<T*>(data_);
+    }
+    int64_t size(int dimension) const { return shape_[dimension]; }
+    Dtype dtype() const { return dtype_; }
+    const Place& place() const { return place_; }
+    // Raises ValueError unless this tensor lies where `other` does.
+    const Tensor& beside(const Tensor& other) const;
+
+  private:
+    std::string name_;
+    void* data_ = nullptr;
+    std::vector<int64_t> shape_;
+    Dtype dtype_ = Dtype::float32;
+    Place place_;
+};
+
+}  // namespace bertfast::bindings

@@ -1,0 +1,25 @@
+// What lets one function be compiled for the host and for the device.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+// Internal linkage: the same header is compiled for several instruction sets, and the linker must never pick one
+// set's copy of a function for another's.
+#define BERTFAST_HD static inline __host__ __device__
+#else
+#define BERTFAST_HD static inline
+#endif
+
+namespace bertfast {
+
+// High 64 bits of the 128-bit product.
+BERTFAST_HD uint64_t multiply_high(uint64_t a, uint64_t b) {
+#if defined(__CUDA_ARCH__)
+    return __umul64hi(a, b);
+#else
+    return static_cast<uint64_t>((static_cast<unsigned __int128>(a) * b) >> 64);
+#endif
+}
+
+}  // namespace bertfast

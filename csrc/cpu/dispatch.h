@@ -1,0 +1,40 @@
+// Which instruction set runs: the best that the processor has, until a test chooses another. Included only by code
+// that is compiled for the baseline processor.
+#pragma once
+
+namespace bertfast::cpu {
+
+enum class Isa { portable, avx2, avx512 };
+
+inline Isa best_isa() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        return Isa::avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
+        return Isa::avx2;
+    }
+#endif
+    return Isa::portable;
+}
+
+inline Isa& active_isa() {
+    static Isa isa = best_isa();
+    return isa;
+}
+
+}  // namespace bertfast::cpu
+
+// BERTFAST_DISPATCH(function(arguments)) calls the active set's function.
+#if defined(__x86_64__)
+#define BERTFAST_DISPATCH(...)                                                   \
+    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512               \
+         ? ::bertfast::cpu::avx512::__VA_ARGS__                                  \
+         : (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2          \
+                ? ::bertfast::cpu::avx2::__VA_ARGS__                             \
+                : ::bertfast::cpu::portable::__VA_ARGS__))
+#else
+#define BERTFAST_DISPATCH(...) (::bertfast::cpu::portable::__VA_ARGS__)
+#endif

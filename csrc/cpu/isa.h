@@ -1,0 +1,21 @@
+// One source, several instruction sets: every file in csrc/cpu is compiled once for each (CMakeLists.txt), with
+// BERTFAST_ISA naming the namespace that its functions live in. BERTFAST_DECLARE declares a function in all of them.
+#pragma once
+
+#if defined(__x86_64__)
+#define BERTFAST_DECLARE(...)           \
+    namespace bertfast::cpu::portable { \
+    __VA_ARGS__;                        \
+    }                                   \
+    namespace bertfast::cpu::avx2 {     \
+    __VA_ARGS__;                        \
+    }                                   \
+    namespace bertfast::cpu::avx512 {   \
+    __VA_ARGS__;                        \
+    }
+#else
+#define BERTFAST_DECLARE(...)           \
+    namespace bertfast::cpu::portable { \
+    __VA_ARGS__;                        \
+    }
+#endif
