@@ -1,0 +1,168 @@
+"""Every setting, with its default and its help text. A default stands here and nowhere else.
+
+The command lines are derived from these classes: a field's metadata holds its help, its choices and, where it differs
+from the field's name, its flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from bertfast.errors import InputError
+
+
+def setting(default: Any, help: str, *, flag: str | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field that also becomes a command-line flag."""
+    return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """The model's sizes, under Hugging Face's names. The defaults are the notebook's small BERT."""
+
+    vocab_size: int = 30522
+    hidden_size: int = setting(128, "width of the hidden states", flag="hidden")
+    num_hidden_layers: int = setting(2, "number of layers", flag="layers")
+    num_attention_heads: int = setting(2, "attention heads a layer; must divide the hidden size", flag="heads")
+    intermediate_size: int = setting(256, "width of the feed-forward network", flag="ffn")
+    hidden_dropout_prob: float = setting(0.2, "dropout of hidden states and of attention", flag="dropout")
+    attention_probs_dropout_prob: float = 0.2
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise InputError(
+                f"{self.num_attention_heads} heads don't divide the hidden size {self.hidden_size}: "
+                "choose --heads so that --hidden is a multiple of it"
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+
+    @property
+    def padded_vocab_size(self) -> int:
+        """Rows that the vocabulary's storage takes: a multiple of 128, which suits vector and tensor-core products."""
+        return math.ceil(self.vocab_size / 128) * 128
+
+
+_PUBLISHED = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+
+# The notebook's model, and those of Turc et al. (2019) and Devlin et al. (2019).
+PRESETS: dict[str, dict[str, Any]] = {
+    "notebook": {},
+    "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512, **_PUBLISHED},
+    "mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, **_PUBLISHED},
+    "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048, **_PUBLISHED},
+    "medium": {"num_hidden_layers": 8, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048, **_PUBLISHED},
+    "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, **_PUBLISHED},
+    "large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096, **_PUBLISHED},
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig:
+    """How text becomes a tokenised corpus."""
+
+    tokenizer: str = setting("word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or their folder")
+    vocab_size: int = setting(30522, "most tokens that a trained vocabulary may have")
+    min_freq: int = setting(5, "a word (or, for wordpiece, a pair to merge) rarer than this gets no token of its own")
+    lowercase: bool = setting(True, "lower-case the text")
+    text_form: str = setting(
+        "auto",
+        "wikitext: a paragraph a line, ' . ' between sentences; lines: a sentence a line, blank lines between "
+        "documents; plain: prose, blank lines between documents; auto: told from the text",
+        choices=("auto", "wikitext", "lines", "plain"),
+    )
+    language: str = setting("en", "the language whose rules end a sentence in plain text")
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 6:
+            raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
+        if self.min_freq < 1:
+            raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig:
+    """What a training example is; docs/design.md defines each choice."""
+
+    objective: str = setting(
+        "nsp",
+        "nsp: next-sentence prediction (BERT); sop: sentence order (ALBERT); none: masked tokens alone (RoBERTa)",
+        choices=("nsp", "sop", "none"),
+    )
+    max_len: int = setting(64, "most tokens of an example, special tokens included")
+    seed: int = setting(0, "seed of every random decision")
+    negatives: str = setting(
+        "other",
+        "a wrong next sentence comes from another document, or, as in the notebook, from any",
+        choices=("other", "any"),
+    )
+    too_long: str = setting(
+        "truncate",
+        "a pair longer than max_len is truncated (BERT) or dropped (the notebook)",
+        choices=("truncate", "drop"),
+    )
+    segments: str = setting(
+        "sentence", "a segment is one sentence, or filled to max_len with several (BERT)", choices=("sentence", "fill")
+    )
+    short_seq_prob: float = setting(0.1, "share of filled examples with a shorter, random target length")
+    mlm_probability: float = setting(0.15, "share of the tokens that are predicted")
+    mask_share: float = setting(0.8, "share of the predicted tokens that [MASK] replaces")
+    random_share: float = setting(0.1, "share of the predicted tokens that a random token replaces")
+    whole_word_masking: bool = setting(False, "mask all pieces of a word together")
+
+    def __post_init__(self) -> None:
+        if not 5 <= self.max_len <= 1 << 16:
+            raise InputError(f"--max-len must lie between 5 and {1 << 16}, not {self.max_len}")
+        if not 0 <= self.seed < 1 << 63:
+            raise InputError(f"--seed must lie between 0 and 2^63 - 1, not {self.seed}")
+        for name in ("short_seq_prob", "mlm_probability", "mask_share", "random_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.mask_share + self.random_share > 1:
+            raise InputError("--mask-share and --random-share add up to more than 1")
+        if self.too_long == "drop" and (self.segments != "sentence" or self.objective == "none"):
+            raise InputError("--too-long drop works on sentence pairs: --segments sentence with --objective nsp or sop")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(SamplerConfig):
+    """One training run: what an example is, and how the model learns from it."""
+
+    steps: int = setting(50, "training steps")
+    batch_size: int = setting(512, "examples a step, over all workers")
+    lr: float = setting(5e-3, "Adam's learning rate at its peak")
+    warmup: int = setting(5, "steps over which the learning rate rises from 0")
+    precision: str = setting(
+        "auto",
+        "arithmetic of the matrix products: bf16 where the device computes it natively (auto), fp32 or bf16",
+        choices=("auto", "fp32", "bf16"),
+    )
+    device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    gpus: int = setting(0, "number of devices; 0: every visible GPU, or one CPU process")
+    parallel: str = setting(
+        "ddp", "several devices: a process each (ddp) or one process with a thread each (dp)", choices=("ddp", "dp")
+    )
+    deterministic: bool = setting(False, "refuse operations whose result can differ from run to run")
+    checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
+        for name in ("warmup", "gpus", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise InputError(f"--lr must be a positive number, not {self.lr}")
