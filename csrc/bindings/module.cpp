@@ -36,4 +36,5 @@ PYBIND11_MODULE(_bertfast, module) {
 #endif
     module.def("isa", [] { return isa_name(bertfast::cpu::active_isa()); });
     module.def("use_isa", &use_isa, py::arg("name"));
+    bertfast::bindings::bind_sampler(module);
 }
