@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bertfast.errors import InputError
+from bertfast.files import save_tensors
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _KEEP = 2  # the newest one, and the one before in case the newest is damaged
@@ -43,11 +42,7 @@ def save(folder: Path, step: int, run: dict[str, Any], model: nn.Module, optimiz
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.safetensors"
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=metadata)
-    _sync(partial)
-    partial.replace(path)
-    _sync(folder)
+    save_tensors(tensors, path, metadata)
     for old in _paths(folder)[_KEEP:]:
         old.unlink()
     return path
@@ -102,11 +97,3 @@ def _digest(tensors: dict[str, Tensor]) -> str:
         digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
-
-def _sync(path: Path) -> None:
-    """Makes a file's content, or a folder's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -174,7 +174,7 @@ class Preset:
 
 
 def _published(layers: int, hidden: int, lr: float) -> Preset:
-    """The sizes of Devlin et al. (2019) and Turc et al. (2019): heads of 64, feed-forward networks of 4 times hidden."""
+    """The sizes of Devlin et al. (2019) and Turc et al. (2019): heads of 64, feed-forward 4 times as wide."""
     model = {
         "num_hidden_layers": layers,
         "hidden_size": hidden,

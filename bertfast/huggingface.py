@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bertfast.config import BertConfig
 from bertfast.errors import InputError
+from bertfast.files import save_tensors
 from bertfast.model import Bert
 
 _EMBEDDINGS = {
@@ -102,7 +103,7 @@ def save_model(model: Bert, folder: Path) -> None:
         **dataclasses.asdict(model.config),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(export_state_dict(model), folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(export_state_dict(model), folder / "model.safetensors", {"format": "pt"})
 
 
 def load_config(folder: Path) -> BertConfig:

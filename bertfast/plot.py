@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bertfast.files import whole_file
+
 
 def draw_losses(
     steps: Sequence[int],
@@ -32,6 +34,5 @@ def draw_losses(
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    figure.savefig(partial)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        figure.savefig(partial)

@@ -13,6 +13,7 @@ PYTHON = [
     "_version",
     "errors",
     "config",
+    "files",
     "_native",
     "ops",
     "text",
