@@ -1,0 +1,93 @@
+"""`compare`: ours beside its peers in one run, alternating and warm; medians and ratios in the summary."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+
+PACKAGES = ("bertfast", "torch", "numpy", "transformers", "d2l")
+TABLES: list[list[str]] = []
+
+
+def _versions() -> dict[str, str]:
+    installed = {each.name: each.version for each in importlib.metadata.distributions()}
+    return {package: installed[package] for package in PACKAGES if package in installed}
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """The saved JSON, too, says what ran."""
+    machine_info["versions"] = _versions()
+    machine_info["threads"] = torch.get_num_threads()
+    machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+@pytest.fixture
+def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
+    """compare(name, ours, peers, rounds=7, items=1, unit="call") -> median seconds of one item, by label.
+
+    ours: callable without arguments that does its work to the end (on a GPU: synchronises before it returns).
+    peers: label -> callable that does the same task.
+    items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
+
+    Each round times every peer once and then ours, so that a slow spell of the machine meets all alike; one
+    round before them warms up. The benchmark that pytest-benchmark saves is ours; `extra_info` holds all rates.
+    """
+
+    def run(
+        name: str,
+        ours: Callable[[], object],
+        peers: Mapping[str, Callable[[], object]],
+        rounds: int = 7,
+        items: int | Mapping[str, int] = 1,
+        unit: str = "call",
+    ) -> dict[str, float]:
+        calls = {"ours": ours, **peers}
+        seconds: dict[str, list[float]] = {label: [] for label in calls}
+
+        def timed(label: str) -> None:
+            start = time.perf_counter()
+            calls[label]()
+            seconds[label].append(time.perf_counter() - start)
+
+        def time_peers() -> None:
+            for label in peers:
+                timed(label)
+
+        benchmark.pedantic(timed, args=("ours",), setup=time_peers, rounds=rounds, warmup_rounds=1)
+        # With --benchmark-disable there is one round, cold.
+        warm = {label: times[1:] or times for label, times in seconds.items()}
+        count = {label: items if isinstance(items, int) else items[label] for label in calls}
+        cost = {label: statistics.median(times) / count[label] for label, times in warm.items()}
+        table = [name]
+        for label in calls:
+            rate = 1 / cost[label]
+            benchmark.extra_info[f"{label} ({unit}/s)"] = rate
+            ratio = f"{cost[label] / cost['ours']:10.2f}x ours' time"
+            table.append(f"  {label:<44} {rate:>14,.1f} {unit}/s" + (ratio if label != "ours" else ""))
+        TABLES.append(table)
+        return cost
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not TABLES:
+        return
+    machine = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    terminalreporter.section("ratios of medians")
+    terminalreporter.line(
+        f"{machine['cpu'].get('brand_raw', machine['processor'])}, {torch.get_num_threads()} threads, {gpu}; "
+        f"Python {machine['python_version']}, " + ", ".join(f"{k} {v}" for k, v in _versions().items())
+    )
+    terminalreporter.line(f"commit {commit['id']}" + (" with changes" if commit["dirty"] else ""))
+    for table in TABLES:
+        for line in table:
+            terminalreporter.line(line)
