@@ -1,7 +1,55 @@
-"""bertfast: raw text in, a pretrained BERT out."""
+"""bertfast: raw text in, a pretrained BERT out.
 
+>>> corpus = bertfast.load_corpus("path/to/wikitext-2", tokenizer="word")
+>>> model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))
+>>> run = bertfast.pretrain(model, corpus, bertfast.TrainConfig(steps=50))
+>>> run.save("runs/wiki")
+>>> bertfast.Encoder.load("runs/wiki")("a crane is flying").shape
+torch.Size([1, 6, 128])
+"""
+
+import importlib
 import pkgutil
+from typing import TYPE_CHECKING, Any
 
-# Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies in
-# the latter alone: look for it there too. `_native` refuses an extension of another version.
+from bertfast._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from bertfast.config import BertConfig as BertConfig
+    from bertfast.config import CorpusConfig as CorpusConfig
+    from bertfast.config import TrainConfig as TrainConfig
+    from bertfast.corpus import Corpus as Corpus
+    from bertfast.corpus import load_corpus as load_corpus
+    from bertfast.encode import Encoder as Encoder
+    from bertfast.errors import InputError as InputError
+    from bertfast.model import Bert as Bert
+    from bertfast.sampler import Sampler as Sampler
+    from bertfast.trainer import Run as Run
+    from bertfast.trainer import pretrain as pretrain
+
+# Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies
+# in the latter alone: look for it there too. `_native` refuses an extension of another version.
 __path__ = pkgutil.extend_path(__path__, __name__)
+
+_HOMES = {
+    "Bert": "model",
+    "BertConfig": "config",
+    "Corpus": "corpus",
+    "CorpusConfig": "config",
+    "Encoder": "encode",
+    "InputError": "errors",
+    "Run": "trainer",
+    "Sampler": "sampler",
+    "TrainConfig": "config",
+    "load_corpus": "corpus",
+    "pretrain": "trainer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for when it is asked for: building a corpus needs no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"bertfast.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

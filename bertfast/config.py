@@ -36,7 +36,13 @@ class BertConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
@@ -52,20 +58,6 @@ class BertConfig:
     def padded_vocab_size(self) -> int:
         """Rows that the vocabulary's storage takes: a multiple of 128, which suits vector and tensor-core products."""
         return math.ceil(self.vocab_size / 128) * 128
-
-
-_PUBLISHED = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-
-# The notebook's model, and those of Turc et al. (2019) and Devlin et al. (2019).
-PRESETS: dict[str, dict[str, Any]] = {
-    "notebook": {},
-    "tiny": {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512, **_PUBLISHED},
-    "mini": {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, **_PUBLISHED},
-    "small": {"num_hidden_layers": 4, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048, **_PUBLISHED},
-    "medium": {"num_hidden_layers": 8, "hidden_size": 512, "num_attention_heads": 8, "intermediate_size": 2048, **_PUBLISHED},
-    "base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, **_PUBLISHED},
-    "large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096, **_PUBLISHED},
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +105,9 @@ class SamplerConfig:
         choices=("truncate", "drop"),
     )
     segments: str = setting(
-        "sentence", "a segment is one sentence, or filled to max_len with several (BERT)", choices=("sentence", "fill")
+        "sentence",
+        "a segment is one sentence, or filled to max_len with several (BERT)",
+        choices=("sentence", "fill"),
     )
     short_seq_prob: float = setting(0.1, "share of filled examples with a shorter, random target length")
     mlm_probability: float = setting(0.15, "share of the tokens that are predicted")
@@ -151,7 +145,9 @@ class TrainConfig(SamplerConfig):
     device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
     gpus: int = setting(0, "number of devices; 0: every visible GPU, or one CPU process")
     parallel: str = setting(
-        "ddp", "several devices: a process each (ddp) or one process with a thread each (dp)", choices=("ddp", "dp")
+        "ddp",
+        "several devices: a process each (ddp) or one process with a thread each (dp)",
+        choices=("ddp", "dp"),
     )
     deterministic: bool = setting(False, "refuse operations whose result can differ from run to run")
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
@@ -166,3 +162,36 @@ class TrainConfig(SamplerConfig):
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"--lr must be a positive number, not {self.lr}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named model with the settings that suit it: fields of BertConfig and TrainConfig, and a kind of tokenizer."""
+
+    model: dict[str, Any]
+    train: dict[str, Any]
+    tokenizer: str
+
+
+def _published(layers: int, hidden: int, lr: float) -> Preset:
+    """The sizes of Devlin et al. (2019) and Turc et al. (2019): heads of 64, feed-forward 4 times as wide."""
+    model = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+    }
+    return Preset(model, {"lr": lr}, "wordpiece")
+
+
+PRESETS = {
+    "notebook": Preset({}, {}, "word"),
+    "tiny": _published(2, 128, 1e-3),
+    "mini": _published(4, 256, 1e-3),
+    "small": _published(4, 512, 5e-4),
+    "medium": _published(8, 512, 5e-4),
+    "base": _published(12, 768, 1e-4),
+    "large": _published(24, 1024, 1e-4),
+}

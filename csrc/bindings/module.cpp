@@ -1,9 +1,14 @@
 // The extension's entry: what it was built with, and one bind_ function for each group of kernels.
 #include "bindings/module.h"
 
+#include <limits>
 #include <string>
 
 #include "cpu/dispatch.h"
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace py = pybind11;
 using bertfast::cpu::Isa;
@@ -25,6 +30,25 @@ void use_isa(const std::string& name) {
     throw py::value_error("no such instruction set: " + name);
 }
 
+// Whether products of bfloat16 numbers are the processor's own, not emulated.
+bool cpu_has_bf16() {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+// Tells the C library to keep what is freed for the next allocation. A training step frees and allocates the same large
+// tensors again and again; handed back to the kernel each time, their page faults cost up to half of the step.
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+    mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_bertfast, module) {
@@ -35,6 +59,8 @@ PYBIND11_MODULE(_bertfast, module) {
     module.attr("has_cuda") = false;
 #endif
     module.def("isa", [] { return isa_name(bertfast::cpu::active_isa()); });
+    module.def("cpu_has_bf16", &cpu_has_bf16);
+    module.def("keep_freed_memory", &keep_freed_memory);
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_sampler(module);
 }

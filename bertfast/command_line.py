@@ -1,0 +1,71 @@
+"""What bertfast's command lines share: flags derived from the configuration classes, and how errors are told."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar, get_type_hints
+
+from bertfast.errors import InputError
+
+Config = TypeVar("Config")
+
+# A disk that is full, or closed to us: nothing that a traceback would explain.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, like every other wrong input's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (--help lists the options)")
+
+
+def add_settings(parser: argparse.ArgumentParser, config: type, title: str) -> None:
+    """Adds a flag for each of the class's settings. One that is not given leaves no trace in the parsed namespace."""
+    group = parser.add_argument_group(title)
+    hints = get_type_hints(config)
+    seen = {action.dest for action in parser._actions}
+    for field in dataclasses.fields(config):
+        if "help" not in field.metadata or field.name in seen:
+            continue
+        flag = f"--{(field.metadata['flag'] or field.name).replace('_', '-')}"
+        options: dict[str, Any] = {
+            "dest": field.name,
+            "default": argparse.SUPPRESS,
+            "help": f"{field.metadata['help']} (default: {field.default})".replace("%", "%%"),
+        }
+        if hints[field.name] is bool:
+            options["action"] = argparse.BooleanOptionalAction
+        else:
+            options["type"] = hints[field.name]
+            options["choices"] = field.metadata["choices"]
+            options["metavar"] = None if options["choices"] else hints[field.name].__name__.upper()
+        group.add_argument(flag, **options)
+
+
+def settings(config: type[Config], options: argparse.Namespace, **defaults: Any) -> Config:
+    """A `config` of the options that were given, over `defaults`, over the class's own."""
+    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    return config(**{name: value for name, value in {**defaults, **vars(options)}.items() if name in names})
+
+
+def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None) -> int:
+    """Runs a command; the exit status. What a user can mend is one line on standard error and status 2."""
+    try:
+        command(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

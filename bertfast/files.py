@@ -1,0 +1,48 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bertfast.errors import InputError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to; at the end the file takes `path`'s name, safely on the disk.
+
+    Where writing fails, nothing is left behind and what stood at `path` before still does.
+    """
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file, whole or not at all. Raises InputError where the disk refuses it."""
+    with whole_file(path) as partial:
+        try:
+            save_file(tensors, partial, metadata=dict(metadata))
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path} can't be written: {error}") from None
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's content, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,268 @@
+"""BERT, as published and as `transformers.BertForPreTraining` defines it, over packed sequences.
+
+Read it from the top: `Bert` holds the whole, then come its parts in the order in which a token meets them. Shapes are
+written T (tokens of the batch), R (rows that a head reads), B (sequences), H (hidden size), V (padded vocabulary).
+Parameters are float32; activations and matrix products take the `dtype` of the call.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertfast.config import BertConfig
+from bertfast.ops.attention import attention
+from bertfast.ops.embedding import embedding_layer_norm
+from bertfast.ops.gelu import bias_gelu
+from bertfast.ops.layer_norm import dropout_add_layer_norm
+from bertfast.ops.masked_lm_loss import masked_lm_loss
+
+
+class Sequences(NamedTuple):
+    """Packed sequences: their tokens one after another, without padding."""
+
+    input_ids: Tensor  # (T,) int64
+    token_type_ids: Tensor  # (T,) int64
+    position_ids: Tensor  # (T,) int64
+    cu_seqlens: Tensor  # (B + 1,) int32: where each sequence begins, and the end
+    max_seqlen: int
+    row_keys: Tensor  # (T,) int64: a number for each token of the run, which keys its dropout
+
+
+class Predictions(NamedTuple):
+    """What the two heads are asked about a batch of `Sequences`."""
+
+    masked_positions: Tensor  # (M,) int64: rows of the packed tokens, ascending
+    labels: Tensor  # (M,) int64
+    next_sentence_label: Tensor  # (B,) int64: 0 = true next; (0,) where the objective has no pairs
+
+
+class Bert(nn.Module):
+    """BERT with its two pretraining heads.
+
+    `forward` is the training pass and returns the two losses; `hidden_states`, `pooled` and the two `*_logits` methods
+    are the parts that encoding and evaluation use.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.masked_lm_head = MaskedLMHead(config)
+        self.next_sentence_head = nn.Linear(config.hidden_size, 2)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """BERT's initialisation: weights from N(0, initializer_range), biases 0, LayerNorm the identity."""
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.embeddings.word.weight[self.config.pad_token_id].zero_()
+            self.embeddings.word.weight[self.config.vocab_size :].zero_()
+
+    def forward(
+        self,
+        sequences: Sequences,
+        predictions: Predictions,
+        mlm_weights: Tensor,
+        seed: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        """The masked-LM loss, sum_i mlm_weights_i CE_i, and the next-sentence loss, the mean over the B sequences.
+
+        Equal to computing every hidden state and reading the heads' rows, but the last layer computes only those rows.
+        """
+        read = read_rows(sequences.cu_seqlens, predictions.masked_positions)
+        hidden_states = self.embeddings(sequences, seed, dtype)
+        for layer in self.layers[:-1]:
+            hidden_states = layer(hidden_states, sequences, None, seed)
+        hidden_states = self.layers[-1](hidden_states, sequences, read, seed)
+
+        mlm_loss = self.masked_lm_head.loss(
+            hidden_states, read.masked, predictions.labels, mlm_weights, self.embeddings.word.weight
+        )
+        if not predictions.next_sentence_label.numel():
+            return mlm_loss, torch.zeros_like(mlm_loss)
+        logits = self.next_sentence_logits(self.pooled(hidden_states[read.first]))
+        return mlm_loss, F.cross_entropy(logits.float(), predictions.next_sentence_label)
+
+    def hidden_states(self, sequences: Sequences, dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
+        """The embeddings' output and each layer's, (T, H) each."""
+        states = [self.embeddings(sequences, seed, dtype)]
+        for layer in self.layers:
+            states.append(layer(states[-1], sequences, None, seed))
+        return states
+
+    def pooled(self, first_rows: Tensor) -> Tensor:
+        """tanh(W h + b) of the sequences' first rows, (B, H)."""
+        return torch.tanh(linear(first_rows, self.pooler))
+
+    def next_sentence_logits(self, pooled: Tensor) -> Tensor:
+        """(B, 2): for the true next sentence, and for another."""
+        return linear(pooled, self.next_sentence_head)
+
+    def masked_lm_logits(self, hidden_states: Tensor) -> Tensor:
+        """(rows, vocab_size) for `hidden_states` (rows, H)."""
+        return self.masked_lm_head.logits(hidden_states, self.embeddings.word.weight)
+
+
+class ReadRows(NamedTuple):
+    """The rows that the heads read, sequence by sequence: its first token, then its masked positions."""
+
+    rows: Tensor  # (R,) int64: indices into the T tokens
+    cu_seqlens: Tensor  # (B + 1,) int32: each sequence's share of `rows`
+    first: Tensor  # (B,) int64: where in `rows` the first tokens stand
+    masked: Tensor  # (M,) int64: where in `rows` the masked positions stand
+
+
+def read_rows(cu_seqlens: Tensor, masked_positions: Tensor) -> ReadRows:
+    """Interleaves each sequence's first token with its masked positions, in tensor arithmetic of fixed shapes."""
+    starts = cu_seqlens[:-1].long()
+    ordinal = torch.arange(starts.numel(), device=starts.device)
+    sequence = torch.searchsorted(starts, masked_positions, right=True)  # 1-based: one first token precedes each
+    masked = torch.arange(masked_positions.numel(), device=starts.device) + sequence
+    before = torch.searchsorted(masked_positions, cu_seqlens.long())
+    first = before[:-1] + ordinal
+    rows = torch.empty(starts.numel() + masked_positions.numel(), dtype=torch.int64, device=starts.device)
+    rows = rows.index_copy(0, first, starts).index_copy(0, masked, masked_positions)
+    ends = before + torch.arange(cu_seqlens.numel(), device=starts.device)
+    return ReadRows(rows, ends.int(), first, masked)
+
+
+class Embeddings(nn.Module):
+    """dropout(LayerNorm(word + token type + position))."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.word = nn.Embedding(config.padded_vocab_size, config.hidden_size)
+        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.p = config.hidden_dropout_prob
+
+    def forward(self, sequences: Sequences, seed: int, dtype: torch.dtype) -> Tensor:  # (T, H)
+        return embedding_layer_norm(
+            sequences.input_ids,
+            sequences.token_type_ids,
+            sequences.position_ids,
+            self.word.weight,
+            self.token_type.weight,
+            self.position.weight,
+            self.norm.weight,
+            self.norm.bias,
+            self.norm.eps,
+            sequences.row_keys,
+            self.p if self.training else 0.0,
+            seed,
+            0,
+            dtype,
+        )
+
+
+class Layer(nn.Module):
+    """Self-attention, then the feed-forward network; after each, dropout, residual and LayerNorm."""
+
+    def __init__(self, config: BertConfig, index: int) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key_value = nn.Linear(config.hidden_size, 2 * config.hidden_size)
+        self.attention_output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.p_attention = config.attention_probs_dropout_prob
+        self.p_hidden = config.hidden_dropout_prob
+        self.site = 1 + 3 * index  # its three dropouts; 0 is the embeddings'
+
+    def forward(self, hidden_states: Tensor, sequences: Sequences, read: ReadRows | None, seed: int) -> Tensor:
+        """(T, H) -> (T, H), or (R, H) where only the rows of `read` are wanted; keys and values span all tokens."""
+        residual, row_keys, cu_seqlens_q = hidden_states, sequences.row_keys, sequences.cu_seqlens
+        if read is not None:
+            residual, row_keys, cu_seqlens_q = hidden_states[read.rows], row_keys[read.rows], read.cu_seqlens
+        context = attention(
+            linear(residual, self.query).unflatten(1, (self.heads, -1)),
+            linear(hidden_states, self.key_value).unflatten(1, (2, self.heads, -1)),
+            cu_seqlens_q,
+            sequences.cu_seqlens,
+            sequences.max_seqlen,
+            row_keys,
+            self.p_attention if self.training else 0.0,
+            seed,
+            self.site,
+        ).flatten(1)
+        attended = self.add_norm(
+            linear(context, self.attention_output),
+            residual,
+            self.attention_norm,
+            row_keys,
+            seed,
+            self.site + 1,
+        )
+        widened = bias_gelu(F.linear(attended, self.intermediate.weight.to(attended.dtype)), self.intermediate.bias)
+        return self.add_norm(linear(widened, self.output), attended, self.output_norm, row_keys, seed, self.site + 2)
+
+    def add_norm(
+        self, x: Tensor, residual: Tensor, norm: nn.LayerNorm, row_keys: Tensor, seed: int, site: int
+    ) -> Tensor:
+        p = self.p_hidden if self.training else 0.0
+        return dropout_add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps, row_keys, p, seed, site)
+
+
+class MaskedLMHead(nn.Module):
+    """LayerNorm(gelu(W h + b)), projected on the word embeddings (tied), plus a bias for each word."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.padded_vocab_size))
+        self.vocab_size = config.vocab_size
+
+    def start_from_frequencies(self, token_counts: Tensor) -> None:
+        """Sets the bias to the log of each token's share of the corpus (with one occurrence added to each).
+
+        So training starts at the entropy of the words' frequencies instead of spending its first steps on getting there
+        from log V.
+        """
+        counts = token_counts.double() + 1
+        with torch.no_grad():
+            self.bias[: self.vocab_size].copy_((counts / counts.sum()).log())
+
+    def loss(
+        self, hidden_states: Tensor, positions: Tensor, labels: Tensor, weights: Tensor, word_weight: Tensor
+    ) -> Tensor:
+        """sum_i weights_i CE(logits(hidden_states[positions_i]), labels_i); the logits never exist as a whole."""
+        return masked_lm_loss(
+            hidden_states,
+            positions,
+            labels,
+            weights,
+            self.transform.weight,
+            self.transform.bias,
+            self.norm.weight,
+            self.norm.bias,
+            word_weight,
+            self.bias,
+            self.vocab_size,
+            self.norm.eps,
+        )
+
+    def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:
+        transformed = self.norm(F.gelu(linear(hidden_states, self.transform)).float()).to(hidden_states.dtype)
+        weight, bias = word_weight[: self.vocab_size], self.bias[: self.vocab_size]
+        return F.linear(transformed, weight.to(hidden_states.dtype), bias.to(hidden_states.dtype))
+
+
+def linear(x: Tensor, layer: nn.Linear) -> Tensor:
+    """The layer in x's dtype; its parameters stay float32, and so do their gradients."""
+    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))

@@ -1,0 +1,118 @@
+"""`python -m bertfast.pretrain`: raw text in, a pretrained BERT out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig
+from bertfast.corpus import load_corpus
+from bertfast.devices import choose_devices, leads
+from bertfast.errors import InputError
+from bertfast.huggingface import load_model
+from bertfast.model import Bert
+from bertfast.trainer import Run, pretrain, say_to_stderr
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(_main, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m bertfast.pretrain", description=__doc__, allow_abbrev=False)
+    what = parser.add_argument_group("what to train, on what, and where it goes")
+    what.add_argument(
+        "--corpus",
+        action="append",
+        default=[],
+        metavar="PATH|NAME",
+        help="a text file, a folder of them, wikitext-2 or wikitext-103; repeatable "
+        "(default: the prose of Python's own documentation)",
+    )
+    what.add_argument(
+        "--preset", choices=list(PRESETS), default="notebook", help="the model's sizes (default: notebook)"
+    )
+    what.add_argument("--init", metavar="DIR", type=Path, help="go on from the model and tokenizer of this folder")
+    what.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: a fresh one under runs/)")
+    what.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --out")
+    add_settings(parser, BertConfig, "model, over what the preset says")
+    add_settings(parser, TrainConfig, "training")
+    add_settings(parser, CorpusConfig, "corpus and tokenizer")
+    return parser
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    preset = PRESETS[options.preset]
+    config = settings(TrainConfig, options, **preset.train)
+    model_config = _model_config(options, config)
+    choose_devices(config, lambda line: None)  # before the corpus is built, which can take long
+    out = _out_folder(options.out, options.resume)
+
+    corpus_config = settings(CorpusConfig, options, tokenizer=str(options.init or preset.tokenizer))
+    corpus = load_corpus(*options.corpus, config=corpus_config)
+    if leads():
+        for line in corpus.description:
+            say_to_stderr(line)
+        say_to_stderr(f"writing to {out}")
+    torch.manual_seed(config.seed)
+    if options.init:
+        model = load_model(options.init)
+    else:
+        model = Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
+    run = pretrain(model, corpus, config, out, options.resume)
+    if leads():
+        print(closing_lines(run))
+
+
+def closing_lines(run: Run) -> str:
+    """The notebook's two lines: both losses, averaged over the steps; the rate, data included; the devices."""
+    mlm_loss, nsp_loss = run.history.mean_losses()
+    return (
+        f"MLM loss {mlm_loss:.3f}, NSP loss {nsp_loss:.3f}\n"
+        f"{run.pairs_per_second:.1f} sentence pairs/sec on {run.devices}"
+    )
+
+
+def _model_config(options: argparse.Namespace, config: TrainConfig) -> BertConfig:
+    given = vars(options)
+    if "hidden_dropout_prob" in given:
+        given["attention_probs_dropout_prob"] = given["hidden_dropout_prob"]
+    sizes = [
+        field.name for field in dataclasses.fields(BertConfig) if field.name in given and field.name != "vocab_size"
+    ]
+    if options.init and sizes:
+        raise InputError(f"--init brings the model's sizes along: leave out the option that sets {sizes[0]}")
+    model_config = settings(BertConfig, options, **PRESETS[options.preset].model)
+    positions = max(model_config.max_position_embeddings, config.max_len)
+    return dataclasses.replace(model_config, max_position_embeddings=positions)
+
+
+def _out_folder(out: Path | None, resume: bool) -> Path:
+    """The folder to write. One that holds anything is refused, unless it is to be resumed."""
+    if out is None:
+        if resume:
+            raise InputError("--resume needs --out, the folder of the run to go on with")
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        out = Path("runs") / now
+        for attempt in range(1, 1000):
+            if not out.exists():
+                break
+            out = Path("runs") / f"{now}-{attempt}"
+    elif out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file: name a folder")
+    elif out.is_dir() and any(out.iterdir()) and not resume:
+        raise InputError(f"--out {out} already holds files: name another folder, or add --resume to go on with its run")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""Training: one process and device, several processes (DDP), or one process with several GPUs (DataParallel).
+
+`pretrain` is the entry, `train` the loop. The position in the data is the step number alone, so that resuming and
+splitting a batch over ranks need no state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
+from tqdm import tqdm
+
+from bertfast import checkpoint, ops
+from bertfast._native import native
+from bertfast.config import TrainConfig
+from bertfast.corpus import Corpus
+from bertfast.devices import (
+    Say,
+    World,
+    choose_devices,
+    choose_precision,
+    describe,
+    join_world,
+    under_torchrun,
+)
+from bertfast.errors import InputError
+from bertfast.history import History, Record
+from bertfast.huggingface import save_model
+from bertfast.model import Bert, Predictions, Sequences
+from bertfast.plot import draw_losses
+from bertfast.sampler import PackedBatch, Sampler
+
+
+@dataclasses.dataclass
+class Run:
+    """A finished run: the trained model, what it was trained on, and how it went."""
+
+    model: Bert
+    corpus: Corpus
+    config: TrainConfig
+    history: History
+    devices: list[torch.device]
+    pairs_per_second: float
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the Hugging Face folder (config.json, model.safetensors, tokenizer files) and loss.svg."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, folder)
+        self.corpus.tokenizer.save(folder, self.model.config.max_position_embeddings)
+        records = self.history.records
+        draw_losses(
+            [r.step + 1 for r in records],
+            [r.mlm_loss for r in records],
+            [r.nsp_loss for r in records],
+            folder / "loss.svg",
+            unigram_entropy(self.corpus.token_counts),
+        )
+
+
+def say_to_stderr(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def pretrain(
+    model: Bert,
+    corpus: Corpus,
+    config: TrainConfig,
+    out: str | Path | None = None,
+    resume: bool = False,
+    say: Say = say_to_stderr,
+) -> Run:
+    """Trains `model` on `corpus`, in place, and returns the run.
+
+    With `out`, the folder gets metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end; with
+    `resume`, training goes on from its newest whole checkpoint. Several devices are one process each (`parallel="ddp"`:
+    started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
+    """
+    devices = choose_devices(config, say)
+    folder = None if out is None else Path(out)
+    if under_torchrun():
+        return train(model, corpus, config, join_world(devices), folder, resume, say)
+    if len(devices) == 1:
+        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
+    if config.parallel == "dp":
+        if devices[0].type == "cpu":
+            raise InputError(
+                "--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp"
+            )
+        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
+    return _launch(model, corpus, config, devices, folder, resume)
+
+
+def train(
+    model: Bert, corpus: Corpus, config: TrainConfig, world: World, out: Path | None, resume: bool, say: Say
+) -> Run:
+    """The loop, on this process's share of every batch."""
+    dtype = choose_precision(config, world.device)
+    prepare(model, corpus, config, world)
+    samplers = [Sampler(corpus, config, device) for device in world.local]
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+    first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
+    parallel = DistributedDataParallel(model) if world.size > 1 else model
+    leads = world.rank == 0
+    history = History(out / "metrics.jsonl" if leads and out is not None else None, first_step)
+    if leads:
+        say(f"{describe(world, dtype)}; kernels: {ops.describe(world.device)}")
+
+    started = time.perf_counter()
+    with tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not leads) as bar:
+        for step in range(first_step, config.steps):
+            lr = learning_rate(step, config)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            mlm_loss, nsp_loss = global_losses(parallel, samplers, step, config, world, dtype)
+            (mlm_loss + nsp_loss).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+            losses = torch.stack([mlm_loss.detach(), nsp_loss.detach()])
+            if world.size > 1:
+                dist.all_reduce(losses)
+                losses /= world.size
+            record = Record(step, *losses.tolist(), lr)
+            if not np.isfinite(record.mlm_loss + record.nsp_loss):
+                raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
+            history.add(record)
+            pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
+            bar.set_postfix_str(
+                f"MLM {record.mlm_loss:.3f}, NSP {record.nsp_loss:.3f}, {pairs_per_second:.0f} pairs/s",
+                refresh=False,
+            )
+            bar.update()
+            if leads and out is not None and checkpoint_due(step, config):
+                identity = run_identity(model, corpus, config)
+                checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
+
+    model.eval()
+    run = Run(model, corpus, config, history, world.devices, pairs_per_second if first_step < config.steps else 0.0)
+    if leads and out is not None:
+        run.save(out)
+    return run
+
+
+def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
+    """Brings the model to its device, ready to be trained."""
+    if config.batch_size % (world.size * len(world.local)):
+        raise InputError(f"--batch-size {config.batch_size} can't be shared evenly by {len(world.devices)} devices")
+    if config.max_len > model.config.max_position_embeddings:
+        raise InputError(
+            f"--max-len {config.max_len} exceeds the model's {model.config.max_position_embeddings} positions"
+        )
+    if corpus.vocab_size != model.config.vocab_size:
+        raise InputError(f"the corpus has {corpus.vocab_size} tokens, the model {model.config.vocab_size}")
+    torch.use_deterministic_algorithms(config.deterministic)
+    native.keep_freed_memory()
+    if not model.masked_lm_head.bias.any():
+        model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.asarray(corpus.token_counts)))
+    for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
+        module.requires_grad_(config.objective != "none")
+    model.to(world.device).train()
+
+
+def global_losses(
+    model: nn.Module,
+    samplers: list[Sampler],
+    step: int,
+    config: TrainConfig,
+    world: World,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Both losses of this process's share of the step's batch, scaled so that their mean over the ranks is the batch's.
+
+    The masked-LM loss is the mean over the predictions of the *global* batch, which every rank can count for itself.
+    """
+    shares = world.size * len(samplers)
+    share = config.batch_size // shares
+    first = step * config.batch_size
+    batches = [
+        sampler.packed(first + (world.rank * len(samplers) + i) * share, share) for i, sampler in enumerate(samplers)
+    ]
+    if shares == 1:
+        total = batches[0].labels.numel()
+    else:
+        total = int(samplers[0].plan(first, config.batch_size).num_masked.sum())
+    inputs = [model_inputs(batch, world.size / max(1, total), config.seed, dtype) for batch in batches]
+    if len(samplers) == 1:
+        return model(*inputs[0])
+    outputs = parallel_apply(replicate(model, world.local), inputs, devices=world.local)
+    mlm_losses, nsp_losses = zip(*outputs, strict=True)
+    home = world.device
+    return sum(loss.to(home) for loss in mlm_losses), sum(loss.to(home) for loss in nsp_losses) / len(samplers)
+
+
+def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:
+    """What `Bert.forward` takes, each prediction weighing `weight`."""
+    sequences = Sequences(
+        batch.input_ids,
+        batch.token_type_ids,
+        batch.position_ids,
+        batch.cu_seqlens,
+        batch.max_seqlen,
+        batch.row_keys,
+    )
+    predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
+    weights = torch.full(batch.labels.shape, weight, device=batch.labels.device)
+    return sequences, predictions, weights, seed, dtype
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Rises over `warmup` steps, then falls to 0 at the end, both on a straight line, as BERT's does."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)
+
+
+def checkpoint_due(step: int, config: TrainConfig) -> bool:
+    every = config.checkpoint_every
+    return step + 1 == config.steps or (every > 0 and (step + 1) % every == 0)
+
+
+# What may differ between a run and its resumption without changing what is learned.
+_FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every")
+
+
+def run_identity(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
+    """What a checkpoint says of its run, and what a resumption must share with it."""
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+    return {"model": dataclasses.asdict(model.config), "train": settings, "corpus": corpus.fingerprint}
+
+
+def _resume(
+    model: Bert, optimizer: torch.optim.Optimizer, corpus: Corpus, config: TrainConfig, out: Path, say: Say
+) -> int:
+    """Restores the newest whole checkpoint and returns the number of steps done."""
+    found = checkpoint.newest(out / "checkpoints", say)
+    if found is None:
+        say(f"{out} holds no checkpoint: starting at step 0")
+        return 0
+    now = json.loads(json.dumps(run_identity(model, corpus, config)))
+    differences = [
+        f"{name} was {before.get(name)!r} and is {value!r}"
+        for part in ("model", "train")
+        for before in [found.run[part]]
+        for name, value in now[part].items()
+        if before.get(name) != value
+    ]
+    if found.run["corpus"] != now["corpus"]:
+        differences.append("the corpus is another one")
+    if differences:
+        raise InputError(f"{found.path} can't be resumed: {'; '.join(differences)}")
+    checkpoint.restore(found, model, optimizer)
+    say(f"resuming from {found.path}, step {found.step}")
+    return found.step
+
+
+def unigram_entropy(token_counts: np.ndarray) -> float:
+    """-sum p log p of the corpus's token frequencies, in nats: the loss of a model that knows nothing else."""
+    counts = token_counts[token_counts > 0].astype(np.float64)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def _launch(
+    model: Bert,
+    corpus: Corpus,
+    config: TrainConfig,
+    devices: list[torch.device],
+    out: Path | None,
+    resume: bool,
+) -> Run:
+    """Trains in one process a device. The workers share the model's memory with this process."""
+    model.cpu().share_memory()
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=len(devices),
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        start_method="spawn",
+    )
+    results = elastic_launch(launch, _work)(model, corpus.folder, config, devices, out, resume)
+    records, pairs_per_second = results[0]
+    history = History()
+    history.records = records
+    return Run(model.eval(), corpus, config, history, devices, pairs_per_second)
+
+
+def _work(
+    shared: Bert,
+    corpus_folder: Path,
+    config: TrainConfig,
+    devices: list[torch.device],
+    out: Path | None,
+    resume: bool,
+) -> tuple[list[Record], float]:
+    """One worker's life: trains a copy of the shared model; rank 0 puts the result back."""
+    model = Bert(shared.config)
+    model.load_state_dict(shared.state_dict())
+    world = join_world(devices)
+    run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
+    if world.rank == 0:
+        shared.load_state_dict(run.model.state_dict())
+    dist.barrier()
+    dist.destroy_process_group()
+    return run.history.records, run.pairs_per_second

@@ -1,0 +1,208 @@
+"""The command line, as a user meets it: separate processes, real text, messages read."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
+
+
+def run(*arguments, module="pretrain", cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"bertfast.{module}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=300,
+    )
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A little corpus: 40 documents of a sentence a line."""
+    words = "the a crane driver came he just left is flying over water and then it rained all day long".split()
+    generator = torch.Generator().manual_seed(0)
+    lines = []
+    for _ in range(40):
+        for _ in range(6):
+            picks = torch.randint(len(words), (int(torch.randint(3, 12, (), generator=generator)),), generator=generator)
+            lines.append(" ".join(words[i] for i in picks.tolist()) + " .")
+        lines.append("")
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_run_end_to_end(texts, tmp_path):
+    out = tmp_path / "out"
+    done = run("--corpus", texts, "--steps", 4, "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    closing = done.stdout.splitlines()[-2:]
+    assert re.fullmatch(r"MLM loss \d+\.\d{3}, NSP loss \d\.\d{3}", closing[0])
+    assert re.fullmatch(r"\d+\.\d sentence pairs/sec on \[device\(type='cpu'\)\]", closing[1])
+    assert [record["step"] for record in metrics(out)] == [0, 1, 2, 3]
+    mean = sum(record["mlm_loss"] for record in metrics(out)) / 4
+    assert closing[0].startswith(f"MLM loss {mean:.3f}")
+    assert "<svg" in (out / "loss.svg").read_text()
+    assert "kernels:" in done.stderr
+
+    encoded = run("--model", out, "a crane is flying", module="encode")
+    assert encoded.returncode == 0, encoded.stderr
+    assert "(1, 6, 32)" in encoded.stdout
+    assert "(1, 32)" in encoded.stdout
+    pair = run("--model", out, "a crane driver came", "he just left", module="encode")
+    assert "(1, 10, 32)" in pair.stdout
+
+
+def test_two_workers_give_one_workers_losses(texts, tmp_path):
+    common = ["--corpus", texts, "--steps", 5, "--dropout", "0", "--precision", "fp32", *TINY]
+    one = run(*common, "--out", tmp_path / "one")
+    two = run(*common, "--out", tmp_path / "two", "--gpus", 2)
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    assert "2 CPU worker processes over gloo" in two.stderr
+    assert two.stdout.splitlines()[-1].endswith("on [device(type='cpu'), device(type='cpu')]")
+    for ours, theirs in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
+        assert ours["mlm_loss"] == pytest.approx(theirs["mlm_loss"], rel=1e-5)
+        assert ours["nsp_loss"] == pytest.approx(theirs["nsp_loss"], rel=1e-5)
+
+
+def test_torchrun(texts, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += ["bertfast.pretrain", "--corpus", texts, "--steps", 2, "--out", tmp_path / "out", *TINY]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("sentence pairs/sec") == 1
+    assert len(metrics(tmp_path / "out")) == 2
+
+
+def test_resume_continues_exactly(texts, tmp_path):
+    common = ["--corpus", texts, "--steps", 6, *TINY]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(*common, "--out", whole).returncode == 0
+    first = run(*common, "--out", parts, "--checkpoint-every", 2, "--resume")
+    assert "holds no checkpoint: starting at step 0" in first.stderr
+    newest = max((parts / "checkpoints").iterdir())
+    assert newest.name == "step-00000006.safetensors"
+    newest.unlink()  # as if the run had been stopped after step 4
+    second = run(*common, "--out", parts, "--resume")
+    assert second.returncode == 0, second.stderr
+    assert "step-00000004.safetensors, step 4" in second.stderr
+    assert metrics(parts) == metrics(whole)
+    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_resume_passes_over_a_damaged_checkpoint(texts, tmp_path):
+    out = tmp_path / "out"
+    common = ["--corpus", texts, "--steps", 4, "--out", out, *TINY]
+    assert run(*common, "--checkpoint-every", 2).returncode == 0
+    damaged = out / "checkpoints" / "step-00000004.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-5] ^= 1
+    damaged.write_bytes(content)
+    done = run(*common, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "step-00000004.safetensors is damaged" in done.stderr
+    assert "step-00000002.safetensors, step 2" in done.stderr
+
+
+def test_the_notebooks_learning_rate_trains(texts, tmp_path):
+    done = run("--corpus", texts, "--steps", 20, "--lr", "0.01", "--out", tmp_path / "out", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert all(record["mlm_loss"] < 20 for record in metrics(tmp_path / "out"))
+
+
+def test_output_bias_starts_from_frequencies(texts, tmp_path):
+    """So the very first loss is about the entropy of the words' frequencies, not log V."""
+    done = run("--corpus", texts, "--steps", 1, "--out", tmp_path / "out", "--min-freq", 1, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "out")[0]["mlm_loss"] < 3.2  # 19 words, about equally frequent: log 19 = 2.94
+
+
+BAD = {
+    "no such path": (["--corpus", "nowhere"], "nowhere"),
+    "heads": (["--hidden", "100", "--heads", "3"], "3 heads don't divide the hidden size 100"),
+    "max_len": (["--max-len", "4"], "--max-len must lie between 5 and"),
+    "unknown option": (["--wheels", "4"], "unrecognized arguments: --wheels 4"),
+    "choice": (["--preset", "huge"], "argument --preset: invalid choice: 'huge'"),
+    "number": (["--steps", "many"], "argument --steps: invalid int value: 'many'"),
+    "steps": (["--steps", "0"], "--steps must be at least 1"),
+    "learning rate": (["--lr", "-1"], "--lr must be a positive number"),
+    "no CUDA": (["--device", "cuda"], "torch sees no CUDA device"),
+    "resume nothing": (["--resume"], "--resume needs --out"),
+    "dp on the CPU": (["--device", "cpu", "--gpus", "2", "--parallel", "dp"], "--parallel ddp"),
+    "uneven batch": (["--batch-size", "5", "--gpus", "2"], "can't be shared evenly by 2 devices"),
+    "init with sizes": (["--init", "x", "--hidden", "64"], "leave out the option that sets hidden_size"),
+    "init": (["--init", "nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(case, texts, tmp_path):
+    arguments, message = BAD[case]
+    if case == "no CUDA" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    corpus = [] if "--corpus" in arguments else ["--corpus", texts]
+    done = run(*corpus, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [done.stderr.splitlines()[-1]]
+    assert not done.stdout
+    assert not list((tmp_path / "runs").rglob("*.*")) if (tmp_path / "runs").exists() else True
+
+
+def test_a_folder_that_holds_anything_is_refused(texts, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("mine")
+    done = run("--corpus", texts, "--out", out, *TINY)
+    assert done.returncode == 2
+    assert "already holds files" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["precious"]
+
+
+def test_another_models_checkpoint_is_refused(texts, tmp_path):
+    out = tmp_path / "out"
+    assert run("--corpus", texts, "--steps", 1, "--out", out, *TINY).returncode == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    done = run("--corpus", texts, "--steps", 1, "--out", out, "--resume", *TINY, "--layers", 3)
+    assert done.returncode == 2
+    assert "num_hidden_layers was 2 and is 3" in done.stderr
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_full_disk_is_one_line(texts, tmp_path):
+    """A file-size limit stands in for the full disk: writes fail half-way all the same."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "from bertfast.pretrain import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", script, "--corpus", texts, "--steps", 1, "--out", tmp_path / "out", *TINY]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "out" / "checkpoints").glob("*"))
+
+
+def test_encode_names_a_folder_that_is_no_model(tmp_path):
+    done = run("--model", tmp_path, "text", module="encode")
+    assert done.returncode == 2
+    assert "holds no config.json" in done.stderr
+    assert run("--model", tmp_path / "none", "text", module="encode").returncode == 2
