@@ -1,4 +1,4 @@
-"""One slow, obvious implementation of docs/design.md, to hold the fast ones against. Nothing here is shared with them.
+"""One slow, obvious implementation of docs/design.md, to hold the fast ones against.
 
 The sampler: Python integers only, one example at a time.
 """
@@ -70,7 +70,7 @@ def permute(seed: int, epoch: int, i: int, count: int) -> int:
 class Reference:
     """Examples of `documents`, lists of sentences, which are lists of token ids.
 
-    special: the special tokens' ids, with attributes cls, sep and mask. continuation: ids that go on with a word.
+    special: the special tokens' ids, with attributes cls, sep, mask; continuation: ids that go on with a word.
     """
 
     def __init__(
@@ -89,9 +89,7 @@ class Reference:
         self.anchors = [(d, s) for d, text in enumerate(documents) for s in range(len(text) - last)]
         if config.too_long == "drop":
             self.anchors = [
-                (d, s)
-                for d, s in self.anchors
-                if len(documents[d][s]) + len(documents[d][s + 1]) <= self.budget
+                (d, s) for d, s in self.anchors if len(documents[d][s]) + len(documents[d][s + 1]) <= self.budget
             ]
 
     def negative(self, document: int, words: tuple[int, ...]) -> tuple[int, int]:
