@@ -3,4 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
-namespace bertfast::bindings {}
+namespace bertfast::bindings {
+
+void bind_dropout(pybind11::module_& module);
+
+}  // namespace bertfast::bindings

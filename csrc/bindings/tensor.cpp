@@ -1,5 +1,7 @@
 #include "bindings/tensor.h"
 
+#include <pybind11/stl.h>
+
 #include <array>
 #include <utility>
 
