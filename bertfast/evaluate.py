@@ -46,4 +46,6 @@ def evaluate(model: Bert, sampler: Sampler, dtype: torch.dtype) -> Evaluation:
             sums[3] += (logits.argmax(1) == batch.next_sentence_label).sum().item()
     model.train(training)
     mlm_loss, mlm_hits, nsp_loss, nsp_hits = sums.tolist()
-    return Evaluation(mlm_loss / max(1, predictions), mlm_hits / max(1, predictions), nsp_loss / count, nsp_hits / count)
+    return Evaluation(
+        mlm_loss / max(1, predictions), mlm_hits / max(1, predictions), nsp_loss / count, nsp_hits / count
+    )

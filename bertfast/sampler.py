@@ -135,9 +135,7 @@ class Sampler:
         InputError: no example can be drawn from the corpus as the configuration asks.
     """
 
-    def __init__(
-        self, corpus: TokenisedCorpus, config: SamplerConfig, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, corpus: TokenisedCorpus, config: SamplerConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
         _check(corpus, config)
@@ -218,9 +216,7 @@ class Sampler:
     def _plan(self, first_example: int, count: int, sampler: Any, device: torch.device) -> _Planned:
         max_len = self.config.max_len
         if first_example < 0 or count < 0 or (first_example + count) * max_len >= 1 << 63:
-            raise ValueError(
-                f"no {count} examples from number {first_example}: numbers are 0 to 2^63 / max_len"
-            )
+            raise ValueError(f"no {count} examples from number {first_example}: numbers are 0 to 2^63 / max_len")
         if count * max_len >= 1 << 31:
             raise InputError(f"a batch of {count} examples of {max_len} tokens is too large: make it smaller")
         planned = _Planned(
@@ -265,9 +261,7 @@ def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
                 "or draw it from any (--negatives any)"
             )
     if corpus.vocab_size <= len(set(corpus.special_ids)):
-        raise InputError(
-            "the vocabulary holds nothing but special tokens: give more text or a lower --min-freq"
-        )
+        raise InputError("the vocabulary holds nothing but special tokens: give more text or a lower --min-freq")
 
 
 def _options(corpus: TokenisedCorpus, config: SamplerConfig) -> Any:

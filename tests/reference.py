@@ -89,9 +89,7 @@ class Reference:
         self.anchors = [(d, s) for d, text in enumerate(documents) for s in range(len(text) - last)]
         if config.too_long == "drop":
             self.anchors = [
-                (d, s)
-                for d, s in self.anchors
-                if len(documents[d][s]) + len(documents[d][s + 1]) <= self.budget
+                (d, s) for d, s in self.anchors if len(documents[d][s]) + len(documents[d][s + 1]) <= self.budget
             ]
 
     def negative(self, document: int, words: tuple[int, ...]) -> tuple[int, int]:

@@ -35,7 +35,9 @@ def texts(tmp_path):
     lines = []
     for _ in range(40):
         for _ in range(6):
-            picks = torch.randint(len(words), (int(torch.randint(3, 12, (), generator=generator)),), generator=generator)
+            picks = torch.randint(
+                len(words), (int(torch.randint(3, 12, (), generator=generator)),), generator=generator
+            )
             lines.append(" ".join(words[i] for i in picks.tolist()) + " .")
         lines.append("")
     path = tmp_path / "texts.txt"

@@ -29,11 +29,10 @@ Objective objective_of(const std::string& name) {
     throw py::value_error("no such objective: " + name);
 }
 
-SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t max_len, bool any_negative,
-                            bool drop, bool fill, bool whole_words, uint64_t short_below,
-                            int64_t mask_millionths, uint64_t mask_below, uint64_t random_below,
-                            int32_t vocab_size, int32_t pad, int32_t cls, int32_t sep, int32_t mask,
-                            const py::sequence& specials) {
+SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t max_len, bool any_negative, bool drop,
+                            bool fill, bool whole_words, uint64_t short_below, int64_t mask_millionths,
+                            uint64_t mask_below, uint64_t random_below, int32_t vocab_size, int32_t pad, int32_t cls,
+                            int32_t sep, int32_t mask, const py::sequence& specials) {
     SamplerOptions options = {};
     options.seed = seed;
     options.objective = objective_of(objective);
@@ -52,8 +51,7 @@ SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t
     options.sep = sep;
     options.mask = mask;
     if (max_len < 5 || max_len > 1 << 16) throw py::value_error("max_len must lie between 5 and 65536");
-    if (mask_millionths < 0 || mask_millionths > 1000000)
-        throw py::value_error("mask_millionths is no share");
+    if (mask_millionths < 0 || mask_millionths > 1000000) throw py::value_error("mask_millionths is no share");
     if (specials.size() > SamplerOptions::MAX_SPECIALS) throw py::value_error("too many special tokens");
     for (const py::handle id : specials) options.specials[options.num_specials++] = id.cast<int32_t>();
     if (vocab_size <= options.num_specials) throw py::value_error("every token of the vocabulary is special");
@@ -63,8 +61,8 @@ SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t
 class Sampler {
   public:
     // Every tensor lies in one place; this object keeps them alive.
-    Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets,
-            py::object document_offsets, py::object anchors, py::object continuation)
+    Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets, py::object document_offsets,
+            py::object anchors, py::object continuation)
         : keep_alive_(py::make_tuple(tokens, sentence_offsets, document_offsets, anchors, continuation)),
           options_(options) {
         const Tensor ids(tokens, "tokens", {Dtype::uint16, Dtype::uint32}, {ANY});
@@ -88,8 +86,7 @@ class Sampler {
             const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
             corpus_.continuation = table.beside(ids).data<uint8_t>();
         }
-        if (corpus_.num_documents < 1 || corpus_.num_anchors < 1)
-            throw py::value_error("the corpus has no example");
+        if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no example");
         if (options.whole_words != (corpus_.continuation != nullptr)) {
             throw py::value_error("the table `continuation` goes with whole_words");
         }
@@ -134,8 +131,8 @@ class Sampler {
         };
         const Tensor cu_seqlens = field("cu_seqlens", Dtype::int32, count + 1);
         const Tensor cu_masked = field("cu_masked", Dtype::int32, count + 1);
-        if (!place_.cuda && (cu_seqlens.data<int32_t>()[count] != ids.size(0) ||
-                             cu_masked.data<int32_t>()[count] != labels.size(0))) {
+        if (!place_.cuda &&
+            (cu_seqlens.data<int32_t>()[count] != ids.size(0) || cu_masked.data<int32_t>()[count] != labels.size(0))) {
             throw py::value_error("input_ids and labels must have the sizes that the plan says");
         }
         Batch out = {};
@@ -177,8 +174,7 @@ class Sampler {
     // The first example's number is a tensor, so that a captured CUDA graph can be replayed for another step.
     Tensor first_example(py::handle first) const {
         const Tensor tensor(first, "first_example", {Dtype::int64}, {1});
-        if (!(tensor.place() == place_))
-            throw py::value_error("first_example must lie where the corpus lies");
+        if (!(tensor.place() == place_)) throw py::value_error("first_example must lie where the corpus lies");
         return tensor;
     }
 
@@ -201,14 +197,14 @@ class Sampler {
         const py::gil_scoped_release unlocked;
         if (place_.cuda) {
 #if defined(BERTFAST_HAS_CUDA)
-            cuda::sample(corpus_, options_, first.data<int64_t>(), examples.size(0), examples.data<Example>(),
-                         batch, first.place().stream);
+            cuda::sample(corpus_, options_, first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch,
+                         first.place().stream);
 #else
             throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
 #endif
         } else {
-            BERTFAST_DISPATCH(sample(corpus_, options_, *first.data<int64_t>(), examples.size(0),
-                                     examples.data<Example>(), batch));
+            BERTFAST_DISPATCH(
+                sample(corpus_, options_, *first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch));
         }
     }
 
@@ -223,11 +219,10 @@ class Sampler {
 void bind_sampler(py::module_& module) {
     module.attr("EXAMPLE_FIELDS") = EXAMPLE_FIELDS;
     py::class_<SamplerOptions>(module, "SamplerOptions")
-        .def(py::init(&make_options), py::kw_only(), py::arg("seed"), py::arg("objective"),
-             py::arg("max_len"), py::arg("any_negative"), py::arg("drop"), py::arg("fill"),
-             py::arg("whole_words"), py::arg("short_below"), py::arg("mask_millionths"),
-             py::arg("mask_below"), py::arg("random_below"), py::arg("vocab_size"), py::arg("pad"),
-             py::arg("cls"), py::arg("sep"), py::arg("mask"), py::arg("specials"));
+        .def(py::init(&make_options), py::kw_only(), py::arg("seed"), py::arg("objective"), py::arg("max_len"),
+             py::arg("any_negative"), py::arg("drop"), py::arg("fill"), py::arg("whole_words"), py::arg("short_below"),
+             py::arg("mask_millionths"), py::arg("mask_below"), py::arg("random_below"), py::arg("vocab_size"),
+             py::arg("pad"), py::arg("cls"), py::arg("sep"), py::arg("mask"), py::arg("specials"));
     py::class_<Sampler>(module, "Sampler")
         .def(py::init<const SamplerOptions&, py::object, py::object, py::object, py::object, py::object>(),
              py::arg("options"), py::arg("tokens"), py::arg("sentence_offsets"), py::arg("document_offsets"),
