@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from bertfast.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -23,15 +23,19 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         yield partial
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file, whole or not at all. Raises InputError where the disk refuses it."""
+    # Here, since a corpus is built and opened without torch.
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     with whole_file(path) as partial:
         try:
             save_file(tensors, partial, metadata=dict(metadata))
@@ -39,7 +43,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
             raise InputError(f"{path} can't be written: {error}") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Makes a file's content, or a folder's entries, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

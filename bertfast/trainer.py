@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import time
 import uuid
@@ -36,11 +37,15 @@ from bertfast.devices import (
     under_torchrun,
 )
 from bertfast.errors import InputError
+from bertfast.evaluate import evaluate
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.model import Bert, Predictions, Sequences
 from bertfast.plot import draw_losses
 from bertfast.sampler import PackedBatch, Sampler
+
+# With --eval: the share of the documents, the last ones, that is evaluated on instead of trained on.
+HELD_OUT = 0.05
 
 
 @dataclasses.dataclass
@@ -60,14 +65,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
         self.corpus.tokenizer.save(folder, self.model.config.max_position_embeddings)
-        records = self.history.records
-        draw_losses(
-            [r.step + 1 for r in records],
-            [r.mlm_loss for r in records],
-            [r.nsp_loss for r in records],
-            folder / "loss.svg",
-            unigram_entropy(self.corpus.token_counts),
-        )
+        draw_losses(self.history, folder / "loss.svg", unigram_entropy(self.corpus.token_counts))
 
 
 def say_to_stderr(line: str) -> None:
@@ -109,14 +107,19 @@ def train(
     """The loop, on this process's share of every batch."""
     dtype = choose_precision(config, world.device)
     prepare(model, corpus, config, world)
+    held_out = None
+    if config.eval:
+        corpus, held_out_corpus = corpus.split(HELD_OUT)
+        held_out = Sampler(held_out_corpus, config, world.device)
     samplers = [Sampler(corpus, config, device) for device in world.local]
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+    optimizer = make_optimizer(model, config)
     first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
     parallel = DistributedDataParallel(model) if world.size > 1 else model
     leads = world.rank == 0
     history = History(out / "metrics.jsonl" if leads and out is not None else None, first_step)
     if leads:
-        say(f"{describe(world, dtype)}; kernels: {ops.describe(world.device)}")
+        kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
+        say(f"{describe(world, dtype)}; kernels: {kernels}")
 
     started = time.perf_counter()
     with tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not leads) as bar:
@@ -133,8 +136,8 @@ def train(
             if world.size > 1:
                 dist.all_reduce(losses)
                 losses /= world.size
-            record = Record(step, *losses.tolist(), lr)
-            if not np.isfinite(record.mlm_loss + record.nsp_loss):
+            record = Record(step, losses[0].item(), losses[1].item(), lr)
+            if not math.isfinite(record.mlm_loss + record.nsp_loss):
                 raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
             history.add(record)
             pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
@@ -143,6 +146,14 @@ def train(
                 refresh=False,
             )
             bar.update()
+            if leads and held_out is not None and evaluation_due(step, config):
+                found = evaluate(model, held_out, step, dtype)
+                history.add(found)
+                say(
+                    f"step {step + 1}, held-out text: MLM loss {found.eval_mlm_loss:.3f} (perplexity "
+                    f"{math.exp(found.eval_mlm_loss):.0f}, accuracy {found.eval_mlm_accuracy:.1%}), "
+                    f"NSP loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+                )
             if leads and out is not None and checkpoint_due(step, config):
                 identity = run_identity(model, corpus, config)
                 checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
@@ -152,6 +163,10 @@ def train(
     if leads and out is not None:
         run.save(out)
     return run
+
+
+def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
 
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
@@ -226,6 +241,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)
 
 
+def evaluation_due(step: int, config: TrainConfig) -> bool:
+    """Ten times a run, and at its end."""
+    return step + 1 == config.steps or (step + 1) % max(1, config.steps // 10) == 0
+
+
 def checkpoint_due(step: int, config: TrainConfig) -> bool:
     every = config.checkpoint_every
     return step + 1 == config.steps or (every > 0 and (step + 1) % every == 0)
@@ -294,11 +314,10 @@ def _launch(
         max_restarts=0,
         start_method="spawn",
     )
-    results = elastic_launch(launch, _work)(model, corpus.folder, config, devices, out, resume)
-    records, pairs_per_second = results[0]
-    history = History()
-    history.records = records
-    return Run(model.eval(), corpus, config, history, devices, pairs_per_second)
+    result = elastic_launch(launch, _work)(model, corpus.folder, config, devices, out, resume)[0]
+    if isinstance(result, str):
+        raise InputError(result)
+    return Run(model.eval(), corpus, config, *result)
 
 
 def _work(
@@ -308,14 +327,16 @@ def _work(
     devices: list[torch.device],
     out: Path | None,
     resume: bool,
-) -> tuple[list[Record], float]:
-    """One worker's life: trains a copy of the shared model; rank 0 puts the result back."""
+) -> tuple[History, list[torch.device], float] | str:
+    """One worker's life: trains a copy of the shared model; rank 0 puts the result back. Or an InputError's line."""
     model = Bert(shared.config)
     model.load_state_dict(shared.state_dict())
     world = join_world(devices)
-    run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
+    try:
+        run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
+    except InputError as error:  # all ranks meet the same one
+        return str(error)
     if world.rank == 0:
         shared.load_state_dict(run.model.state_dict())
-    dist.barrier()
     dist.destroy_process_group()
-    return run.history.records, run.pairs_per_second
+    return run.history, run.devices, run.pairs_per_second

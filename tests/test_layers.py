@@ -25,6 +25,7 @@ PYTHON = [
     "checkpoint",
     "history",
     "plot",
+    "evaluate",
     "devices",
     "trainer",
     "command_line",

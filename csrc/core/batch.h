@@ -33,8 +33,7 @@ struct Row {
 BERTFAST_HD Row row_of(const Batch& batch, int64_t i) {
     if (batch.cu_seqlens) {
         const int64_t token = batch.cu_seqlens[i], prediction = batch.cu_masked[i];
-        return {token, batch.cu_seqlens[i + 1] - token, prediction, batch.cu_masked[i + 1] - prediction,
-                token};
+        return {token, batch.cu_seqlens[i + 1] - token, prediction, batch.cu_masked[i + 1] - prediction, token};
     }
     return {i * batch.max_len, batch.max_len, i * batch.max_predictions, batch.max_predictions, 0};
 }

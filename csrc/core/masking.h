@@ -17,8 +17,8 @@ BERTFAST_HD int64_t position_of(const Example& example, int64_t candidate) {
 }
 
 BERTFAST_HD int32_t candidate_token(const Corpus& corpus, const Example& example, int64_t candidate) {
-    return token_at(corpus, candidate < example.a_len ? example.a_begin + candidate
-                                                      : example.b_begin + candidate - example.a_len);
+    return token_at(
+        corpus, candidate < example.a_len ? example.a_begin + candidate : example.b_begin + candidate - example.a_len);
 }
 
 // k = min(candidates, max(1, round_half_even(length * rate))).

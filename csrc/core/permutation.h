@@ -24,8 +24,7 @@ BERTFAST_HD uint64_t permute(uint64_t seed, uint64_t epoch, uint64_t i, uint64_t
     do {
         uint64_t left = i >> right_bits, right = i & right_mask;
         for (uint32_t round = 0; round < FEISTEL_ROUNDS; ++round) {
-            const uint32_t word =
-                draw(seed, STREAM_SHUFFLE, round, epoch, static_cast<uint32_t>(right)).word[0];
+            const uint32_t word = draw(seed, STREAM_SHUFFLE, round, epoch, static_cast<uint32_t>(right)).word[0];
             const uint64_t mixed = left ^ (word & (round % 2 ? right_mask : left_mask));
             left = right;
             right = mixed;

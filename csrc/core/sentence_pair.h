@@ -59,8 +59,8 @@ BERTFAST_HD int64_t negative_sentence(const Corpus& corpus, const SamplerOptions
 }
 
 // Example g from its anchor and its first two draws, which a caller may have made many at a time.
-BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& options, uint64_t g,
-                                 int64_t anchor, const Philox& other, const Philox& choices) {
+BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t anchor,
+                                 const Philox& other, const Philox& choices) {
     const bool pairs = options.objective != Objective::none;
     const int64_t item = corpus.anchors ? corpus.anchors[anchor] : anchor;
     const int64_t document = document_of(corpus, item, pairs);
@@ -76,8 +76,7 @@ BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& opt
         if (options.drop) {
             const int64_t room = budget - tokens_in(corpus, a.first, a.last);
             for (uint32_t t = 0; t < 32 && tokens_in(corpus, b.first, b.first + 1) > room; ++t) {
-                b.first = negative_sentence(corpus, options, document,
-                                            draw(options.seed, STREAM_PAIR, 0, g, 2 + t));
+                b.first = negative_sentence(corpus, options, document, draw(options.seed, STREAM_PAIR, 0, g, 2 + t));
             }
         }
         b.last = b.first + 1;
@@ -105,8 +104,7 @@ BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& opt
         b = first;
     }
     Example example = {corpus.sentence_offsets[a.first], tokens_in(corpus, a.first, a.last),
-                       corpus.sentence_offsets[b.first], pairs ? tokens_in(corpus, b.first, b.last) : 0,
-                       flip};
+                       corpus.sentence_offsets[b.first], pairs ? tokens_in(corpus, b.first, b.last) : 0, flip};
     truncate(example, budget);
     return example;
 }
@@ -114,8 +112,8 @@ BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& opt
 BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& options, uint64_t g) {
     const uint64_t epoch = g / corpus.num_anchors;
     const uint64_t anchor = permute(options.seed, epoch, g % corpus.num_anchors, corpus.num_anchors);
-    return make_example(corpus, options, g, static_cast<int64_t>(anchor),
-                        draw(options.seed, STREAM_PAIR, 0, g, 0), draw(options.seed, STREAM_PAIR, 0, g, 1));
+    return make_example(corpus, options, g, static_cast<int64_t>(anchor), draw(options.seed, STREAM_PAIR, 0, g, 0),
+                        draw(options.seed, STREAM_PAIR, 0, g, 1));
 }
 
 }  // namespace bertfast

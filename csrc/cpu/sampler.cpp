@@ -36,8 +36,7 @@ Lanes permute_lanes(uint64_t seed, Lanes epoch, Lanes i, uint64_t count) {
 }
 
 // The examples from g on, LANES of them; the caller keeps `count`.
-void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t count,
-                   Example* examples) {
+void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t count, Example* examples) {
     Lanes index, epoch, place;
     for (int lane = 0; lane < LANES; ++lane) {
         index[lane] = g + lane;
@@ -48,8 +47,8 @@ void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t
     const PhiloxLanes other = draw_lanes(options.seed, STREAM_PAIR, 0, index, Lanes{});
     const PhiloxLanes choices = draw_lanes(options.seed, STREAM_PAIR, 0, index, Lanes{} + 1);
     for (int lane = 0; lane < count; ++lane) {
-        examples[lane] = make_example(corpus, options, g + lane, static_cast<int64_t>(anchors[lane]),
-                                      other[lane], choices[lane]);
+        examples[lane] =
+            make_example(corpus, options, g + lane, static_cast<int64_t>(anchors[lane]), other[lane], choices[lane]);
     }
 }
 
@@ -89,8 +88,7 @@ class Masker {
             // position_of, in every lane: a comparison that holds is -1.
             const Lanes position = candidate + 1 - (Lanes)(candidate >= a_len);
             draw_lanes(options_.seed, STREAM_MASK, 0, index, position)
-                .store(words + i, words + capacity_ + i, words + 2 * capacity_ + i,
-                       words + 3 * capacity_ + i);
+                .store(words + i, words + capacity_ + i, words + 2 * capacity_ + i, words + 3 * capacity_ + i);
         }
     }
 
@@ -212,8 +210,8 @@ void write_tokens(const Corpus& corpus, const SamplerOptions& options, uint64_t 
     }
 }
 
-void write_predictions(const SamplerOptions& options, const Example& example, const Masker& masker,
-                       int64_t count, const Batch& batch, const Row& row) {
+void write_predictions(const SamplerOptions& options, const Example& example, const Masker& masker, int64_t count,
+                       const Batch& batch, const Row& row) {
     int64_t* const ids = batch.input_ids + row.token;
     int64_t* const positions = batch.masked_positions + row.prediction;
     int64_t* const labels = batch.labels + row.prediction;
@@ -233,8 +231,8 @@ void write_predictions(const SamplerOptions& options, const Example& example, co
 
 }  // namespace
 
-void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count,
-          Example* examples, int32_t* cu_seqlens, int32_t* cu_masked) {
+void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, Example* examples,
+          int32_t* cu_seqlens, int32_t* cu_masked) {
     parallel_for(count, EXAMPLES_A_THREAD, [&](int64_t begin, int64_t end) {
         Masker masker(corpus, options);
         for (int64_t i = begin; i < end; i += LANES) {
@@ -243,9 +241,9 @@ void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, i
         for (int64_t i = begin; i < end; ++i) {
             const int64_t tokens = length(examples[i]);
             cu_seqlens[i + 1] = static_cast<int32_t>(tokens);
-            cu_masked[i + 1] = static_cast<int32_t>(
-                options.whole_words ? masker.choose(first + i, examples[i])
-                                    : mask_count(options, tokens, num_candidates(examples[i])));
+            cu_masked[i + 1] =
+                static_cast<int32_t>(options.whole_words ? masker.choose(first + i, examples[i])
+                                                         : mask_count(options, tokens, num_candidates(examples[i])));
         }
     });
     cu_seqlens[0] = cu_masked[0] = 0;
@@ -255,15 +253,14 @@ void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, i
     }
 }
 
-void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count,
-            const Example* examples, const Batch& batch) {
+void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, const Example* examples,
+            const Batch& batch) {
     parallel_for(count, EXAMPLES_A_THREAD, [&](int64_t begin, int64_t end) {
         Masker masker(corpus, options);
         for (int64_t i = begin; i < end; ++i) {
             const Row row = row_of(batch, i);
             write_tokens(corpus, options, first + i, examples[i], batch, row);
-            write_predictions(options, examples[i], masker, masker.choose(first + i, examples[i]), batch,
-                              row);
+            write_predictions(options, examples[i], masker, masker.choose(first + i, examples[i]), batch, row);
             if (batch.next_sentence_label) batch.next_sentence_label[i] = examples[i].not_next;
         }
     });

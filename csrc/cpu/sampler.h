@@ -13,5 +13,5 @@ BERTFAST_DECLARE(void plan(const Corpus& corpus, const SamplerOptions& options, 
                            Example* examples, int32_t* cu_seqlens, int32_t* cu_masked))
 
 // Fills `batch` with the planned examples.
-BERTFAST_DECLARE(void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first,
-                             int64_t count, const Example* examples, const Batch& batch))
+BERTFAST_DECLARE(void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count,
+                             const Example* examples, const Batch& batch))
