@@ -64,4 +64,5 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_dropout(module);
     bertfast::bindings::bind_sampler(module);
+    bertfast::bindings::bind_mlm_loss(module);
 }
