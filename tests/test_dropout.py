@@ -133,9 +133,7 @@ def test_opcheck() -> None:
 
 def test_compiles_whole() -> None:
     x, keys = inputs(5, 33, torch.float32)
-    compiled = torch.compile(
-        lambda x: dropout(x, keys, 0.2, 3, 1) + dropout_twin(x, keys, 0.2, 3, 1), fullgraph=True
-    )
+    compiled = torch.compile(lambda x: dropout(x, keys, 0.2, 3, 1) + dropout_twin(x, keys, 0.2, 3, 1), fullgraph=True)
     assert torch.equal(compiled(x), 2 * dropout(x, keys, 0.2, 3, 1))
 
 
