@@ -7,7 +7,7 @@ import torch
 from bertfast._native import native
 
 DEVICES: dict[str, tuple[str, ...]] = {
-    "attention": (),
+    "attention": ("cpu",),
     "bias_gelu": (),
     "dropout": ("cpu", "cuda"),
     "dropout_add_layer_norm": (),
