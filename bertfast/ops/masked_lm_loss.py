@@ -85,9 +85,7 @@ def masked_lm_loss_twin(
     dtype = hidden_states.dtype
     rows = hidden_states if positions is None else hidden_states[positions]
     rows = F.gelu(F.linear(rows, transform_weight.to(dtype), transform_bias.to(dtype)))
-    rows = F.layer_norm(
-        rows, rows.shape[1:], layer_norm_weight.to(dtype), layer_norm_bias.to(dtype), layer_norm_eps
-    )
+    rows = F.layer_norm(rows, rows.shape[1:], layer_norm_weight.to(dtype), layer_norm_bias.to(dtype), layer_norm_eps)
     logits = F.linear(rows, decoder_weight[:vocab_size].to(dtype), decoder_bias[:vocab_size].to(dtype))
     return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
 
