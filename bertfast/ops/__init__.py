@@ -7,11 +7,12 @@ import torch
 from bertfast._native import native
 
 DEVICES: dict[str, tuple[str, ...]] = {
-    "attention": (),
+    "attention": ("cpu",),
     "bias_gelu": (),
     "dropout": ("cpu", "cuda"),
     "dropout_add_layer_norm": (),
     "embedding_layer_norm": (),
+    "masked_lm_loss": ("cpu", "cuda"),
 }
 """For each op, the types of device that it has a native kernel for; on others its plain-torch twin runs."""
 

@@ -5,7 +5,9 @@
 
 namespace bertfast::bindings {
 
+void bind_attention(pybind11::module_& module);
 void bind_dropout(pybind11::module_& module);
 void bind_sampler(pybind11::module_& module);
+void bind_mlm_loss(pybind11::module_& module);
 
 }  // namespace bertfast::bindings
