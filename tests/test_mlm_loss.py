@@ -247,7 +247,7 @@ def test_a_second_derivative_is_refused(power: int) -> None:
     values = arguments((5, 33, 129, 129))
     values["decoder_bias"].requires_grad_()
     loss = masked_lm_loss(**values) ** power
-    with pytest.raises(RuntimeError, match="does not require grad|once_differentiable"):
+    with pytest.raises(RuntimeError, match="not have been used"):
         (gradient,) = torch.autograd.grad(loss, values["decoder_bias"], create_graph=True)
         torch.autograd.grad(gradient.square().sum(), values["decoder_bias"])
 
