@@ -64,4 +64,7 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_attention(module);
     bertfast::bindings::bind_dropout(module);
+    bertfast::bindings::bind_embedding(module);
+    bertfast::bindings::bind_gelu(module);
+    bertfast::bindings::bind_layer_norm(module);
 }
