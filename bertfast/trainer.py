@@ -212,11 +212,11 @@ def global_losses(
         total = int(samplers[0].plan(first, config.batch_size).num_masked.sum())
     inputs = [model_inputs(batch, world.size / max(1, total), config.seed, dtype) for batch in batches]
     if len(samplers) == 1:
-        return model(*inputs[0])
+        mlm_loss, nsp_loss = model(*inputs[0])
+        return mlm_loss, nsp_loss
     outputs = parallel_apply(replicate(model, world.local), inputs, devices=world.local)
-    mlm_losses, nsp_losses = zip(*outputs, strict=True)
-    home = world.device
-    return sum(loss.to(home) for loss in mlm_losses), sum(loss.to(home) for loss in nsp_losses) / len(samplers)
+    mlm_losses, nsp_losses = (torch.stack([loss.to(world.device) for loss in losses]) for losses in zip(*outputs))
+    return mlm_losses.sum(), nsp_losses.mean()
 
 
 def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:

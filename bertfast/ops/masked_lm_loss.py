@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bertfast._native import native
 from bertfast.ops import has_kernel
@@ -36,8 +37,8 @@ def masked_lm_loss(
         hidden_states: (tokens, hidden) float32 or bfloat16.
         positions: (rows,) int64, which of them are predicted, none twice; None: all, in order.
         labels: (rows,) int64 in [0, vocab_size). Another raises ValueError on a CPU, and makes the loss NaN on a GPU.
-        weights: (rows,) float32. Divide by the number of predictions for a mean. Where 0, the row counts for nothing,
-            whatever it holds.
+        weights: (rows,) float32. Divide by the number of predictions for a mean. A row of weight 0 adds nothing to the
+            loss and to any gradient.
         transform_weight, transform_bias: W (hidden, hidden) and c (hidden,).
         layer_norm_weight, layer_norm_bias: (hidden,).
         decoder_weight, decoder_bias: D (padded_vocab, hidden) and b (padded_vocab,), float32. What lies beyond
@@ -105,7 +106,9 @@ def _linear_cross_entropy(
     The gradients come from the forward pass, where the logits are. Floor, with n rows: 6 n hidden vocabulary
     operations in three products, and the logits written once, read and written by the kernel, and read twice.
     """
-    (count, hidden), padded_vocab = rows.shape, weight.shape[0]
+    if weight.dtype != torch.float32:
+        raise TypeError(f"decoder_weight must be float32, not {weight.dtype}")
+    count, padded_vocab = rows.shape[0], weight.shape[0]
     rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
     decoder = weight.to(rows.dtype)
     columns = -(-padded_vocab // 8) * 8  # the kernel moves 16 bytes at a time
@@ -120,7 +123,7 @@ def _linear_cross_entropy(
         bias_slices = bias.new_zeros(_slices(rows), columns)
         product = torch.empty_like(weight if rows.is_cuda else decoder)
 
-    with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(rows):
         for begin in range(0, count, size):
             part = slice(begin, min(begin + size, count))
             chunk = buffer[: part.stop - begin]
@@ -179,20 +182,21 @@ def _(
     vocab_size: int,
     needs_gradients: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    gradients = (torch.empty_like(each) if needs_gradients else each.new_empty(0) for each in (rows, weight, bias))
-    return weights.new_empty(()), *gradients
+    loss = weights.new_empty(())
+    if not needs_gradients:
+        return loss, rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
+    return loss, torch.empty_like(rows), torch.empty_like(weight), torch.empty_like(bias)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*output[1:])
+    _, *gradients = output
+    ctx.mark_non_differentiable(*gradients)
+    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradients of the gradients
+    ctx.save_for_backward(*gradients)
 
 
-def _backward(ctx: Any, d_loss: Tensor | None, *second: Tensor | None) -> tuple[Tensor | None, ...]:
-    if any(each is not None for each in second):
-        raise RuntimeError("masked_lm_loss can be differentiated once only")
-    if d_loss is None:
-        return (None,) * 7
+@once_differentiable
+def _backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     return *(gradient * d_loss for gradient in ctx.saved_tensors), None, None, None, None
 
 

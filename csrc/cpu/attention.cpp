@@ -30,30 +30,6 @@ struct Part {
           value_offset(key_offset + query_stride) {}
 };
 
-// The factors of dropout of one query's probabilities; all 1 where nothing is dropped.
-class Factors {
-  public:
-    Factors(const AttentionShape& shape, float* room) : shape_(shape), factors_(room) {
-        for (int64_t i = 0; i < room_for(shape); ++i) factors_[i] = 1.0f;
-    }
-
-    static int64_t room_for(const AttentionShape& shape) { return round_up(shape.max_seqlen, 2 * LINE); }
-
-    const float* of(const Part& part, int64_t query) {
-        if (shape_.drops) {
-            Dropout rule = shape_.rule;
-            rule.place += static_cast<uint32_t>(part.head);
-            const auto key = static_cast<uint64_t>(shape_.row_keys[part.first_query + query]);
-            dropout_scales(rule, key, 0, part.keys, factors_);
-        }
-        return factors_;
-    }
-
-  private:
-    const AttentionShape& shape_;
-    float* factors_;
-};
-
 // Scores of keys that the sequence hasn't become -infinity: `row` holds whole vectors.
 inline void hide_padding(float* row, int64_t keys) {
     const int64_t last = keys / LANES * LANES;
@@ -86,17 +62,18 @@ template <typename T>
 void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, int64_t begin, int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = row_stride(width), across = row_stride(most);
-    Scratch scratch(2 * block * wide + width * across + most * wide + block * across + Factors::room_for(shape));
+    Scratch scratch(2 * block * wide + width * across + most * wide + block * across + DropoutFactors::room_for(most));
     float* const query = scratch.take(block * wide);
     float* const out = scratch.take(block * wide);
     float* const key_transposed = scratch.take(width * across);
     float* const value = scratch.take(most * wide);
     float* const scores = scratch.take(block * across);
-    Factors factors(shape, scratch.take(Factors::room_for(shape)));
+    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
         const Part part(shape, item);
+        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         if (part.queries == 0) continue;
         const int64_t key_row = row_stride(part.keys);
         pack_transposed(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, key_transposed,
@@ -105,11 +82,12 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
         for (int64_t first = 0; first < part.queries; first += block) {
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
             const int64_t offset = part.query_offset + first * part.query_stride;
+            const int64_t* const row_keys = shape.row_keys + part.first_query + first;
             pack(tensors.query + offset, part.query_stride, rows, width, scale, query, wide);
             product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, scores, key_row, false);
             Softmax softmaxes[BLOCK];
             for (int64_t i = 0; i < rows; ++i) {
-                softmaxes[i] = softmax(scores + i * key_row, part.keys, factors.of(part, first + i));
+                softmaxes[i] = softmax(scores + i * key_row, part.keys, factors.of(row_keys[i]));
             }
             product(rows, width, part.keys, scores, key_row, 1, value, wide, out, wide, false);
             for (int64_t i = 0; i < rows; ++i) {
@@ -146,7 +124,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = row_stride(width), across = row_stride(most);
     Scratch scratch(3 * block * wide + 2 * width * across + 3 * most * wide + 2 * block * across +
-                    Factors::room_for(shape));
+                    DropoutFactors::room_for(most));
     float* const query = scratch.take(block * wide);
     float* const grad = scratch.take(block * wide);
     float* const grad_query = scratch.take(block * wide);
@@ -157,11 +135,12 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     float* const grad_value = scratch.take(most * wide);
     float* const dropped = scratch.take(block * across);
     float* const grad_scores = scratch.take(block * across);
-    Factors factors(shape, scratch.take(Factors::room_for(shape)));
+    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
         const Part part(shape, item);
+        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         const int64_t key_row = row_stride(part.keys);
         const T* const keys = tensors.key_value + part.key_offset;
         if (part.queries > 0) {
@@ -176,6 +155,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
         for (int64_t first = 0; first < part.queries; first += block) {
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
             const int64_t offset = part.query_offset + first * part.query_stride;
+            const int64_t* const row_keys = shape.row_keys + part.first_query + first;
             const bool add = first > 0;
             pack(tensors.query + offset, part.query_stride, rows, width, scale, query, wide);
             pack(tensors.grad + offset, part.query_stride, rows, width, 1.0f, grad, wide);
@@ -184,7 +164,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
             for (int64_t i = 0; i < rows; ++i) {
                 const float log_sum_exp = tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head];
                 backward_row(dropped + i * key_row, grad_scores + i * key_row, part.keys, log_sum_exp,
-                             factors.of(part, first + i));
+                             factors.of(row_keys[i]));
             }
             product(part.keys, width, rows, dropped, 1, key_row, grad, wide, grad_value, wide, add);
             product(part.keys, width, rows, grad_scores, 1, key_row, query, wide, grad_key, wide, add);
