@@ -7,13 +7,11 @@ name is its fingerprint: of the text's bytes, and of everything that bears on wh
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +25,8 @@ from tqdm import tqdm
 
 from bertfast.config import CorpusConfig
 from bertfast.errors import InputError
-from bertfast.files import sync, whole_file
-from bertfast.text import Source, find_source, sentences
+from bertfast.files import locked, sync, whole_file
+from bertfast.text import Source, TextFile, embedded_source, find_source, sentences
 from bertfast.tokenizer import SpecialTokens, Tokenizer, train_word, train_wordpiece
 
 # Any change of the files' layout, or of what a text becomes, takes a new number, and with it a new
@@ -183,7 +181,7 @@ def load_corpus(
     if tokenizer is not None:
         config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
     cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
-    found = [find_source(source, config) for source in sources]
+    found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
     given = None if config.tokenizer in _TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
     with _naming_the_cache(cache):
         (cache / "corpora").mkdir(parents=True, exist_ok=True)
@@ -192,7 +190,7 @@ def load_corpus(
         fingerprint = _fingerprint(found, digests, given, config)
         folder = cache / "corpora" / fingerprint
         if not folder.is_dir():
-            with _lock(cache / "corpora" / f"{fingerprint}.lock"):
+            with locked(cache / "corpora" / f"{fingerprint}.lock"):
                 if not folder.is_dir():
                     _build(folder, found, signatures, given, config, progress)
     corpus = Corpus.open(folder)
@@ -234,7 +232,7 @@ def _signature(path: Path) -> list[int]:
 
 
 def _digests(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
-    """blake2b of each file; the memo saves reading again the files that have kept their signature."""
+    """The digest of each file; the memo saves reading again those that have kept their signature."""
     known = _read_memo(memo)
     digests, learned = {}, {}
     for path, signature in signatures.items():
@@ -242,12 +240,15 @@ def _digests(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
         if key in known and known[key][0] == signature:
             digests[path] = known[key][1]
             continue
-        digests[path] = _digest(path)
+        try:
+            digests[path] = _digest(path)
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
         # Within a tick of the file system's clock a file can be written to again and keep its time.
         if time.time_ns() - signature[1] > 2_000_000_000:
             learned[key] = [signature, digests[path]]
     if learned:
-        with _lock(memo.with_suffix(".lock")), whole_file(memo) as partial:
+        with locked(memo.with_suffix(".lock")), whole_file(memo) as partial:
             partial.write_text(json.dumps(_read_memo(memo) | learned), encoding="utf-8")
     return digests
 
@@ -261,6 +262,7 @@ def _read_memo(memo: Path) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
+    """blake2b of a file's bytes."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -285,28 +287,17 @@ def _build(
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     try:
-        size = sum(signature[0] for signature in signatures.values())
-
-        def stream(purpose: str) -> Iterator[str]:
-            with tqdm(
-                total=size,
-                desc=purpose,
-                unit="B",
-                unit_scale=True,
-                delay=1,
-                disable=not progress,
-                leave=False,
-            ) as bar:
-                for source in sources:
-                    for file in source.files:
-                        yield from sentences(file, config.language, bar.update)
-
-        tokenizer = given or _TRAINERS[config.tokenizer](stream("vocabulary"), config)
-        counts = _write_arrays(building, stream("corpus"), tokenizer)
-        if counts["sentences"] < 2:
-            names = ", ".join(source.description for source in sources)
-            held = "one sentence only" if counts["sentences"] else "no text"
-            raise InputError(f"{held} in {names}: give more text, or another --text-form")
+        files = [file for source in sources for file in source.files]
+        stream = _at_least_two(_stream(files, "text", config.language, progress), sources)
+        if given is None:
+            # Two passes: the text is cut into sentences in the first, and the second reads these.
+            spool = TextFile(building / "sentences.txt", "lines")
+            tokenizer = _TRAINERS[config.tokenizer](_written(stream, spool.path), config)
+            counts = _write_arrays(building, _stream([spool], "tokens", config.language, progress), tokenizer)
+            spool.path.unlink()
+        else:
+            tokenizer = given
+            counts = _write_arrays(building, stream, tokenizer)
         for path, signature in signatures.items():
             if _signature(path) != signature:
                 raise InputError(f"{path} changed while it was read: run again")
@@ -327,6 +318,32 @@ def _build(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _stream(files: Sequence[TextFile], stage: str, language: str, progress: bool) -> Iterator[str]:
+    size = sum(file.path.stat().st_size for file in files)
+    with tqdm(desc=stage, total=size, unit="B", unit_scale=True, delay=1, leave=False, disable=not progress) as bar:
+        for file in files:
+            yield from sentences(file, language, bar.update)
+
+
+def _at_least_two(stream: Iterable[str], sources: Sequence[Source]) -> Iterator[str]:
+    """The stream itself; at its end, `InputError` where it held fewer than two sentences."""
+    count = 0
+    for sentence in stream:
+        count += sentence != ""
+        yield sentence
+    if count < 2:
+        names = ", ".join(source.description for source in sources)
+        raise InputError(f"{'one sentence only' if count else 'no text'} in {names}: give more, or another --text-form")
+
+
+def _written(stream: Iterable[str], path: Path) -> Iterator[str]:
+    """The stream itself, and at its end a copy of it in the file."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for sentence in stream:
+            file.write(f"{sentence}\n")
+            yield sentence
 
 
 def _write_arrays(folder: Path, stream: Iterable[str], tokenizer: Tokenizer) -> dict[str, Any]:
@@ -396,15 +413,3 @@ def _naming_the_cache(cache: Path) -> Iterator[None]:
         raise InputError(
             f"cannot keep a corpus in {cache}: {error.strerror}; make room or set BERTFAST_CACHE to another folder"
         ) from None
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One process at a time, others wait. The system lets go of the lock when its holder ends, however it ends."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process ({path.name})", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

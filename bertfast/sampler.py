@@ -1,11 +1,12 @@
 """(corpus, seed, example numbers) -> batch: a pure function, the same bit for bit on a CPU and on a GPU.
 
-docs/design.md says what an example is. Nothing here depends on what was sampled before, so any batch can be had at
-any time, in any order, by its example numbers.
+docs/design.md says what an example is. Nothing here depends on what was sampled before, so any batch can be had
+at any time, in any order, by its example numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -68,8 +69,10 @@ class Plan(NamedTuple):
 
 
 class PackedBatch(NamedTuple):
-    """Examples one after another, without padding. Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the
-    predictions cu_masked[i]:cu_masked[i + 1]."""
+    """Examples one after another, without padding.
+
+    Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the predictions cu_masked[i]:cu_masked[i + 1].
+    """
 
     input_ids: Tensor
     """(tokens,) int64, the masked text."""
@@ -129,7 +132,7 @@ class Sampler:
     Args:
         corpus: a TokenisedCorpus, whose arrays may be memory-mapped.
         config: what an example is.
-        device: where batches are made and put, "cpu" or a CUDA device; the corpus's arrays are copied to it once.
+        device: where batches are made, "cpu" or a CUDA device; the corpus's arrays are copied to it once.
 
     Raises:
         InputError: no example can be drawn from the corpus as the configuration asks.
@@ -138,6 +141,8 @@ class Sampler:
     def __init__(self, corpus: TokenisedCorpus, config: SamplerConfig, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
         _check(corpus, config)
         options = _options(corpus, config)
         arrays = {
@@ -191,7 +196,8 @@ class Sampler:
             row_keys=self._empty(tokens),
             max_seqlen=self.config.max_len,
         )
-        self._native.packed(planned.first_example, planned.examples, batch)
+        with self._current_device():
+            self._native.packed(planned.first_example, planned.examples, batch)
         return batch
 
     def padded(self, first_example: int, count: int) -> PaddedBatch:
@@ -207,8 +213,13 @@ class Sampler:
             mlm_weights=self._empty(*predictions, dtype=torch.float32),
             next_sentence_label=self._empty(0 if self.config.objective == "none" else count),
         )
-        self._native.padded(planned.first_example, planned.examples, batch)
+        with self._current_device():
+            self._native.padded(planned.first_example, planned.examples, batch)
         return batch
+
+    def _current_device(self) -> contextlib.AbstractContextManager[object]:
+        """Kernels are launched on the current device, which need not be this sampler's."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)
@@ -225,7 +236,8 @@ class Sampler:
             torch.empty(count + 1, dtype=torch.int32, device=device),
             torch.empty(count + 1, dtype=torch.int32, device=device),
         )
-        sampler.plan(*planned)
+        with self._current_device():
+            sampler.plan(*planned)
         return planned
 
 
@@ -252,13 +264,13 @@ def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
     if config.objective != "none":
         if sentences == documents:
             raise InputError(
-                "the corpus has no two sentences in one document, and so no sentence pair: give longer documents, "
-                "or train without pairs (--objective none)"
+                "the corpus has no two sentences in one document, and so no sentence pair: give longer "
+                "documents, or train without pairs (--objective none)"
             )
         if config.objective == "nsp" and config.negatives == "other" and documents == 1:
             raise InputError(
-                "the corpus is one document, and a wrong next sentence comes from another: give more documents, "
-                "or draw it from any (--negatives any)"
+                "the corpus is one document, and a wrong next sentence comes from another: give more "
+                "documents, or draw it from any (--negatives any)"
             )
     if corpus.vocab_size <= len(set(corpus.special_ids)):
         raise InputError("the vocabulary holds nothing but special tokens: give more text or a lower --min-freq")

@@ -1,8 +1,9 @@
 """Text in, sentences out.
 
 Every source, whatever its form, becomes one stream: a sentence a string, and an empty string at the end of each
-document. It is read in blocks, so memory doesn't grow with the text. Characters stay as they are (no Unicode
-normalisation here: that is the tokenizer's part); a byte order mark is dropped and every kind of line end is "\\n".
+document. (Written a string a line, the stream is itself a text in the form `lines`.) It is read in blocks, so memory
+doesn't grow with the text. Characters stay as they are (Unicode's forms are the tokenizer's business); a byte order
+mark is dropped, and every kind of line end is "\\n".
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import platform
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +21,9 @@ from pathlib import Path
 from sentencex import segment
 
 from bertfast.config import CorpusConfig
+from bertfast.embedded import library_files, prose
 from bertfast.errors import InputError
+from bertfast.wikitext import NAMES, find_wikitext
 
 BLOCK_BYTES = 1 << 20
 # A line longer than this is read as several, and a file's form is told from this much of its beginning.
@@ -43,13 +47,14 @@ HELD_OUT_SPLITS = (
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 _WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
+_OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 OnRead = Callable[[int], object]
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file and the form of its text: wikitext, lines or plain."""
+    """A file and the form of its text: wikitext, lines, plain, or python for the prose in a Python source file."""
 
     path: Path
     form: str
@@ -63,12 +68,12 @@ class Source:
     description: str
 
 
-def find_source(name: str | os.PathLike[str], config: CorpusConfig) -> Source:
-    """The files of a path, and the form of each.
+def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
+    """The files of a path, or of WikiText by its name, and the form of each.
 
     Raises `InputError` where there is no such path or nothing to read in it.
     """
-    path = Path(name).expanduser()
+    path = find_wikitext(str(name), cache) if str(name) in NAMES else Path(name).expanduser()
     if path.is_dir():
         paths, note = _files_of(path)
     elif path.is_file():
@@ -85,18 +90,28 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig) -> Source:
     return Source(files, f"{path}{note} ({count}; {forms})" if len(files) > 1 else f"{path}{note} ({files[0].form})")
 
 
+def embedded_source() -> Source:
+    """The text for those who name none: what CPython's standard library says about itself."""
+    files = tuple(TextFile(path, "python") for path in library_files())
+    return Source(files, f"the prose of Python {platform.python_version()}'s own documentation")
+
+
 def sentences(file: TextFile, language: str = "en", on_read: OnRead = lambda size: None) -> Iterator[str]:
     """The file's sentences, with an empty string after each document's last.
 
     `on_read` is told the size of every block of bytes read.
     """
-    lines = _lines(file.path, on_read)
     if file.form == "wikitext":
-        yield from _wikitext(lines)
+        yield from _wikitext(_lines(file.path, on_read))
     elif file.form == "lines":
-        yield from _one_a_line(lines)
+        yield from map(str.strip, _lines(file.path, on_read))
+    elif file.form == "plain":
+        yield from _prose(_lines(file.path, on_read), language)
     else:
-        yield from _prose(lines, language)
+        source = file.path.read_bytes()
+        on_read(len(source))
+        # With its punctuation apart, as in WikiText, so that a word-level vocabulary is one of words.
+        yield from (_OUTER_PUNCTUATION.sub(r" \g<0> ", sentence) for sentence in _prose(prose(source), "en"))
     yield ""
 
 
@@ -105,13 +120,8 @@ def _wikitext(lines: Iterator[str]) -> Iterator[str]:
     # out.
     for line in lines:
         if " . " in line:
-            yield from line.replace("<unk>", "[UNK]").strip().split(" . ")
+            yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
             yield ""
-
-
-def _one_a_line(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        yield line.strip()
 
 
 def _prose(lines: Iterator[str], language: str) -> Iterator[str]:

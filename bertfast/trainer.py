@@ -86,10 +86,10 @@ def pretrain(
     `resume`, training goes on from its newest whole checkpoint. Several devices are one process each (`parallel="ddp"`:
     started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
     """
-    devices = choose_devices(config, say)
     folder = None if out is None else Path(out)
     if under_torchrun():
-        return train(model, corpus, config, join_world(devices), folder, resume, say)
+        return train(model, corpus, config, join_world(config), folder, resume, say)
+    devices = choose_devices(config, say)
     if len(devices) == 1:
         return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
     if config.parallel == "dp":
@@ -182,7 +182,7 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     torch.use_deterministic_algorithms(config.deterministic)
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
-        model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.asarray(corpus.token_counts)))
+        model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
     for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
@@ -212,11 +212,11 @@ def global_losses(
         total = int(samplers[0].plan(first, config.batch_size).num_masked.sum())
     inputs = [model_inputs(batch, world.size / max(1, total), config.seed, dtype) for batch in batches]
     if len(samplers) == 1:
-        return model(*inputs[0])
+        mlm_loss, nsp_loss = model(*inputs[0])
+        return mlm_loss, nsp_loss
     outputs = parallel_apply(replicate(model, world.local), inputs, devices=world.local)
-    mlm_losses, nsp_losses = zip(*outputs, strict=True)
-    home = world.device
-    return sum(loss.to(home) for loss in mlm_losses), sum(loss.to(home) for loss in nsp_losses) / len(samplers)
+    mlm_losses, nsp_losses = (torch.stack([loss.to(world.device) for loss in losses]) for losses in zip(*outputs))
+    return mlm_losses.sum(), nsp_losses.mean()
 
 
 def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:
@@ -314,24 +314,19 @@ def _launch(
         max_restarts=0,
         start_method="spawn",
     )
-    result = elastic_launch(launch, _work)(model, corpus.folder, config, devices, out, resume)[0]
+    result = elastic_launch(launch, _work)(model, corpus.folder, config, out, resume)[0]
     if isinstance(result, str):
         raise InputError(result)
     return Run(model.eval(), corpus, config, *result)
 
 
 def _work(
-    shared: Bert,
-    corpus_folder: Path,
-    config: TrainConfig,
-    devices: list[torch.device],
-    out: Path | None,
-    resume: bool,
+    shared: Bert, corpus_folder: Path, config: TrainConfig, out: Path | None, resume: bool
 ) -> tuple[History, list[torch.device], float] | str:
     """One worker's life: trains a copy of the shared model; rank 0 puts the result back. Or an InputError's line."""
     model = Bert(shared.config)
     model.load_state_dict(shared.state_dict())
-    world = join_world(devices)
+    world = join_world(config)
     try:
         run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
     except InputError as error:  # all ranks meet the same one

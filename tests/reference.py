@@ -1,4 +1,4 @@
-"""One slow, obvious implementation of docs/design.md, to hold the fast ones against. Nothing here is shared with them.
+"""One slow, obvious implementation of docs/design.md, to hold the fast ones against.
 
 The sampler: Python integers only, one example at a time.
 """
@@ -70,7 +70,7 @@ def permute(seed: int, epoch: int, i: int, count: int) -> int:
 class Reference:
     """Examples of `documents`, lists of sentences, which are lists of token ids.
 
-    special: the special tokens' ids, with attributes cls, sep and mask. continuation: ids that go on with a word.
+    special: the special tokens' ids, with attributes cls, sep, mask; continuation: ids that go on with a word.
     """
 
     def __init__(

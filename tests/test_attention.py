@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertfast.ops.attention import attention, attention_twin
+from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -84,6 +84,11 @@ def error(values: list[Tensor], truth: list[Tensor]) -> list[float]:
     return [(a.double() - b).abs().max().item() if b.numel() else 0.0 for a, b in zip(values, truth, strict=True)]
 
 
+def allowed(torchs_error: float, truth: Tensor, dtype: torch.dtype) -> float:
+    scale = truth.abs().max().item() if truth.numel() else 0.0
+    return (2 if dtype == torch.bfloat16 else 4) * torchs_error + 4 * torch.finfo(torch.float32).eps * scale
+
+
 CASES = {
     "one token": ([1], 1, 8, None),
     "short": ([45, 33, 64, 12], 2, 64, None),
@@ -98,7 +103,7 @@ CASES = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("function", [attention_twin])
+@pytest.mark.parametrize("function", [attention, attention_twin])
 def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> None:  # type: ignore[no-untyped-def]
     lengths, heads, head_dim, query_lengths = CASES[case]
     inputs = packed(lengths, heads, head_dim, dtype, query_lengths)
@@ -109,8 +114,7 @@ def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> N
     peer = products if function is attention_twin else sdpa
     torchs = run(peer, inputs, grad)
     for ours_error, torchs_error, of in zip(error(ours, truth), error(torchs, truth), truth, strict=True):
-        scale = of.abs().max().item() if of.numel() else 0.0
-        assert ours_error <= 2 * torchs_error + 4 * torch.finfo(torch.float32).eps * scale
+        assert ours_error <= allowed(torchs_error, of, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -124,8 +128,7 @@ def test_dropout_is_the_twin_s(isa: str, case: str, dtype: torch.dtype) -> None:
     ours = run(lambda inputs: attention(*inputs, *rule), inputs, grad)
     twin = run(lambda inputs: attention_twin(*inputs, *rule), inputs, grad)
     for ours_error, twin_error, of in zip(error(ours, truth), error(twin, truth), truth, strict=True):
-        scale = of.abs().max().item() if of.numel() else 0.0
-        assert ours_error <= 2 * twin_error + 4 * torch.finfo(torch.float32).eps * scale
+        assert ours_error <= allowed(twin_error, of, dtype)
 
 
 def test_twin_drops_by_the_specification() -> None:
@@ -144,6 +147,61 @@ def test_twin_drops_by_the_specification() -> None:
             for j in range(length):
                 kept = word(seed, site * 256 + head, 100 + i, j) < 2**31
                 assert out[i, head, j].item() == pytest.approx(2 / length if kept else 0.0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_threads_do_not_change_a_bit(two_threads: None, dtype: torch.dtype) -> None:
+    inputs = packed([45, 3, 0, 64, 17, 130], 3, 33, dtype)
+    grad = torch.randn_like(inputs.query)
+    two = run(lambda inputs: attention(*inputs, 0.2, 1, 2), inputs, grad)
+    torch.set_num_threads(1)
+    one = run(lambda inputs: attention(*inputs, 0.2, 1, 2), inputs, grad)
+    assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
+
+
+def test_a_sequence_does_not_see_its_neighbours() -> None:
+    inputs = packed([7, 20, 5], 2, 16, torch.float32)
+    alone = inputs._replace(
+        query=inputs.query[7:27],
+        key_value=inputs.key_value[7:27],
+        cu_seqlens_q=cumulative([20]),
+        cu_seqlens_k=cumulative([20]),
+        row_keys=inputs.row_keys[7:27],
+    )
+    assert torch.equal(attention(*inputs, 0.2, 1, 2)[7:27], attention(*alone, 0.2, 1, 2))
+
+
+def test_gradient_with_strides_zero() -> None:
+    inputs = packed([7, 20], 2, 16, torch.float32)
+    summed = torch.autograd.grad(attention(*inputs, 0.2, 1, 2).sum(), (inputs.query, inputs.key_value))
+    ones = run(lambda inputs: attention(*inputs, 0.2, 1, 2), inputs, torch.ones_like(inputs.query))[1:]
+    assert all(torch.equal(a, b) for a, b in zip(summed, ones, strict=True))
+
+
+def test_opcheck() -> None:
+    inputs = packed([5, 9, 3], 2, 16, torch.float32)
+    torch.library.opcheck(_attention, (*inputs, 0.2, 1, 2))
+    out, log_sum_exp = _attention(*inputs, 0.2, 1, 2)
+    arguments = [each.detach() for each in (out, inputs.query, inputs.key_value, log_sum_exp)]
+    torch.library.opcheck(_attention_backward, (*arguments, *inputs[2:], 0.2, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"max_seqlen": 8},
+        {"cu_seqlens_q": cumulative([5, 9, 4])},
+        {"cu_seqlens_k": cumulative([9, 5, 4])},
+        {"cu_seqlens_k": torch.tensor([0, 5, 4, 17], dtype=torch.int32)},
+        {"cu_seqlens_k": cumulative([0, 14, 3]), "max_seqlen": 17},
+        {"row_keys": torch.arange(3)},
+        {"key_value": torch.zeros(17, 2, 2, 15)},
+    ],
+)
+def test_wrong_arguments(changed: dict[str, object]) -> None:
+    inputs = packed([5, 9, 3], 2, 16, torch.float32)
+    with pytest.raises(ValueError):
+        attention(*inputs._replace(**changed), 0.2, 1, 2)
 
 
 def test_compiles_whole() -> None:

@@ -16,6 +16,8 @@ PYTHON = [
     "files",
     "_native",
     "ops",
+    "embedded",
+    "wikitext",
     "text",
     "tokenizer",
     "corpus",

@@ -7,11 +7,11 @@ import torch
 from bertfast._native import native
 
 DEVICES: dict[str, tuple[str, ...]] = {
-    "attention": (),
-    "bias_gelu": (),
+    "attention": ("cpu",),
+    "bias_gelu": ("cpu",),
     "dropout": ("cpu", "cuda"),
-    "dropout_add_layer_norm": (),
-    "embedding_layer_norm": (),
+    "dropout_add_layer_norm": ("cpu",),
+    "embedding_layer_norm": ("cpu",),
     "masked_lm_loss": ("cpu", "cuda"),
 }
 """For each op, the types of device that it has a native kernel for; on others its plain-torch twin runs."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
+from bertfast._native import native
+from bertfast.ops import has_kernel
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout_mask_twin, widened
 
 
@@ -35,7 +39,78 @@ def attention(
 
     Returns: like `query`.
     """
+    if has_kernel("attention", query.device):
+        arguments = (query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+        return cast(Tensor, _attention(*arguments)[0])
     return attention_twin(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+
+
+@torch.library.custom_op("bertfast::attention", mutates_args=(), device_types="cpu")
+def _attention(
+    query: Tensor,
+    key_value: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen: int,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+) -> tuple[Tensor, Tensor]:
+    """The result, and (query tokens, heads) log-sum-exp of the scores, from which the backward pass rebuilds them."""
+    query, key_value = query.contiguous(), key_value.contiguous()
+    out = torch.empty_like(query)
+    log_sum_exp = query.new_empty(query.shape[:2], dtype=torch.float32)
+    sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+    native.attention(query, key_value, *sequences, out, log_sum_exp)
+    return out, log_sum_exp
+
+
+@_attention.register_fake
+def _(query: Tensor, key_value: Tensor, *sequences: Any) -> tuple[Tensor, Tensor]:
+    return query.new_empty(query.shape), query.new_empty(query.shape[:2], dtype=torch.float32)
+
+
+@torch.library.custom_op("bertfast::attention_backward", mutates_args=(), device_types="cpu")
+def _attention_backward(
+    grad: Tensor,
+    query: Tensor,
+    key_value: Tensor,
+    log_sum_exp: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    max_seqlen: int,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+) -> tuple[Tensor, Tensor]:
+    grad, query, key_value = grad.contiguous(), query.contiguous(), key_value.contiguous()
+    grad_query, grad_key_value = torch.empty_like(query), torch.empty_like(key_value)
+    sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+    native.attention_backward(grad, query, key_value, log_sum_exp, *sequences, grad_query, grad_key_value)
+    return grad_query, grad_key_value
+
+
+@_attention_backward.register_fake
+def _(grad: Tensor, query: Tensor, key_value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return query.new_empty(query.shape), key_value.new_empty(key_value.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    query, key_value, cu_seqlens_q, cu_seqlens_k, ctx.max_seqlen, row_keys, *ctx.rule = inputs
+    _, log_sum_exp = output
+    ctx.mark_non_differentiable(log_sum_exp)
+    ctx.save_for_backward(query, key_value, log_sum_exp, cu_seqlens_q, cu_seqlens_k, row_keys)
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, row_keys = ctx.saved_tensors
+    grads = _attention_backward(grad.contiguous(), *tensors, ctx.max_seqlen, row_keys, *ctx.rule)
+    return *grads, None, None, None, None, None, None, None
+
+
+_attention.register_autograd(_backward, setup_context=_setup_context)
 
 
 def attention_twin(

@@ -123,7 +123,7 @@ def _linear_cross_entropy(
         bias_slices = bias.new_zeros(_slices(rows), columns)
         product = torch.empty_like(weight if rows.is_cuda else decoder)
 
-    with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(rows):
         for begin in range(0, count, size):
             part = slice(begin, min(begin + size, count))
             chunk = buffer[: part.stop - begin]

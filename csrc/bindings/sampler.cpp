@@ -86,6 +86,9 @@ class Sampler {
             const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
             corpus_.continuation = table.beside(ids).data<uint8_t>();
         }
+#if !defined(BERTFAST_HAS_CUDA)
+        if (place_.cuda) throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
+#endif
         if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no example");
         if (options.whole_words != (corpus_.continuation != nullptr)) {
             throw py::value_error("the table `continuation` goes with whole_words");
@@ -105,17 +108,15 @@ class Sampler {
         cu_seqlens.beside(first);
         cu_masked.beside(first);
         const py::gil_scoped_release unlocked;
-        if (place_.cuda) {
 #if defined(BERTFAST_HAS_CUDA)
+        if (place_.cuda) {
             cuda::plan(corpus_, options_, first.data<int64_t>(), count, examples.data<Example>(),
                        cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>(), first.place().stream);
-#else
-            throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
-#endif
-        } else {
-            BERTFAST_DISPATCH(plan(corpus_, options_, *first.data<int64_t>(), count, examples.data<Example>(),
-                                   cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>()));
+            return;
         }
+#endif
+        BERTFAST_DISPATCH(plan(corpus_, options_, *first.data<int64_t>(), count, examples.data<Example>(),
+                               cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>()));
     }
 
     // `batch` is a bertfast.sampler.PackedBatch, whose tensors are filled.
@@ -195,17 +196,15 @@ class Sampler {
 
     void sample(const Tensor& first, const Tensor& examples, const Batch& batch) const {
         const py::gil_scoped_release unlocked;
-        if (place_.cuda) {
 #if defined(BERTFAST_HAS_CUDA)
+        if (place_.cuda) {
             cuda::sample(corpus_, options_, first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch,
                          first.place().stream);
-#else
-            throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
-#endif
-        } else {
-            BERTFAST_DISPATCH(
-                sample(corpus_, options_, *first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch));
+            return;
         }
+#endif
+        BERTFAST_DISPATCH(
+            sample(corpus_, options_, *first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch));
     }
 
     py::tuple keep_alive_;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/dropout.h"
+#include "cpu/scratch.h"
 #include "cpu/vector.h"
 
 #if defined(__SSE2__)
@@ -83,5 +84,33 @@ static inline void dropout_scales(const Dropout& dropout, uint64_t row_key, int6
         }
     }
 }
+
+// The factors of one row at a time, drawn into a thread's own room; all 1 where nothing is dropped.
+class DropoutFactors {
+  public:
+    DropoutFactors(bool drops, const Dropout& rule, int64_t columns, Scratch& scratch)
+        : drops_(drops), rule_(rule), columns_(columns), factors_(scratch.take(room_for(columns))) {
+        for (int64_t c = 0; c < room_for(columns); ++c) factors_[c] = 1.0f;
+    }
+
+    static int64_t room_for(int64_t columns) { return round_up(columns, DRAW_COLUMNS > LINE ? DRAW_COLUMNS : LINE); }
+
+    const float* of(int64_t row_key) {
+        if (drops_) dropout_scales(rule_, static_cast<uint64_t>(row_key), 0, columns_, factors_);
+        return factors_;
+    }
+
+    // From here on, `columns` (no more than there is room for) at `place`.
+    void turn_to(int64_t columns, uint32_t place) {
+        columns_ = columns;
+        rule_.place = place;
+    }
+
+  private:
+    bool drops_;
+    Dropout rule_;
+    int64_t columns_;
+    float* factors_;
+};
 
 }  // namespace bertfast::cpu::BERTFAST_ISA
