@@ -36,7 +36,7 @@ def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
     items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
 
     Each round times every peer once and then ours, so that a slow spell of the machine meets all alike; one
-    round before them warms up. The benchmark that pytest-benchmark saves is ours; `extra_info` holds all rates.
+    round before them warms up. What pytest-benchmark saves is ours; `extra_info` holds all rates.
     """
 
     def run(

@@ -152,6 +152,7 @@ class TrainConfig(SamplerConfig):
         choices=("ddp", "dp"),
     )
     deterministic: bool = setting(False, "refuse operations whose result can differ from run to run")
+    eval: bool = setting(False, "hold out the last twentieth of the documents, and evaluate on it ten times a run")
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
 
     def __post_init__(self) -> None:

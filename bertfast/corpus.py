@@ -136,6 +136,31 @@ class Corpus:
     def num_tokens(self) -> int:
         return len(self.tokens)
 
+    def split(self, share: float) -> tuple[Corpus, Corpus]:
+        """The corpus without its last documents, and those: `share` of all, at least two. The tokens are not copied.
+
+        Raises `InputError` where fewer than two would be left.
+        """
+        kept = self.num_documents - max(2, round(share * self.num_documents))
+        if kept < 2:
+            raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
+        sentence = int(self.document_offsets[kept])
+        token = int(self.sentence_offsets[sentence])
+        return (
+            dataclasses.replace(
+                self,
+                tokens=self.tokens[:token],
+                sentence_offsets=self.sentence_offsets[: sentence + 1],
+                document_offsets=self.document_offsets[: kept + 1],
+            ),
+            dataclasses.replace(
+                self,
+                tokens=self.tokens[token:],
+                sentence_offsets=self.sentence_offsets[sentence:] - token,
+                document_offsets=self.document_offsets[kept:] - sentence,
+            ),
+        )
+
 
 def load_corpus(
     *sources: str | os.PathLike[str],

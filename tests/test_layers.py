@@ -27,6 +27,7 @@ PYTHON = [
     "checkpoint",
     "history",
     "plot",
+    "evaluate",
     "devices",
     "trainer",
     "command_line",

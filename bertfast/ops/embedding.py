@@ -1,0 +1,186 @@
+"""The embedding layer in one pass: three look-ups, LayerNorm and dropout."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertfast._native import native
+from bertfast.ops import has_kernel
+from bertfast.ops.dropout import PLACES_PER_SITE, dropout_twin
+
+
+def embedding_layer_norm(
+    input_ids: Tensor,
+    token_type_ids: Tensor,
+    position_ids: Tensor,
+    word_weight: Tensor,
+    type_weight: Tensor,
+    position_weight: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`dropout(LayerNorm(word[input_ids] + type[token_type_ids] + position[position_ids]))`, in float32.
+
+    Args:
+        input_ids, token_type_ids, position_ids: (tokens,) int64.
+        word_weight, type_weight, position_weight: (entries, hidden) float32. Their gradients are dense.
+        weight, bias: (hidden,) float32.
+        eps: added to the variance.
+        row_keys, p, seed, site: see `bertfast.ops.dropout.dropout`.
+        dtype: the result's: float32 or bfloat16.
+
+    Returns: (tokens, hidden) in `dtype`.
+    """
+    function = (
+        _embedding_layer_norm_kernel
+        if has_kernel("embedding_layer_norm", word_weight.device)
+        else embedding_layer_norm_twin
+    )
+    return function(
+        input_ids,
+        token_type_ids,
+        position_ids,
+        word_weight,
+        type_weight,
+        position_weight,
+        weight,
+        bias,
+        eps,
+        row_keys,
+        p,
+        seed,
+        site,
+        dtype,
+    )
+
+
+def _embedding_layer_norm_kernel(*arguments: Any) -> Tensor:
+    return cast(Tensor, _embedding_layer_norm(*arguments)[0])
+
+
+@torch.library.custom_op("bertfast::embedding_layer_norm", mutates_args=(), device_types="cpu")
+def _embedding_layer_norm(
+    input_ids: Tensor,
+    token_type_ids: Tensor,
+    position_ids: Tensor,
+    word_weight: Tensor,
+    type_weight: Tensor,
+    position_weight: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The result, and (tokens, 2) means and reciprocal deviations, with which the backward pass normalises again."""
+    ids = (input_ids.contiguous(), token_type_ids.contiguous(), position_ids.contiguous())
+    tables = (word_weight.contiguous(), type_weight.contiguous(), position_weight.contiguous())
+    out = word_weight.new_empty(input_ids.shape[0], word_weight.shape[1], dtype=dtype)
+    moments = weight.new_empty(input_ids.shape[0], 2)
+    parameters = (weight.contiguous(), bias.contiguous(), eps)
+    rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
+    native.embedding_layer_norm(*ids, *tables, *parameters, *rule, out, moments)
+    return out, moments
+
+
+@_embedding_layer_norm.register_fake
+def _(input_ids: Tensor, _1: Tensor, _2: Tensor, word_weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    tokens = input_ids.shape[0]
+    return word_weight.new_empty(tokens, word_weight.shape[1], dtype=rest[-1]), word_weight.new_empty(tokens, 2)
+
+
+@torch.library.custom_op("bertfast::embedding_layer_norm_backward", mutates_args=(), device_types="cpu")
+def _embedding_layer_norm_backward(
+    grad: Tensor,
+    input_ids: Tensor,
+    token_type_ids: Tensor,
+    position_ids: Tensor,
+    word_weight: Tensor,
+    type_weight: Tensor,
+    position_weight: Tensor,
+    weight: Tensor,
+    moments: Tensor,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    ids = (input_ids.contiguous(), token_type_ids.contiguous(), position_ids.contiguous())
+    tables = (word_weight.contiguous(), type_weight.contiguous(), position_weight.contiguous())
+    weight = weight.contiguous()
+    rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
+    grad_sum = weight.new_empty(grad.shape)
+    word, type_, position = (torch.empty_like(table) for table in tables)
+    grads = (word, type_, position, torch.empty_like(weight), torch.empty_like(weight))
+    native.embedding_layer_norm_backward(grad.contiguous(), *ids, *tables, weight, moments, *rule, grad_sum, *grads)
+    return grads
+
+
+@_embedding_layer_norm_backward.register_fake
+def _(
+    grad: Tensor,
+    input_ids: Tensor,
+    token_type_ids: Tensor,
+    position_ids: Tensor,
+    word_weight: Tensor,
+    type_weight: Tensor,
+    position_weight: Tensor,
+    weight: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    return tuple(each.new_empty(each.shape) for each in (word_weight, type_weight, position_weight, weight, weight))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *ids_tables_weight, _, _, row_keys, p, seed, site, _ = inputs
+    _, moments = output
+    ctx.rule = (p, seed, site)
+    ctx.mark_non_differentiable(moments)
+    ctx.save_for_backward(*ids_tables_weight, moments, row_keys)
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    grads = _embedding_layer_norm_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rule)
+    return None, None, None, *grads, None, None, None, None, None, None
+
+
+_embedding_layer_norm.register_autograd(_backward, setup_context=_setup_context)
+
+
+def embedding_layer_norm_twin(
+    input_ids: Tensor,
+    token_type_ids: Tensor,
+    position_ids: Tensor,
+    word_weight: Tensor,
+    type_weight: Tensor,
+    position_weight: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`embedding_layer_norm` in plain torch."""
+    added = (
+        F.embedding(input_ids, word_weight)
+        + F.embedding(token_type_ids, type_weight)
+        + F.embedding(position_ids, position_weight)
+    )
+    normal = F.layer_norm(added, added.shape[1:], weight, bias, eps)
+    return dropout_twin(normal, row_keys, p, seed, site).to(dtype)

@@ -1,0 +1,127 @@
+#include "cpu/attention.h"
+
+#include "bindings/dropout.h"
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "cpu/dispatch.h"
+
+namespace bertfast::bindings {
+
+namespace {
+
+// The arguments that say which rows belong together, checked: a wrong one would read beyond the tensors.
+struct Sequences {
+    Tensor cu_seqlens_q, cu_seqlens_k, row_keys;
+
+    Sequences(const Tensor& query, const Tensor& key_value, py::handle cu_q, py::handle cu_k, py::handle keys)
+        : cu_seqlens_q(cu_q, "cu_seqlens_q", {Dtype::int32}, {ANY}),
+          cu_seqlens_k(cu_k, "cu_seqlens_k", {Dtype::int32}, {cu_seqlens_q.size(0)}),
+          row_keys(keys, "row_keys", {Dtype::int64}, {query.size(0)}) {
+        cu_seqlens_q.beside(query);
+        cu_seqlens_k.beside(query);
+        row_keys.beside(query);
+        key_value.beside(query);
+        if (query.place().cuda) throw std::runtime_error("attention has no CUDA kernel: call its plain-torch twin");
+    }
+
+    AttentionShape shape(const Tensor& query, const Tensor& key_value, int64_t max_seqlen, double p, int64_t seed,
+                         int64_t site) const {
+        const int64_t batch = cu_seqlens_q.size(0) - 1, heads = query.size(1);
+        const int32_t *q = cu_seqlens_q.data<int32_t>(), *k = cu_seqlens_k.data<int32_t>();
+        if (batch < 0 || q[0] != 0 || k[0] != 0 || q[batch] != query.size(0) || k[batch] != key_value.size(0)) {
+            throw py::value_error("cu_seqlens must begin at 0 and end at the number of tokens");
+        }
+        for (int64_t b = 0; b < batch; ++b) {
+            const int64_t queries = int64_t{q[b + 1]} - q[b], keys = int64_t{k[b + 1]} - k[b];
+            if (queries < 0 || keys < 0 || queries > max_seqlen || keys > max_seqlen || (queries > 0 && keys == 0)) {
+                throw py::value_error("sequence " + std::to_string(b) + " has " + std::to_string(queries) +
+                                      " queries and " + std::to_string(keys) + " keys; max_seqlen is " +
+                                      std::to_string(max_seqlen));
+            }
+        }
+        if (heads > 256) throw py::value_error("attention takes at most 256 heads");
+        const Dropout rule = checked_dropout(p, seed, 256 * site);
+        return {batch, heads, query.size(2), q, k, max_seqlen, row_keys.data<int64_t>(), p > 0, rule};
+    }
+};
+
+template <typename T>
+void forward(const AttentionShape& shape, const Tensor& query, const Tensor& key_value, const Tensor& out,
+             const Tensor& log_sum_exp) {
+    const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(), log_sum_exp.data<float>()};
+    const py::gil_scoped_release unlocked;
+    BERTFAST_DISPATCH(attention(shape, tensors));
+}
+
+template <typename T>
+void backward(const AttentionShape& shape, const Tensor& grad, const Tensor& query, const Tensor& key_value,
+              const Tensor& log_sum_exp, const Tensor& grad_query, const Tensor& grad_key_value) {
+    const AttentionBackward<T> tensors{grad.data<T>(),       query.data<T>(),
+                                       key_value.data<T>(),  log_sum_exp.data<float>(),
+                                       grad_query.data<T>(), grad_key_value.data<T>()};
+    const py::gil_scoped_release unlocked;
+    BERTFAST_DISPATCH(attention_backward(shape, tensors));
+}
+
+Tensor checked_query(py::handle query) {
+    return {query, "query", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY, ANY}};
+}
+
+Tensor like_query(py::handle object, const char* name, const Tensor& query) {
+    Tensor tensor(object, name, {query.dtype()}, {query.size(0), query.size(1), query.size(2)});
+    tensor.beside(query);
+    return tensor;
+}
+
+Tensor checked_key_value(py::handle object, const char* name, const Tensor& query, int64_t tokens) {
+    Tensor tensor(object, name, {query.dtype()}, {tokens, 2, query.size(1), query.size(2)});
+    tensor.beside(query);
+    return tensor;
+}
+
+Tensor checked_log_sum_exp(py::handle object, const Tensor& query) {
+    Tensor tensor(object, "log_sum_exp", {Dtype::float32}, {query.size(0), query.size(1)});
+    tensor.beside(query);
+    return tensor;
+}
+
+void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
+               int64_t max_seqlen, py::handle row_keys, double p, int64_t seed, int64_t site, py::handle out_,
+               py::handle log_sum_exp_) {
+    const Tensor query = checked_query(query_);
+    const Tensor key_value = checked_key_value(key_value_, "key_value", query, ANY);
+    const Tensor out = like_query(out_, "out", query), log_sum_exp = checked_log_sum_exp(log_sum_exp_, query);
+    const Sequences sequences(query, key_value, cu_seqlens_q, cu_seqlens_k, row_keys);
+    const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
+    query.dtype() == Dtype::float32 ? forward<float>(shape, query, key_value, out, log_sum_exp)
+                                    : forward<bfloat16>(shape, query, key_value, out, log_sum_exp);
+}
+
+void attention_backward(py::handle grad_, py::handle query_, py::handle key_value_, py::handle log_sum_exp_,
+                        py::handle cu_seqlens_q, py::handle cu_seqlens_k, int64_t max_seqlen, py::handle row_keys,
+                        double p, int64_t seed, int64_t site, py::handle grad_query_, py::handle grad_key_value_) {
+    const Tensor query = checked_query(query_);
+    const Tensor key_value = checked_key_value(key_value_, "key_value", query, ANY);
+    const Tensor grad = like_query(grad_, "grad", query), grad_query = like_query(grad_query_, "grad_query", query);
+    const Tensor grad_key_value = checked_key_value(grad_key_value_, "grad_key_value", query, key_value.size(0));
+    const Tensor log_sum_exp = checked_log_sum_exp(log_sum_exp_, query);
+    const Sequences sequences(query, key_value, cu_seqlens_q, cu_seqlens_k, row_keys);
+    const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
+    query.dtype() == Dtype::float32
+        ? backward<float>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value)
+        : backward<bfloat16>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value);
+}
+
+}  // namespace
+
+void bind_attention(py::module_& module) {
+    module.def("attention", &attention, py::arg("query"), py::arg("key_value"), py::arg("cu_seqlens_q"),
+               py::arg("cu_seqlens_k"), py::arg("max_seqlen"), py::arg("row_keys"), py::arg("p"), py::arg("seed"),
+               py::arg("site"), py::arg("out"), py::arg("log_sum_exp"));
+    module.def("attention_backward", &attention_backward, py::arg("grad"), py::arg("query"), py::arg("key_value"),
+               py::arg("log_sum_exp"), py::arg("cu_seqlens_q"), py::arg("cu_seqlens_k"), py::arg("max_seqlen"),
+               py::arg("row_keys"), py::arg("p"), py::arg("seed"), py::arg("site"), py::arg("grad_query"),
+               py::arg("grad_key_value"));
+}
+
+}  // namespace bertfast::bindings

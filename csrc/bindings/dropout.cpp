@@ -1,0 +1,55 @@
+#include "bindings/dropout.h"
+
+#include <stdexcept>
+
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "cpu/dispatch.h"
+#include "cpu/dropout.h"
+#if defined(BERTFAST_HAS_CUDA)
+#include "cuda/dropout.h"
+#endif
+
+namespace bertfast::bindings {
+
+Dropout checked_dropout(double p, int64_t seed, int64_t place) {
+    if (!(p >= 0.0 && p <= 1.0 - 1.0 / 4294967296.0)) throw py::value_error("p must be in [0, 1)");
+    if (place < 0 || place >= 1 << 24) throw py::value_error("a dropout's site must be in [0, 65536)");
+    return make_dropout(p, static_cast<uint64_t>(seed), static_cast<uint32_t>(place));
+}
+
+namespace {
+
+template <typename T>
+void run(const Tensor& x, const Tensor& row_keys, const Dropout& rule, const Tensor& out) {
+    const py::gil_scoped_release unlocked;
+    if (x.place().cuda) {
+#if defined(BERTFAST_HAS_CUDA)
+        cuda::dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>(),
+                      x.place().stream);
+#else
+        throw std::runtime_error("dropout: this build of bertfast has no CUDA kernels");
+#endif
+    } else {
+        BERTFAST_DISPATCH(dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>()));
+    }
+}
+
+void dropout(py::handle x_, py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_) {
+    const Tensor x(x_, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
+    const Tensor row_keys(row_keys_, "row_keys", {Dtype::int64}, {x.size(0)});
+    const Tensor out(out_, "out", {x.dtype()}, {x.size(0), x.size(1)});
+    row_keys.beside(x);
+    out.beside(x);
+    const Dropout rule = checked_dropout(p, seed, place);
+    x.dtype() == Dtype::float32 ? run<float>(x, row_keys, rule, out) : run<bfloat16>(x, row_keys, rule, out);
+}
+
+}  // namespace
+
+void bind_dropout(py::module_& module) {
+    module.def("dropout", &dropout, py::arg("x"), py::arg("row_keys"), py::arg("p"), py::arg("seed"), py::arg("place"),
+               py::arg("out"));
+}
+
+}  // namespace bertfast::bindings

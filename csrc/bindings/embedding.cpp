@@ -1,0 +1,150 @@
+#include "cpu/embedding.h"
+
+#include "bindings/dropout.h"
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "cpu/dispatch.h"
+
+namespace bertfast::bindings {
+
+namespace {
+
+Tensor of_shape(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape,
+                const Tensor& neighbour) {
+    Tensor tensor(object, name, {dtype}, shape);
+    tensor.beside(neighbour);
+    return tensor;
+}
+
+// Ids and tables, checked: an id beyond its table would read beyond the tensor.
+struct Tables {
+    Tensor input_ids, token_type_ids, position_ids, word, type, position;
+
+    Tables(py::handle input_ids_, py::handle token_type_ids_, py::handle position_ids_, py::handle word_,
+           py::handle type_, py::handle position_)
+        : input_ids(input_ids_, "input_ids", {Dtype::int64}, {ANY}),
+          token_type_ids(of_shape(token_type_ids_, "token_type_ids", Dtype::int64, {input_ids.size(0)}, input_ids)),
+          position_ids(of_shape(position_ids_, "position_ids", Dtype::int64, {input_ids.size(0)}, input_ids)),
+          word(of_shape(word_, "word_weight", Dtype::float32, {ANY, ANY}, input_ids)),
+          type(of_shape(type_, "type_weight", Dtype::float32, {ANY, word.size(1)}, input_ids)),
+          position(of_shape(position_, "position_weight", Dtype::float32, {ANY, word.size(1)}, input_ids)) {
+        if (input_ids.place().cuda) {
+            throw std::runtime_error("embedding_layer_norm has no CUDA kernel: call its plain-torch twin");
+        }
+        check(input_ids, "input_ids", word.size(0));
+        check(token_type_ids, "token_type_ids", type.size(0));
+        check(position_ids, "position_ids", position.size(0));
+    }
+
+    static void check(const Tensor& ids, const char* name, int64_t entries) {
+        for (int64_t i = 0; i < ids.size(0); ++i) {
+            const int64_t id = ids.data<int64_t>()[i];
+            if (id < 0 || id >= entries) {
+                throw py::index_error(std::string(name) + " holds " + std::to_string(id) + ", but its table has " +
+                                      std::to_string(entries) + " entries");
+            }
+        }
+    }
+
+    EmbeddingTables addresses() const {
+        return {input_ids.data<int64_t>(),
+                token_type_ids.data<int64_t>(),
+                position_ids.data<int64_t>(),
+                word.data<float>(),
+                type.data<float>(),
+                position.data<float>(),
+                word.size(0),
+                type.size(0),
+                position.size(0),
+                input_ids.size(0),
+                word.size(1)};
+    }
+};
+
+void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::handle position_ids, py::handle word,
+                          py::handle type, py::handle position, py::handle weight_, py::handle bias_, double eps,
+                          py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_,
+                          py::handle moments_) {
+    const Tables tables(input_ids, token_type_ids, position_ids, word, type, position);
+    const int64_t tokens = tables.input_ids.size(0), hidden = tables.word.size(1);
+    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {hidden}, tables.word);
+    const Tensor bias = of_shape(bias_, "bias", Dtype::float32, {hidden}, tables.word);
+    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {tokens}, tables.word);
+    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {tokens, 2}, tables.word);
+    const Tensor out(out_, "out", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
+    out.beside(tables.word);
+    const Dropout rule = checked_dropout(p, seed, place);
+    const auto run = [&](auto* out_data) {
+        const EmbeddingLayerNorm<std::remove_pointer_t<decltype(out_data)>> call{tables.addresses(),
+                                                                                 weight.data<float>(),
+                                                                                 bias.data<float>(),
+                                                                                 static_cast<float>(eps),
+                                                                                 row_keys.data<int64_t>(),
+                                                                                 p > 0,
+                                                                                 rule,
+                                                                                 out_data,
+                                                                                 moments.data<float>()};
+        const py::gil_scoped_release unlocked;
+        BERTFAST_DISPATCH(embedding_layer_norm(call));
+    };
+    out.dtype() == Dtype::float32 ? run(out.data<float>()) : run(out.data<bfloat16>());
+}
+
+void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::handle token_type_ids,
+                                   py::handle position_ids, py::handle word, py::handle type, py::handle position,
+                                   py::handle weight_, py::handle moments_, py::handle row_keys_, double p,
+                                   int64_t seed, int64_t place, py::handle grad_sum_, py::handle grad_word_,
+                                   py::handle grad_type_, py::handle grad_position_, py::handle grad_weight_,
+                                   py::handle grad_bias_) {
+    const Tables tables(input_ids, token_type_ids, position_ids, word, type, position);
+    const Tensor& words = tables.word;
+    const int64_t tokens = tables.input_ids.size(0), hidden = words.size(1);
+    const Tensor grad(grad_, "grad", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
+    grad.beside(words);
+    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {hidden}, words);
+    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {tokens, 2}, words);
+    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {tokens}, words);
+    const Tensor grad_sum = of_shape(grad_sum_, "grad_sum", Dtype::float32, {tokens, hidden}, words);
+    const Tensor grad_word = of_shape(grad_word_, "grad_word", Dtype::float32, {words.size(0), hidden}, words);
+    const Tensor grad_type = of_shape(grad_type_, "grad_type", Dtype::float32, {tables.type.size(0), hidden}, words);
+    const Tensor grad_position =
+        of_shape(grad_position_, "grad_position", Dtype::float32, {tables.position.size(0), hidden}, words);
+    const Tensor grad_weight = of_shape(grad_weight_, "grad_weight", Dtype::float32, {hidden}, words);
+    const Tensor grad_bias = of_shape(grad_bias_, "grad_bias", Dtype::float32, {hidden}, words);
+    const Dropout rule = checked_dropout(p, seed, place);
+    const auto run = [&](const auto* grad_data) {
+        const EmbeddingLayerNormBackward<std::remove_cv_t<std::remove_pointer_t<decltype(grad_data)>>> call{
+            grad_data,
+            tables.addresses(),
+            weight.data<float>(),
+            moments.data<float>(),
+            row_keys.data<int64_t>(),
+            p > 0,
+            rule,
+            grad_sum.data<float>(),
+            grad_word.data<float>(),
+            grad_type.data<float>(),
+            grad_position.data<float>(),
+            grad_weight.data<float>(),
+            grad_bias.data<float>()};
+        const py::gil_scoped_release unlocked;
+        BERTFAST_DISPATCH(embedding_layer_norm_backward(call));
+    };
+    grad.dtype() == Dtype::float32 ? run(grad.data<float>()) : run(grad.data<bfloat16>());
+}
+
+}  // namespace
+
+void bind_embedding(py::module_& module) {
+    module.def("embedding_layer_norm", &embedding_layer_norm, py::arg("input_ids"), py::arg("token_type_ids"),
+               py::arg("position_ids"), py::arg("word_weight"), py::arg("type_weight"), py::arg("position_weight"),
+               py::arg("weight"), py::arg("bias"), py::arg("eps"), py::arg("row_keys"), py::arg("p"), py::arg("seed"),
+               py::arg("place"), py::arg("out"), py::arg("moments"));
+    module.def("embedding_layer_norm_backward", &embedding_layer_norm_backward, py::arg("grad"), py::arg("input_ids"),
+               py::arg("token_type_ids"), py::arg("position_ids"), py::arg("word_weight"), py::arg("type_weight"),
+               py::arg("position_weight"), py::arg("weight"), py::arg("moments"), py::arg("row_keys"), py::arg("p"),
+               py::arg("seed"), py::arg("place"), py::arg("grad_sum"), py::arg("grad_word"), py::arg("grad_type"),
+               py::arg("grad_position"), py::arg("grad_weight"), py::arg("grad_bias"));
+}
+
+}  // namespace bertfast::bindings

@@ -1,0 +1,116 @@
+#include "cpu/layer_norm.h"
+
+#include "bindings/dropout.h"
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "cpu/dispatch.h"
+
+namespace bertfast::bindings {
+
+namespace {
+
+Tensor checked_x(py::handle object) {
+    Tensor x(object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
+    if (x.place().cuda) {
+        throw std::runtime_error("dropout_add_layer_norm has no CUDA kernel: call its plain-torch twin");
+    }
+    return x;
+}
+
+Tensor like_x(py::handle object, const char* name, const Tensor& x) {
+    Tensor tensor(object, name, {x.dtype()}, {x.size(0), x.size(1)});
+    tensor.beside(x);
+    return tensor;
+}
+
+Tensor of_shape(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& x) {
+    Tensor tensor(object, name, {dtype}, shape);
+    tensor.beside(x);
+    return tensor;
+}
+
+template <typename T>
+void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
+             const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments) {
+    const DropoutAddLayerNorm<T> call{x.data<T>(),
+                                      residual.data<T>(),
+                                      weight.data<float>(),
+                                      bias.data<float>(),
+                                      static_cast<float>(eps),
+                                      row_keys.data<int64_t>(),
+                                      p > 0,
+                                      rule,
+                                      x.size(0),
+                                      x.size(1),
+                                      out.data<T>(),
+                                      moments.data<float>()};
+    const py::gil_scoped_release unlocked;
+    BERTFAST_DISPATCH(dropout_add_layer_norm(call));
+}
+
+template <typename T>
+void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& moments,
+              const Tensor& row_keys, double p, const Dropout& rule, const Tensor& grad_x, const Tensor& grad_residual,
+              const Tensor& grad_weight, const Tensor& grad_bias) {
+    const DropoutAddLayerNormBackward<T> call{grad.data<T>(),
+                                              x.data<T>(),
+                                              residual.data<T>(),
+                                              weight.data<float>(),
+                                              moments.data<float>(),
+                                              row_keys.data<int64_t>(),
+                                              p > 0,
+                                              rule,
+                                              x.size(0),
+                                              x.size(1),
+                                              grad_x.data<T>(),
+                                              grad_residual.data<T>(),
+                                              grad_weight.data<float>(),
+                                              grad_bias.data<float>()};
+    const py::gil_scoped_release unlocked;
+    BERTFAST_DISPATCH(dropout_add_layer_norm_backward(call));
+}
+
+void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weight_, py::handle bias_, double eps,
+                            py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_,
+                            py::handle moments_) {
+    const Tensor x = checked_x(x_), residual = like_x(residual_, "residual", x), out = like_x(out_, "out", x);
+    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {x.size(1)}, x);
+    const Tensor bias = of_shape(bias_, "bias", Dtype::float32, {x.size(1)}, x);
+    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
+    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
+    const Dropout rule = checked_dropout(p, seed, place);
+    x.dtype() == Dtype::float32 ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments)
+                                : forward<bfloat16>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments);
+}
+
+void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle residual_, py::handle weight_,
+                                     py::handle moments_, py::handle row_keys_, double p, int64_t seed, int64_t place,
+                                     py::handle grad_x_, py::handle grad_residual_, py::handle grad_weight_,
+                                     py::handle grad_bias_) {
+    const Tensor x = checked_x(x_), residual = like_x(residual_, "residual", x), grad = like_x(grad_, "grad", x);
+    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {x.size(1)}, x);
+    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
+    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
+    const Tensor grad_x = like_x(grad_x_, "grad_x", x), grad_residual = like_x(grad_residual_, "grad_residual", x);
+    const Tensor grad_weight = of_shape(grad_weight_, "grad_weight", Dtype::float32, {x.size(1)}, x);
+    const Tensor grad_bias = of_shape(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
+    const Dropout rule = checked_dropout(p, seed, place);
+    x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
+                                                  grad_residual, grad_weight, grad_bias)
+                                : backward<bfloat16>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
+                                                     grad_residual, grad_weight, grad_bias);
+}
+
+}  // namespace
+
+void bind_layer_norm(py::module_& module) {
+    module.def("dropout_add_layer_norm", &dropout_add_layer_norm, py::arg("x"), py::arg("residual"), py::arg("weight"),
+               py::arg("bias"), py::arg("eps"), py::arg("row_keys"), py::arg("p"), py::arg("seed"), py::arg("place"),
+               py::arg("out"), py::arg("moments"));
+    module.def("dropout_add_layer_norm_backward", &dropout_add_layer_norm_backward, py::arg("grad"), py::arg("x"),
+               py::arg("residual"), py::arg("weight"), py::arg("moments"), py::arg("row_keys"), py::arg("p"),
+               py::arg("seed"), py::arg("place"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"),
+               py::arg("grad_bias"));
+}
+
+}  // namespace bertfast::bindings

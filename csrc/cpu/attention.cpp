@@ -1,0 +1,201 @@
+#include "cpu/attention.h"
+
+#include "cpu/dropout_scales.h"
+#include "cpu/matrix.h"
+#include "cpu/parallel.h"
+
+namespace bertfast::cpu::BERTFAST_ISA {
+
+namespace {
+
+// Queries whose scores are held at once: 96 rows of 512 scores are 200 kB.
+constexpr int64_t BLOCK = 96;
+
+// One sequence and head: where its rows begin, and how many there are.
+struct Part {
+    int64_t head, first_query, queries, first_key, keys;
+    int64_t query_stride, key_stride;  // elements between tokens
+    int64_t query_offset, key_offset, value_offset;
+
+    Part(const AttentionShape& shape, int64_t item)
+        : head(item % shape.heads),
+          first_query(shape.cu_seqlens_q[item / shape.heads]),
+          queries(shape.cu_seqlens_q[item / shape.heads + 1] - first_query),
+          first_key(shape.cu_seqlens_k[item / shape.heads]),
+          keys(shape.cu_seqlens_k[item / shape.heads + 1] - first_key),
+          query_stride(shape.heads * shape.head_dim),
+          key_stride(2 * query_stride),
+          query_offset(first_query * query_stride + head * shape.head_dim),
+          key_offset(first_key * key_stride + head * shape.head_dim),
+          value_offset(key_offset + query_stride) {}
+};
+
+// Scores of keys that the sequence hasn't become -infinity: `row` holds whole vectors.
+inline void hide_padding(float* row, int64_t keys) {
+    const int64_t last = keys / LANES * LANES;
+    if (last == keys) return;
+    Ints lane;
+    for (int64_t i = 0; i < LANES; ++i) lane[i] = static_cast<int32_t>(i);
+    store(row + last, lane < static_cast<int32_t>(keys - last) ? load(row + last) : broadcast(-HUGE_VALF));
+}
+
+// scores become e^(score - greatest) times dropout's factor. Returns the greatest score and the sum before dropout.
+struct Softmax {
+    float greatest, sum;
+};
+
+inline Softmax softmax(float* scores, int64_t keys, const float* factors) {
+    hide_padding(scores, keys);
+    Floats greatest = load(scores);
+    for (int64_t j = LANES; j < keys; j += LANES) greatest = maximum(greatest, load(scores + j));
+    const float shift = maximum(greatest);
+    Floats total = {};
+    for (int64_t j = 0; j < keys; j += LANES) {
+        const Floats e = exponential(load(scores + j) - shift);
+        total += e;
+        store(scores + j, e * load(factors + j));
+    }
+    return {shift, sum(total)};
+}
+
+template <typename T>
+void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, int64_t begin, int64_t end) {
+    const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
+    const int64_t wide = row_stride(width), across = row_stride(most);
+    Scratch scratch(2 * block * wide + width * across + most * wide + block * across + DropoutFactors::room_for(most));
+    float* const query = scratch.take(block * wide);
+    float* const out = scratch.take(block * wide);
+    float* const key_transposed = scratch.take(width * across);
+    float* const value = scratch.take(most * wide);
+    float* const scores = scratch.take(block * across);
+    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(width));
+
+    for (int64_t item = begin; item < end; ++item) {
+        const Part part(shape, item);
+        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
+        if (part.queries == 0) continue;
+        const int64_t key_row = row_stride(part.keys);
+        pack_transposed(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, key_transposed,
+                        key_row);
+        pack(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, 1.0f, value, wide);
+        for (int64_t first = 0; first < part.queries; first += block) {
+            const int64_t rows = part.queries - first < block ? part.queries - first : block;
+            const int64_t offset = part.query_offset + first * part.query_stride;
+            const int64_t* const row_keys = shape.row_keys + part.first_query + first;
+            pack(tensors.query + offset, part.query_stride, rows, width, scale, query, wide);
+            product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, scores, key_row, false);
+            Softmax softmaxes[BLOCK];
+            for (int64_t i = 0; i < rows; ++i) {
+                softmaxes[i] = softmax(scores + i * key_row, part.keys, factors.of(row_keys[i]));
+            }
+            product(rows, width, part.keys, scores, key_row, 1, value, wide, out, wide, false);
+            for (int64_t i = 0; i < rows; ++i) {
+                const Softmax& each = softmaxes[i];
+                unpack(out + i * wide, wide, 1, width, 1.0f / each.sum, tensors.out + offset + i * part.query_stride,
+                       part.query_stride);
+                tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head] =
+                    each.greatest + std::log(each.sum);
+            }
+        }
+    }
+}
+
+// With P the probabilities, F dropout's factors, D = P F the dropped ones and G = (grad v^T) F the gradient of P, the
+// scores' gradient is S = P (G - rowsum(P G)). In: scores and grad v^T; out: D in their place and S.
+inline void backward_row(float* scores, float* gradients, int64_t keys, float log_sum_exp, const float* factors) {
+    hide_padding(scores, keys);
+    Floats products = {};
+    for (int64_t j = 0; j < keys; j += LANES) {
+        const Floats probability = exponential(load(scores + j) - log_sum_exp);
+        store(scores + j, probability);
+        products += probability * load(gradients + j) * load(factors + j);
+    }
+    const float mean = sum(products);
+    for (int64_t j = 0; j < keys; j += LANES) {
+        const Floats probability = load(scores + j), factor = load(factors + j);
+        store(gradients + j, probability * (load(gradients + j) * factor - mean));
+        store(scores + j, probability * factor);
+    }
+}
+
+template <typename T>
+void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, int64_t begin, int64_t end) {
+    const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
+    const int64_t wide = row_stride(width), across = row_stride(most);
+    Scratch scratch(3 * block * wide + 2 * width * across + 3 * most * wide + 2 * block * across +
+                    DropoutFactors::room_for(most));
+    float* const query = scratch.take(block * wide);
+    float* const grad = scratch.take(block * wide);
+    float* const grad_query = scratch.take(block * wide);
+    float* const key_transposed = scratch.take(width * across);
+    float* const value_transposed = scratch.take(width * across);
+    float* const key = scratch.take(most * wide);
+    float* const grad_key = scratch.take(most * wide);
+    float* const grad_value = scratch.take(most * wide);
+    float* const dropped = scratch.take(block * across);
+    float* const grad_scores = scratch.take(block * across);
+    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(width));
+
+    for (int64_t item = begin; item < end; ++item) {
+        const Part part(shape, item);
+        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
+        const int64_t key_row = row_stride(part.keys);
+        const T* const keys = tensors.key_value + part.key_offset;
+        if (part.queries > 0) {
+            pack(keys, part.key_stride, part.keys, width, 1.0f, key, wide);
+            pack_transposed(keys, part.key_stride, part.keys, width, key_transposed, key_row);
+            pack_transposed(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, value_transposed,
+                            key_row);
+        } else {
+            memset(grad_key, 0, part.keys * wide * sizeof(float));
+            memset(grad_value, 0, part.keys * wide * sizeof(float));
+        }
+        for (int64_t first = 0; first < part.queries; first += block) {
+            const int64_t rows = part.queries - first < block ? part.queries - first : block;
+            const int64_t offset = part.query_offset + first * part.query_stride;
+            const int64_t* const row_keys = shape.row_keys + part.first_query + first;
+            const bool add = first > 0;
+            pack(tensors.query + offset, part.query_stride, rows, width, scale, query, wide);
+            pack(tensors.grad + offset, part.query_stride, rows, width, 1.0f, grad, wide);
+            product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, dropped, key_row, false);
+            product(rows, part.keys, width, grad, wide, 1, value_transposed, key_row, grad_scores, key_row, false);
+            for (int64_t i = 0; i < rows; ++i) {
+                const float log_sum_exp = tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head];
+                backward_row(dropped + i * key_row, grad_scores + i * key_row, part.keys, log_sum_exp,
+                             factors.of(row_keys[i]));
+            }
+            product(part.keys, width, rows, dropped, 1, key_row, grad, wide, grad_value, wide, add);
+            product(part.keys, width, rows, grad_scores, 1, key_row, query, wide, grad_key, wide, add);
+            product(rows, width, part.keys, grad_scores, key_row, 1, key, wide, grad_query, wide, false);
+            unpack(grad_query, wide, rows, width, scale, tensors.grad_query + offset, part.query_stride);
+        }
+        unpack(grad_key, wide, part.keys, width, 1.0f, tensors.grad_key_value + part.key_offset, part.key_stride);
+        unpack(grad_value, wide, part.keys, width, 1.0f, tensors.grad_key_value + part.value_offset, part.key_stride);
+    }
+}
+
+}  // namespace
+
+void attention(const AttentionShape& shape, const AttentionForward<float>& tensors) {
+    parallel_for(shape.batch * shape.heads, 1,
+                 [&](int64_t begin, int64_t end) { forward(shape, tensors, begin, end); });
+}
+
+void attention(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors) {
+    parallel_for(shape.batch * shape.heads, 1,
+                 [&](int64_t begin, int64_t end) { forward(shape, tensors, begin, end); });
+}
+
+void attention_backward(const AttentionShape& shape, const AttentionBackward<float>& tensors) {
+    parallel_for(shape.batch * shape.heads, 1,
+                 [&](int64_t begin, int64_t end) { backward(shape, tensors, begin, end); });
+}
+
+void attention_backward(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors) {
+    parallel_for(shape.batch * shape.heads, 1,
+                 [&](int64_t begin, int64_t end) { backward(shape, tensors, begin, end); });
+}
+
+}  // namespace bertfast::cpu::BERTFAST_ISA

@@ -1,0 +1,85 @@
+#include "cpu/layer_norm.h"
+
+#include "cpu/dropout_scales.h"
+#include "cpu/normalize.h"
+
+namespace bertfast::cpu::BERTFAST_ISA {
+
+namespace {
+
+// sum = dropout(x) + residual, in float32.
+template <typename T>
+inline void drop_and_add(const T* x, const T* residual, const float* factors, int64_t columns, float* sum) {
+    for (int64_t c = 0; c < columns; c += LANES) {
+        const int64_t left = columns - c;
+        store(sum + c, load_upto(x + c, left) * load(factors + c) + load_upto(residual + c, left));
+    }
+}
+
+template <typename T>
+void forward(const DropoutAddLayerNorm<T>& call) {
+    const int64_t columns = call.columns, room = round_up(columns, LINE);
+    parallel_for(call.rows, 1 + 8192 / (columns + 1), [&](int64_t begin, int64_t end) {
+        Scratch scratch(room + DropoutFactors::room_for(columns));
+        float* const sum = scratch.take(room);
+        DropoutFactors factors(call.drops, call.rule, columns, scratch);
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t first = row * columns;
+            drop_and_add(call.x + first, call.residual + first, factors.of(call.row_keys[row]), columns, sum);
+            const Moments of_row = moments(sum, columns, call.eps);
+            memcpy(call.moments + 2 * row, &of_row, sizeof of_row);
+            for (int64_t c = 0; c < columns; c += LANES) {
+                const int64_t left = columns - c;
+                const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
+                store_upto(call.out + first + c, normalized(sum + c, of_row) * weight + bias, left);
+            }
+        }
+    });
+}
+
+template <typename T>
+void backward(const DropoutAddLayerNormBackward<T>& call) {
+    const int64_t columns = call.columns, room = round_up(columns, LINE);
+    ColumnSums sums(call.rows, 2 * room);
+    sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
+        Scratch scratch(2 * room + DropoutFactors::room_for(columns));
+        float* const sum = scratch.take(room);
+        float* const grad = scratch.take(room);
+        DropoutFactors factors(call.drops, call.rule, columns, scratch);
+        for (int64_t row = begin; row < end; ++row) {
+            const int64_t first = row * columns;
+            const float* const factor = factors.of(call.row_keys[row]);
+            drop_and_add(call.x + first, call.residual + first, factor, columns, sum);
+            for (int64_t c = 0; c < columns; c += LANES) {
+                store(grad + c, load_upto(call.grad + first + c, columns - c));
+            }
+            Moments of_row;
+            memcpy(&of_row, call.moments + 2 * row, sizeof of_row);
+            normalize_backward(sum, of_row, call.weight, columns, grad, partial, partial + room);
+            for (int64_t c = 0; c < columns; c += LANES) {
+                const int64_t left = columns - c;
+                store_upto(call.grad_residual + first + c, load(grad + c), left);
+                store_upto(call.grad_x + first + c, load(grad + c) * load(factor + c), left);
+            }
+        }
+    });
+    sums.total(0, columns, call.grad_weight);
+    sums.total(room, columns, call.grad_bias);
+}
+
+}  // namespace
+
+void dropout_add_layer_norm(const DropoutAddLayerNorm<float>& call) {
+    forward(call);
+}
+void dropout_add_layer_norm(const DropoutAddLayerNorm<bfloat16>& call) {
+    forward(call);
+}
+void dropout_add_layer_norm_backward(const DropoutAddLayerNormBackward<float>& call) {
+    backward(call);
+}
+void dropout_add_layer_norm_backward(const DropoutAddLayerNormBackward<bfloat16>& call) {
+    backward(call);
+}
+
+}  // namespace bertfast::cpu::BERTFAST_ISA

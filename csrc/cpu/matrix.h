@@ -1,0 +1,164 @@
+// Small float32 matrices that stay in cache: products, and moving them in and out of tensors of either type.
+//
+// A row of a matrix takes `row_stride(columns)` floats: whole cache lines, an odd number of them, so that the rows of
+// a column don't fall on the same few sets of the cache. Columns beyond the matrix's are zero.
+#pragma once
+
+#include "cpu/scratch.h"
+#include "cpu/vector.h"
+
+namespace bertfast::cpu::BERTFAST_ISA {
+
+static inline int64_t row_stride(int64_t columns) {
+    return (round_up(columns, LINE) / LINE | 1) * LINE;
+}
+
+// What is left of a product's tile in registers: ROWS x VECTORS sums, VECTORS of b and one of a.
+#if defined(__AVX512F__)
+constexpr int TILE_VECTORS = 4;
+#else
+constexpr int TILE_VECTORS = 2;
+#endif
+constexpr int TILE_ROWS = 6;
+
+// c (ROWS, VECTORS * LANES) = or += a b; element (r, k) of a is a[r * a_row + k * a_depth].
+template <int ROWS, int VECTORS>
+static inline void product_tile(int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
+                                int64_t b_stride, float* c, int64_t c_stride, bool add) {
+    Floats sums[ROWS][VECTORS] = {};
+    for (int64_t k = 0; k < depth; ++k) {
+        Floats right[VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; ++v) right[v] = load(b + k * b_stride + v * LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+            const Floats left = broadcast(a[r * a_row + k * a_depth]);
+#pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; ++v) sums[r][v] += left * right[v];
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; ++v) {
+            float* const to = c + r * c_stride + v * LANES;
+            store(to, add ? load(to) + sums[r][v] : sums[r][v]);
+        }
+    }
+}
+
+template <int VECTORS>
+static void product_panel(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
+                          int64_t b_stride, float* c, int64_t c_stride, bool add) {
+    int64_t row = 0;
+#define BERTFAST_TILE(ROWS) \
+    product_tile<ROWS, VECTORS>(depth, a + row * a_row, a_row, a_depth, b, b_stride, c + row * c_stride, c_stride, add)
+    for (; row + TILE_ROWS <= rows; row += TILE_ROWS) BERTFAST_TILE(TILE_ROWS);
+    switch (rows - row) {
+        case 1:
+            return BERTFAST_TILE(1);
+        case 2:
+            return BERTFAST_TILE(2);
+        case 3:
+            return BERTFAST_TILE(3);
+        case 4:
+            return BERTFAST_TILE(4);
+        case 5:
+            return BERTFAST_TILE(5);
+    }
+#undef BERTFAST_TILE
+}
+
+// c (rows, columns) = a b, or += if `add`; a is (rows, depth) with the strides a_row and a_depth, so that a transposed
+// matrix is one with its strides swapped. Columns are done in whole vectors.
+static inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_depth,
+                           const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+    for (int64_t column = 0; column < columns; column += TILE_VECTORS * LANES) {
+        const float* const right = b + column;
+        float* const to = c + column;
+        switch ((columns - column + LANES - 1) / LANES) {
+            case 1:
+                product_panel<1>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                break;
+#if defined(__AVX512F__)
+            case 2:
+                product_panel<2>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                break;
+            case 3:
+                product_panel<3>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                break;
+#endif
+            default:
+                product_panel<TILE_VECTORS>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+        }
+    }
+}
+
+// to (rows, columns) = factor * from, whose rows are from_stride elements apart.
+template <typename T>
+static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, float* to,
+                        int64_t to_stride) {
+    for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
+        int64_t c = 0;
+        for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) * factor);
+        if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) * factor);
+    }
+}
+
+template <typename T>
+static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, T* to,
+                          int64_t to_stride) {
+    for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
+        int64_t c = 0;
+        for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) * factor);
+        if (c < columns) store(to + c, load(from + c) * factor, columns - c);
+    }
+}
+
+// Swaps the blocks off the diagonal, of half the size each time.
+static inline void transpose_lanes(Floats (&rows)[LANES]) {
+#pragma GCC unroll 4
+    for (int64_t half = LANES / 2; half > 0; half /= 2) {
+        Ints upper, lower;
+#pragma GCC unroll 16
+        for (int64_t lane = 0; lane < LANES; ++lane) {
+            upper[lane] = static_cast<int32_t>(lane & half ? lane - half + LANES : lane);
+            lower[lane] = static_cast<int32_t>(lane & half ? lane + LANES : lane + half);
+        }
+#pragma GCC unroll 16
+        for (int64_t row = 0; row < LANES; ++row) {
+            if (row & half) continue;
+            const Floats a = rows[row], b = rows[row + half];
+            rows[row] = __builtin_shuffle(a, b, upper);
+            rows[row + half] = __builtin_shuffle(a, b, lower);
+        }
+    }
+}
+
+// to (columns, rows) = from (rows, columns) transposed.
+template <typename T>
+static inline void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t columns, float* to,
+                                   int64_t to_stride) {
+    for (int64_t row = 0; row < rows; row += LANES) {
+        for (int64_t column = 0; column < columns; column += LANES) {
+            const int64_t count = columns - column < LANES ? columns - column : LANES;
+            Floats block[LANES];
+#pragma GCC unroll 16
+            for (int64_t r = 0; r < LANES; ++r) {
+                const T* const line = from + (row + r) * from_stride + column;
+                if (row + r >= rows) {
+                    block[r] = Floats{};
+                } else {
+                    block[r] = count == LANES ? load(line) : load(line, count, 0.0f);
+                }
+            }
+            transpose_lanes(block);
+#pragma GCC unroll 16
+            for (int64_t c = 0; c < LANES; ++c) {
+                if (c < count) store(to + (column + c) * to_stride + row, block[c]);
+            }
+        }
+    }
+}
+
+}  // namespace bertfast::cpu::BERTFAST_ISA

@@ -1,0 +1,30 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from bertfast._native import native
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs the test with each instruction set that this processor has."""
+    best = native.isa()
+    try:
+        native.use_isa(request.param)
+    except ValueError as error:
+        pytest.skip(str(error))
+    yield request.param
+    native.use_isa(best)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
