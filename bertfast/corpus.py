@@ -181,16 +181,16 @@ def load_corpus(
     if tokenizer is not None:
         config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
     cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
-    found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
-    given = None if config.tokenizer in _TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
     with _naming_the_cache(cache):
+        found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
+        given = None if config.tokenizer in _TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
         (cache / "corpora").mkdir(parents=True, exist_ok=True)
         signatures = {file.path: _signature(file.path) for source in found for file in source.files}
         digests = _digests(signatures, cache / "digests.json")
         fingerprint = _fingerprint(found, digests, given, config)
         folder = cache / "corpora" / fingerprint
         if not folder.is_dir():
-            with locked(cache / "corpora" / f"{fingerprint}.lock"):
+            with locked(folder.with_suffix(".lock")):
                 if not folder.is_dir():
                     _build(folder, found, signatures, given, config, progress)
     corpus = Corpus.open(folder)
@@ -301,7 +301,7 @@ def _build(
         for path, signature in signatures.items():
             if _signature(path) != signature:
                 raise InputError(f"{path} changed while it was read: run again")
-        tokenizer.backend.save(str(building / "tokenizer.json"))
+        (building / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
         manifest = {
             "format": FORMAT,
             "fingerprint": folder.name,
@@ -411,5 +411,5 @@ def _naming_the_cache(cache: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot keep a corpus in {cache}: {error.strerror}; make room or set BERTFAST_CACHE to another folder"
+            f"{error.filename or cache}: {error.strerror} (corpora are kept in {cache}; BERTFAST_CACHE names another place)"
         ) from None

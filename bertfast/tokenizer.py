@@ -10,7 +10,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +48,11 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 
 
 _SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 _CONTINUATION = "##"
+# Distinct pieces of text, between spaces, that are remembered at most: tens of megabytes.
+_PIECES = 1 << 18
+# Of these it is known that a space ends what they look at.
+_WORD_BY_WORD_NORMALIZERS = (normalizers.BertNormalizer, normalizers.Lowercase, NoneType)
+_WORD_BY_WORD_PRE_TOKENIZERS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.WhitespaceSplit)
 # A word is fed to the WordPiece trainer as often as it was counted, at most this often in one string.
 _REPEATS = 4096
 
@@ -64,6 +72,7 @@ class Tokenizer:
         if missing:
             raise InputError(f"the tokenizer has no {', '.join(missing)}: bertfast needs all of BERT's special tokens")
         self.backend = backend
+        self._encode_piece = lru_cache(_PIECES)(self._encode_piece_anew)
         self.vocab_size = 1 + max(vocabulary.values())
         self.special_ids = SpecialTokens(*(vocabulary[token] for token in SPECIAL_TOKENS))
         backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
@@ -111,7 +120,23 @@ class Tokenizer:
 
     def encode_sentences(self, sentences: Sequence[str]) -> list[list[int]]:
         """Token ids of many sentences, without [CLS] and [SEP]."""
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(sentences, add_special_tokens=False)]
+        if not self._parts_at_spaces:
+            encodings = self.backend.encode_batch_fast(sentences, add_special_tokens=False)
+            return [encoding.ids for encoding in encodings]
+        # Most of a text is words seen before: to remember their ids is several times as fast as to find them again.
+        return [list(chain.from_iterable(map(self._encode_piece, text.split(" ")))) for text in sentences]
+
+    def _encode_piece_anew(self, piece: str) -> tuple[int, ...]:
+        return tuple(self.backend.encode(piece, add_special_tokens=False).ids)
+
+    @cached_property
+    def _parts_at_spaces(self) -> bool:
+        """Whether a text's tokens are those of the pieces between its spaces, one after the other."""
+        return (
+            isinstance(self.backend.normalizer, _WORD_BY_WORD_NORMALIZERS)
+            and isinstance(self.backend.pre_tokenizer, _WORD_BY_WORD_PRE_TOKENIZERS)
+            and set(self.backend.get_added_tokens_decoder()) == set(self.special_ids)
+        )
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
         """Token ids and token types of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`."""
@@ -132,7 +157,8 @@ class Tokenizer:
         `max_len` becomes its `model_max_length`.
         """
         folder = Path(folder)
-        self.backend.save(str(folder / "tokenizer.json"))
+        # Not by the library's own `save`, which doesn't raise OSError where the disk is full.
+        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         roles = (f"{field}_token" for field in SpecialTokens._fields)
         settings = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -141,10 +167,18 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
             **dict(zip(roles, SPECIAL_TOKENS, strict=True)),
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        if isinstance(self.backend.model, models.WordPiece):
+        model, normalizer = self.backend.model, self.backend.normalizer
+        if isinstance(model, models.WordPiece):
             tokens = sorted(self.backend.get_vocab().items(), key=lambda item: item[1])
             (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in tokens), encoding="utf-8")
+            if isinstance(normalizer, normalizers.BertNormalizer) and isinstance(
+                self.backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer
+            ):
+                settings["tokenizer_class"] = "BertTokenizer"
+                settings["do_lower_case"] = normalizer.lowercase
+                settings["strip_accents"] = normalizer.strip_accents
+                settings["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
@@ -197,7 +231,8 @@ def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
 
 def _word_backend(vocabulary: dict[str, int], config: CorpusConfig) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    backend.normalizer = normalizers.Sequence([normalizers.Lowercase()] if config.lowercase else [])
+    if config.lowercase:
+        backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return backend
 
@@ -216,16 +251,23 @@ def _numbered(tokens: Iterable[str]) -> dict[str, int]:
 
 def _count_words(texts: Iterable[str], backend: tokenizers.Tokenizer) -> Counter[str]:
     """How often each word occurs, as the tokenizer normalises and parts the text, special tokens left out."""
-    # What stands between whitespace is counted first; only the distinct pieces, far fewer, are then
-    # tokenised.
-    pieces: Counter[str] = Counter()
-    for text in texts:
-        pieces.update(text.split())
     words: Counter[str] = Counter()
-    for piece, count in pieces.items():
-        for part in _SPECIAL_TOKEN.split(piece):
-            for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(part)):
-                words[word] += count
+    pieces: Counter[str] = Counter()
+    normalize = backend.normalizer.normalize_str if backend.normalizer else str
+
+    def settle() -> None:
+        # What stands between spaces is counted first: the distinct pieces, far fewer, are then taken apart.
+        for piece, count in pieces.items():
+            for part in _SPECIAL_TOKEN.split(piece):
+                for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(part)):
+                    words[word] += count
+        pieces.clear()
+
+    for text in texts:
+        pieces.update(text.split(" "))
+        if len(pieces) > _PIECES:
+            settle()
+    settle()
     return words
 
 
