@@ -1,6 +1,6 @@
 """The masked-LM loss, forward and backward, beside torch's own: time and peak memory.
 
-All start from hidden states, gather the predicted rows and end with the gradients of hidden states, weight and bias. The
+All gather the predicted rows of the hidden states and end with the gradients of hidden states, weight and bias. The
 head's transform, small and the same for all, is left out.
 """
 

@@ -28,6 +28,12 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 @pytest.fixture
+def tables() -> list[list[str]]:
+    """Tables, each a list of lines, for the terminal's summary."""
+    return TABLES
+
+
+@pytest.fixture
 def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
     """compare(name, ours, peers, rounds=7, items=1, unit="call") -> median seconds of one item, by label.
 

@@ -6,12 +6,15 @@
 #include "core/masking.h"
 #include "cpu/parallel.h"
 #include "cpu/philox_lanes.h"
+#include "cpu/smallest.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-constexpr int64_t EXAMPLES_A_THREAD = 32;
+// The fewest examples worth a thread: about 10 us of work.
+constexpr int64_t PLANNED_A_THREAD = 128;
+constexpr int64_t SAMPLED_A_THREAD = 32;
 
 // `permute` (core/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
 // waits for the others.
@@ -69,7 +72,9 @@ class Masker {
         const int64_t candidates = num_candidates(example);
         draw_candidates(g, example, candidates);
         const int64_t k = mask_count(options_, length(example), candidates);
-        return options_.whole_words ? choose_words(example, candidates, k) : choose_smallest(candidates, k);
+        if (options_.whole_words) return choose_words(example, candidates, k);
+        choose_smallest(words_.get(), candidates, k, chosen_.get());
+        return k;
     }
     // The chosen candidates, ascending, and the draw of any.
     int32_t chosen(int64_t i) const { return chosen_[i]; }
@@ -90,37 +95,6 @@ class Masker {
             draw_lanes(options_.seed, STREAM_MASK, 0, index, position)
                 .store(words + i, words + capacity_ + i, words + 2 * capacity_ + i, words + 3 * capacity_ + i);
         }
-    }
-
-    // The k candidates with the smallest (key, candidate), 1 <= k <= candidates. Searches the bound below
-    // which k keys lie. Keys are uniform, so interpolating between the nearest counts known takes about three
-    // looks.
-    int64_t choose_smallest(int64_t candidates, int64_t k) {
-        const uint32_t* const key = words_.get();
-        uint64_t low = 0, high = uint64_t{1} << 32;
-        int64_t below_low = 0, below_high = candidates;
-        while (below_high != k && high - low > 1) {
-            const uint64_t step = (high - low) * static_cast<uint64_t>(2 * (k - below_low) + 1) /
-                                  static_cast<uint64_t>(2 * (below_high - below_low) + 1);
-            const uint64_t bound = low + std::max<uint64_t>(1, std::min(step, high - low - 1));
-            const uint32_t last = static_cast<uint32_t>(bound - 1);
-            int32_t below = 0;
-            for (int64_t c = 0; c < candidates; ++c) below += key[c] <= last;
-            (below < k ? low : high) = bound;
-            (below < k ? below_low : below_high) = below;
-        }
-        // Where keys are equal, the search ends at low + 1 == high: of the keys that are `low`, the first
-        // ones.
-        const uint32_t last = static_cast<uint32_t>(high - 1);
-        int64_t ties = below_high == k ? candidates : k - below_low;
-        int64_t count = 0;
-        for (int64_t c = 0; c < candidates; ++c) {
-            const bool tie = key[c] == last;
-            chosen_[count] = static_cast<int32_t>(c);
-            count += key[c] < last || (tie && ties > 0);
-            ties -= tie;
-        }
-        return k;
     }
 
     // Words in the order of their first candidate's (key, candidate), each whole, while at most k candidates
@@ -233,7 +207,7 @@ void write_predictions(const SamplerOptions& options, const Example& example, co
 
 void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, Example* examples,
           int32_t* cu_seqlens, int32_t* cu_masked) {
-    parallel_for(count, EXAMPLES_A_THREAD, [&](int64_t begin, int64_t end) {
+    parallel_for(count, PLANNED_A_THREAD, [&](int64_t begin, int64_t end) {
         Masker masker(corpus, options);
         for (int64_t i = begin; i < end; i += LANES) {
             make_examples(corpus, options, first + i, std::min<int64_t>(LANES, end - i), examples + i);
@@ -255,7 +229,7 @@ void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, i
 
 void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, const Example* examples,
             const Batch& batch) {
-    parallel_for(count, EXAMPLES_A_THREAD, [&](int64_t begin, int64_t end) {
+    parallel_for(count, SAMPLED_A_THREAD, [&](int64_t begin, int64_t end) {
         Masker masker(corpus, options);
         for (int64_t i = begin; i < end; ++i) {
             const Row row = row_of(batch, i);
