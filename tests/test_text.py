@@ -84,7 +84,7 @@ def test_a_sentence_a_line(write):
     assert documents(path, "lines") == [["One.", "Two."], ["Three.", "Four."]]
 
 
-sentence_lists = st.lists(st.lists(st.text("ab .é漢\u2028\x0b", min_size=1).map(str.strip).filter(None), min_size=1))
+sentence_lists = st.lists(st.lists(st.text("ab .é漢\u2028\x0b", min_size=1).map(str.strip).filter(bool), min_size=1))
 
 
 @given(sentence_lists)
@@ -114,7 +114,7 @@ def test_text_without_a_boundary_is_cut_between_words(tmp_path_factory, words, r
     content = " ".join([*words, "c" * length] * (repeats // len(words) + 1))
     path.write_text(content)
     [document] = documents(path, "plain")
-    assert " ".join(document) == content.strip()
+    assert " ".join(document).split() == content.split()
     assert max(map(len, document)) <= text.PIECE
 
 
@@ -357,10 +357,10 @@ class C:
 
 
 def test_embedded_punctuation_stands_apart(write):
-    path = write(b'"""It isn\'t self.x (see "f(a)"), e.g. here. And so on."""', "some.py")
+    path = write(b'"""It isn\'t self.x as one might hope (see "f(a)"), e.g. here. And so on it goes."""', "some.py")
     assert [sentence.split() for sentence in documents(path, "python")[0]] == [
-        ["It", "isn't", "self.x", "(", "see", '"', "f(a", ")", '"', ")", ",", "e.g", ".", "here", "."],
-        ["And", "so", "on", "."],
+        """It isn't self.x as one might hope ( see " f(a ) " ) , e.g . here .""".split(),
+        "And so on it goes .".split(),
     ]
 
 
