@@ -140,9 +140,7 @@ def peak_megabytes(make, paths):
 
 def test_peak_memory(benchmark, request, tables):
     paths = [request.path.parent, request.path.parent.parent / "tests"]
-    peaks = {
-        make: peak_megabytes(make, paths) for make in ("our_step('fp32')", "our_step('auto')", "notebook_step()")
-    }
+    peaks = {make: peak_megabytes(make, paths) for make in ("our_step('fp32')", "our_step('auto')", "notebook_step()")}
     benchmark.extra_info.update({f"{make} (MB)": peak for make, peak in peaks.items()})
     benchmark.pedantic(lambda: None)
     tables.append(

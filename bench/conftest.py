@@ -28,6 +28,12 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 
 @pytest.fixture
+def tables() -> list[list[str]]:
+    """Tables, each a list of lines, for the terminal's summary."""
+    return TABLES
+
+
+@pytest.fixture
 def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
     """compare(name, ours, peers, rounds=7, items=1, unit="call") -> median seconds of one item, by label.
 
@@ -36,7 +42,7 @@ def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
     items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
 
     Each round times every peer once and then ours, so that a slow spell of the machine meets all alike; one
-    round before them warms up. The benchmark that pytest-benchmark saves is ours; `extra_info` holds all rates.
+    round before them warms up. What pytest-benchmark saves is ours; `extra_info` holds all rates.
     """
 
     def run(

@@ -65,7 +65,9 @@ class CorpusConfig:
     """How text becomes a tokenised corpus."""
 
     tokenizer: str = setting("word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or their folder")
-    vocab_size: int = setting(30522, "most tokens that a trained vocabulary may have")
+    vocab_size: int = setting(
+        0, "most tokens of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece"
+    )
     min_freq: int = setting(5, "a word (or, for wordpiece, a pair to merge) rarer than this gets no token of its own")
     lowercase: bool = setting(True, "lower-case the text")
     text_form: str = setting(
@@ -77,7 +79,7 @@ class CorpusConfig:
     language: str = setting("en", "the language whose rules end a sentence in plain text")
 
     def __post_init__(self) -> None:
-        if self.vocab_size < 6:
+        if self.vocab_size and self.vocab_size < 6:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.min_freq < 1:
             raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
@@ -150,6 +152,7 @@ class TrainConfig(SamplerConfig):
         choices=("ddp", "dp"),
     )
     deterministic: bool = setting(False, "refuse operations whose result can differ from run to run")
+    eval: bool = setting(False, "hold out the last twentieth of the documents, and evaluate on it ten times a run")
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
 
     def __post_init__(self) -> None:

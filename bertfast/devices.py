@@ -35,17 +35,21 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     Asking for several where there is no CUDA device at all gives that many CPU workers, and says so. Raises InputError
     where CUDA is asked for and absent, and where fewer GPUs are there than asked.
     """
-    visible = torch.cuda.device_count()
-    if config.device == "cuda" and not visible:
-        raise InputError("--device cuda: torch sees no CUDA device; use --device cpu, or install a CUDA build of torch")
-    if config.device == "cpu" or not visible:
+    if not _uses_cuda(config):
         if config.gpus > 1:
-            say(f"no CUDA device in use: --gpus {config.gpus} runs as {config.gpus} CPU worker processes over gloo")
+            say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
         return [torch.device("cpu")] * max(1, config.gpus)
+    visible = torch.cuda.device_count()
     if config.gpus > visible:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(visible))
         raise InputError(f"--gpus {config.gpus} asks for more than the {visible} visible here ({names})")
     return [torch.device("cuda", index) for index in range(config.gpus or visible)]
+
+
+def _uses_cuda(config: TrainConfig) -> bool:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no CUDA device; use --device cpu, or install a CUDA build of torch")
+    return config.device != "cpu" and torch.cuda.is_available()
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
@@ -69,17 +73,21 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def join_world(devices: list[torch.device]) -> World:
+def join_world(config: TrainConfig) -> World:
     """This process's rank in the group that torchrun's environment describes; joins the group."""
-    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    device = devices[local_rank]
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    rank, size, local_rank, local_size = (
+        int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    )
+    on_cuda = _uses_cuda(config)
+    if on_cuda and local_rank >= torch.cuda.device_count():
+        raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")
+    devices = [torch.device("cuda", i % local_size) if on_cuda else torch.device("cpu") for i in range(size)]
+    if on_cuda:
+        torch.cuda.set_device(devices[rank])
     else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return World(rank, size, devices, [device])
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
+    dist.init_process_group("nccl" if on_cuda else "gloo")
+    return World(rank, size, devices, [devices[rank]])
 
 
 def describe(world: World, dtype: torch.dtype) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 
+from bertfast.history import Evaluation
 from bertfast.model import Bert, Sequences
 from bertfast.sampler import Sampler
 
@@ -14,18 +13,12 @@ _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64
 
 
-class Evaluation(NamedTuple):
-    """Means over the predictions, and over the pairs. Losses in nats; the perplexity is exp(mlm_loss)."""
-
-    mlm_loss: float
-    mlm_accuracy: float
-    nsp_loss: float
-    nsp_accuracy: float
-
-
 @torch.no_grad()
-def evaluate(model: Bert, sampler: Sampler, dtype: torch.dtype) -> Evaluation:
-    """Evaluates the first examples that `sampler` gives, the same at every call. Leaves the model's mode as it was."""
+def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype) -> Evaluation:
+    """Evaluates the model, as it is after `step`, on the first examples that `sampler` gives: the same at every call.
+
+    Its losses and accuracies are means over the predictions, and over the pairs. Leaves the model's mode as it was.
+    """
     training = model.training
     model.eval()
     count = min(_EXAMPLES, sampler.num_examples)
@@ -46,4 +39,5 @@ def evaluate(model: Bert, sampler: Sampler, dtype: torch.dtype) -> Evaluation:
             sums[3] += (logits.argmax(1) == batch.next_sentence_label).sum().item()
     model.train(training)
     mlm_loss, mlm_hits, nsp_loss, nsp_hits = sums.tolist()
-    return Evaluation(mlm_loss / max(1, predictions), mlm_hits / max(1, predictions), nsp_loss / count, nsp_hits / count)
+    predictions = max(1, predictions)
+    return Evaluation(step, mlm_loss / predictions, mlm_hits / predictions, nsp_loss / count, nsp_hits / count)

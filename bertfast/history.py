@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 
 class Record(NamedTuple):
@@ -16,29 +16,39 @@ class Record(NamedTuple):
     lr: float
 
 
+class Evaluation(NamedTuple):
+    """The held-out text after a step. Losses in nats, accuracies in [0, 1]."""
+
+    step: int
+    eval_mlm_loss: float
+    eval_mlm_accuracy: float
+    eval_nsp_loss: float
+    eval_nsp_accuracy: float
+
+
 class History:
-    """The run's records, in the order of their steps."""
+    """The run's records and evaluations, in the order of their steps."""
 
     def __init__(self, path: Path | None = None, first_step: int = 0) -> None:
-        """With `path`, goes on from what the file says of the steps before `first_step`, and drops the rest."""
+        """With `path`, a metrics.jsonl, goes on from what it says of the steps before `first_step`; drops the rest."""
         self.records: list[Record] = []
-        self._file: TextIO | None = None
+        self.evaluations: list[Evaluation] = []
+        self._path = path
         if path is None:
             return
-        if path.exists():
-            self.records = [record for record in read_history(path) if record.step < first_step]
-        self._file = path.open("w", encoding="utf-8", buffering=1)
-        for record in self.records:
-            self._write(record)
+        before = [line for line in _lines(path) if line["step"] < first_step] if path.exists() else []
+        path.write_text("", encoding="utf-8")
+        for line in before:
+            self.add(Record(**line) if "mlm_loss" in line else Evaluation(**line))
 
-    def add(self, record: Record) -> None:
-        self.records.append(record)
-        if self._file is not None:
-            self._write(record)
-
-    def _write(self, record: Record) -> None:
-        assert self._file is not None
-        self._file.write(json.dumps(record._asdict()) + "\n")
+    def add(self, entry: Record | Evaluation) -> None:
+        if isinstance(entry, Record):
+            self.records.append(entry)
+        else:
+            self.evaluations.append(entry)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry._asdict()) + "\n")
 
     def mean_losses(self) -> tuple[float, float]:
         """(MLM, NSP), averaged over all steps, as the notebook's closing line has them."""
@@ -46,12 +56,12 @@ class History:
         return sum(r.mlm_loss for r in self.records) / count, sum(r.nsp_loss for r in self.records) / count
 
 
-def read_history(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl; a last line that a crash cut short is left out."""
-    records = []
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """A metrics.jsonl's entries; a last line that a crash cut short is left out."""
+    entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            records.append(Record(**json.loads(line)))
+            entries.append(json.loads(line))
         except ValueError:
             break
-    return records
+    return entries

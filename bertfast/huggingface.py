@@ -82,7 +82,7 @@ def import_state_dict(model: Bert, state: dict[str, Tensor], source: str = "the 
             if missing:
                 raise InputError(f"{source} holds no {missing[0]}: not a folder of BertForPreTraining")
             tensor = torch.cat([state[name].float() for name in theirs])
-            target = parameters[ours]
+            target: Tensor = parameters[ours]
             if ours in _VOCABULARY:
                 target[model.config.vocab_size :].zero_()
                 target = target[: model.config.vocab_size]

@@ -6,15 +6,17 @@ import argparse
 import dataclasses
 import datetime
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_devices, leads
+from bertfast.devices import choose_devices, leads, under_torchrun
 from bertfast.errors import InputError
 from bertfast.huggingface import load_model
 from bertfast.model import Bert
@@ -53,7 +55,8 @@ def _main(arguments: Sequence[str] | None) -> None:
     preset = PRESETS[options.preset]
     config = settings(TrainConfig, options, **preset.train)
     model_config = _model_config(options, config)
-    choose_devices(config, lambda line: None)  # before the corpus is built, which can take long
+    if not under_torchrun():
+        choose_devices(config, lambda line: None)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
 
     corpus_config = settings(CorpusConfig, options, tokenizer=str(options.init or preset.tokenizer))
@@ -112,6 +115,16 @@ def _out_folder(out: Path | None, resume: bool) -> Path:
         raise InputError(f"--out {out} already holds files: name another folder, or add --resume to go on with its run")
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+class _CallableModule(types.ModuleType):
+    """Once this module is imported, it is what `bertfast.pretrain` means: let it be called like the function, too."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Run:
+        return pretrain(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 
 if __name__ == "__main__":

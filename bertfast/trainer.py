@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import time
 import uuid
@@ -36,11 +37,15 @@ from bertfast.devices import (
     under_torchrun,
 )
 from bertfast.errors import InputError
+from bertfast.evaluate import evaluate
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.model import Bert, Predictions, Sequences
 from bertfast.plot import draw_losses
 from bertfast.sampler import PackedBatch, Sampler
+
+# With --eval: the share of the documents, the last ones, that is evaluated on instead of trained on.
+HELD_OUT = 0.05
 
 
 @dataclasses.dataclass
@@ -60,14 +65,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
         self.corpus.tokenizer.save(folder, self.model.config.max_position_embeddings)
-        records = self.history.records
-        draw_losses(
-            [r.step + 1 for r in records],
-            [r.mlm_loss for r in records],
-            [r.nsp_loss for r in records],
-            folder / "loss.svg",
-            unigram_entropy(self.corpus.token_counts),
-        )
+        draw_losses(self.history, folder / "loss.svg", unigram_entropy(self.corpus.token_counts))
 
 
 def say_to_stderr(line: str) -> None:
@@ -88,10 +86,10 @@ def pretrain(
     `resume`, training goes on from its newest whole checkpoint. Several devices are one process each (`parallel="ddp"`:
     started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
     """
-    devices = choose_devices(config, say)
     folder = None if out is None else Path(out)
     if under_torchrun():
-        return train(model, corpus, config, join_world(devices), folder, resume, say)
+        return train(model, corpus, config, join_world(config), folder, resume, say)
+    devices = choose_devices(config, say)
     if len(devices) == 1:
         return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
     if config.parallel == "dp":
@@ -109,14 +107,19 @@ def train(
     """The loop, on this process's share of every batch."""
     dtype = choose_precision(config, world.device)
     prepare(model, corpus, config, world)
+    held_out = None
+    if config.eval:
+        corpus, held_out_corpus = corpus.split(HELD_OUT)
+        held_out = Sampler(held_out_corpus, config, world.device)
     samplers = [Sampler(corpus, config, device) for device in world.local]
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+    optimizer = make_optimizer(model, config)
     first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
     parallel = DistributedDataParallel(model) if world.size > 1 else model
     leads = world.rank == 0
     history = History(out / "metrics.jsonl" if leads and out is not None else None, first_step)
     if leads:
-        say(f"{describe(world, dtype)}; kernels: {ops.describe(world.device)}")
+        kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
+        say(f"{describe(world, dtype)}; kernels: {kernels}")
 
     started = time.perf_counter()
     with tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not leads) as bar:
@@ -133,8 +136,8 @@ def train(
             if world.size > 1:
                 dist.all_reduce(losses)
                 losses /= world.size
-            record = Record(step, *losses.tolist(), lr)
-            if not np.isfinite(record.mlm_loss + record.nsp_loss):
+            record = Record(step, losses[0].item(), losses[1].item(), lr)
+            if not math.isfinite(record.mlm_loss + record.nsp_loss):
                 raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
             history.add(record)
             pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
@@ -143,6 +146,14 @@ def train(
                 refresh=False,
             )
             bar.update()
+            if leads and held_out is not None and evaluation_due(step, config):
+                found = evaluate(model, held_out, step, dtype)
+                history.add(found)
+                say(
+                    f"step {step + 1}, held-out text: MLM loss {found.eval_mlm_loss:.3f} (perplexity "
+                    f"{math.exp(found.eval_mlm_loss):.0f}, accuracy {found.eval_mlm_accuracy:.1%}), "
+                    f"NSP loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+                )
             if leads and out is not None and checkpoint_due(step, config):
                 identity = run_identity(model, corpus, config)
                 checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
@@ -152,6 +163,10 @@ def train(
     if leads and out is not None:
         run.save(out)
     return run
+
+
+def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
 
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
@@ -167,7 +182,7 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     torch.use_deterministic_algorithms(config.deterministic)
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
-        model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.asarray(corpus.token_counts)))
+        model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
     for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
@@ -197,11 +212,11 @@ def global_losses(
         total = int(samplers[0].plan(first, config.batch_size).num_masked.sum())
     inputs = [model_inputs(batch, world.size / max(1, total), config.seed, dtype) for batch in batches]
     if len(samplers) == 1:
-        return model(*inputs[0])
+        mlm_loss, nsp_loss = model(*inputs[0])
+        return mlm_loss, nsp_loss
     outputs = parallel_apply(replicate(model, world.local), inputs, devices=world.local)
-    mlm_losses, nsp_losses = zip(*outputs, strict=True)
-    home = world.device
-    return sum(loss.to(home) for loss in mlm_losses), sum(loss.to(home) for loss in nsp_losses) / len(samplers)
+    mlm_losses, nsp_losses = (torch.stack([loss.to(world.device) for loss in losses]) for losses in zip(*outputs))
+    return mlm_losses.sum(), nsp_losses.mean()
 
 
 def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:
@@ -224,6 +239,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)
+
+
+def evaluation_due(step: int, config: TrainConfig) -> bool:
+    """Ten times a run, and at its end."""
+    return step + 1 == config.steps or (step + 1) % max(1, config.steps // 10) == 0
 
 
 def checkpoint_due(step: int, config: TrainConfig) -> bool:
@@ -294,28 +314,24 @@ def _launch(
         max_restarts=0,
         start_method="spawn",
     )
-    results = elastic_launch(launch, _work)(model, corpus.folder, config, devices, out, resume)
-    records, pairs_per_second = results[0]
-    history = History()
-    history.records = records
-    return Run(model.eval(), corpus, config, history, devices, pairs_per_second)
+    result = elastic_launch(launch, _work)(model, corpus.folder, config, out, resume)[0]
+    if isinstance(result, str):
+        raise InputError(result)
+    return Run(model.eval(), corpus, config, *result)
 
 
 def _work(
-    shared: Bert,
-    corpus_folder: Path,
-    config: TrainConfig,
-    devices: list[torch.device],
-    out: Path | None,
-    resume: bool,
-) -> tuple[list[Record], float]:
-    """One worker's life: trains a copy of the shared model; rank 0 puts the result back."""
+    shared: Bert, corpus_folder: Path, config: TrainConfig, out: Path | None, resume: bool
+) -> tuple[History, list[torch.device], float] | str:
+    """One worker's life: trains a copy of the shared model; rank 0 puts the result back. Or an InputError's line."""
     model = Bert(shared.config)
     model.load_state_dict(shared.state_dict())
-    world = join_world(devices)
-    run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
+    world = join_world(config)
+    try:
+        run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
+    except InputError as error:  # all ranks meet the same one
+        return str(error)
     if world.rank == 0:
         shared.load_state_dict(run.model.state_dict())
-    dist.barrier()
     dist.destroy_process_group()
-    return run.history.records, run.pairs_per_second
+    return run.history, run.devices, run.pairs_per_second

@@ -1,4 +1,4 @@
-"""The notebook's own code: PyPI's `d2l` (install it with `--no-deps`), as oracle of the tests and baseline of the benchmarks."""
+"""The notebook's own code: PyPI's `d2l` (install it with `--no-deps`): the tests' oracle, the benchmarks' baseline."""
 
 from __future__ import annotations
 

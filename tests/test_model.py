@@ -51,7 +51,8 @@ def randomised(config, seed=0):
 def random_batch(config, seed=1, predictions_per_sequence=4):
     """The same sequences packed, and padded as transformers takes them."""
     generator = torch.Generator().manual_seed(seed)
-    ids = [torch.randint(config.vocab_size, (n,), generator=generator) for n in LENGTHS]
+    # No id 0: transformers cuts the gradient of the padding's embedding, which here never occurs in text.
+    ids = [torch.randint(1, config.vocab_size, (n,), generator=generator) for n in LENGTHS]
     types = [(torch.arange(n) >= n // 2).long() for n in LENGTHS]
     cu_seqlens = torch.tensor([0, *LENGTHS]).cumsum(0).int()
     sequences = Sequences(

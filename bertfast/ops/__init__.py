@@ -12,6 +12,7 @@ DEVICES: dict[str, tuple[str, ...]] = {
     "dropout": ("cpu", "cuda"),
     "dropout_add_layer_norm": ("cpu",),
     "embedding_layer_norm": ("cpu",),
+    "masked_lm_loss": ("cpu", "cuda"),
 }
 """For each op, the types of device that it has a native kernel for; on others its plain-torch twin runs."""
 

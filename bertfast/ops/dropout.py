@@ -42,7 +42,7 @@ def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tens
 def _dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(x):
         native.dropout(x, row_keys.contiguous(), p, seed, PLACES_PER_SITE * site, out)
     return out
 

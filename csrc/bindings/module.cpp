@@ -67,4 +67,6 @@ PYBIND11_MODULE(_bertfast, module) {
     bertfast::bindings::bind_embedding(module);
     bertfast::bindings::bind_gelu(module);
     bertfast::bindings::bind_layer_norm(module);
+    bertfast::bindings::bind_mlm_loss(module);
+    bertfast::bindings::bind_sampler(module);
 }

@@ -10,5 +10,7 @@ void bind_dropout(pybind11::module_& module);
 void bind_embedding(pybind11::module_& module);
 void bind_gelu(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
+void bind_mlm_loss(pybind11::module_& module);
+void bind_sampler(pybind11::module_& module);
 
 }  // namespace bertfast::bindings

@@ -9,7 +9,8 @@ namespace bertfast::bindings {
 
 namespace {
 
-constexpr std::array<const char*, 7> DTYPE_NAMES = {"float32", "bfloat16", "int32", "int64", "uint16", "uint32", "uint8"};
+constexpr std::array<const char*, 7> DTYPE_NAMES = {"float32", "bfloat16", "int32", "int64",
+                                                    "uint16",  "uint32",   "uint8"};
 
 // torch's dtype and Tensor objects, looked up once. Never freed: they live as long as the interpreter.
 struct Torch {
@@ -40,8 +41,7 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 }  // namespace
 
-Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes,
-               const std::vector<int64_t>& shape)
+Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape)
     : name_(name) {
     if (!py::isinstance(object, torch().tensor_type)) {
         throw py::type_error(name_ + " must be a torch.Tensor, not " +
@@ -73,8 +73,8 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
     if (type == "cuda") {
         place_.cuda = true;
         place_.index = device.attr("index").cast<int>();
-        place_.stream = reinterpret_cast<void*>(
-            torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
+        place_.stream =
+            reinterpret_cast<void*>(torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
     } else if (type != "cpu") {
         throw py::value_error(name_ + " must lie on the CPU or on a CUDA device, not on " + type);
     }

@@ -41,6 +41,8 @@ BERTFAST_HD uint64_t word64(const Philox& draw, int first) {
 }
 
 // A number in [0, n) from 64 random bits: the high half of the product. No loop; bias below n / 2^64.
-BERTFAST_HD uint64_t bounded(uint64_t random, uint64_t n) { return multiply_high(random, n); }
+BERTFAST_HD uint64_t bounded(uint64_t random, uint64_t n) {
+    return multiply_high(random, n);
+}
 
 }  // namespace bertfast

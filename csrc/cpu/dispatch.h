@@ -9,8 +9,8 @@ enum class Isa { portable, avx2, avx512 };
 inline Isa best_isa() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
         return Isa::avx512;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
@@ -29,12 +29,11 @@ inline Isa& active_isa() {
 
 // BERTFAST_DISPATCH(function(arguments)) calls the active set's function.
 #if defined(__x86_64__)
-#define BERTFAST_DISPATCH(...)                                                   \
-    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512               \
-         ? ::bertfast::cpu::avx512::__VA_ARGS__                                  \
-         : (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2          \
-                ? ::bertfast::cpu::avx2::__VA_ARGS__                             \
-                : ::bertfast::cpu::portable::__VA_ARGS__))
+#define BERTFAST_DISPATCH(...)                                                                               \
+    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512                                           \
+         ? ::bertfast::cpu::avx512::__VA_ARGS__                                                              \
+         : (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2 ? ::bertfast::cpu::avx2::__VA_ARGS__ \
+                                                                        : ::bertfast::cpu::portable::__VA_ARGS__))
 #else
 #define BERTFAST_DISPATCH(...) (::bertfast::cpu::portable::__VA_ARGS__)
 #endif

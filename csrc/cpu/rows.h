@@ -22,7 +22,9 @@ static inline void store_upto(T* to, Floats value, int64_t left) {
     }
 }
 
-static inline void add_to(float* to, Floats value) { store(to, load(to) + value); }
+static inline void add_to(float* to, Floats value) {
+    store(to, load(to) + value);
+}
 
 // Sums over rows, by chunks of rows whose bounds depend on the number of rows alone: any number of threads gives the
 // same bits.

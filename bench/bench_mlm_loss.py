@@ -1,0 +1,122 @@
+"""The masked-LM loss, forward and backward, beside torch's own: time and peak memory.
+
+All gather the predicted rows of the hidden states and end with the gradients of hidden states, weight and bias. The
+head's transform, small and the same for all, is left out.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertfast.ops.gather_rows import gather_rows
+from bertfast.ops.masked_lm_loss import _linear_cross_entropy
+
+# The notebook's batch (512 sequences, 10 predictions each) and WikiText-2's vocabulary; BERT-base's width beside it.
+ROWS, VOCAB_SIZE = 5_120, 20_256
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+Loss = Callable[[], Tensor]
+
+
+def losses(
+    hidden: int, dtype: torch.dtype, rows: int = ROWS, vocab_size: int = VOCAB_SIZE
+) -> tuple[dict[str, Loss], list[Tensor]]:
+    """Each candidate's loss, and the tensors that it is differentiated in."""
+    generator = torch.Generator().manual_seed(0)
+    tokens, padded_vocab = 9 * rows // 2, -(-vocab_size // 128) * 128
+    hidden_states = torch.randn(tokens, hidden, generator=generator).to(DEVICE, dtype).requires_grad_()
+    positions = torch.randperm(tokens, generator=generator)[:rows].sort().values.to(DEVICE)
+    labels = torch.randint(vocab_size, (rows,), generator=generator).to(DEVICE)
+    weights = torch.full((rows,), 1 / rows, device=DEVICE)
+    weight = (torch.randn(padded_vocab, hidden, generator=generator) / hidden**0.5).to(DEVICE).requires_grad_()
+    bias = torch.zeros(padded_vocab, device=DEVICE, requires_grad=True)
+
+    def ours() -> Tensor:
+        return _linear_cross_entropy(
+            gather_rows(hidden_states, positions), weight, bias, labels, weights, vocab_size, True
+        )[0]
+
+    def linear() -> tuple[Tensor, Tensor, Tensor]:
+        return hidden_states[positions], weight[:vocab_size].to(dtype), bias[:vocab_size].to(dtype)
+
+    def plain() -> Tensor:
+        return (weights * F.cross_entropy(F.linear(*linear()), labels, reduction="none")).sum()
+
+    found = {"ours": ours, "gather, linear, cross entropy": plain}
+    if hasattr(F, "linear_cross_entropy"):
+
+        def fused(options: Any = None) -> Tensor:
+            x, matrix, vector = linear()
+            return F.linear_cross_entropy(x, matrix, labels, linear_bias=vector, options=options)
+
+        found["F.linear_cross_entropy"] = fused
+        found["F.linear_cross_entropy, chunked"] = lambda: fused(torch.nn.LinearCrossEntropyOptions())
+    return found, [hidden_states, weight, bias]
+
+
+def step(loss: Loss, leaves: list[Tensor]) -> Callable[[], None]:
+    def run() -> None:
+        torch.autograd.grad(loss(), leaves)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden", [128, 768])
+def bench_time(compare: Callable[..., dict[str, float]], hidden: int, dtype: str) -> None:
+    candidates, leaves = losses(hidden, DTYPES[dtype])
+    steps = {label: step(loss, leaves) for label, loss in candidates.items()}
+    name = f"masked-LM loss, {ROWS} rows, hidden {hidden}, vocabulary {VOCAB_SIZE}, {dtype}"
+    compare(name, steps.pop("ours"), steps, items=ROWS, unit="row")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def bench_memory(benchmark: Any, dtype: str) -> None:
+    """Each candidate in a process of its own; the figures are in extra_info, the saved time means nothing."""
+    benchmark.pedantic(lambda: None)
+    for label in losses(128, DTYPES[dtype])[0]:
+        peak = subprocess.run(
+            [sys.executable, __file__, label, dtype], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        benchmark.extra_info[f"{label} (peak MB)"] = float(peak)
+        print(f"{dtype}, {label}: {peak} MB at most beside its inputs")
+
+
+def peak_memory(label: str, dtype: torch.dtype) -> float:
+    """Megabytes that a candidate's first step takes, at most, beyond its inputs."""
+    candidates, leaves = losses(128, dtype, rows=64, vocab_size=1000)
+    step(candidates[label], leaves)()  # the libraries' own memory
+    candidates, leaves = losses(128, dtype)
+    run = step(candidates[label], leaves)
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident_kilobytes("VmHWM")
+    run()
+    return (resident_kilobytes("VmHWM") - before) / 1e3
+
+
+def resident_kilobytes(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+if __name__ == "__main__":
+    print(round(peak_memory(sys.argv[1], DTYPES[sys.argv[2]]), 1))

@@ -1,0 +1,126 @@
+"""Sentence pairs a second, sampled, masked and put into a batch: ours, the notebook's, transformers'."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from notebook import import_d2l, notebook_dataset, notebook_paragraphs, wikitext_folder
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+
+from bertfast.config import SamplerConfig
+from bertfast.corpus import load_corpus
+from bertfast.sampler import Sampler
+
+BATCH, MAX_LEN = 512, 64
+BATCHES = 16  # a call
+
+
+def corpus():
+    return load_corpus(wikitext_folder(), tokenizer="word")
+
+
+def our_batches(make):
+    """One call makes BATCHES batches, each of other examples than any before."""
+    numbers = itertools.count()
+
+    def call():
+        for _ in range(BATCHES):
+            make(next(numbers) * BATCH, BATCH)
+
+    return call
+
+
+def notebook_preparation():
+    """The notebook's pairs, masks and padding of a part of its paragraphs, tokenised beforehand; and how many pairs."""
+    d2l = import_d2l()
+    vocab = notebook_dataset(MAX_LEN).vocab
+    paragraphs = d2l.tokenize([" . ".join(paragraph) for paragraph in notebook_paragraphs()])
+    paragraphs = [[sentence.split() for sentence in " ".join(words).split(" . ")] for words in paragraphs]
+    part = paragraphs[:500]
+
+    def call():
+        pairs = [
+            pair
+            for paragraph in part
+            for pair in d2l._get_nsp_data_from_paragraph(paragraph, paragraphs, vocab, MAX_LEN)
+        ]
+        examples = [
+            (*d2l._get_mlm_data_from_tokens(tokens, vocab), segments, is_next) for tokens, segments, is_next in pairs
+        ]
+        d2l._pad_bert_inputs(examples, MAX_LEN, vocab)
+        return len(examples)
+
+    return call, call()
+
+
+def transformers_collation():
+    """transformers' masking and padding of pairs that are made beforehand: it has no next-sentence data."""
+    text = corpus()
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    words = {f"[{name.upper()}]": id for name, id in text.special_ids._asdict().items()}
+    words.update({f"word{id}": id for id in range(text.vocab_size) if id not in words.values()})
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="[UNK]")), **special)
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    batch = Sampler(text, SamplerConfig(max_len=MAX_LEN, mask_share=0, random_share=0)).packed(0, BATCH)
+    features = []
+    for begin, end in itertools.pairwise(batch.cu_seqlens.tolist()):
+        ids = batch.input_ids[begin:end].tolist()
+        features.append(
+            {
+                "input_ids": ids,
+                "token_type_ids": batch.token_type_ids[begin:end].tolist(),
+                "special_tokens_mask": [int(id in (text.special_ids.cls, text.special_ids.sep)) for id in ids],
+            }
+        )
+    return lambda: collate(features)
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    if request.param > before:
+        pytest.skip(f"needs {request.param} cores")
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("form", ["packed", "padded"])
+def test_sampler(compare, form, threads):
+    notebook, notebook_pairs = notebook_preparation()
+    compare(
+        f"pairs sampled and masked, WikiText-2, max_len {MAX_LEN}, batch {BATCH}, {form}, {threads} thread(s)",
+        our_batches(getattr(Sampler(corpus(), SamplerConfig(max_len=MAX_LEN)), form)),
+        {"notebook (d2l)": notebook, "transformers' collator, masks only": transformers_collation()},
+        items={
+            "ours": BATCH * BATCHES,
+            "notebook (d2l)": notebook_pairs,
+            "transformers' collator, masks only": BATCH,
+        },
+        unit="pairs",
+    )
+
+
+VARIANTS = {
+    "whole words": {"whole_word_masking": True},
+    "the notebook's way": {"negatives": "any", "too_long": "drop"},
+    "filled to 128": {"segments": "fill", "max_len": 128},
+    "filled to 512": {"segments": "fill", "max_len": 512},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants(compare, variant):
+    """Other settings beside the default one, packed, on one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    text = corpus()
+    default, other = (
+        our_batches(Sampler(text, SamplerConfig(**settings)).packed) for settings in ({}, VARIANTS[variant])
+    )
+    compare(f"{variant}, packed, 1 thread", other, {"default": default}, items=BATCH * BATCHES, unit="pairs")
+    torch.set_num_threads(before)

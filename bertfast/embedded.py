@@ -1,0 +1,79 @@
+"""The default corpus: English prose that every CPython carries, its reference topics and its docstrings.
+
+Nothing is shipped and nothing downloaded: the text is read from the standard library's own source files.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from bertfast.errors import InputError
+
+# Packages of code about code, whose docstrings are few or are examples themselves.
+_LEFT_OUT = {
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "ensurepip",
+    "encodings",
+    "site-packages",
+    "dist-packages",
+}
+_BULLET = re.compile(r"\A([*\-•]|\(?\w{1,2}[.)])\s+")
+_WORD = re.compile(r"[\"'“‘(]*[A-Za-z]+(['’\-/][A-Za-z]+)*[\"'”’).,;:!?]*")
+
+
+def library_files() -> list[Path]:
+    """The standard library's source files, in a fixed order."""
+    found = []
+    for place, folders, names in os.walk(sysconfig.get_path("stdlib")):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith(("_", ".", "config-"))]
+        found += [Path(place, name) for name in names if name.endswith(".py")]
+    if not found:
+        raise InputError("this Python carries no source of its library, hence no default text: give --corpus")
+    return sorted(found)
+
+
+def prose(source: bytes) -> Iterator[str]:
+    """The prose of a Python file: a paragraph a string, and an empty one after each document.
+
+    A document is a topic of Python's reference (in `pydoc_data/topics.py`), or all docstrings of a module.
+    """
+    tree = ast.parse(source)
+    for topic in _topics(tree):
+        yield from _paragraphs(topic)
+        yield ""
+    for docstring in _docstrings(tree):
+        yield from _paragraphs(docstring)
+
+
+def _topics(tree: ast.Module) -> list[str]:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "topics":
+            return list(ast.literal_eval(node.value).values())
+    return []
+
+
+def _docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
+    """In the order of the source. Only what a body defines directly is looked at, which spares walking all the code."""
+    yield ast.get_docstring(node) or ""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _docstrings(child)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Those paragraphs of a docstring that are sentences: no code, signatures, tables or headings."""
+    for block in re.split(r"\n\s*\n", text):
+        words = _BULLET.sub("", block.strip()).split()
+        known = sum(1 for word in words if _WORD.fullmatch(word))
+        whole = len(words) >= 4 and words[0][:1].isalpha() and words[-1].endswith((".", "!", "?", ".)", '."'))
+        if whole and known >= 0.8 * len(words) and ">>>" not in words and "::=" not in words:
+            yield " ".join(words)

@@ -1,0 +1,203 @@
+"""The masked-LM loss: the head on the masked rows alone, and logits that exist a chunk of rows at a time."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from bertfast._native import native
+from bertfast.ops import has_kernel
+from bertfast.ops.gather_rows import gather_rows
+
+
+def masked_lm_loss(
+    hidden_states: Tensor,
+    positions: Tensor | None,
+    labels: Tensor,
+    weights: Tensor,
+    transform_weight: Tensor,
+    transform_bias: Tensor,
+    layer_norm_weight: Tensor,
+    layer_norm_bias: Tensor,
+    decoder_weight: Tensor,
+    decoder_bias: Tensor,
+    vocab_size: int,
+    layer_norm_eps: float = 1e-12,
+) -> Tensor:
+    """`sum_i weights_i CE(D t_i + b, labels_i)`, `t_i = LayerNorm(gelu(W hidden_states[positions_i] + c))`.
+
+    CE is cross entropy over the first `vocab_size` words, gelu the exact one. Products are computed in the dtype of
+    `hidden_states`, everything between them in float32. Differentiable, once, in everything but `weights`.
+
+    Args:
+        hidden_states: (tokens, hidden) float32 or bfloat16.
+        positions: (rows,) int64, which of them are predicted, none twice; None: all, in order.
+        labels: (rows,) int64 in [0, vocab_size). Another raises ValueError on a CPU, and makes the loss NaN on a GPU.
+        weights: (rows,) float32. Divide by the number of predictions for a mean. A row of weight 0 adds nothing to the
+            loss and to any gradient.
+        transform_weight, transform_bias: W (hidden, hidden) and c (hidden,).
+        layer_norm_weight, layer_norm_bias: (hidden,).
+        decoder_weight, decoder_bias: D (padded_vocab, hidden) and b (padded_vocab,), float32. What lies beyond
+            `vocab_size` is padding, never read; its gradient is 0.
+
+    Returns:
+        The loss, a float32 scalar.
+    """
+    head = (transform_weight, transform_bias, layer_norm_weight, layer_norm_bias)
+    if not has_kernel("masked_lm_loss", hidden_states.device):
+        return masked_lm_loss_twin(
+            hidden_states, positions, labels, weights, *head, decoder_weight, decoder_bias, vocab_size, layer_norm_eps
+        )
+    rows = hidden_states if positions is None else gather_rows(hidden_states, positions)
+    rows = _transform(rows, *head, layer_norm_eps)
+    differentiable = (rows, decoder_weight, decoder_bias)
+    needs_gradients = torch.is_grad_enabled() and any(each.requires_grad for each in differentiable)
+    loss, *_ = _linear_cross_entropy(rows, decoder_weight, decoder_bias, labels, weights, vocab_size, needs_gradients)
+    return cast(Tensor, loss)
+
+
+def _transform(
+    rows: Tensor, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float
+) -> Tensor:
+    """LayerNorm(gelu(W x + c)) of each row, the LayerNorm in float32."""
+    rows = F.gelu(F.linear(rows, weight.to(rows.dtype), bias.to(rows.dtype)))
+    return F.layer_norm(rows.float(), rows.shape[1:], norm_weight, norm_bias, eps).to(rows.dtype)
+
+
+def masked_lm_loss_twin(
+    hidden_states: Tensor,
+    positions: Tensor | None,
+    labels: Tensor,
+    weights: Tensor,
+    transform_weight: Tensor,
+    transform_bias: Tensor,
+    layer_norm_weight: Tensor,
+    layer_norm_bias: Tensor,
+    decoder_weight: Tensor,
+    decoder_bias: Tensor,
+    vocab_size: int,
+    layer_norm_eps: float = 1e-12,
+) -> Tensor:
+    """`masked_lm_loss` in plain torch, all logits at once, everything in the dtype of `hidden_states`."""
+    dtype = hidden_states.dtype
+    rows = hidden_states if positions is None else hidden_states[positions]
+    rows = F.gelu(F.linear(rows, transform_weight.to(dtype), transform_bias.to(dtype)))
+    rows = F.layer_norm(rows, rows.shape[1:], layer_norm_weight.to(dtype), layer_norm_bias.to(dtype), layer_norm_eps)
+    logits = F.linear(rows, decoder_weight[:vocab_size].to(dtype), decoder_bias[:vocab_size].to(dtype))
+    return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
+
+
+@torch.library.custom_op("bertfast::linear_cross_entropy", mutates_args=(), device_types=("cpu", "cuda"))
+def _linear_cross_entropy(
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    vocab_size: int,
+    needs_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss and its gradients in `rows`, `weight` and `bias`, which are empty unless `needs_gradients`.
+
+    The gradients come from the forward pass, where the logits are. Floor, with n rows: 6 n hidden vocabulary
+    operations in three products, and the logits written once, read and written by the kernel, and read twice.
+    """
+    if weight.dtype != torch.float32:
+        raise TypeError(f"decoder_weight must be float32, not {weight.dtype}")
+    count, padded_vocab = rows.shape[0], weight.shape[0]
+    rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
+    decoder = weight.to(rows.dtype)
+    columns = -(-padded_vocab // 8) * 8  # the kernel moves 16 bytes at a time
+    padded_bias = bias.new_zeros(columns)
+    padded_bias[:padded_vocab] = bias
+    losses = weights.new_empty(count)
+    size = _chunk_rows(rows)
+    buffer = rows.new_empty(min(size, count), columns)
+    if needs_gradients:
+        d_rows = torch.empty_like(rows)
+        d_weight = torch.zeros_like(weight)
+        bias_slices = bias.new_zeros(_slices(rows), columns)
+        product = torch.empty_like(weight if rows.is_cuda else decoder)
+
+    with torch.cuda.device_of(rows):
+        for begin in range(0, count, size):
+            part = slice(begin, min(begin + size, count))
+            chunk = buffer[: part.stop - begin]
+            logits = chunk[:, :padded_vocab]
+            torch.mm(rows[part], decoder.t(), out=logits)
+            native.mlm_loss(
+                chunk,
+                padded_bias,
+                labels[part],
+                weights[part],
+                vocab_size,
+                losses[part],
+                bias_slices if needs_gradients else None,
+            )
+            if needs_gradients:
+                torch.mm(logits, decoder, out=d_rows[part])
+                _add_product(d_weight, logits.t(), rows[part], product)
+    if not needs_gradients:
+        return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
+    return losses.sum(), d_rows, d_weight, bias_slices[:, :padded_vocab].sum(0)
+
+
+def _chunk_rows(rows: Tensor) -> int:
+    """How many rows of logits exist at a time.
+
+    More rows: fewer passes over the gradient of the decoder's weight, which every chunk reads and writes. Fewer rows:
+    logits that stay in the cache. In bfloat16 the products are so fast that the passes weigh more.
+    """
+    if rows.is_cuda:
+        return 4096
+    return 256 if rows.dtype == torch.float32 else max(512, 4 * rows.shape[1] // 3)
+
+
+def _slices(rows: Tensor) -> int:
+    """Into how many sums over rows the gradient of the bias is split: one a thread; on a GPU, enough to fill it."""
+    return 64 if rows.is_cuda else torch.get_num_threads()
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, product: Tensor) -> None:
+    """`total += left @ right` with `total` in float32, by way of `product` where the factors are bfloat16."""
+    if left.dtype == torch.float32:
+        total.addmm_(left, right)
+    elif product.dtype == torch.float32:
+        total.add_(torch.mm(left, right, out_dtype=torch.float32, out=product))
+    else:
+        total.add_(torch.mm(left, right, out=product))
+
+
+@_linear_cross_entropy.register_fake
+def _(
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    vocab_size: int,
+    needs_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    loss = weights.new_empty(())
+    if not needs_gradients:
+        return loss, rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
+    return loss, torch.empty_like(rows), torch.empty_like(weight), torch.empty_like(bias)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, *gradients = output
+    ctx.mark_non_differentiable(*gradients)
+    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradients of the gradients
+    ctx.save_for_backward(*gradients)
+
+
+@once_differentiable
+def _backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    return *(gradient * d_loss for gradient in ctx.saved_tensors), None, None, None, None
+
+
+_linear_cross_entropy.register_autograd(_backward, setup_context=_setup_context)

@@ -1,0 +1,313 @@
+"""(corpus, seed, example numbers) -> batch: a pure function, the same bit for bit on a CPU and on a GPU.
+
+docs/design.md says what an example is. Nothing here depends on what was sampled before, so any batch can be had
+at any time, in any order, by its example numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bertfast._native import native
+from bertfast.config import SamplerConfig
+from bertfast.errors import InputError
+
+
+class SpecialIds(Protocol):
+    """The ids of the special tokens, by name, and all of them by iteration."""
+
+    @property
+    def pad(self) -> int: ...
+    @property
+    def cls(self) -> int: ...
+    @property
+    def sep(self) -> int: ...
+    @property
+    def mask(self) -> int: ...
+    def __iter__(self) -> Iterator[int]: ...
+
+
+class TokenisedCorpus(Protocol):
+    """Documents of sentences of token ids."""
+
+    @property
+    def tokens(self) -> npt.NDArray[Any]:
+        """Token ids, uint16 or uint32."""
+
+    @property
+    def sentence_offsets(self) -> npt.NDArray[np.int64]:
+        """(sentences + 1,), in tokens."""
+
+    @property
+    def document_offsets(self) -> npt.NDArray[np.int64]:
+        """(documents + 1,), in sentences."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def special_ids(self) -> SpecialIds: ...
+    @property
+    def continuation(self) -> npt.NDArray[Any]:
+        """(vocab_size,), bool: whether a token goes on with a word."""
+
+
+class Plan(NamedTuple):
+    """What the host knows of a range of examples; int32, on the CPU."""
+
+    lengths: Tensor
+    """(count,) tokens of each example, special ones included."""
+    num_masked: Tensor
+    """(count,) predictions of each example."""
+
+
+class PackedBatch(NamedTuple):
+    """Examples one after another, without padding.
+
+    Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the predictions cu_masked[i]:cu_masked[i + 1].
+    """
+
+    input_ids: Tensor
+    """(tokens,) int64, the masked text."""
+    token_type_ids: Tensor
+    """(tokens,) int64: 0 up to and including the first [SEP], then 1."""
+    position_ids: Tensor
+    """(tokens,) int64, from 0 in each example."""
+    cu_seqlens: Tensor
+    """(count + 1,) int32."""
+    masked_positions: Tensor
+    """(predictions,) int64, ascending: indices into the packed tokens."""
+    cu_masked: Tensor
+    """(count + 1,) int32."""
+    labels: Tensor
+    """(predictions,) int64: the tokens that stood there."""
+    next_sentence_label: Tensor
+    """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
+    row_keys: Tensor
+    """(tokens,) int64: example number * max_len + position, which no other token of the run has."""
+    max_seqlen: int
+    """No example is longer: the configuration's max_len."""
+
+
+class PaddedBatch(NamedTuple):
+    """Examples padded to max_len, their predictions to the most that an example can have."""
+
+    input_ids: Tensor
+    """(count, max_len) int64, the masked text."""
+    token_type_ids: Tensor
+    """(count, max_len) int64: 0 up to and including the first [SEP], then 1; 0 for padding."""
+    attention_mask: Tensor
+    """(count, max_len) int64: 1 for a token, 0 for padding."""
+    masked_positions: Tensor
+    """(count, max_predictions) int64, ascending; 0 for padding."""
+    labels: Tensor
+    """(count, max_predictions) int64: the tokens that stood there; 0 for padding."""
+    mlm_weights: Tensor
+    """(count, max_predictions) float32: 1 for a prediction, 0 for padding."""
+    next_sentence_label: Tensor
+    """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
+
+
+class _Planned(NamedTuple):
+    """A range of examples, planned where `examples` lies."""
+
+    first_example: Tensor
+    """(1,) int64."""
+    examples: Tensor
+    """(count, 5) int64: a_begin, a_len, b_begin, b_len, next_sentence_label."""
+    cu_seqlens: Tensor
+    cu_masked: Tensor
+
+
+class Sampler:
+    """Batches of a corpus's examples, by number.
+
+    Args:
+        corpus: a TokenisedCorpus, whose arrays may be memory-mapped.
+        config: what an example is.
+        device: where batches are made, "cpu" or a CUDA device; the corpus's arrays are copied to it once.
+
+    Raises:
+        InputError: no example can be drawn from the corpus as the configuration asks.
+    """
+
+    def __init__(self, corpus: TokenisedCorpus, config: SamplerConfig, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
+        _check(corpus, config)
+        options = _options(corpus, config)
+        arrays = {
+            "tokens": corpus.tokens,
+            "sentence_offsets": corpus.sentence_offsets,
+            "document_offsets": corpus.document_offsets,
+            "anchors": _fitting_pairs(corpus, config.max_len) if config.too_long == "drop" else None,
+            "continuation": corpus.continuation.astype(np.uint8) if config.whole_word_masking else None,
+        }
+        tables = {name: None if array is None else _tensor(array) for name, array in arrays.items()}
+        self._host = native.Sampler(options, **tables)
+        self._native = self._host
+        if self.device.type != "cpu":
+            moved = {name: None if table is None else table.to(self.device) for name, table in tables.items()}
+            self._native = native.Sampler(options, **moved)
+
+    @property
+    def num_examples(self) -> int:
+        """Examples in an epoch: example g belongs to epoch g // num_examples."""
+        return int(self._host.num_examples)
+
+    @property
+    def max_predictions(self) -> int:
+        """The most predictions that an example can have."""
+        return int(self._host.max_predictions)
+
+    def plan(self, first_example: int, count: int) -> Plan:
+        """Lengths and numbers of predictions of the examples first_example .. first_example + count - 1.
+
+        They are computed on the host, whatever the device, so that nobody needs to wait for the device.
+        """
+        planned = self._plan(first_example, count, self._host, torch.device("cpu"))
+        return Plan(planned.cu_seqlens.diff(), planned.cu_masked.diff())
+
+    def packed(self, first_example: int, count: int) -> PackedBatch:
+        """The examples first_example .. first_example + count - 1, one after another."""
+        host = self._plan(first_example, count, self._host, torch.device("cpu"))
+        planned = host
+        if self._native is not self._host:
+            planned = self._plan(first_example, count, self._native, self.device)
+        tokens, predictions = int(host.cu_seqlens[-1]), int(host.cu_masked[-1])
+        batch = PackedBatch(
+            input_ids=self._empty(tokens),
+            token_type_ids=self._empty(tokens),
+            position_ids=self._empty(tokens),
+            cu_seqlens=planned.cu_seqlens,
+            masked_positions=self._empty(predictions),
+            cu_masked=planned.cu_masked,
+            labels=self._empty(predictions),
+            next_sentence_label=self._empty(0 if self.config.objective == "none" else count),
+            row_keys=self._empty(tokens),
+            max_seqlen=self.config.max_len,
+        )
+        with self._current_device():
+            self._native.packed(planned.first_example, planned.examples, batch)
+        return batch
+
+    def padded(self, first_example: int, count: int) -> PaddedBatch:
+        """The examples first_example .. first_example + count - 1, a row each."""
+        planned = self._plan(first_example, count, self._native, self.device)
+        tokens, predictions = (count, self.config.max_len), (count, self.max_predictions)
+        batch = PaddedBatch(
+            input_ids=self._empty(*tokens),
+            token_type_ids=self._empty(*tokens),
+            attention_mask=self._empty(*tokens),
+            masked_positions=self._empty(*predictions),
+            labels=self._empty(*predictions),
+            mlm_weights=self._empty(*predictions, dtype=torch.float32),
+            next_sentence_label=self._empty(0 if self.config.objective == "none" else count),
+        )
+        with self._current_device():
+            self._native.padded(planned.first_example, planned.examples, batch)
+        return batch
+
+    def _current_device(self) -> contextlib.AbstractContextManager[object]:
+        """Kernels are launched on the current device, which need not be this sampler's."""
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+
+    def _empty(self, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self.device)
+
+    def _plan(self, first_example: int, count: int, sampler: Any, device: torch.device) -> _Planned:
+        max_len = self.config.max_len
+        if first_example < 0 or count < 0 or (first_example + count) * max_len >= 1 << 63:
+            raise ValueError(f"no {count} examples from number {first_example}: numbers are 0 to 2^63 / max_len")
+        if count * max_len >= 1 << 31:
+            raise InputError(f"a batch of {count} examples of {max_len} tokens is too large: make it smaller")
+        planned = _Planned(
+            torch.full((1,), first_example, dtype=torch.int64, device=device),
+            torch.empty((count, native.EXAMPLE_FIELDS), dtype=torch.int64, device=device),
+            torch.empty(count + 1, dtype=torch.int32, device=device),
+            torch.empty(count + 1, dtype=torch.int32, device=device),
+        )
+        with self._current_device():
+            sampler.plan(*planned)
+        return planned
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    """The array as a tensor, over the same memory: read only, though torch doesn't know such a thing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
+    sentences, documents = len(corpus.sentence_offsets) - 1, len(corpus.document_offsets) - 1
+    for name, offsets, end in (
+        ("sentence_offsets", corpus.sentence_offsets, len(corpus.tokens)),
+        ("document_offsets", corpus.document_offsets, sentences),
+    ):
+        # Every index that the kernels use comes from these: none may lead outside.
+        if len(offsets) < 2:
+            raise InputError("the corpus is empty: give at least one sentence")
+        if offsets[0] != 0 or offsets[-1] != end or not (np.diff(offsets) > 0).all():
+            raise InputError(f"the corpus is damaged: its {name} don't fit; build it again")
+    if config.whole_word_masking and int(corpus.tokens.max()) >= corpus.vocab_size:
+        raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")
+    if config.objective != "none":
+        if sentences == documents:
+            raise InputError(
+                "the corpus has no two sentences in one document, and so no sentence pair: give longer "
+                "documents, or train without pairs (--objective none)"
+            )
+        if config.objective == "nsp" and config.negatives == "other" and documents == 1:
+            raise InputError(
+                "the corpus is one document, and a wrong next sentence comes from another: give more "
+                "documents, or draw it from any (--negatives any)"
+            )
+    if corpus.vocab_size <= len(set(corpus.special_ids)):
+        raise InputError("the vocabulary holds nothing but special tokens: give more text or a lower --min-freq")
+
+
+def _options(corpus: TokenisedCorpus, config: SamplerConfig) -> Any:
+    special = corpus.special_ids
+    return native.SamplerOptions(
+        seed=config.seed,
+        objective=config.objective,
+        max_len=config.max_len,
+        any_negative=config.negatives == "any",
+        drop=config.too_long == "drop",
+        fill=config.segments == "fill",
+        whole_words=config.whole_word_masking,
+        short_below=round(config.short_seq_prob * 2**32),
+        mask_millionths=round(config.mlm_probability * 10**6),
+        mask_below=round(config.mask_share * 2**32),
+        random_below=round((config.mask_share + config.random_share) * 2**32),
+        vocab_size=corpus.vocab_size,
+        pad=special.pad,
+        cls=special.cls,
+        sep=special.sep,
+        mask=special.mask,
+        specials=sorted(set(special)),
+    )
+
+
+def _fitting_pairs(corpus: TokenisedCorpus, max_len: int) -> npt.NDArray[np.int64]:
+    """The numbers of the adjacent pairs that max_len holds, ascending."""
+    lengths = np.diff(corpus.sentence_offsets)
+    pair_lengths = lengths[:-1] + lengths[1:] + 3
+    pair_lengths[corpus.document_offsets[1:-1] - 1] = np.iinfo(np.int64).max  # spans two documents
+    first = np.flatnonzero(pair_lengths <= max_len)
+    if not len(first):
+        raise InputError(
+            f"no sentence pair fits --max-len {max_len}: raise it to {pair_lengths.min()} or more, "
+            "or truncate (--too-long truncate)"
+        )
+    return first - np.searchsorted(corpus.document_offsets, first, side="right") + 1

@@ -1,0 +1,294 @@
+"""Word-level and WordPiece tokenizers, over the `tokenizers` library: trained here, or loaded.
+
+The same text gives the same vocabulary with the same ids: words, characters and merges of equal frequency are
+ordered by their spelling.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
+from pathlib import Path
+from types import NoneType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+from tokenizers import (
+    AddedToken,
+    Encoding,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from bertfast.config import BertConfig, CorpusConfig
+from bertfast.errors import InputError
+
+
+class SpecialTokens(NamedTuple):
+    """The ids of BERT's special tokens; 0 to 4 in a vocabulary trained here."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+
+_SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+_CONTINUATION = "##"
+# Distinct pieces of text, between spaces, that are remembered at most: tens of megabytes.
+_PIECES = 1 << 18
+# Of these it is known that a space ends what they look at.
+_WORD_BY_WORD_NORMALIZERS = (normalizers.BertNormalizer, normalizers.Lowercase, NoneType)
+_WORD_BY_WORD_PRE_TOKENIZERS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.WhitespaceSplit)
+# A word is fed to the WordPiece trainer as often as it was counted, at most this often in one string.
+_REPEATS = 4096
+
+
+class Tokenizer:
+    """Text to token ids, with BERT's special tokens and `[CLS] a [SEP] b [SEP]` round a text or a pair.
+
+    `backend` is the `tokenizers.Tokenizer` that does the work. A special token's name in a text means that token, as
+    everywhere in Hugging Face's libraries.
+
+    Raises `InputError` where the vocabulary lacks one of BERT's special tokens.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        vocabulary = backend.get_vocab()
+        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+        if missing:
+            raise InputError(f"the tokenizer has no {', '.join(missing)}: bertfast needs all of BERT's special tokens")
+        self.backend = backend
+        self._encode_piece = lru_cache(_PIECES)(self._encode_piece_anew)
+        self.vocab_size = 1 + max(vocabulary.values())
+        self.special_ids = SpecialTokens(*(vocabulary[token] for token in SPECIAL_TOKENS))
+        backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{CLS} $A {SEP}",
+            pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
+            special_tokens=[(CLS, self.special_ids.cls), (SEP, self.special_ids.sep)],
+        )
+        backend.no_padding()
+        backend.no_truncation()
+
+    @classmethod
+    def load(cls, path: str | Path, lowercase: bool = True) -> Tokenizer:
+        """From a tokenizer.json, a vocab.txt (WordPiece), or a Hugging Face folder that holds either.
+
+        A vocab.txt doesn't say whether text is lower-cased: a tokenizer_config.json beside it does, else `lowercase`.
+
+        Raises `InputError` where there is none, or one without BERT's special tokens.
+        """
+        path = Path(path).expanduser()
+        if path.is_dir():
+            files = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()]
+            if not files:
+                raise InputError(f"{path} holds no tokenizer: neither tokenizer.json nor vocab.txt")
+            path = files[0]
+        elif not path.is_file():
+            raise InputError(f"no such tokenizer: {path}; give word, wordpiece, or the path of one")
+        try:
+            if path.suffix == ".txt":
+                return cls(_from_vocab_txt(path, lowercase))
+            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(f"{path} is not a tokenizer: {' '.join(str(error).split())}") from None
+
+    @property
+    def continuation(self) -> npt.NDArray[np.uint8]:
+        """(vocab_size,): 1 for the tokens that go on with a word (`##ing`)."""
+        flags = np.zeros(self.vocab_size, np.uint8)
+        prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
+        if prefix:
+            flags[[id for token, id in self.backend.get_vocab().items() if token.startswith(prefix)]] = 1
+        return flags
+
+    def encode_sentences(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Token ids of many sentences, without [CLS] and [SEP]."""
+        if not self._parts_at_spaces:
+            encodings = self.backend.encode_batch_fast(sentences, add_special_tokens=False)
+            return [encoding.ids for encoding in encodings]
+        # Most of a text is words seen before: to remember their ids is several times as fast as to find them again.
+        return [list(chain.from_iterable(map(self._encode_piece, text.split(" ")))) for text in sentences]
+
+    def _encode_piece_anew(self, piece: str) -> tuple[int, ...]:
+        return tuple(self.backend.encode(piece, add_special_tokens=False).ids)
+
+    @cached_property
+    def _parts_at_spaces(self) -> bool:
+        """Whether a text's tokens are those of the pieces between its spaces, one after the other."""
+        return (
+            isinstance(self.backend.normalizer, _WORD_BY_WORD_NORMALIZERS)
+            and isinstance(self.backend.pre_tokenizer, _WORD_BY_WORD_PRE_TOKENIZERS)
+            and set(self.backend.get_added_tokens_decoder()) == set(self.special_ids)
+        )
+
+    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
+        """Token ids and token types of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`."""
+        encoding = self.backend.encode(text, pair)
+        return encoding.ids, encoding.type_ids
+
+    def encode_batch(self, inputs: Sequence[str | tuple[str, str]]) -> list[Encoding]:
+        """`ids`, `type_ids`, `tokens` and `offsets` of many texts or pairs, each as `encode` has it."""
+        return self.backend.encode_batch(inputs)
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The tokens that have these ids."""
+        return [self.backend.id_to_token(id) or UNK for id in ids]
+
+    def save(self, folder: str | Path, max_len: int) -> None:
+        """Writes the files from which `transformers.AutoTokenizer` builds the same tokenizer.
+
+        `max_len` becomes its `model_max_length`.
+        """
+        folder = Path(folder)
+        # Not by the library's own `save`, which doesn't raise OSError where the disk is full.
+        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+        roles = (f"{field}_token" for field in SpecialTokens._fields)
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": max_len,
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+            "clean_up_tokenization_spaces": False,
+            **dict(zip(roles, SPECIAL_TOKENS, strict=True)),
+        }
+        model, normalizer = self.backend.model, self.backend.normalizer
+        if isinstance(model, models.WordPiece):
+            tokens = sorted(self.backend.get_vocab().items(), key=lambda item: item[1])
+            (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in tokens), encoding="utf-8")
+            if isinstance(normalizer, normalizers.BertNormalizer) and isinstance(
+                self.backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer
+            ):
+                settings["tokenizer_class"] = "BertTokenizer"
+                settings["do_lower_case"] = normalizer.lowercase
+                settings["strip_accents"] = normalizer.strip_accents
+                settings["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
+    """A token for every word (between whitespace) seen at least `min_freq` times, the most frequent first.
+
+    This is the notebook's vocabulary. `vocab_size` cuts it off where it is set.
+    """
+    backend = _word_backend({}, config)
+    words = _count_words(texts, backend)
+    frequent = sorted((-count, word) for word, count in words.items() if count >= config.min_freq)
+    if config.vocab_size:
+        frequent = frequent[: config.vocab_size - len(SPECIAL_TOKENS)]
+    if not frequent:
+        raise InputError(f"no word occurs {config.min_freq} times: give more text or a lower --min-freq")
+    return Tokenizer(_word_backend(_numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)]), config))
+
+
+def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
+    """BERT's WordPiece, of at most `vocab_size` tokens (BERT's own 30,522 where that is not set).
+
+    A character, or a pair to merge, seen less than `min_freq` times gets no token.
+    """
+    backend = _wordpiece_backend({}, config.lowercase)
+    words = _count_words(texts, backend)
+    vocab_size = config.vocab_size or BertConfig.vocab_size
+    letters, continuations = _alphabet(words, config.min_freq, vocab_size - len(SPECIAL_TOKENS))
+    if not letters:
+        raise InputError(f"no letter occurs {config.min_freq} times: give more text or a lower --min-freq")
+    # The trainer numbers the continuing characters in the order of a hash table with a random seed, and
+    # breaks ties between merges by these numbers. As special tokens they are numbered first, in the order
+    # given. It takes texts, not counts; hence the repetition.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=config.min_freq,
+        special_tokens=[*SPECIAL_TOKENS, *continuations],
+        show_progress=False,
+    )
+    learner = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    learner.train_from_iterator(_repeated({w: n for w, n in words.items() if letters.issuperset(w)}), trainer)
+    return Tokenizer(_wordpiece_backend(learner.get_vocab(with_added_tokens=False), config.lowercase))
+
+
+def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
+    settings = path.with_name("tokenizer_config.json")
+    if settings.is_file():
+        lowercase = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", lowercase)
+    return _wordpiece_backend(models.WordPiece.read_file(str(path)), lowercase)
+
+
+def _word_backend(vocabulary: dict[str, int], config: CorpusConfig) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
+    if config.lowercase:
+        backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return backend
+
+
+def _wordpiece_backend(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=UNK))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix=_CONTINUATION)
+    return backend
+
+
+def _numbered(tokens: Iterable[str]) -> dict[str, int]:
+    return {token: id for id, token in enumerate(tokens)}
+
+
+def _count_words(texts: Iterable[str], backend: tokenizers.Tokenizer) -> Counter[str]:
+    """How often each word occurs, as the tokenizer normalises and parts the text, special tokens left out."""
+    words: Counter[str] = Counter()
+    pieces: Counter[str] = Counter()
+    normalize = backend.normalizer.normalize_str if backend.normalizer else str
+
+    def settle() -> None:
+        # What stands between spaces is counted first: the distinct pieces, far fewer, are then taken apart.
+        for piece, count in pieces.items():
+            for part in _SPECIAL_TOKEN.split(piece):
+                for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(part)):
+                    words[word] += count
+        pieces.clear()
+
+    for text in texts:
+        pieces.update(text.split(" "))
+        if len(pieces) > _PIECES:
+            settle()
+    settle()
+    return words
+
+
+def _alphabet(words: Counter[str], min_freq: int, room: int) -> tuple[set[str], list[str]]:
+    """The characters that get tokens, the most frequent while there is room, and their continuing tokens."""
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for word, count in words.items():
+        inside.update(word[1:])
+        for letter in word:
+            counts[letter] += count
+    letters: set[str] = set()
+    for count, letter in sorted((-count, letter) for letter, count in counts.items()):
+        room -= 2 if letter in inside else 1
+        if -count < min_freq or room < 0:
+            break
+        letters.add(letter)
+    return letters, [_CONTINUATION + letter for letter in sorted(letters & inside)]
+
+
+def _repeated(words: dict[str, int]) -> Iterator[str]:
+    for word, count in words.items():
+        for done in range(0, count, _REPEATS):
+            yield f"{word} " * min(_REPEATS, count - done)

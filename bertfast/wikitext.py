@@ -1,0 +1,84 @@
+"""WikiText by name: a copy on this machine, else a download from the Hugging Face hub, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bertfast.errors import InputError
+from bertfast.files import locked, whole_file
+
+# The training split's files. The revision makes a name mean the same text for good.
+_REPOSITORY = "Salesforce/wikitext"
+_REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
+_PARTS = {
+    "wikitext-2": ("wikitext-2-v1/train-00000-of-00001.parquet",),
+    "wikitext-103": ("wikitext-103-v1/train-00000-of-00002.parquet", "wikitext-103-v1/train-00001-of-00002.parquet"),
+}
+NAMES = tuple(_PARTS)
+
+
+def find_wikitext(name: str, cache: Path) -> Path:
+    """Where `name` lies: ./NAME, ./data/NAME, ../data/NAME (the notebook's place), or the cache.
+
+    What is in none of these is downloaded into the cache. Raises `InputError` where it can't be.
+    """
+    kept = cache / "texts" / name / "wiki.train.tokens"
+    for place in (Path(name), Path("data", name), Path("..", "data", name), kept):
+        if place.exists():
+            return place
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with locked(kept.with_suffix(".lock")):
+        if not kept.exists():
+            parts = _download(name)
+            with whole_file(kept) as partial, partial.open("w", encoding="utf-8") as file:
+                file.writelines(_lines(parts))
+    return kept
+
+
+def _download(name: str) -> list[Path]:
+    """The verified parquet files of `name`'s training split."""
+    way_out = f"put a copy in data/{name}"
+    try:
+        import huggingface_hub
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"{name}: no copy here, and downloading one needs {error.name}: {way_out}, or pip install 'bertfast[hub]'"
+        ) from None
+    where: dict[str, Any] = {"repo_id": _REPOSITORY, "repo_type": "dataset", "revision": _REVISION}
+    parts = []
+    for part in _PARTS[name]:
+        try:
+            # Without a network this fails at once, where a download would try for half a minute.
+            sha256 = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(filename=part, **where)).etag
+            path = Path(huggingface_hub.hf_hub_download(filename=part, **where))
+        except Exception as error:  # the hub's own and its HTTP library's, which has changed; for the user all are one
+            raise InputError(
+                f"{name}: no copy here, and the Hugging Face hub can't be reached ({type(error).__name__}): "
+                f"{way_out}, or run once with a network"
+            ) from None
+        if _sha256(path) != sha256:
+            raise InputError(f"{path} isn't what the hub has ({part}, sha256 {sha256}): delete it and run again")
+        parts.append(path)
+    return parts
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _lines(parts: Iterable[Path]) -> Iterator[str]:
+    """The rows of parquet files, each a line of WikiText (the hub's empty rows stand for empty lines)."""
+    import pyarrow.parquet
+
+    for part in parts:
+        for batch in pyarrow.parquet.ParquetFile(part).iter_batches(columns=["text"]):
+            for row in batch.column(0).to_pylist():
+                yield row if row.endswith("\n") else f"{row}\n"

@@ -1,0 +1,80 @@
+#include "cpu/mlm_loss.h"
+
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "cpu/dispatch.h"
+#include "cuda/mlm_loss.h"
+
+namespace bertfast::bindings {
+
+namespace {
+
+void check_labels(const int64_t* labels, int64_t rows, int64_t vocab_size) {
+    for (int64_t row = 0; row < rows; ++row) {
+        if (labels[row] < 0 || labels[row] >= vocab_size) {
+            throw py::value_error("labels[" + std::to_string(row) + "] is " + std::to_string(labels[row]) +
+                                  ", outside [0, vocab_size = " + std::to_string(vocab_size) + ")");
+        }
+    }
+}
+
+template <typename T>
+void run(const MlmLossChunk<T>& chunk, const Place& place) {
+    const py::gil_scoped_release unlocked;
+    if (place.cuda) {
+#if defined(BERTFAST_HAS_CUDA)
+        cuda::mlm_loss(chunk, place.stream);
+#else
+        throw std::runtime_error("mlm_loss: this build of bertfast has no CUDA kernels");
+#endif
+    } else {
+        check_labels(chunk.labels, chunk.rows, chunk.vocab_size);
+        BERTFAST_DISPATCH(mlm_loss(chunk));
+    }
+}
+
+void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::handle weights_, int64_t vocab_size,
+              py::handle losses_, py::handle bias_gradient_) {
+    const Tensor logits(logits_, "logits", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
+    const int64_t rows = logits.size(0), columns = logits.size(1);
+    const Tensor bias(bias_, "bias", {Dtype::float32}, {columns});
+    const Tensor labels(labels_, "labels", {Dtype::int64}, {rows});
+    const Tensor weights(weights_, "weights", {Dtype::float32}, {rows});
+    const Tensor losses(losses_, "losses", {Dtype::float32}, {rows});
+    for (const Tensor* each : {&bias, &labels, &weights, &losses}) each->beside(logits);
+    float* bias_gradient = nullptr;
+    int64_t slices = rows;
+    if (!bias_gradient_.is_none()) {
+        const Tensor checked(bias_gradient_, "bias_gradient", {Dtype::float32}, {ANY, columns});
+        bias_gradient = checked.beside(logits).data<float>();
+        slices = checked.size(0);
+        if (slices < 1) throw py::value_error("bias_gradient must have at least one slice");
+    }
+    if (columns % 8 != 0) throw py::value_error("logits must have a multiple of 8 columns");
+    if (vocab_size < 1 || vocab_size > columns) throw py::value_error("vocab_size must be in [1, columns of logits]");
+    for (const void* address : {logits.data<const void>(), bias.data<const void>()}) {
+        if (reinterpret_cast<uintptr_t>(address) % cuda::PACK_BYTES != 0) {
+            throw py::value_error("logits and bias must lie at multiples of 16 bytes");
+        }
+    }
+    const auto chunk = [&](auto* data) {
+        return MlmLossChunk<std::remove_pointer_t<decltype(data)>>{
+            data,    bias.data<float>(), labels.data<int64_t>(), weights.data<float>(), rows,
+            columns, vocab_size,         losses.data<float>(),   bias_gradient,         slices};
+    };
+    logits.dtype() == Dtype::float32 ? run(chunk(logits.data<float>()), logits.place())
+                                     : run(chunk(logits.data<bfloat16>()), logits.place());
+}
+
+}  // namespace
+
+void bind_mlm_loss(py::module_& module) {
+    module.def("mlm_loss", &mlm_loss, py::arg("logits"), py::arg("bias"), py::arg("labels"), py::arg("weights"),
+               py::arg("vocab_size"), py::arg("losses"), py::arg("bias_gradient"));
+}
+
+}  // namespace bertfast::bindings

@@ -1,0 +1,237 @@
+// The sampler: a corpus and its options, checked once; then plans and batches.
+#include "cpu/sampler.h"
+
+#include <stdexcept>
+#include <string>
+
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "core/batch.h"
+#include "core/corpus.h"
+#include "core/masking.h"
+#include "core/sampler_options.h"
+#include "core/sentence_pair.h"
+#include "cpu/dispatch.h"
+#if defined(BERTFAST_HAS_CUDA)
+#include "cuda/sampler.h"
+#endif
+
+namespace bertfast::bindings {
+
+namespace {
+
+constexpr int64_t EXAMPLE_FIELDS = sizeof(Example) / sizeof(int64_t);
+
+Objective objective_of(const std::string& name) {
+    if (name == "nsp") return Objective::nsp;
+    if (name == "sop") return Objective::sop;
+    if (name == "none") return Objective::none;
+    throw py::value_error("no such objective: " + name);
+}
+
+SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t max_len, bool any_negative, bool drop,
+                            bool fill, bool whole_words, uint64_t short_below, int64_t mask_millionths,
+                            uint64_t mask_below, uint64_t random_below, int32_t vocab_size, int32_t pad, int32_t cls,
+                            int32_t sep, int32_t mask, const py::sequence& specials) {
+    SamplerOptions options = {};
+    options.seed = seed;
+    options.objective = objective_of(objective);
+    options.max_len = max_len;
+    options.any_negative = any_negative;
+    options.drop = drop;
+    options.fill = fill;
+    options.whole_words = whole_words;
+    options.short_below = short_below;
+    options.mask_millionths = mask_millionths;
+    options.mask_below = mask_below;
+    options.random_below = random_below;
+    options.vocab_size = vocab_size;
+    options.pad = pad;
+    options.cls = cls;
+    options.sep = sep;
+    options.mask = mask;
+    if (max_len < 5 || max_len > 1 << 16) throw py::value_error("max_len must lie between 5 and 65536");
+    if (mask_millionths < 0 || mask_millionths > 1000000) throw py::value_error("mask_millionths is no share");
+    if (specials.size() > SamplerOptions::MAX_SPECIALS) throw py::value_error("too many special tokens");
+    for (const py::handle id : specials) options.specials[options.num_specials++] = id.cast<int32_t>();
+    if (vocab_size <= options.num_specials) throw py::value_error("every token of the vocabulary is special");
+    return options;
+}
+
+class Sampler {
+  public:
+    // Every tensor lies in one place; this object keeps them alive.
+    Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets, py::object document_offsets,
+            py::object anchors, py::object continuation)
+        : keep_alive_(py::make_tuple(tokens, sentence_offsets, document_offsets, anchors, continuation)),
+          options_(options) {
+        const Tensor ids(tokens, "tokens", {Dtype::uint16, Dtype::uint32}, {ANY});
+        const Tensor sentences(sentence_offsets, "sentence_offsets", {Dtype::int64}, {ANY});
+        const Tensor documents(document_offsets, "document_offsets", {Dtype::int64}, {ANY});
+        place_ = ids.place();
+        corpus_.tokens = ids.data<void>();
+        corpus_.token_bytes = ids.dtype() == Dtype::uint16 ? 2 : 4;
+        corpus_.sentence_offsets = sentences.beside(ids).data<int64_t>();
+        corpus_.document_offsets = documents.beside(ids).data<int64_t>();
+        corpus_.num_sentences = sentences.size(0) - 1;
+        corpus_.num_documents = documents.size(0) - 1;
+        corpus_.num_anchors = corpus_.num_sentences;
+        if (options.objective != Objective::none) corpus_.num_anchors -= corpus_.num_documents;
+        if (!anchors.is_none()) {
+            const Tensor table(anchors, "anchors", {Dtype::int64}, {ANY});
+            corpus_.anchors = table.beside(ids).data<int64_t>();
+            corpus_.num_anchors = table.size(0);
+        }
+        if (!continuation.is_none()) {
+            const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
+            corpus_.continuation = table.beside(ids).data<uint8_t>();
+        }
+#if !defined(BERTFAST_HAS_CUDA)
+        if (place_.cuda) throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
+#endif
+        if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no example");
+        if (options.whole_words != (corpus_.continuation != nullptr)) {
+            throw py::value_error("the table `continuation` goes with whole_words");
+        }
+        if (options.objective == Objective::nsp && !options.any_negative && corpus_.num_documents < 2) {
+            throw py::value_error("a corpus of one document has no other to draw from");
+        }
+    }
+
+    int64_t num_examples() const { return corpus_.num_anchors; }
+
+    void plan(py::handle first_, py::handle examples_, py::handle cu_seqlens_, py::handle cu_masked_) const {
+        const Tensor first = first_example(first_), examples = example_table(examples_, first);
+        const int64_t count = examples.size(0);
+        const Tensor cu_seqlens(cu_seqlens_, "cu_seqlens", {Dtype::int32}, {count + 1});
+        const Tensor cu_masked(cu_masked_, "cu_masked", {Dtype::int32}, {count + 1});
+        cu_seqlens.beside(first);
+        cu_masked.beside(first);
+        const py::gil_scoped_release unlocked;
+#if defined(BERTFAST_HAS_CUDA)
+        if (place_.cuda) {
+            cuda::plan(corpus_, options_, first.data<int64_t>(), count, examples.data<Example>(),
+                       cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>(), first.place().stream);
+            return;
+        }
+#endif
+        BERTFAST_DISPATCH(plan(corpus_, options_, *first.data<int64_t>(), count, examples.data<Example>(),
+                               cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>()));
+    }
+
+    // `batch` is a bertfast.sampler.PackedBatch, whose tensors are filled.
+    void packed(py::handle first_, py::handle examples_, py::handle batch) const {
+        const Tensor first = first_example(first_), examples = example_table(examples_, first);
+        const int64_t count = examples.size(0);
+        const Tensor ids(batch.attr("input_ids"), "input_ids", {Dtype::int64}, {ANY});
+        const Tensor labels(batch.attr("labels"), "labels", {Dtype::int64}, {ANY});
+        ids.beside(first);
+        labels.beside(first);
+        const auto field = [&](const char* name, Dtype dtype, int64_t size) {
+            return Tensor(batch.attr(name), name, {dtype}, {size}).beside(first);
+        };
+        const Tensor cu_seqlens = field("cu_seqlens", Dtype::int32, count + 1);
+        const Tensor cu_masked = field("cu_masked", Dtype::int32, count + 1);
+        if (!place_.cuda &&
+            (cu_seqlens.data<int32_t>()[count] != ids.size(0) || cu_masked.data<int32_t>()[count] != labels.size(0))) {
+            throw py::value_error("input_ids and labels must have the sizes that the plan says");
+        }
+        Batch out = {};
+        out.cu_seqlens = cu_seqlens.data<int32_t>();
+        out.cu_masked = cu_masked.data<int32_t>();
+        out.input_ids = ids.data<int64_t>();
+        out.token_type_ids = field("token_type_ids", Dtype::int64, ids.size(0)).data<int64_t>();
+        out.position_ids = field("position_ids", Dtype::int64, ids.size(0)).data<int64_t>();
+        out.row_keys = field("row_keys", Dtype::int64, ids.size(0)).data<int64_t>();
+        out.masked_positions = field("masked_positions", Dtype::int64, labels.size(0)).data<int64_t>();
+        out.labels = labels.data<int64_t>();
+        out.next_sentence_label = next_sentence_label(batch, count, first);
+        sample(first, examples, out);
+    }
+
+    // `batch` is a bertfast.sampler.PaddedBatch, whose tensors are filled.
+    void padded(py::handle first_, py::handle examples_, py::handle batch) const {
+        const Tensor first = first_example(first_), examples = example_table(examples_, first);
+        const int64_t count = examples.size(0);
+        const auto field = [&](const char* name, Dtype dtype, int64_t columns) {
+            return Tensor(batch.attr(name), name, {dtype}, {count, columns}).beside(first);
+        };
+        Batch out = {};
+        out.max_len = options_.max_len;
+        out.max_predictions = max_predictions();
+        out.input_ids = field("input_ids", Dtype::int64, out.max_len).data<int64_t>();
+        out.token_type_ids = field("token_type_ids", Dtype::int64, out.max_len).data<int64_t>();
+        out.attention_mask = field("attention_mask", Dtype::int64, out.max_len).data<int64_t>();
+        out.masked_positions = field("masked_positions", Dtype::int64, out.max_predictions).data<int64_t>();
+        out.labels = field("labels", Dtype::int64, out.max_predictions).data<int64_t>();
+        out.mlm_weights = field("mlm_weights", Dtype::float32, out.max_predictions).data<float>();
+        out.next_sentence_label = next_sentence_label(batch, count, first);
+        sample(first, examples, out);
+    }
+
+    int64_t max_predictions() const { return bertfast::max_predictions(options_); }
+
+  private:
+    // The first example's number is a tensor, so that a captured CUDA graph can be replayed for another step.
+    Tensor first_example(py::handle first) const {
+        const Tensor tensor(first, "first_example", {Dtype::int64}, {1});
+        if (!(tensor.place() == place_)) throw py::value_error("first_example must lie where the corpus lies");
+        return tensor;
+    }
+
+    Tensor example_table(py::handle examples, const Tensor& first) const {
+        const Tensor tensor(examples, "examples", {Dtype::int64}, {ANY, EXAMPLE_FIELDS});
+        if (tensor.size(0) > INT32_MAX / options_.max_len) {
+            throw py::value_error("a batch holds fewer than 2^31 tokens");
+        }
+        return tensor.beside(first);
+    }
+
+    int64_t* next_sentence_label(py::handle batch, int64_t count, const Tensor& first) const {
+        const bool pairs = options_.objective != Objective::none;
+        const Tensor tensor(batch.attr("next_sentence_label"), "next_sentence_label", {Dtype::int64},
+                            {pairs ? count : 0});
+        return pairs ? tensor.beside(first).data<int64_t>() : nullptr;
+    }
+
+    void sample(const Tensor& first, const Tensor& examples, const Batch& batch) const {
+        const py::gil_scoped_release unlocked;
+#if defined(BERTFAST_HAS_CUDA)
+        if (place_.cuda) {
+            cuda::sample(corpus_, options_, first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch,
+                         first.place().stream);
+            return;
+        }
+#endif
+        BERTFAST_DISPATCH(
+            sample(corpus_, options_, *first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch));
+    }
+
+    py::tuple keep_alive_;
+    SamplerOptions options_;
+    Corpus corpus_ = {};
+    Place place_;
+};
+
+}  // namespace
+
+void bind_sampler(py::module_& module) {
+    module.attr("EXAMPLE_FIELDS") = EXAMPLE_FIELDS;
+    py::class_<SamplerOptions>(module, "SamplerOptions")
+        .def(py::init(&make_options), py::kw_only(), py::arg("seed"), py::arg("objective"), py::arg("max_len"),
+             py::arg("any_negative"), py::arg("drop"), py::arg("fill"), py::arg("whole_words"), py::arg("short_below"),
+             py::arg("mask_millionths"), py::arg("mask_below"), py::arg("random_below"), py::arg("vocab_size"),
+             py::arg("pad"), py::arg("cls"), py::arg("sep"), py::arg("mask"), py::arg("specials"));
+    py::class_<Sampler>(module, "Sampler")
+        .def(py::init<const SamplerOptions&, py::object, py::object, py::object, py::object, py::object>(),
+             py::arg("options"), py::arg("tokens"), py::arg("sentence_offsets"), py::arg("document_offsets"),
+             py::arg("anchors"), py::arg("continuation"))
+        .def_property_readonly("num_examples", &Sampler::num_examples)
+        .def_property_readonly("max_predictions", &Sampler::max_predictions)
+        .def("plan", &Sampler::plan, py::arg("first_example"), py::arg("examples"), py::arg("cu_seqlens"),
+             py::arg("cu_masked"))
+        .def("packed", &Sampler::packed, py::arg("first_example"), py::arg("examples"), py::arg("batch"))
+        .def("padded", &Sampler::padded, py::arg("first_example"), py::arg("examples"), py::arg("batch"));
+}
+
+}  // namespace bertfast::bindings

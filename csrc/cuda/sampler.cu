@@ -1,0 +1,125 @@
+#include <algorithm>
+
+#include "cuda/launch.h"
+#include "cuda/sampler.h"
+#include "cuda/sampler_kernel.h"
+
+namespace bertfast::cuda {
+
+namespace {
+
+constexpr int PLAN_THREADS = 128;
+constexpr int MOST_EXAMPLE_THREADS = 256;
+
+// One thread an example. Lengths and counts go where the sums that end with them will stand.
+__global__ void __launch_bounds__(PLAN_THREADS)
+    plan_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
+                const int64_t* first, int64_t count, Example* examples, int32_t* cu_seqlens, int32_t* cu_masked) {
+    const int64_t i = static_cast<int64_t>(blockIdx.x) * PLAN_THREADS + threadIdx.x;
+    if (i >= count) return;
+    const Example example = make_example(corpus, options, static_cast<uint64_t>(*first + i));
+    const int64_t tokens = length(example);
+    examples[i] = example;
+    cu_seqlens[i + 1] = static_cast<int32_t>(tokens);
+    cu_masked[i + 1] = static_cast<int32_t>(mask_count(options, tokens, num_candidates(example)));
+}
+
+__global__ void __launch_bounds__(SCAN_THREADS) scan_kernel(int32_t* cu_seqlens, int32_t* cu_masked, int64_t count) {
+    __shared__ ScanShared shared;
+    for (int phase = 0; phase < SCAN_PHASES; ++phase) {
+        scan_phase(phase, shared, threadIdx.x, blockIdx.x == 0 ? cu_seqlens : cu_masked, count);
+        __syncthreads();
+    }
+}
+
+__device__ ExampleBlock choose(const Corpus& corpus, const SamplerOptions& options, const int64_t* first,
+                               const Example* examples) {
+    extern __shared__ int32_t memory[];
+    const ExampleBlock block{corpus,
+                             options,
+                             static_cast<uint64_t>(*first + blockIdx.x),
+                             examples[blockIdx.x],
+                             mask_shared(memory, options),
+                             static_cast<int>(threadIdx.x),
+                             static_cast<int>(blockDim.x)};
+    for (int phase = 0; phase < CHOOSE_PHASES; ++phase) {
+        choose_phase(phase, block);
+        __syncthreads();
+    }
+    return block;
+}
+
+// Whole words: how many predictions an example has shows only when its words are taken.
+__global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
+    count_words_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
+                       const int64_t* first, const Example* examples, int32_t* cu_masked) {
+    const ExampleBlock block = choose(corpus, options, first, examples);
+    if (threadIdx.x == 0) cu_masked[blockIdx.x + 1] = *block.shared.count;
+}
+
+__global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
+    sample_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
+                  const int64_t* first, const Example* examples, const __grid_constant__ Batch batch) {
+    const ExampleBlock block = choose(corpus, options, first, examples);
+    const Row row = row_of(batch, blockIdx.x);
+    write_phase(0, block, batch, row, blockIdx.x);
+    __syncthreads();
+    write_phase(1, block, batch, row, blockIdx.x);
+}
+
+int example_threads(const SamplerOptions& options) {
+    return std::min(MOST_EXAMPLE_THREADS, (options.max_len + 31) / 32 * 32);
+}
+
+std::string sizes(int64_t count, const SamplerOptions& options) {
+    return " of " + std::to_string(count) + " examples of up to " + std::to_string(options.max_len) + " tokens";
+}
+
+// The dynamic shared memory of a block; allowed to `kernel` where it is more than any kernel may have unasked.
+template <typename Kernel>
+int shared_bytes(Kernel* kernel, const SamplerOptions& options) {
+    const int64_t bytes = mask_shared_bytes(options);
+    if (bytes <= 48 << 10) return static_cast<int>(bytes);
+    int device = 0, most = 0;
+    if (cudaGetDevice(&device) == cudaSuccess) {
+        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
+    if (bytes > most) {
+        throw std::runtime_error("sampler: max_len " + std::to_string(options.max_len) + " takes " +
+                                 std::to_string(bytes) + " bytes of shared memory, and the device has " +
+                                 std::to_string(most) + ": lower max_len");
+    }
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    check_launch("sampler: shared memory");
+    return static_cast<int>(bytes);
+}
+
+}  // namespace
+
+void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count, Example* examples,
+          int32_t* cu_seqlens, int32_t* cu_masked, void* stream) {
+    const cudaStream_t in = static_cast<cudaStream_t>(stream);
+    if (count > 0) {
+        const unsigned blocks = static_cast<unsigned>((count + PLAN_THREADS - 1) / PLAN_THREADS);
+        plan_kernel<<<blocks, PLAN_THREADS, 0, in>>>(corpus, options, first, count, examples, cu_seqlens, cu_masked);
+        check_launch("sampler: plan" + sizes(count, options));
+    }
+    if (count > 0 && options.whole_words) {
+        count_words_kernel<<<static_cast<unsigned>(count), example_threads(options),
+                             shared_bytes(count_words_kernel, options), in>>>(corpus, options, first, examples,
+                                                                              cu_masked);
+        check_launch("sampler: words" + sizes(count, options));
+    }
+    scan_kernel<<<2, SCAN_THREADS, 0, in>>>(cu_seqlens, cu_masked, count);
+    check_launch("sampler: sums" + sizes(count, options));
+}
+
+void sample(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count,
+            const Example* examples, const Batch& batch, void* stream) {
+    if (count == 0) return;
+    sample_kernel<<<static_cast<unsigned>(count), example_threads(options), shared_bytes(sample_kernel, options),
+                    static_cast<cudaStream_t>(stream)>>>(corpus, options, first, examples, batch);
+    check_launch("sampler: batch" + sizes(count, options));
+}
+
+}  // namespace bertfast::cuda

@@ -1,0 +1,13 @@
+// CHECK(condition): says which one failed, and where, and ends the test.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+
+#define CHECK(...)                                                                 \
+    do {                                                                           \
+        if (!(__VA_ARGS__)) {                                                      \
+            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #__VA_ARGS__); \
+            std::exit(1);                                                          \
+        }                                                                          \
+    } while (false)
