@@ -94,24 +94,35 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
     }
 }
 
+// Tensors are walked a sequence and head at a time, which no hardware prefetcher foresees: what lies as many rows
+// further on, the next sequence's part, is asked for meanwhile.
+
 // to (rows, columns) = factor * from, whose rows are from_stride elements apart.
 template <typename T>
 static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, float* to,
                         int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
         int64_t c = 0;
-        for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) * factor);
+        for (; c + LANES <= columns; c += LANES) {
+            __builtin_prefetch(from + rows * from_stride + c);
+            store(to + c, load(from + c) * factor);
+        }
         if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) * factor);
     }
 }
 
-template <typename T>
-static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, T* to,
-                          int64_t to_stride) {
+// to (rows, columns) = factor(row) * from.
+template <typename T, typename Factor>
+static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, const Factor& factor,
+                          T* to, int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
+        const float of_row = factor(row);
         int64_t c = 0;
-        for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) * factor);
-        if (c < columns) store(to + c, load(from + c) * factor, columns - c);
+        for (; c + LANES <= columns; c += LANES) {
+            __builtin_prefetch(to + rows * to_stride + c, 1);
+            store(to + c, load(from + c) * of_row);
+        }
+        if (c < columns) store(to + c, load(from + c) * of_row, columns - c);
     }
 }
 
@@ -149,6 +160,7 @@ static inline void pack_transposed(const T* from, int64_t from_stride, int64_t r
                 if (row + r >= rows) {
                     block[r] = Floats{};
                 } else {
+                    __builtin_prefetch(line + rows * from_stride);
                     block[r] = count == LANES ? load(line) : load(line, count, 0.0f);
                 }
             }
