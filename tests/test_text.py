@@ -19,7 +19,9 @@ from bertfast.embedded import library_files, prose
 from bertfast.errors import InputError
 from bertfast.text import TextFile, embedded_source, find_source, sentences
 
-WIKITEXT = " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
+WIKITEXT = (
+    " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
+)
 
 
 def documents(path: Path, form: str) -> list[list[str]]:
@@ -407,9 +409,7 @@ def test_not_utf8_names_the_byte(write, monkeypatch, block, content, byte):
 def test_a_binary_file(write, monkeypatch):
     monkeypatch.setattr(text, "BLOCK_BYTES", 4)
     path = write(b"PK\x03\x04abc\x00")
-    assert refusal(lambda: documents(path, "plain")) == (
-        f"{path} is not text: byte 7 is zero; give UTF-8 text files"
-    )
+    assert refusal(lambda: documents(path, "plain")) == (f"{path} is not text: byte 7 is zero; give UTF-8 text files")
 
 
 def test_a_file_that_goes_away(tmp_path):
