@@ -184,7 +184,9 @@ def test_remembered_pieces_change_nothing(trained, text):
 
 def test_other_tokenizers_are_asked_as_they_are():
     """Where a token can reach over a space, pieces between spaces can't stand for the text."""
-    backend = tokenizers.Tokenizer(models.WordLevel({**{t: i for i, t in enumerate(SPECIAL_TOKENS)}, "a b": 5}, "[UNK]"))
+    backend = tokenizers.Tokenizer(
+        models.WordLevel({**{t: i for i, t in enumerate(SPECIAL_TOKENS)}, "a b": 5}, "[UNK]")
+    )
     backend.pre_tokenizer = pre_tokenizers.CharDelimiterSplit("|")
     assert Tokenizer(backend).encode_sentences(["a b|a b"]) == [[5, 5]]
     spaced = tokenizers.Tokenizer(models.WordLevel({t: i for i, t in enumerate(SPECIAL_TOKENS)}, "[UNK]"))
