@@ -192,7 +192,8 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
         )
     if corpus.vocab_size != model.config.vocab_size:
         raise InputError(f"the corpus has {corpus.vocab_size} tokens, the model {model.config.vocab_size}")
-    torch.use_deterministic_algorithms(config.deterministic)
+    if config.deterministic:  # even asking for False makes torch import its compiler, which takes seconds
+        torch.use_deterministic_algorithms(True)
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
