@@ -76,7 +76,7 @@ def step(loss: Loss, leaves: list[Tensor]) -> Callable[[], None]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden", [128, 768])
-def bench_time(compare: Callable[..., dict[str, float]], hidden: int, dtype: str) -> None:
+def test_time(compare: Callable[..., dict[str, float]], hidden: int, dtype: str) -> None:
     candidates, leaves = losses(hidden, DTYPES[dtype])
     steps = {label: step(loss, leaves) for label, loss in candidates.items()}
     name = f"masked-LM loss, {ROWS} rows, hidden {hidden}, vocabulary {VOCAB_SIZE}, {dtype}"
@@ -84,7 +84,7 @@ def bench_time(compare: Callable[..., dict[str, float]], hidden: int, dtype: str
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def bench_memory(benchmark: Any, dtype: str) -> None:
+def test_peak_memory(benchmark: Any, dtype: str) -> None:
     """Each candidate in a process of its own; the figures are in extra_info, the saved time means nothing."""
     benchmark.pedantic(lambda: None)
     for label in losses(128, DTYPES[dtype])[0]:

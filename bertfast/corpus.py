@@ -73,7 +73,7 @@ class Corpus:
         folder = Path(folder)
         try:
             return cls._open(folder)
-        except (OSError, ValueError, KeyError, InputError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
             raise InputError(
                 f"the corpus in {folder} is damaged ({error}): delete that folder, and the corpus is built again"
             ) from None
@@ -298,6 +298,7 @@ def _build(
         else:
             tokenizer = given
             counts = _write_arrays(building, stream, tokenizer)
+        _check_sentences(counts["sentences"], sources)
         for path, signature in signatures.items():
             if _signature(path) != signature:
                 raise InputError(f"{path} changed while it was read: run again")
@@ -333,6 +334,10 @@ def _at_least_two(stream: Iterable[str], sources: Sequence[Source]) -> Iterator[
     for sentence in stream:
         count += sentence != ""
         yield sentence
+    _check_sentences(count, sources)
+
+
+def _check_sentences(count: int, sources: Sequence[Source]) -> None:
     if count < 2:
         names = ", ".join(source.description for source in sources)
         raise InputError(f"{'one sentence only' if count else 'no text'} in {names}: give more, or another --text-form")
@@ -411,5 +416,5 @@ def _naming_the_cache(cache: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{error.filename or cache}: {error.strerror} (corpora are kept in {cache}; BERTFAST_CACHE names another place)"
+            f"{error.filename or cache}: {error.strerror} (corpora are kept in {cache}; BERTFAST_CACHE moves them)"
         ) from None

@@ -206,7 +206,10 @@ def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     vocab_size = config.vocab_size or BertConfig.vocab_size
     letters, continuations = _alphabet(words, config.min_freq, vocab_size - len(SPECIAL_TOKENS))
     if not letters:
-        raise InputError(f"no letter occurs {config.min_freq} times: give more text or a lower --min-freq")
+        raise InputError(
+            f"no letter that occurs {config.min_freq} times fits into {vocab_size} tokens: give more text, a lower "
+            "--min-freq or a larger --vocab-size"
+        )
     # The trainer numbers the continuing characters in the order of a hash table with a random seed, and
     # breaks ties between merges by these numbers. As special tokens they are numbered first, in the order
     # given. It takes texts, not counts; hence the repetition.

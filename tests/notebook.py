@@ -27,15 +27,21 @@ UNUSED = (
 
 def import_d2l() -> Any:
     """`d2l.torch`; skips the test where d2l is not installed."""
+    stubs = []
     for name in UNUSED:
         try:
             importlib.import_module(name)
         except ImportError:
             stub = sys.modules[name] = ModuleType(name)
+            stubs.append(name)
             parent, _, child = name.rpartition(".")
             if parent:
                 setattr(sys.modules[parent], child, stub)
-    return pytest.importorskip("d2l.torch", reason="needs the notebook's code: pip install --no-deps d2l==1.0.3")
+    try:
+        return pytest.importorskip("d2l.torch", reason="needs the notebook's code: pip install --no-deps d2l==1.0.3")
+    finally:
+        for name in stubs:  # others, transformers say, look whether these are installed
+            del sys.modules[name]
 
 
 def wikitext_folder() -> Path:
