@@ -59,6 +59,7 @@ def arguments(size: tuple[int, int, int, int], dtype: torch.dtype = torch.float3
     }
     if rows:
         values["labels"][-1] = vocab_size - 1
+    if rows > 1:
         values["weights"][rows // 2] = 0.0
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
 
