@@ -416,5 +416,6 @@ def _naming_the_cache(cache: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{error.filename or cache}: {error.strerror} (corpora are kept in {cache}; BERTFAST_CACHE names another place)"
+            f"{error.filename or cache}: {error.strerror} (corpora are kept in {cache}; "
+            "BERTFAST_CACHE names another place)"
         ) from None
