@@ -38,8 +38,7 @@ def notebook_preparation():
     """The notebook's pairs, masks and padding of a part of its paragraphs, tokenised beforehand; and how many pairs."""
     d2l = import_d2l()
     vocab = notebook_dataset(MAX_LEN).vocab
-    paragraphs = d2l.tokenize([" . ".join(paragraph) for paragraph in notebook_paragraphs()])
-    paragraphs = [[sentence.split() for sentence in " ".join(words).split(" . ")] for words in paragraphs]
+    paragraphs = [d2l.tokenize(paragraph, token="word") for paragraph in notebook_paragraphs()]
     part = paragraphs[:500]
 
     def call():

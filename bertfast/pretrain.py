@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import itertools
 import sys
 import types
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from bertfast.devices import choose_devices, leads, under_torchrun
 from bertfast.errors import InputError
 from bertfast.huggingface import load_model
 from bertfast.model import Bert
-from bertfast.trainer import Run, pretrain, say_to_stderr
+from bertfast.trainer import Run, pretrain, refuse_used_folder, say_to_stderr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,22 +100,15 @@ def _model_config(options: argparse.Namespace, config: TrainConfig) -> BertConfi
 
 
 def _out_folder(out: Path | None, resume: bool) -> Path:
-    """The folder to write. One that holds anything is refused, unless it is to be resumed."""
-    if out is None:
-        if resume:
-            raise InputError("--resume needs --out, the folder of the run to go on with")
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        out = Path("runs") / now
-        for attempt in range(1, 1000):
-            if not out.exists():
-                break
-            out = Path("runs") / f"{now}-{attempt}"
-    elif out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file: name a folder")
-    elif out.is_dir() and any(out.iterdir()) and not resume:
-        raise InputError(f"--out {out} already holds files: name another folder, or add --resume to go on with its run")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+    """The folder to write: the one given, unless it is used already, or a fresh one under runs/."""
+    if out is not None:
+        refuse_used_folder(out, resume)
+        return out
+    if resume:
+        raise InputError("--resume needs --out, the folder of the run to go on with")
+    name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(1)))
+    return next(Path("runs") / candidate for candidate in candidates if not (Path("runs") / candidate).exists())
 
 
 class _CallableModule(types.ModuleType):

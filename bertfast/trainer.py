@@ -34,6 +34,7 @@ from bertfast.devices import (
     choose_precision,
     describe,
     join_world,
+    leads,
     under_torchrun,
 )
 from bertfast.errors import InputError
@@ -87,6 +88,8 @@ def pretrain(
     started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
     """
     folder = None if out is None else Path(out)
+    if folder is not None and leads():
+        refuse_used_folder(folder, resume)
     if under_torchrun():
         return train(model, corpus, config, join_world(config), folder, resume, say)
     devices = choose_devices(config, say)
@@ -99,6 +102,14 @@ def pretrain(
             )
         return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
     return _launch(model, corpus, config, devices, folder, resume)
+
+
+def refuse_used_folder(folder: Path, resume: bool) -> None:
+    """Raises InputError where `folder` can't be written without harm: a file, or a used folder that isn't resumed."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file: name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        raise InputError(f"--out {folder} already holds files: name another folder, or --resume to go on with its run")
 
 
 def train(
@@ -115,14 +126,16 @@ def train(
     optimizer = make_optimizer(model, config)
     first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
     parallel = DistributedDataParallel(model) if world.size > 1 else model
-    leads = world.rank == 0
-    history = History(out / "metrics.jsonl" if leads and out is not None else None, first_step)
-    if leads:
+    history = History()
+    if world.rank == 0:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            history = History(out / "metrics.jsonl", first_step)
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
         say(f"{describe(world, dtype)}; kernels: {kernels}")
 
     started = time.perf_counter()
-    with tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not leads) as bar:
+    with tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar:
         for step in range(first_step, config.steps):
             lr = learning_rate(step, config)
             for group in optimizer.param_groups:
@@ -146,7 +159,7 @@ def train(
                 refresh=False,
             )
             bar.update()
-            if leads and held_out is not None and evaluation_due(step, config):
+            if world.rank == 0 and held_out is not None and evaluation_due(step, config):
                 found = evaluate(model, held_out, step, dtype)
                 history.add(found)
                 say(
@@ -154,13 +167,13 @@ def train(
                     f"{math.exp(found.eval_mlm_loss):.0f}, accuracy {found.eval_mlm_accuracy:.1%}), "
                     f"NSP loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
                 )
-            if leads and out is not None and checkpoint_due(step, config):
+            if world.rank == 0 and out is not None and checkpoint_due(step, config):
                 identity = run_identity(model, corpus, config)
                 checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
 
     model.eval()
     run = Run(model, corpus, config, history, world.devices, pairs_per_second if first_step < config.steps else 0.0)
-    if leads and out is not None:
+    if world.rank == 0 and out is not None:
         run.save(out)
     return run
 
@@ -179,7 +192,8 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
         )
     if corpus.vocab_size != model.config.vocab_size:
         raise InputError(f"the corpus has {corpus.vocab_size} tokens, the model {model.config.vocab_size}")
-    torch.use_deterministic_algorithms(config.deterministic)
+    if config.deterministic:  # even asking for False makes torch import its compiler, which takes seconds
+        torch.use_deterministic_algorithms(True)
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
@@ -215,8 +229,8 @@ def global_losses(
         mlm_loss, nsp_loss = model(*inputs[0])
         return mlm_loss, nsp_loss
     outputs = parallel_apply(replicate(model, world.local), inputs, devices=world.local)
-    mlm_losses, nsp_losses = (torch.stack([loss.to(world.device) for loss in losses]) for losses in zip(*outputs))
-    return mlm_losses.sum(), nsp_losses.mean()
+    losses = torch.stack([torch.stack(pair).to(world.device) for pair in outputs])
+    return losses[:, 0].sum(), losses[:, 1].mean()
 
 
 def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
+from numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from torch import Tensor
 
 from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
-
-DTYPES = [torch.float32, torch.bfloat16]
 
 
 class Packed(NamedTuple):
@@ -47,46 +46,36 @@ def packed(
     )
 
 
-def double(inputs: Packed) -> Packed:
-    return inputs._replace(
-        query=inputs.query.detach().double().requires_grad_(),
-        key_value=inputs.key_value.detach().double().requires_grad_(),
-    )
-
-
-def by_sequence(inputs: Packed, attend: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+def by_sequence(attend: Callable[..., Tensor], query: Tensor, key_value: Tensor, *lengths: Tensor) -> Tensor:
     """`attend`, on (heads, length, head_dim), a sequence at a time."""
-    outs = [inputs.query[:0]]
-    cu_q, cu_k = inputs.cu_seqlens_q.tolist(), inputs.cu_seqlens_k.tolist()
+    outs = [query[:0]]
+    cu_q, cu_k = (each.tolist() for each in lengths[:2])
     for q0, q1, k0, k1 in zip(cu_q, cu_q[1:], cu_k, cu_k[1:], strict=False):
         if q1 > q0:
-            key, value = inputs.key_value[k0:k1].permute(1, 2, 0, 3)
-            outs.append(attend(inputs.query[q0:q1].transpose(0, 1), key, value).transpose(0, 1))
+            key, value = key_value[k0:k1].permute(1, 2, 0, 3)
+            outs.append(attend(query[q0:q1].transpose(0, 1), key, value).transpose(0, 1))
     return torch.cat(outs)
 
 
-def sdpa(inputs: Packed) -> Tensor:
-    return by_sequence(inputs, F.scaled_dot_product_attention)
+def sdpa(*arguments: Any) -> Tensor:
+    return by_sequence(F.scaled_dot_product_attention, *arguments)
 
 
-def products(inputs: Packed) -> Tensor:
-    return by_sequence(inputs, lambda q, k, v: (q @ k.mT / q.shape[2] ** 0.5).softmax(2) @ v)
+def products(*arguments: Any) -> Tensor:
+    return by_sequence(lambda q, k, v: (q @ k.mT / q.shape[2] ** 0.5).softmax(2) @ v, *arguments)
 
 
-def run(function, inputs: Packed, grad: Tensor) -> list[Tensor]:  # type: ignore[no-untyped-def]
-    out = function(inputs)
-    leaves = (inputs.query, inputs.key_value)
-    grads = torch.autograd.grad(out, leaves, grad.to(out.dtype), materialize_grads=True)
-    return [out.detach(), *grads]
+def of(function: Callable[..., Tensor], inputs: Packed, *rule: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda query, key_value: function(query, key_value, *inputs[2:], *rule)
 
 
-def error(values: list[Tensor], truth: list[Tensor]) -> list[float]:
-    return [(a.double() - b).abs().max().item() if b.numel() else 0.0 for a, b in zip(values, truth, strict=True)]
+def leaves(inputs: Packed) -> list[Tensor]:
+    return [inputs.query, inputs.key_value]
 
 
-def allowed(torchs_error: float, truth: Tensor, dtype: torch.dtype) -> float:
-    scale = truth.abs().max().item() if truth.numel() else 0.0
-    return (2 if dtype == torch.bfloat16 else 4) * torchs_error + 4 * torch.finfo(torch.float32).eps * scale
+def upstream(inputs: Packed) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(inputs.query.shape, generator=generator).to(inputs.query.dtype)
 
 
 CASES = {
@@ -107,14 +96,12 @@ CASES = {
 def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> None:  # type: ignore[no-untyped-def]
     lengths, heads, head_dim, query_lengths = CASES[case]
     inputs = packed(lengths, heads, head_dim, dtype, query_lengths)
-    grad = torch.randn(inputs.query.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    truth = run(sdpa, double(inputs), grad)
-    ours = run(lambda inputs: function(*inputs, 0.0, 0, 0), inputs, grad)
+    grad = upstream(inputs)
+    truth = run(of(sdpa, inputs), doubled(leaves(inputs)), grad)
     # The twin's products are rounded to bfloat16, those of torch's kernel for the CPU are not.
     peer = products if function is attention_twin else sdpa
-    torchs = run(peer, inputs, grad)
-    for ours_error, torchs_error, of in zip(error(ours, truth), error(torchs, truth), truth, strict=True):
-        assert ours_error <= allowed(torchs_error, of, dtype)
+    ours = run(of(function, inputs, 0.0, 0, 0), leaves(inputs), grad)
+    assert_as_exact(ours, run(of(peer, inputs), leaves(inputs), grad), truth)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -122,13 +109,10 @@ def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> N
 def test_dropout_is_the_twin_s(isa: str, case: str, dtype: torch.dtype) -> None:
     lengths, heads, head_dim, query_lengths = CASES[case]
     inputs = packed(lengths, heads, head_dim, dtype, query_lengths)
-    grad = torch.randn(inputs.query.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
-    rule = (0.2, 77, 5)
-    truth = run(lambda inputs: attention_twin(*inputs, *rule), double(inputs), grad)
-    ours = run(lambda inputs: attention(*inputs, *rule), inputs, grad)
-    twin = run(lambda inputs: attention_twin(*inputs, *rule), inputs, grad)
-    for ours_error, twin_error, of in zip(error(ours, truth), error(twin, truth), truth, strict=True):
-        assert ours_error <= allowed(twin_error, of, dtype)
+    grad, rule = upstream(inputs), (0.2, 77, 5)
+    truth = run(of(attention_twin, inputs, *rule), doubled(leaves(inputs)), grad)
+    twin = run(of(attention_twin, inputs, *rule), leaves(inputs), grad)
+    assert_as_exact(run(of(attention, inputs, *rule), leaves(inputs), grad), twin, truth)
 
 
 def test_twin_drops_by_the_specification() -> None:
@@ -152,11 +136,9 @@ def test_twin_drops_by_the_specification() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_do_not_change_a_bit(two_threads: None, dtype: torch.dtype) -> None:
     inputs = packed([45, 3, 0, 64, 17, 130], 3, 33, dtype)
-    grad = torch.randn_like(inputs.query)
-    two = run(lambda inputs: attention(*inputs, 0.2, 1, 2), inputs, grad)
+    two = run(of(attention, inputs, 0.2, 1, 2), leaves(inputs), upstream(inputs))
     torch.set_num_threads(1)
-    one = run(lambda inputs: attention(*inputs, 0.2, 1, 2), inputs, grad)
-    assert all(torch.equal(a, b) for a, b in zip(two, one, strict=True))
+    assert_equal(two, run(of(attention, inputs, 0.2, 1, 2), leaves(inputs), upstream(inputs)))
 
 
 def test_a_sequence_does_not_see_its_neighbours() -> None:
@@ -173,9 +155,9 @@ def test_a_sequence_does_not_see_its_neighbours() -> None:
 
 def test_gradient_with_strides_zero() -> None:
     inputs = packed([7, 20], 2, 16, torch.float32)
-    summed = torch.autograd.grad(attention(*inputs, 0.2, 1, 2).sum(), (inputs.query, inputs.key_value))
-    ones = run(lambda inputs: attention(*inputs, 0.2, 1, 2), inputs, torch.ones_like(inputs.query))[1:]
-    assert all(torch.equal(a, b) for a, b in zip(summed, ones, strict=True))
+    function = of(attention, inputs, 0.2, 1, 2)
+    ones = torch.ones_like(inputs.query)
+    assert_equal(run(function, leaves(inputs), ones[:1, :1, :1].expand_as(ones)), run(function, leaves(inputs), ones))
 
 
 def test_opcheck() -> None:

@@ -370,7 +370,7 @@ def test_a_full_disk(text, cache, tmp_path):
     """
     for kind in ("word", tokenizer):  # a copy of the sentences is written first, or the arrays alone
         done = python(code, text, kind)
-        expected = f"{cache}: File too large (corpora are kept in {cache}; BERTFAST_CACHE names another place)\n"
+        expected = f"{cache}: File too large (corpora are kept in {cache}; BERTFAST_CACHE moves them)\n"
         assert done.stdout == expected
         assert built(cache) == set()
 

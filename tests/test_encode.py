@@ -45,7 +45,7 @@ def test_embed_keeps_order_and_is_independent_of_the_other_texts(encoder, poolin
     assert vectors.shape == (35, 128)
     for text, vector in zip(texts, vectors, strict=True):
         states = encoder(text)[0]
-        torch.testing.assert_close(vector, states.mean(0) if pooling == "mean" else states[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(vector, states.mean(0) if pooling == "mean" else states[0], rtol=1e-4, atol=1e-4)
     assert encoder.embed([]).shape == (0, 128)
 
 

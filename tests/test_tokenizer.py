@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import warnings
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -235,7 +235,7 @@ def test_autotokenizer_gives_the_same_ids_of_real_text(transformers, real, tmp_p
     theirs = auto(transformers, tmp_path)
     texts = [line for line in (wikitext_folder() / "test.txt").read_text(encoding="utf-8").splitlines() if line][:1500]
     with_pair = theirs(texts[:-1], texts[1:])
-    ours = [real.encode(a, b) for a, b in pairwise(texts)]
+    ours = [real.encode(a, b) for a, b in itertools.pairwise(texts)]
     assert with_pair["input_ids"] == [ids for ids, _ in ours]
     assert with_pair["token_type_ids"] == [types for _, types in ours]
     assert theirs(texts)["input_ids"] == [real.encode(text)[0] for text in texts]

@@ -13,14 +13,10 @@ namespace {
 struct Sequences {
     Tensor cu_seqlens_q, cu_seqlens_k, row_keys;
 
-    Sequences(const Tensor& query, const Tensor& key_value, py::handle cu_q, py::handle cu_k, py::handle keys)
-        : cu_seqlens_q(cu_q, "cu_seqlens_q", {Dtype::int32}, {ANY}),
-          cu_seqlens_k(cu_k, "cu_seqlens_k", {Dtype::int32}, {cu_seqlens_q.size(0)}),
-          row_keys(keys, "row_keys", {Dtype::int64}, {query.size(0)}) {
-        cu_seqlens_q.beside(query);
-        cu_seqlens_k.beside(query);
-        row_keys.beside(query);
-        key_value.beside(query);
+    Sequences(const Tensor& query, py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle row_keys_)
+        : cu_seqlens_q(cu_seqlens_q_, "cu_seqlens_q", Dtype::int32, {ANY}, query),
+          cu_seqlens_k(cu_seqlens_k_, "cu_seqlens_k", Dtype::int32, cu_seqlens_q.shape(), query),
+          row_keys(row_keys_, "row_keys", Dtype::int64, {query.size(0)}, query) {
         if (query.place().cuda) throw std::runtime_error("attention has no CUDA kernel: call its plain-torch twin");
     }
 
@@ -67,31 +63,14 @@ Tensor checked_query(py::handle query) {
     return {query, "query", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY, ANY}};
 }
 
-Tensor like_query(py::handle object, const char* name, const Tensor& query) {
-    Tensor tensor(object, name, {query.dtype()}, {query.size(0), query.size(1), query.size(2)});
-    tensor.beside(query);
-    return tensor;
-}
-
-Tensor checked_key_value(py::handle object, const char* name, const Tensor& query, int64_t tokens) {
-    Tensor tensor(object, name, {query.dtype()}, {tokens, 2, query.size(1), query.size(2)});
-    tensor.beside(query);
-    return tensor;
-}
-
-Tensor checked_log_sum_exp(py::handle object, const Tensor& query) {
-    Tensor tensor(object, "log_sum_exp", {Dtype::float32}, {query.size(0), query.size(1)});
-    tensor.beside(query);
-    return tensor;
-}
-
 void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
                int64_t max_seqlen, py::handle row_keys, double p, int64_t seed, int64_t site, py::handle out_,
                py::handle log_sum_exp_) {
     const Tensor query = checked_query(query_);
-    const Tensor key_value = checked_key_value(key_value_, "key_value", query, ANY);
-    const Tensor out = like_query(out_, "out", query), log_sum_exp = checked_log_sum_exp(log_sum_exp_, query);
-    const Sequences sequences(query, key_value, cu_seqlens_q, cu_seqlens_k, row_keys);
+    const Tensor key_value(key_value_, "key_value", query.dtype(), {ANY, 2, query.size(1), query.size(2)}, query);
+    const Tensor out(out_, "out", query.dtype(), query.shape(), query);
+    const Tensor log_sum_exp(log_sum_exp_, "log_sum_exp", Dtype::float32, {query.size(0), query.size(1)}, query);
+    const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
     const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     query.dtype() == Dtype::float32 ? forward<float>(shape, query, key_value, out, log_sum_exp)
                                     : forward<bfloat16>(shape, query, key_value, out, log_sum_exp);
@@ -101,11 +80,12 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
                         py::handle cu_seqlens_q, py::handle cu_seqlens_k, int64_t max_seqlen, py::handle row_keys,
                         double p, int64_t seed, int64_t site, py::handle grad_query_, py::handle grad_key_value_) {
     const Tensor query = checked_query(query_);
-    const Tensor key_value = checked_key_value(key_value_, "key_value", query, ANY);
-    const Tensor grad = like_query(grad_, "grad", query), grad_query = like_query(grad_query_, "grad_query", query);
-    const Tensor grad_key_value = checked_key_value(grad_key_value_, "grad_key_value", query, key_value.size(0));
-    const Tensor log_sum_exp = checked_log_sum_exp(log_sum_exp_, query);
-    const Sequences sequences(query, key_value, cu_seqlens_q, cu_seqlens_k, row_keys);
+    const Tensor key_value(key_value_, "key_value", query.dtype(), {ANY, 2, query.size(1), query.size(2)}, query);
+    const Tensor log_sum_exp(log_sum_exp_, "log_sum_exp", Dtype::float32, {query.size(0), query.size(1)}, query);
+    const Tensor grad(grad_, "grad", query.dtype(), query.shape(), query);
+    const Tensor grad_query(grad_query_, "grad_query", query.dtype(), query.shape(), query);
+    const Tensor grad_key_value(grad_key_value_, "grad_key_value", query.dtype(), key_value.shape(), query);
+    const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
     const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     query.dtype() == Dtype::float32
         ? backward<float>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value)

@@ -9,13 +9,6 @@ namespace bertfast::bindings {
 
 namespace {
 
-Tensor of_shape(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape,
-                const Tensor& neighbour) {
-    Tensor tensor(object, name, {dtype}, shape);
-    tensor.beside(neighbour);
-    return tensor;
-}
-
 // Ids and tables, checked: an id beyond its table would read beyond the tensor.
 struct Tables {
     Tensor input_ids, token_type_ids, position_ids, word, type, position;
@@ -23,11 +16,11 @@ struct Tables {
     Tables(py::handle input_ids_, py::handle token_type_ids_, py::handle position_ids_, py::handle word_,
            py::handle type_, py::handle position_)
         : input_ids(input_ids_, "input_ids", {Dtype::int64}, {ANY}),
-          token_type_ids(of_shape(token_type_ids_, "token_type_ids", Dtype::int64, {input_ids.size(0)}, input_ids)),
-          position_ids(of_shape(position_ids_, "position_ids", Dtype::int64, {input_ids.size(0)}, input_ids)),
-          word(of_shape(word_, "word_weight", Dtype::float32, {ANY, ANY}, input_ids)),
-          type(of_shape(type_, "type_weight", Dtype::float32, {ANY, word.size(1)}, input_ids)),
-          position(of_shape(position_, "position_weight", Dtype::float32, {ANY, word.size(1)}, input_ids)) {
+          token_type_ids(token_type_ids_, "token_type_ids", Dtype::int64, {input_ids.size(0)}, input_ids),
+          position_ids(position_ids_, "position_ids", Dtype::int64, {input_ids.size(0)}, input_ids),
+          word(word_, "word_weight", Dtype::float32, {ANY, ANY}, input_ids),
+          type(type_, "type_weight", Dtype::float32, {ANY, word.size(1)}, input_ids),
+          position(position_, "position_weight", Dtype::float32, {ANY, word.size(1)}, input_ids) {
         if (input_ids.place().cuda) {
             throw std::runtime_error("embedding_layer_norm has no CUDA kernel: call its plain-torch twin");
         }
@@ -67,10 +60,10 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
                           py::handle moments_) {
     const Tables tables(input_ids, token_type_ids, position_ids, word, type, position);
     const int64_t tokens = tables.input_ids.size(0), hidden = tables.word.size(1);
-    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {hidden}, tables.word);
-    const Tensor bias = of_shape(bias_, "bias", Dtype::float32, {hidden}, tables.word);
-    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {tokens}, tables.word);
-    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {tokens, 2}, tables.word);
+    const Tensor weight(weight_, "weight", Dtype::float32, {hidden}, tables.word);
+    const Tensor bias(bias_, "bias", Dtype::float32, {hidden}, tables.word);
+    const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {tokens}, tables.word);
+    const Tensor moments(moments_, "moments", Dtype::float32, {tokens, 2}, tables.word);
     const Tensor out(out_, "out", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
     out.beside(tables.word);
     const Dropout rule = checked_dropout(p, seed, place);
@@ -101,16 +94,16 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
     const int64_t tokens = tables.input_ids.size(0), hidden = words.size(1);
     const Tensor grad(grad_, "grad", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
     grad.beside(words);
-    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {hidden}, words);
-    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {tokens, 2}, words);
-    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {tokens}, words);
-    const Tensor grad_sum = of_shape(grad_sum_, "grad_sum", Dtype::float32, {tokens, hidden}, words);
-    const Tensor grad_word = of_shape(grad_word_, "grad_word", Dtype::float32, {words.size(0), hidden}, words);
-    const Tensor grad_type = of_shape(grad_type_, "grad_type", Dtype::float32, {tables.type.size(0), hidden}, words);
-    const Tensor grad_position =
-        of_shape(grad_position_, "grad_position", Dtype::float32, {tables.position.size(0), hidden}, words);
-    const Tensor grad_weight = of_shape(grad_weight_, "grad_weight", Dtype::float32, {hidden}, words);
-    const Tensor grad_bias = of_shape(grad_bias_, "grad_bias", Dtype::float32, {hidden}, words);
+    const Tensor weight(weight_, "weight", Dtype::float32, {hidden}, words);
+    const Tensor moments(moments_, "moments", Dtype::float32, {tokens, 2}, words);
+    const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {tokens}, words);
+    const Tensor grad_sum(grad_sum_, "grad_sum", Dtype::float32, {tokens, hidden}, words);
+    const Tensor grad_word(grad_word_, "grad_word", Dtype::float32, {words.size(0), hidden}, words);
+    const Tensor grad_type(grad_type_, "grad_type", Dtype::float32, {tables.type.size(0), hidden}, words);
+    const Tensor grad_position(grad_position_, "grad_position", Dtype::float32, {tables.position.size(0), hidden},
+                               words);
+    const Tensor grad_weight(grad_weight_, "grad_weight", Dtype::float32, {hidden}, words);
+    const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {hidden}, words);
     const Dropout rule = checked_dropout(p, seed, place);
     const auto run = [&](const auto* grad_data) {
         const EmbeddingLayerNormBackward<std::remove_cv_t<std::remove_pointer_t<decltype(grad_data)>>> call{

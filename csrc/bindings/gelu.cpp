@@ -14,18 +14,6 @@ Tensor checked_x(py::handle object) {
     return x;
 }
 
-Tensor like_x(py::handle object, const char* name, const Tensor& x) {
-    Tensor tensor(object, name, {x.dtype()}, {x.size(0), x.size(1)});
-    tensor.beside(x);
-    return tensor;
-}
-
-Tensor per_column(py::handle object, const char* name, const Tensor& x) {
-    Tensor tensor(object, name, {Dtype::float32}, {x.size(1)});
-    tensor.beside(x);
-    return tensor;
-}
-
 template <typename T>
 void forward(const Tensor& x, const Tensor& bias, const Tensor& out) {
     const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};
@@ -42,14 +30,18 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& bias, const Ten
 }
 
 void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {
-    const Tensor x = checked_x(x_), bias = per_column(bias_, "bias", x), out = like_x(out_, "out", x);
+    const Tensor x = checked_x(x_);
+    const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
+    const Tensor out(out_, "out", x.dtype(), x.shape(), x);
     x.dtype() == Dtype::float32 ? forward<float>(x, bias, out) : forward<bfloat16>(x, bias, out);
 }
 
 void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::handle grad_x_, py::handle grad_bias_) {
-    const Tensor x = checked_x(x_), bias = per_column(bias_, "bias", x);
-    const Tensor grad = like_x(grad_, "grad", x), grad_x = like_x(grad_x_, "grad_x", x);
-    const Tensor grad_bias = per_column(grad_bias_, "grad_bias", x);
+    const Tensor x = checked_x(x_);
+    const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
+    const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
+    const Tensor grad_x(grad_x_, "grad_x", x.dtype(), x.shape(), x);
+    const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, bias, grad_x, grad_bias)
                                 : backward<bfloat16>(grad, x, bias, grad_x, grad_bias);
 }

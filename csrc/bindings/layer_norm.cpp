@@ -17,18 +17,6 @@ Tensor checked_x(py::handle object) {
     return x;
 }
 
-Tensor like_x(py::handle object, const char* name, const Tensor& x) {
-    Tensor tensor(object, name, {x.dtype()}, {x.size(0), x.size(1)});
-    tensor.beside(x);
-    return tensor;
-}
-
-Tensor of_shape(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& x) {
-    Tensor tensor(object, name, {dtype}, shape);
-    tensor.beside(x);
-    return tensor;
-}
-
 template <typename T>
 void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
              const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments) {
@@ -73,11 +61,12 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const
 void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weight_, py::handle bias_, double eps,
                             py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_,
                             py::handle moments_) {
-    const Tensor x = checked_x(x_), residual = like_x(residual_, "residual", x), out = like_x(out_, "out", x);
-    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {x.size(1)}, x);
-    const Tensor bias = of_shape(bias_, "bias", Dtype::float32, {x.size(1)}, x);
-    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
-    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
+    const Tensor x = checked_x(x_);
+    const Tensor residual(residual_, "residual", x.dtype(), x.shape(), x), out(out_, "out", x.dtype(), x.shape(), x);
+    const Tensor weight(weight_, "weight", Dtype::float32, {x.size(1)}, x);
+    const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
+    const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
+    const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments)
                                 : forward<bfloat16>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments);
@@ -87,13 +76,16 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
                                      py::handle moments_, py::handle row_keys_, double p, int64_t seed, int64_t place,
                                      py::handle grad_x_, py::handle grad_residual_, py::handle grad_weight_,
                                      py::handle grad_bias_) {
-    const Tensor x = checked_x(x_), residual = like_x(residual_, "residual", x), grad = like_x(grad_, "grad", x);
-    const Tensor weight = of_shape(weight_, "weight", Dtype::float32, {x.size(1)}, x);
-    const Tensor row_keys = of_shape(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
-    const Tensor moments = of_shape(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
-    const Tensor grad_x = like_x(grad_x_, "grad_x", x), grad_residual = like_x(grad_residual_, "grad_residual", x);
-    const Tensor grad_weight = of_shape(grad_weight_, "grad_weight", Dtype::float32, {x.size(1)}, x);
-    const Tensor grad_bias = of_shape(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
+    const Tensor x = checked_x(x_);
+    const Tensor residual(residual_, "residual", x.dtype(), x.shape(), x);
+    const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
+    const Tensor weight(weight_, "weight", Dtype::float32, {x.size(1)}, x);
+    const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
+    const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
+    const Tensor grad_x(grad_x_, "grad_x", x.dtype(), x.shape(), x);
+    const Tensor grad_residual(grad_residual_, "grad_residual", x.dtype(), x.shape(), x);
+    const Tensor grad_weight(grad_weight_, "grad_weight", Dtype::float32, {x.size(1)}, x);
+    const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
                                                   grad_residual, grad_weight, grad_bias)

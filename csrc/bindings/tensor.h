@@ -32,12 +32,18 @@ class Tensor {
     // Raises TypeError or ValueError, naming `name`, unless `object` is a contiguous tensor of one of `dtypes` with
     // `shape` (ANY for an open extent).
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
+    // The same, and ValueError unless it lies where `neighbour` does.
+    Tensor(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& neighbour)
+        : Tensor(object, name, {dtype}, shape) {
+        beside(neighbour);
+    }
 
     template <typename T>
     T* data() const {
         return static_cast<T*>(data_);
     }
     int64_t size(int dimension) const { return shape_[dimension]; }
+    const std::vector<int64_t>& shape() const { return shape_; }
     Dtype dtype() const { return dtype_; }
     const Place& place() const { return place_; }
     // Raises ValueError unless this tensor lies where `other` does.

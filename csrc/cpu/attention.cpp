@@ -91,12 +91,12 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
             }
             product(rows, width, part.keys, scores, key_row, 1, value, wide, out, wide, false);
             for (int64_t i = 0; i < rows; ++i) {
-                const Softmax& each = softmaxes[i];
-                unpack(out + i * wide, wide, 1, width, 1.0f / each.sum, tensors.out + offset + i * part.query_stride,
-                       part.query_stride);
                 tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head] =
-                    each.greatest + std::log(each.sum);
+                    softmaxes[i].greatest + std::log(softmaxes[i].sum);
             }
+            unpack(
+                out, wide, rows, width, [&](int64_t i) { return 1.0f / softmaxes[i].sum; }, tensors.out + offset,
+                part.query_stride);
         }
     }
 }
@@ -169,10 +169,16 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
             product(part.keys, width, rows, dropped, 1, key_row, grad, wide, grad_value, wide, add);
             product(part.keys, width, rows, grad_scores, 1, key_row, query, wide, grad_key, wide, add);
             product(rows, width, part.keys, grad_scores, key_row, 1, key, wide, grad_query, wide, false);
-            unpack(grad_query, wide, rows, width, scale, tensors.grad_query + offset, part.query_stride);
+            unpack(
+                grad_query, wide, rows, width, [=](int64_t) { return scale; }, tensors.grad_query + offset,
+                part.query_stride);
         }
-        unpack(grad_key, wide, part.keys, width, 1.0f, tensors.grad_key_value + part.key_offset, part.key_stride);
-        unpack(grad_value, wide, part.keys, width, 1.0f, tensors.grad_key_value + part.value_offset, part.key_stride);
+        unpack(
+            grad_key, wide, part.keys, width, [](int64_t) { return 1.0f; }, tensors.grad_key_value + part.key_offset,
+            part.key_stride);
+        unpack(
+            grad_value, wide, part.keys, width, [](int64_t) { return 1.0f; },
+            tensors.grad_key_value + part.value_offset, part.key_stride);
     }
 }
 

@@ -36,14 +36,14 @@ static inline DrawLanes multiply_low(DrawLanes a, DrawLanes b) {
 // a0 b0 a1 b1 ...: the first half of the lanes, and the second.
 static inline void interleave(DrawLanes a, DrawLanes b, DrawLanes& first, DrawLanes& second) {
 #if defined(__AVX512F__)
-    first = __builtin_shuffle(a, b, DrawLanes{0, 8, 1, 9, 2, 10, 3, 11});
-    second = __builtin_shuffle(a, b, DrawLanes{4, 12, 5, 13, 6, 14, 7, 15});
+    first = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    second = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #elif defined(__AVX2__)
-    first = __builtin_shuffle(a, b, DrawLanes{0, 4, 1, 5});
-    second = __builtin_shuffle(a, b, DrawLanes{2, 6, 3, 7});
+    first = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    second = __builtin_shufflevector(a, b, 2, 6, 3, 7);
 #else
-    first = __builtin_shuffle(a, b, DrawLanes{0, 2});
-    second = __builtin_shuffle(a, b, DrawLanes{1, 3});
+    first = __builtin_shufflevector(a, b, 0, 2);
+    second = __builtin_shufflevector(a, b, 1, 3);
 #endif
 }
 

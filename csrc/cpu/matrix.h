@@ -4,6 +4,8 @@
 // a column don't fall on the same few sets of the cache. Columns beyond the matrix's are zero.
 #pragma once
 
+#include <utility>
+
 #include "cpu/scratch.h"
 #include "cpu/vector.h"
 
@@ -94,45 +96,57 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
     }
 }
 
+// Tensors are walked a sequence and head at a time, which no hardware prefetcher foresees: what lies as many rows
+// further on, the next sequence's part, is asked for meanwhile.
+
 // to (rows, columns) = factor * from, whose rows are from_stride elements apart.
 template <typename T>
 static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, float* to,
                         int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
         int64_t c = 0;
-        for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) * factor);
+        for (; c + LANES <= columns; c += LANES) {
+            __builtin_prefetch(from + rows * from_stride + c);
+            store(to + c, load(from + c) * factor);
+        }
         if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) * factor);
     }
 }
 
-template <typename T>
-static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, T* to,
-                          int64_t to_stride) {
+// to (rows, columns) = factor(row) * from.
+template <typename T, typename Factor>
+static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, const Factor& factor,
+                          T* to, int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
+        const float of_row = factor(row);
         int64_t c = 0;
-        for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) * factor);
-        if (c < columns) store(to + c, load(from + c) * factor, columns - c);
+        for (; c + LANES <= columns; c += LANES) {
+            __builtin_prefetch(to + rows * to_stride + c, 1);
+            store(to + c, load(from + c) * of_row);
+        }
+        if (c < columns) store(to + c, load(from + c) * of_row, columns - c);
     }
 }
 
-// Swaps the blocks off the diagonal, of half the size each time.
+// Of a and b, two rows HALF apart, swaps a's lanes that have the bit HALF with b's that haven't.
+template <int HALF, int... LANE>
+static inline void swap_lanes(Floats& a, Floats& b, std::integer_sequence<int, LANE...>) {
+    constexpr int ALL = sizeof...(LANE);
+    const Floats upper = a, lower = b;
+    a = __builtin_shufflevector(upper, lower, (LANE & HALF ? LANE - HALF + ALL : LANE)...);
+    b = __builtin_shufflevector(upper, lower, (LANE & HALF ? LANE + ALL : LANE + HALF)...);
+}
+
+// Transposes the blocks of half the size off the diagonal, and so on down to single lanes.
+template <int HALF = LANES / 2>
 static inline void transpose_lanes(Floats (&rows)[LANES]) {
-#pragma GCC unroll 4
-    for (int64_t half = LANES / 2; half > 0; half /= 2) {
-        Ints upper, lower;
 #pragma GCC unroll 16
-        for (int64_t lane = 0; lane < LANES; ++lane) {
-            upper[lane] = static_cast<int32_t>(lane & half ? lane - half + LANES : lane);
-            lower[lane] = static_cast<int32_t>(lane & half ? lane + LANES : lane + half);
-        }
-#pragma GCC unroll 16
-        for (int64_t row = 0; row < LANES; ++row) {
-            if (row & half) continue;
-            const Floats a = rows[row], b = rows[row + half];
-            rows[row] = __builtin_shuffle(a, b, upper);
-            rows[row + half] = __builtin_shuffle(a, b, lower);
+    for (int64_t row = 0; row < LANES; ++row) {
+        if ((row & HALF) == 0) {
+            swap_lanes<HALF>(rows[row], rows[row + HALF], std::make_integer_sequence<int, LANES>());
         }
     }
+    if constexpr (HALF > 1) transpose_lanes<HALF / 2>(rows);
 }
 
 // to (columns, rows) = from (rows, columns) transposed.
@@ -149,6 +163,7 @@ static inline void pack_transposed(const T* from, int64_t from_stride, int64_t r
                 if (row + r >= rows) {
                     block[r] = Floats{};
                 } else {
+                    __builtin_prefetch(line + rows * from_stride);
                     block[r] = count == LANES ? load(line) : load(line, count, 0.0f);
                 }
             }

@@ -1,0 +1,158 @@
+"""The training loop from inside; test_pretrain runs it from outside."""
+
+import dataclasses
+import importlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import bertfast
+from bertfast import trainer
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.corpus import load_corpus
+from bertfast.devices import World
+from bertfast.errors import InputError
+from bertfast.model import Bert
+from bertfast.sampler import Sampler
+from bertfast.trainer import global_losses, learning_rate, prepare, pretrain, unigram_entropy
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    generator = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(30)]
+    documents = [
+        "\n".join(" ".join(generator.choice(words, generator.integers(2, 15))) + " ." for _ in range(5))
+        for _ in range(60)
+    ]
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "texts.txt").write_text("\n\n".join(documents))
+    return load_corpus(folder, cache_dir=folder / "cache")
+
+
+def make_model(corpus, **changes):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    return Bert(BertConfig(vocab_size=corpus.vocab_size, **{**sizes, **changes}))
+
+
+@pytest.mark.parametrize("shares", [2, 3])
+def test_shares_of_a_batch_add_up_with_dropout_on(corpus, shares, monkeypatch):
+    """DDP's ranks and DataParallel's replicas: losses and gradients are those of one worker on the whole batch."""
+    model = make_model(corpus)
+    world = World(0, 1, [CPU], [CPU])
+    prepare(model, corpus, CONFIG, world)
+    sampler = Sampler(corpus, CONFIG)
+    whole = global_losses(model, [sampler], 1, CONFIG, world, torch.float32)
+    sum(whole).backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+
+    model.zero_grad()
+    ranks = [
+        global_losses(model, [sampler], 1, CONFIG, World(rank, shares, [CPU] * shares, [CPU]), torch.float32)
+        for rank in range(shares)
+    ]
+    means = [sum(losses) / shares for losses in zip(*ranks, strict=True)]
+    torch.testing.assert_close(means, list(whole), rtol=1e-5, atol=1e-6)
+    sum(means).backward()
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+    # torch's replicate and parallel_apply want GPUs; the model in its replicas' place leaves our part, the shares.
+    monkeypatch.setattr(trainer, "replicate", lambda network, devices: [network] * len(devices))
+    monkeypatch.setattr(
+        trainer,
+        "parallel_apply",
+        lambda networks, inputs, devices: [n(*i) for n, i in zip(networks, inputs, strict=True)],
+    )
+    replicas = global_losses(
+        model, [sampler] * shares, 1, CONFIG, World(0, 1, [CPU] * shares, [CPU] * shares), torch.float32
+    )
+    torch.testing.assert_close(replicas, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
+    """Twenty steps with dropout: every kernel against its twin, end to end."""
+    config = dataclasses.replace(CONFIG, steps=20)
+    native = pretrain(make_model(corpus), corpus, config).history.records
+    from bertfast import ops
+
+    monkeypatch.setattr(ops, "DEVICES", dict.fromkeys(ops.DEVICES, ()))
+    assert set(ops.kernels(CPU).values()) == {"plain torch"}
+    twins = pretrain(make_model(corpus), corpus, config).history.records
+    for ours, theirs in zip(native, twins, strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-4)
+        assert ours.nsp_loss == pytest.approx(theirs.nsp_loss, rel=1e-4)
+
+
+def test_a_run_repeats_itself_bit_for_bit(corpus):
+    first, second = (pretrain(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("objective", ["sop", "none"])
+def test_other_objectives(corpus, objective):
+    run = pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective=objective, segments="fill"))
+    assert all(math.isfinite(record.mlm_loss) for record in run.history.records)
+    assert all((record.nsp_loss == 0) == (objective == "none") for record in run.history.records)
+
+
+def test_several_workers_from_python(corpus, tmp_path):
+    """`gpus=2` starts the workers, which hand the trained weights back."""
+    one, two = make_model(corpus), make_model(corpus)
+    pretrain(one, corpus, CONFIG)
+    run = pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=2), say=lambda line: None)
+    assert len(run.history.records) == CONFIG.steps
+    for name, parameter in run.model.named_parameters():
+        torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="can't be shared evenly by 5 devices"):
+        pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=5), say=lambda line: None)
+
+
+def test_evaluation_is_on_text_that_training_does_not_see(corpus, tmp_path):
+    train, held_out = corpus.split(trainer.HELD_OUT)
+    assert held_out.num_documents == 3
+    assert train.num_documents + held_out.num_documents == corpus.num_documents
+    assert np.array_equal(np.concatenate([train.tokens, held_out.tokens]), corpus.tokens)
+    run = pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), tmp_path / "out")
+    evaluations = run.history.evaluations
+    assert [entry.step for entry in evaluations] == [0, 1, 2]
+    assert all(0 <= entry.eval_mlm_accuracy <= 1 for entry in evaluations)
+    # A model that knows the words' frequencies alone is no worse than a few percent off their entropy.
+    assert evaluations[0].eval_mlm_loss < unigram_entropy(corpus.token_counts) * 1.1
+
+
+def test_a_loss_that_is_no_number_is_told(corpus, monkeypatch):
+    monkeypatch.setattr(trainer, "global_losses", lambda *_: (torch.tensor(math.nan, requires_grad=True),) * 2)
+    with pytest.raises(InputError, match="the loss is nan at step 0: lower --lr"):
+        pretrain(make_model(corpus), corpus, CONFIG)
+
+
+def test_learning_rate():
+    config = TrainConfig(steps=10, warmup=4, lr=1.0)
+    rates = [learning_rate(step, config) for step in range(10)]
+    assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
+
+
+def test_unigram_entropy():
+    assert unigram_entropy(np.array([5, 5, 0, 5, 5])) == pytest.approx(math.log(4))
+
+
+def test_a_vocabulary_that_does_not_fit(corpus):
+    with pytest.raises(InputError, match="the corpus has 36 tokens, the model 99"):
+        pretrain(Bert(BertConfig(vocab_size=99)), corpus, CONFIG)
+    with pytest.raises(InputError, match="--max-len 24 exceeds the model's 20 positions"):
+        pretrain(make_model(corpus, max_position_embeddings=20), corpus, CONFIG)
+
+
+def test_the_package_offers_its_contract(corpus):
+    for name in ("load_corpus", "Bert", "BertConfig", "TrainConfig", "Encoder", "pretrain"):
+        assert callable(getattr(bertfast, name))
+    importlib.import_module("bertfast.pretrain")  # now `bertfast.pretrain` is the module: it must still be callable
+    assert bertfast.pretrain(make_model(corpus), corpus, CONFIG).history.records
