@@ -69,7 +69,7 @@ class CorpusConfig:
         0, "most tokens of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece"
     )
     min_freq: int = setting(5, "a word (or, for wordpiece, a pair to merge) rarer than this gets no token of its own")
-    lowercase: bool = setting(True, "lower-case the text")
+    lowercase: bool = setting(True, "lower-case the text; a tokenizer that is given keeps its own way")
     text_form: str = setting(
         "auto",
         "wikitext: a paragraph a line, ' . ' between sentences; lines: a sentence a line, blank lines between "

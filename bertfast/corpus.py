@@ -29,8 +29,7 @@ from bertfast.files import locked, sync, whole_file
 from bertfast.text import Source, TextFile, embedded_source, find_source, sentences
 from bertfast.tokenizer import SpecialTokens, Tokenizer, train_word, train_wordpiece
 
-# Any change of the files' layout, or of what a text becomes, takes a new number, and with it a new
-# fingerprint.
+# Any change of the files' layout, or of what a text becomes, takes a new number, and with it a new fingerprint.
 FORMAT = 1
 # Characters that go through the tokenizer at a time.
 BATCH = 1 << 20
@@ -180,7 +179,7 @@ def load_corpus(
     config = config or CorpusConfig()
     if tokenizer is not None:
         config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache()
+    cache = (Path(cache_dir).expanduser() if cache_dir is not None else default_cache()).absolute()
     with _naming_the_cache(cache):
         found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
         given = None if config.tokenizer in _TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
@@ -353,8 +352,8 @@ def _written(stream: Iterable[str], path: Path) -> Iterator[str]:
 
 def _write_arrays(folder: Path, stream: Iterable[str], tokenizer: Tokenizer) -> dict[str, Any]:
     """Tokenises the stream into the folder's arrays; returns the counts of documents, sentences and tokens."""
-    # The name of a special token in a training text is no such token: left alone, it would be a boundary or a
-    # mask where there is none.
+    # The name of a special token in a training text is no such token: left alone, it would be a boundary or a mask
+    # where there is none.
     stored = np.arange(tokenizer.vocab_size, dtype=_token_dtype(tokenizer))
     stored[list(tokenizer.special_ids)] = tokenizer.special_ids.unk
     token_counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -376,9 +375,8 @@ def _write_arrays(folder: Path, stream: Iterable[str], tokenizer: Tokenizer) -> 
             # A sentence without a token is dropped, and then a document without a sentence.
             written = lengths > 0
             sentence_offsets.write((num_tokens + lengths[written].cumsum()).tobytes())
-            ends = (num_sentences + written.cumsum())[
-                np.fromiter((not sentence for sentence in batch), bool, len(batch))
-            ]
+            at_end = np.fromiter((sentence == "" for sentence in batch), bool, len(batch))
+            ends = (num_sentences + written.cumsum())[at_end]
             ends = ends[np.diff(ends, prepend=document_start) > 0]
             document_offsets.write(ends.tobytes())
 

@@ -15,17 +15,7 @@ from pathlib import Path
 from bertfast.errors import InputError
 
 # Packages of code about code, whose docstrings are few or are examples themselves.
-_LEFT_OUT = {
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "turtledemo",
-    "ensurepip",
-    "encodings",
-    "site-packages",
-    "dist-packages",
-}
+_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "encodings", "site-packages", "dist-packages"}
 _BULLET = re.compile(r"\A([*\-•]|\(?\w{1,2}[.)])\s+")
 _WORD = re.compile(r"[\"'“‘(]*[A-Za-z]+(['’\-/][A-Za-z]+)*[\"'”’).,;:!?]*")
 

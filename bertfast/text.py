@@ -29,20 +29,13 @@ BLOCK_BYTES = 1 << 20
 # A line longer than this is read as several, and a file's form is told from this much of its beginning.
 MAX_LINE = 1 << 20
 SAMPLE = 1 << 16
-# sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower
-# beyond. So it is also where prose without any sentence boundary is cut.
+# sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower beyond. So it
+# is also where prose without any sentence boundary is cut.
 PIECE = 2048
 
 TEXT_SUFFIXES = (".txt", ".tokens", ".raw", ".text", ".md")
 TRAINING_SPLITS = ("wiki.train.tokens", "wiki.train.raw", "train.txt")
-HELD_OUT_SPLITS = (
-    "wiki.valid.tokens",
-    "wiki.test.tokens",
-    "wiki.valid.raw",
-    "wiki.test.raw",
-    "valid.txt",
-    "test.txt",
-)
+HELD_OUT_SPLITS = ("wiki.valid.tokens", "wiki.test.tokens", "wiki.valid.raw", "wiki.test.raw", "valid.txt", "test.txt")
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 _WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
@@ -82,12 +75,11 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
         raise InputError(f"{path} is neither a file nor a folder: text is read more than once, so give a regular file")
     else:
         raise InputError(f"no such file or folder: {path}")
-    files = tuple(
-        TextFile(file, _tell_form(file) if config.text_form == "auto" else config.text_form) for file in paths
-    )
-    forms = ", ".join(f"{form}: {count}" for form, count in Counter(file.form for file in files).items())
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    return Source(files, f"{path}{note} ({count}; {forms})" if len(files) > 1 else f"{path}{note} ({files[0].form})")
+    auto = config.text_form == "auto"
+    files = tuple(TextFile(file, _tell_form(file) if auto else config.text_form) for file in paths)
+    counts = Counter(file.form for file in files)
+    forms = files[0].form if len(files) == 1 else ", ".join(f"{count} files: {form}" for form, count in counts.items())
+    return Source(files, f"{path}{note} ({forms})")
 
 
 def embedded_source() -> Source:
@@ -116,8 +108,7 @@ def sentences(file: TextFile, language: str = "en", on_read: OnRead = lambda siz
 
 
 def _wikitext(lines: Iterator[str]) -> Iterator[str]:
-    # As in the notebook: a line that holds " . " is a document; others (headings, single sentences) are left
-    # out.
+    # As in the notebook: a line that holds " . " is a document; others (headings, single sentences) are left out.
     for line in lines:
         if " . " in line:
             yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
@@ -199,8 +190,7 @@ def _tell_form(path: Path) -> str:
         return "wikitext"
     written = [line for line in lines if line.strip()]
     blocks = sum(1 for before, line in zip(["", *lines], lines, strict=False) if line.strip() and not before.strip())
-    # In `lines` blank lines part blocks of several lines, each a sentence; blocks of one line are paragraphs
-    # of prose.
+    # In `lines` blank lines part blocks of several lines, each a sentence; blocks of one line are prose.
     ended = sum(1 for line in written if _SENTENCE_END.search(line))
     if blocks > 1 and len(written) >= 2 * blocks and ended > 0.5 * len(written):
         return "lines"

@@ -19,16 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import (
-    AddedToken,
-    Encoding,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.errors import InputError

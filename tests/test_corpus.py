@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
@@ -111,6 +111,7 @@ lines = st.lists(st.sampled_from(["a b.", "c d e.", "\u200b", " ", "", "\u200b \
 
 @settings(max_examples=60, deadline=None)
 @given(lines, st.sampled_from([1, 5, 1 << 20]), st.sampled_from(["word", "wordpiece"]))
+@example(["", "\u200b", "", "f."], 1, "wordpiece")  # the same end of a document in two batches
 def test_nothing_empty_is_kept(tmp_path_factory, lines, batch, tokenizer):
     """Against a plain reading. Zero-width spaces are characters of which WordPiece makes no token."""
     folder = tmp_path_factory.mktemp("corpus")
@@ -241,12 +242,13 @@ def test_the_fingerprint_knows_content_and_settings(text, tmp_path, monkeypatch)
         return load_corpus(*(sources or [text]), config=CorpusConfig(**{"min_freq": 1, **changes})).fingerprint
 
     more = tmp_path / "more.txt"
-    more.write_text(TEXT + "One more.\n")
+    more.write_text(TEXT + "One . more.\n")
     found = [
         fingerprint(),
         fingerprint(text, more),
         fingerprint(more, text),
         fingerprint(more),
+        fingerprint(more, text_form="wikitext"),
         fingerprint(min_freq=2),
         fingerprint(vocab_size=7),
         fingerprint(lowercase=False),
@@ -368,7 +370,7 @@ def test_a_full_disk(text, cache, tmp_path):
     """
     for kind in ("word", tokenizer):  # a copy of the sentences is written first, or the arrays alone
         done = python(code, text, kind)
-        expected = f"{cache}: File too large (corpora are kept in {cache}; BERTFAST_CACHE names another place)\n"
+        expected = f"{cache}: File too large (corpora are kept in {cache}; BERTFAST_CACHE moves them)\n"
         assert done.stdout == expected
         assert built(cache) == set()
 
@@ -408,6 +410,12 @@ def swap(path: Path) -> None:
     offsets.tofile(path)
 
 
+def shift(path: Path) -> None:
+    offsets = np.fromfile(path, np.int64)
+    offsets[0] = 1
+    offsets.tofile(path)
+
+
 def delete(path: Path) -> None:
     path.unlink()
 
@@ -417,6 +425,7 @@ DAMAGE = [
     ("tokens.bin", delete, "No such file"),
     ("sentence_offsets.bin", truncate, "sentence_offsets.bin has 47 bytes, not 48"),
     ("sentence_offsets.bin", swap, "sentence_offsets.bin doesn't ascend from 0 to 14"),
+    ("sentence_offsets.bin", shift, "sentence_offsets.bin doesn't ascend from 0 to 14"),
     ("document_offsets.bin", swap, "document_offsets.bin doesn't ascend from 0 to 5"),
     ("token_counts.bin", flip, "token_counts.bin is not what was written"),
     ("tokenizer.json", flip, "tokenizer.json is not what was written"),

@@ -185,12 +185,11 @@ def test_remembered_pieces_change_nothing(trained, text):
 
 def test_other_tokenizers_are_asked_as_they_are():
     """Where a token can reach over a space, pieces between spaces can't stand for the text."""
-    backend = tokenizers.Tokenizer(
-        models.WordLevel({**{t: i for i, t in enumerate(SPECIAL_TOKENS)}, "a b": 5}, "[UNK]")
-    )
+    special = {token: id for id, token in enumerate(SPECIAL_TOKENS)}
+    backend = tokenizers.Tokenizer(models.WordLevel({**special, "a b": 5}, "[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.CharDelimiterSplit("|")
     assert Tokenizer(backend).encode_sentences(["a b|a b"]) == [[5, 5]]
-    spaced = tokenizers.Tokenizer(models.WordLevel({t: i for i, t in enumerate(SPECIAL_TOKENS)}, "[UNK]"))
+    spaced = tokenizers.Tokenizer(models.WordLevel(special, "[UNK]"))
     spaced.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     spaced.add_tokens([AddedToken("new york", normalized=False)])
     assert Tokenizer(spaced).encode_sentences(["new york city"]) == [[5, 1]]
@@ -283,6 +282,8 @@ def test_wordpiece_is_berts_own(transformers, lowercase, tmp_path):
     """Our ids are those of BertTokenizerFast, made from the vocabulary alone, whatever the text."""
     ours = train_wordpiece(TEXTS, CorpusConfig(min_freq=1, lowercase=lowercase))
     ours.save(tmp_path, 64)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
     theirs = transformers.BertTokenizerFast.from_pretrained(tmp_path)
 
     @settings(max_examples=300)
