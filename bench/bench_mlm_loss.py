@@ -6,16 +6,15 @@ head's transform, small and the same for all, is left out.
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from memory import peak_memory
 from torch import Tensor
 
 from bertfast.ops.gather_rows import gather_rows
@@ -84,39 +83,25 @@ def test_time(compare: Callable[..., dict[str, float]], hidden: int, rows: int, 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_peak_memory(benchmark: Any, dtype: str) -> None:
-    """Each candidate in a process of its own; the figures are in extra_info, the saved time means nothing."""
+def test_peak_memory(benchmark: Any, tables: list[list[str]], dtype: str) -> None:
+    """Each candidate in a process of its own; the saved time means nothing."""
     benchmark.pedantic(lambda: None)
+    table = [f"peak memory beyond the inputs, {ROWS} rows, hidden 128, vocabulary {VOCAB_SIZE}, {dtype}"]
     for label in losses(128, DTYPES[dtype])[0]:
-        peak = subprocess.run(
-            [sys.executable, __file__, label, dtype], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        benchmark.extra_info[f"{label} (peak MB)"] = float(peak)
-        print(f"{dtype}, {label}: {peak} MB at most beside its inputs")
+        command = [sys.executable, __file__, label, dtype]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        benchmark.extra_info[f"{label} (peak MB)"] = peak = float(done.stdout)
+        table.append(f"  {label:<44} {peak:>14,.0f} MB")
+    tables.append(table)
 
 
-def peak_memory(label: str, dtype: torch.dtype) -> float:
+def loss_peak_memory(label: str, dtype: torch.dtype) -> float:
     """Megabytes that a candidate's first step takes, at most, beyond its inputs."""
     candidates, leaves = losses(128, dtype, rows=64, vocab_size=1000)
     step(candidates[label], leaves)()  # the libraries' own memory
     candidates, leaves = losses(128, dtype)
-    run = step(candidates[label], leaves)
-    if DEVICE == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = resident_kilobytes("VmHWM")
-    run()
-    return (resident_kilobytes("VmHWM") - before) / 1e3
-
-
-def resident_kilobytes(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith(field)).split()[1])
+    return peak_memory(step(candidates[label], leaves))
 
 
 if __name__ == "__main__":
-    print(round(peak_memory(sys.argv[1], DTYPES[sys.argv[2]]), 1))
+    print(round(loss_peak_memory(sys.argv[1], DTYPES[sys.argv[2]]), 1))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from memory import peak_memory
 from notebook import import_d2l, notebook_dataset, wikitext_folder
 from torch import nn
 
@@ -119,31 +122,27 @@ def test_step_at_the_notebooks_size(compare, precision):
     )
 
 
-PEAK = """
-import resource, sys
-sys.path[:0] = {paths!r}
-import bench_step
-step = bench_step.{make}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for _ in range(3):
-    step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
+CANDIDATES = {
+    "ours, fp32": lambda: our_step("fp32"),
+    "ours, auto": lambda: our_step("auto"),
+    "notebook (d2l), fp32": notebook_step,
+}
 
 
-def peak_megabytes(make, paths):
-    """What three steps add to the process's peak memory, in a process of its own."""
-    code = PEAK.format(make=make, paths=[str(path) for path in paths])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1]) / 1024
-
-
-def test_peak_memory(benchmark, request, tables):
-    paths = [request.path.parent, request.path.parent.parent / "tests"]
-    peaks = {make: peak_megabytes(make, paths) for make in ("our_step('fp32')", "our_step('auto')", "notebook_step()")}
-    benchmark.extra_info.update({f"{make} (MB)": peak for make, peak in peaks.items()})
+def test_peak_memory(benchmark, tables):
+    """What training takes beyond the model and its data, each candidate in a process of its own."""
     benchmark.pedantic(lambda: None)
-    tables.append(
-        ["peak memory that training adds, notebook's size, batch 512"]
-        + [f"  {make:<44} {peak:>14,.0f} MB" for make, peak in peaks.items()]
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "tests")}
+    table = ["peak memory of three training steps, notebook's size, batch 512"]
+    for label in CANDIDATES:
+        done = subprocess.run(
+            [sys.executable, __file__, label], capture_output=True, text=True, check=True, env=environment
+        )
+        benchmark.extra_info[f"{label} (peak MB)"] = peak = float(done.stdout)
+        table.append(f"  {label:<44} {peak:>14,.0f} MB")
+    tables.append(table)
+
+
+if __name__ == "__main__":
+    step = CANDIDATES[sys.argv[1]]()
+    print(peak_memory(lambda: [step() for _ in range(3)]))

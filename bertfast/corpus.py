@@ -145,18 +145,21 @@ class Corpus:
             raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
         sentence = int(self.document_offsets[kept])
         token = int(self.sentence_offsets[sentence])
+        held_out_counts = np.bincount(self.tokens[token:], minlength=self.vocab_size)
         return (
             dataclasses.replace(
                 self,
                 tokens=self.tokens[:token],
                 sentence_offsets=self.sentence_offsets[: sentence + 1],
                 document_offsets=self.document_offsets[: kept + 1],
+                token_counts=self.token_counts - held_out_counts,
             ),
             dataclasses.replace(
                 self,
                 tokens=self.tokens[token:],
                 sentence_offsets=self.sentence_offsets[sentence:] - token,
                 document_offsets=self.document_offsets[kept:] - sentence,
+                token_counts=held_out_counts,
             ),
         )
 

@@ -117,11 +117,11 @@ def train(
 ) -> Run:
     """The loop, on this process's share of every batch."""
     dtype = choose_precision(config, world.device)
-    prepare(model, corpus, config, world)
     held_out = None
     if config.eval:
         corpus, held_out_corpus = corpus.split(HELD_OUT)
         held_out = Sampler(held_out_corpus, config, world.device)
+    prepare(model, corpus, config, world)
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
     first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0

@@ -119,6 +119,8 @@ def test_evaluation_is_on_text_that_training_does_not_see(corpus, tmp_path):
     assert held_out.num_documents == 3
     assert train.num_documents + held_out.num_documents == corpus.num_documents
     assert np.array_equal(np.concatenate([train.tokens, held_out.tokens]), corpus.tokens)
+    for part in (train, held_out):
+        assert np.array_equal(part.token_counts, np.bincount(part.tokens, minlength=corpus.vocab_size))
     run = pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), tmp_path / "out")
     evaluations = run.history.evaluations
     assert [entry.step for entry in evaluations] == [0, 1, 2]

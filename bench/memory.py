@@ -1,0 +1,29 @@
+"""Peak memory of a call, as the system sees it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def peak_memory(run: Callable[[], object]) -> float:
+    """Megabytes that `run` takes at its peak beyond what is taken before it: of the GPU where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _resident_peak()
+    run()
+    return (_resident_peak() - before) / 1e3
+
+
+def _resident_peak() -> float:
+    """Kilobytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith("VmHWM")).split()[1])
