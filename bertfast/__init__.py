@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from bertfast.corpus import load_corpus as load_corpus
     from bertfast.encode import Encoder as Encoder
     from bertfast.errors import InputError as InputError
+    from bertfast.launch import pretrain as pretrain
     from bertfast.model import Bert as Bert
     from bertfast.sampler import Sampler as Sampler
     from bertfast.trainer import Run as Run
-    from bertfast.trainer import pretrain as pretrain
 
 # Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies
 # in the latter alone: look for it there too. `_native` refuses an extension of another version.
@@ -42,7 +42,7 @@ _HOMES = {
     "Sampler": "sampler",
     "TrainConfig": "config",
     "load_corpus": "corpus",
-    "pretrain": "trainer",
+    "pretrain": "launch",
 }
 
 

@@ -13,9 +13,6 @@ from bertfast.errors import InputError
 
 Config = TypeVar("Config")
 
-# A disk that is full, or closed to us: nothing that a traceback would explain.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, like every other wrong input's."""
@@ -61,7 +58,7 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 2

@@ -42,6 +42,8 @@ class BertConfig:
             "num_hidden_layers",
             "num_attention_heads",
             "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -50,9 +52,11 @@ class BertConfig:
                 f"{self.num_attention_heads} heads don't divide the hidden size {self.hidden_size}: "
                 "choose --heads so that --hidden is a multiple of it"
             )
+        if self.num_attention_heads > 256:
+            raise InputError(f"--heads {self.num_attention_heads} is more than the 256 that attention takes")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= 0.999:
+                raise InputError(f"{name} must lie between 0 and 0.999, not {getattr(self, name)}")
 
     @property
     def padded_vocab_size(self) -> int:

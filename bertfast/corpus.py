@@ -62,6 +62,8 @@ class Corpus:
     """Hexadecimal. The same text and settings have the same one, on any machine with the same libraries."""
     description: tuple[str, ...]
     """Lines for a run's log: the sources with their forms, and the counts."""
+    part: tuple[int, int] | None = None
+    """Where it is a part of the corpus in `folder`: that one's documents from here to there."""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Corpus:
@@ -135,33 +137,35 @@ class Corpus:
     def num_tokens(self) -> int:
         return len(self.tokens)
 
+    def documents(self, first: int, last: int) -> Corpus:
+        """The corpus of the documents `first` to `last - 1`. The tokens are not copied."""
+        sentences = slice(int(self.document_offsets[first]), int(self.document_offsets[last]) + 1)
+        tokens = slice(int(self.sentence_offsets[sentences][0]), int(self.sentence_offsets[sentences][-1]))
+        return dataclasses.replace(
+            self,
+            tokens=self.tokens[tokens],
+            sentence_offsets=self.sentence_offsets[sentences] - tokens.start,
+            document_offsets=self.document_offsets[first : last + 1] - sentences.start,
+            token_counts=_token_counts(self.tokens[tokens], self.vocab_size),
+            part=(self.part[0] + first, self.part[0] + last) if self.part else (first, last),
+        )
+
     def split(self, share: float) -> tuple[Corpus, Corpus]:
-        """The corpus without its last documents, and those: `share` of all, at least two. The tokens are not copied.
+        """The corpus without its last documents, and those: `share` of all, at least two.
 
         Raises `InputError` where fewer than two would be left.
         """
         kept = self.num_documents - max(2, round(share * self.num_documents))
         if kept < 2:
             raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
-        sentence = int(self.document_offsets[kept])
-        token = int(self.sentence_offsets[sentence])
-        held_out_counts = np.bincount(self.tokens[token:], minlength=self.vocab_size)
-        return (
-            dataclasses.replace(
-                self,
-                tokens=self.tokens[:token],
-                sentence_offsets=self.sentence_offsets[: sentence + 1],
-                document_offsets=self.document_offsets[: kept + 1],
-                token_counts=self.token_counts - held_out_counts,
-            ),
-            dataclasses.replace(
-                self,
-                tokens=self.tokens[token:],
-                sentence_offsets=self.sentence_offsets[sentence:] - token,
-                document_offsets=self.document_offsets[kept:] - sentence,
-                token_counts=held_out_counts,
-            ),
-        )
+        return self.documents(0, kept), self.documents(kept, self.num_documents)
+
+
+def _token_counts(tokens: npt.NDArray[Any], vocab_size: int) -> npt.NDArray[np.int64]:
+    counts = np.zeros(vocab_size, np.int64)
+    for begin in range(0, len(tokens), 1 << 20):  # bincount makes each an int64
+        counts += np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
+    return counts
 
 
 def load_corpus(

@@ -15,6 +15,9 @@ from bertfast.errors import InputError
 
 Say = Callable[[str], None]
 
+# What csrc/cuda is compiled for at least (CMakeLists.txt).
+OLDEST_CAPABILITY = (8, 0)
+
 
 class World(NamedTuple):
     """This process's place among the run's processes."""
@@ -35,7 +38,7 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     Asking for several where there is no CUDA device at all gives that many CPU workers, and says so. Raises InputError
     where CUDA is asked for and absent, and where fewer GPUs are there than asked.
     """
-    if not _uses_cuda(config):
+    if not _uses_cuda(config, say):
         if config.gpus > 1:
             say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
         return [torch.device("cpu")] * max(1, config.gpus)
@@ -46,10 +49,22 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     return [torch.device("cuda", index) for index in range(config.gpus or visible)]
 
 
-def _uses_cuda(config: TrainConfig) -> bool:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no CUDA device; use --device cpu, or install a CUDA build of torch")
-    return config.device != "cpu" and torch.cuda.is_available()
+def _uses_cuda(config: TrainConfig, say: Say = lambda line: None) -> bool:
+    """Whether the run computes on CUDA: where torch sees a device and our kernels were built for it."""
+    if config.device == "cpu":
+        return False
+    why_not = None
+    if not torch.cuda.is_available():
+        why_not = "torch sees no CUDA device; install a CUDA build of torch"
+    elif not native.has_cuda:
+        why_not = "bertfast was built without CUDA kernels; put nvcc on the PATH and install it again"
+    elif torch.cuda.get_device_capability() < OLDEST_CAPABILITY:
+        why_not = f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
+    if why_not and config.device == "cuda":
+        raise InputError(f"--device cuda: {why_not}, or use --device cpu")
+    if why_not and torch.cuda.is_available():
+        say(f"the GPU stays idle: {why_not}")
+    return why_not is None
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
@@ -75,9 +90,9 @@ def leads() -> bool:
 
 def join_world(config: TrainConfig) -> World:
     """This process's rank in the group that torchrun's environment describes; joins the group."""
-    rank, size, local_rank, local_size = (
-        int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    )
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     on_cuda = _uses_cuda(config)
     if on_cuda and local_rank >= torch.cuda.device_count():
         raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")
@@ -85,7 +100,7 @@ def join_world(config: TrainConfig) -> World:
     if on_cuda:
         torch.cuda.set_device(devices[rank])
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
+        torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
     dist.init_process_group("nccl" if on_cuda else "gloo")
     return World(rank, size, devices, [devices[rank]])
 

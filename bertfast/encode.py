@@ -39,7 +39,12 @@ class Encoder:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; give one that bertfast.pretrain wrote")
-        return cls(load_model(folder).to(device), Tokenizer.load(folder))
+        model, tokenizer = load_model(folder).to(device), Tokenizer.load(folder)
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise InputError(
+                f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its model only {model.config.vocab_size}"
+            )
+        return cls(model, tokenizer)
 
     def __call__(self, text: str, pair: str | None = None) -> Tensor:
         """Last hidden states of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`: (1, tokens, hidden)."""

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertfast.files import whole_file
+
 
 class Record(NamedTuple):
     """One step. Losses are means over the global batch, in nats."""
@@ -37,9 +39,13 @@ class History:
         if path is None:
             return
         before = [line for line in _lines(path) if line["step"] < first_step] if path.exists() else []
-        path.write_text("", encoding="utf-8")
+        with whole_file(path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in before), encoding="utf-8")
         for line in before:
-            self.add(Record(**line) if "mlm_loss" in line else Evaluation(**line))
+            if "mlm_loss" in line:
+                self.records.append(Record(**line))
+            else:
+                self.evaluations.append(Evaluation(**line))
 
     def add(self, entry: Record | Evaluation) -> None:
         if isinstance(entry, Record):

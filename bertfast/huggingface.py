@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -75,6 +76,11 @@ def import_state_dict(model: Bert, state: dict[str, Tensor], source: str = "the 
 
     Raises InputError, naming `source` and the tensor, where one is missing or has another shape.
     """
+    # Names of the first checkpoints, such as the published bert-base-uncased.
+    state = {
+        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+        for name, tensor in state.items()
+    }
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for ours, theirs in _names(model.config).items():
@@ -115,12 +121,25 @@ def load_config(folder: Path) -> BertConfig:
         raise InputError(f"{folder} holds no config.json: give a folder that bertfast or transformers saved") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} can't be read: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} can't be read: it holds no settings")
     if values.get("model_type") != "bert":
         raise InputError(f"{path} describes a model of type {values.get('model_type')!r}; only 'bert' can be loaded")
     if values.get("hidden_act", "gelu") != "gelu":
         raise InputError(f"{path} asks for the activation {values['hidden_act']!r}; only 'gelu' can be loaded")
-    known = {field.name for field in dataclasses.fields(BertConfig)}
-    return BertConfig(**{name: value for name, value in values.items() if name in known})
+    for name, only in (("position_embedding_type", "absolute"), ("tie_word_embeddings", True)):
+        if values.get(name, only) != only:
+            raise InputError(f"{path} has {name} {values[name]!r}; only {only!r} can be loaded")
+    defaults = BertConfig()
+    known: dict[str, Any] = {}
+    for field in dataclasses.fields(BertConfig):
+        value, default = values.get(field.name), getattr(defaults, field.name)
+        if value is None:
+            continue
+        if not isinstance(value, (int, float)) or isinstance(default, int) != isinstance(value, int):
+            raise InputError(f"{path} has {field.name} {value!r}, which should be a number like {default}")
+        known[field.name] = value
+    return BertConfig(**known)
 
 
 def load_model(folder: Path) -> Bert:

@@ -19,9 +19,10 @@ from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_devices, leads, under_torchrun
 from bertfast.errors import InputError
-from bertfast.huggingface import load_model
+from bertfast.huggingface import load_config, load_model
+from bertfast.launch import pretrain, refuse_used_folder
 from bertfast.model import Bert
-from bertfast.trainer import Run, pretrain, refuse_used_folder, say_to_stderr
+from bertfast.trainer import Run, say_to_stderr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +61,12 @@ def _main(arguments: Sequence[str] | None) -> None:
         choose_devices(config, lambda line: None)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
 
-    corpus_config = settings(CorpusConfig, options, tokenizer=str(options.init or preset.tokenizer))
+    if options.init:
+        load_config(options.init)  # complains, if it does, before the corpus is built
+    if "" in options.corpus:
+        raise InputError("--corpus was given an empty name: name a file or a folder (. for this one)")
+    tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
+    corpus_config = settings(CorpusConfig, options, tokenizer=tokenizer)
     corpus = load_corpus(*options.corpus, config=corpus_config)
     if leads():
         for line in corpus.description:

@@ -259,7 +259,7 @@ def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
             raise InputError("the corpus is empty: give at least one sentence")
         if offsets[0] != 0 or offsets[-1] != end or not (np.diff(offsets) > 0).all():
             raise InputError(f"the corpus is damaged: its {name} don't fit; build it again")
-    if config.whole_word_masking and int(corpus.tokens.max()) >= corpus.vocab_size:
+    if int(corpus.tokens.max()) >= corpus.vocab_size:
         raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")
     if config.objective != "none":
         if sentences == documents:

@@ -1,7 +1,7 @@
 """Training: one process and device, several processes (DDP), or one process with several GPUs (DataParallel).
 
-`pretrain` is the entry, `train` the loop. The position in the data is the step number alone, so that resuming and
-splitting a batch over ranks need no state.
+`train` is the loop of each process. The position in the data is the step number alone, so that resuming and splitting a
+batch over ranks need no state.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 from tqdm import tqdm
 
@@ -27,16 +26,7 @@ from bertfast import checkpoint, ops
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import (
-    Say,
-    World,
-    choose_devices,
-    choose_precision,
-    describe,
-    join_world,
-    leads,
-    under_torchrun,
-)
+from bertfast.devices import Say, World, choose_precision, describe
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate
 from bertfast.history import History, Record
@@ -73,43 +63,8 @@ def say_to_stderr(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def pretrain(
-    model: Bert,
-    corpus: Corpus,
-    config: TrainConfig,
-    out: str | Path | None = None,
-    resume: bool = False,
-    say: Say = say_to_stderr,
-) -> Run:
-    """Trains `model` on `corpus`, in place, and returns the run.
-
-    With `out`, the folder gets metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end; with
-    `resume`, training goes on from its newest whole checkpoint. Several devices are one process each (`parallel="ddp"`:
-    started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
-    """
-    folder = None if out is None else Path(out)
-    if folder is not None and leads():
-        refuse_used_folder(folder, resume)
-    if under_torchrun():
-        return train(model, corpus, config, join_world(config), folder, resume, say)
-    devices = choose_devices(config, say)
-    if len(devices) == 1:
-        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
-    if config.parallel == "dp":
-        if devices[0].type == "cpu":
-            raise InputError(
-                "--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp"
-            )
-        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
-    return _launch(model, corpus, config, devices, folder, resume)
-
-
-def refuse_used_folder(folder: Path, resume: bool) -> None:
-    """Raises InputError where `folder` can't be written without harm: a file, or a used folder that isn't resumed."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder} is a file: name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        raise InputError(f"--out {folder} already holds files: name another folder, or --resume to go on with its run")
+def _keep_silent(line: str) -> None:
+    pass
 
 
 def train(
@@ -124,6 +79,7 @@ def train(
     prepare(model, corpus, config, world)
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
+    say = say if world.rank == 0 else _keep_silent
     first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
     parallel = DistributedDataParallel(model) if world.size > 1 else model
     history = History()
@@ -149,7 +105,8 @@ def train(
             if world.size > 1:
                 dist.all_reduce(losses)
                 losses /= world.size
-            record = Record(step, losses[0].item(), losses[1].item(), lr)
+            mlm_value, nsp_value = losses.tolist()
+            record = Record(step, mlm_value, nsp_value, lr)
             if not math.isfinite(record.mlm_loss + record.nsp_loss):
                 raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
             history.add(record)
@@ -190,9 +147,10 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
         raise InputError(
             f"--max-len {config.max_len} exceeds the model's {model.config.max_position_embeddings} positions"
         )
-    if corpus.vocab_size != model.config.vocab_size:
-        raise InputError(f"the corpus has {corpus.vocab_size} tokens, the model {model.config.vocab_size}")
+    if corpus.vocab_size > model.config.vocab_size:
+        raise InputError(f"the corpus has {corpus.vocab_size} tokens, the model only {model.config.vocab_size}")
     if config.deterministic:  # even asking for False makes torch import its compiler, which takes seconds
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
@@ -265,14 +223,16 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
     return step + 1 == config.steps or (every > 0 and (step + 1) % every == 0)
 
 
-# What may differ between a run and its resumption without changing what is learned.
+# What may differ between a run and its resumption. All but the number of steps leaves what is learned as it is; with
+# more steps, the learning rate falls to 0 at the new end.
 _FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every")
 
 
 def run_identity(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
     """What a checkpoint says of its run, and what a resumption must share with it."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    return {"model": dataclasses.asdict(model.config), "train": settings, "corpus": corpus.fingerprint}
+    text = [corpus.fingerprint, corpus.part]
+    return {"model": dataclasses.asdict(model.config), "train": settings, "corpus": text}
 
 
 def _resume(
@@ -296,7 +256,8 @@ def _resume(
     if differences:
         raise InputError(f"{found.path} can't be resumed: {'; '.join(differences)}")
     checkpoint.restore(found, model, optimizer)
-    say(f"resuming from {found.path}, step {found.step}")
+    done = ", which is the end: nothing is left to do" if found.step >= config.steps else ""
+    say(f"resuming from {found.path}, step {found.step}{done}")
     return found.step
 
 
@@ -305,47 +266,3 @@ def unigram_entropy(token_counts: np.ndarray) -> float:
     counts = token_counts[token_counts > 0].astype(np.float64)
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())
-
-
-def _launch(
-    model: Bert,
-    corpus: Corpus,
-    config: TrainConfig,
-    devices: list[torch.device],
-    out: Path | None,
-    resume: bool,
-) -> Run:
-    """Trains in one process a device. The workers share the model's memory with this process."""
-    model.cpu().share_memory()
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=len(devices),
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        start_method="spawn",
-    )
-    result = elastic_launch(launch, _work)(model, corpus.folder, config, out, resume)[0]
-    if isinstance(result, str):
-        raise InputError(result)
-    return Run(model.eval(), corpus, config, *result)
-
-
-def _work(
-    shared: Bert, corpus_folder: Path, config: TrainConfig, out: Path | None, resume: bool
-) -> tuple[History, list[torch.device], float] | str:
-    """One worker's life: trains a copy of the shared model; rank 0 puts the result back. Or an InputError's line."""
-    model = Bert(shared.config)
-    model.load_state_dict(shared.state_dict())
-    world = join_world(config)
-    try:
-        run = train(model, Corpus.open(corpus_folder), config, world, out, resume, say_to_stderr)
-    except InputError as error:  # all ranks meet the same one
-        return str(error)
-    if world.rank == 0:
-        shared.load_state_dict(run.model.state_dict())
-    dist.destroy_process_group()
-    return run.history, run.devices, run.pairs_per_second

@@ -1,19 +1,21 @@
 """A run's folder in transformers, without remote code."""
 
+import json
 import logging
 
 import pytest
 import torch
 import transformers
 from notebook import wikitext_folder
+from safetensors.torch import save_file
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
 from bertfast.encode import Encoder
 from bertfast.errors import InputError
-from bertfast.huggingface import load_config, load_model, save_model
+from bertfast.huggingface import export_state_dict, load_config, load_model, save_model
+from bertfast.launch import pretrain
 from bertfast.model import Bert
-from bertfast.trainer import pretrain
 
 TEXTS = ["a crane is flying", "The <unk> quick , brown fox @-@ 1 @.@ 5 jumps ."]
 
@@ -81,6 +83,38 @@ def test_a_model_that_transformers_saved(tmp_path):
     again = transformers.BertForPreTraining.from_pretrained(tmp_path)
     for name, tensor in theirs.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_the_first_checkpoints_names(tmp_path):
+    """bert-base-uncased, as published, calls LayerNorm's weight gamma and its bias beta."""
+    model = Bert(BertConfig(vocab_size=30, hidden_size=16, num_attention_heads=2, intermediate_size=16))
+    state = export_state_dict(model)
+    renamed = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in state.items()
+    }
+    assert renamed.keys() != state.keys()
+    save_model(model, tmp_path)
+    save_file(renamed, tmp_path / "model.safetensors")
+    again = export_state_dict(load_model(tmp_path))
+    assert all(torch.equal(state[name], again[name]) for name in state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'; only 'absolute'"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings False; only True"),
+        ({"hidden_size": "128"}, "hidden_size '128', which should be a number"),
+    ],
+)
+def test_models_that_would_load_wrongly_are_refused(tmp_path, settings, message):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **settings}))
+    with pytest.raises(InputError, match=message):
+        load_config(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="holds no settings"):
+        load_config(tmp_path)
 
 
 def test_another_kind_of_model_is_refused(tmp_path):

@@ -30,6 +30,7 @@ PYTHON = [
     "evaluate",
     "devices",
     "trainer",
+    "launch",
     "command_line",
     "encode",
     "pretrain",

@@ -166,7 +166,12 @@ BAD = {
     "dp on the CPU": (["--device", "cpu", "--gpus", "2", "--parallel", "dp"], "--parallel ddp"),
     "uneven batch": (["--batch-size", "5", "--gpus", "2"], "can't be shared evenly by 2 devices"),
     "init with sizes": (["--init", "x", "--hidden", "64"], "leave out the option that sets hidden_size"),
-    "init": (["--init", "nowhere"], "nowhere"),
+    "init": (["--init", "nowhere"], "nowhere holds no config.json"),
+    "empty corpus name": (["--corpus", ""], "--corpus was given an empty name"),
+    "many heads": (["--hidden", "512", "--heads", "512"], "more than the 256 that attention takes"),
+    "dropout": (["--dropout", "1"], "must lie between 0 and 0.999"),
+    "out below a file": (["--out", "file/sub"], "Not a directory"),
+    "out's name too long": (["--out", "x" * 300], "File name too long"),
 }
 
 
@@ -177,6 +182,7 @@ def test_bad_input_is_one_line_and_status_2(case, texts, tmp_path, monkeypatch, 
         pytest.skip("there is a CUDA device")
     corpus = [] if "--corpus" in arguments else ["--corpus", texts]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
     assert importlib.import_module("bertfast.pretrain").main([*map(str, corpus), *arguments]) == 2
     captured = capfd.readouterr()
     assert message in captured.err
@@ -203,6 +209,43 @@ def test_a_folder_that_holds_anything_is_refused(texts, tmp_path):
     assert [path.name for path in out.iterdir()] == ["precious"]
 
 
+def test_resume_where_no_run_is(texts, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("mine")
+    done = run("--corpus", texts, "--out", tmp_path / "out", "--resume", *TINY)
+    assert done.returncode == 2
+    assert "holds files, but no run to resume" in done.stderr
+    assert (tmp_path / "out" / "config.json").read_text() == "mine"
+
+
+def test_a_killed_run_goes_on_exactly(texts, tmp_path):
+    common = ["--corpus", texts, "--steps", 300, "--checkpoint-every", 5, *TINY]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run(*common, "--out", whole).returncode == 0
+    command = [sys.executable, "-m", "bertfast.pretrain", *common, "--out", killed]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    while not list((killed / "checkpoints").glob("*.safetensors")):
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not (killed / "model.safetensors").exists()
+    done = run(*common, "--out", killed, "--resume")
+    assert "resuming from" in done.stderr
+    assert metrics(killed) == metrics(whole)
+    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_init_goes_on_from_a_model(texts, tmp_path, workers):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run("--corpus", texts, "--steps", 30, "--out", first, *TINY).returncode == 0
+    settings = ["--batch-size", 16, "--max-len", 32, "--device", "cpu", "--steps", 2, "--gpus", workers]
+    done = run("--corpus", texts, "--init", first, "--out", second, *settings)
+    assert done.returncode == 0, done.stderr
+    assert metrics(second)[0]["mlm_loss"] < metrics(first)[0]["mlm_loss"]
+    assert (first / "tokenizer.json").read_bytes() == (second / "tokenizer.json").read_bytes()
+
+
 def test_another_models_checkpoint_is_refused(texts, tmp_path):
     out = tmp_path / "out"
     assert run("--corpus", texts, "--steps", 1, "--out", out, *TINY).returncode == 0
@@ -213,7 +256,8 @@ def test_another_models_checkpoint_is_refused(texts, tmp_path):
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_a_full_disk_is_one_line(texts, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_line(texts, tmp_path, workers):
     """A file-size limit stands in for the full disk: writes fail half-way all the same."""
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -221,6 +265,7 @@ def test_a_full_disk_is_one_line(texts, tmp_path):
         "from bertfast.pretrain import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", script, "--corpus", texts, "--steps", 1, "--out", tmp_path / "out", *TINY]
+    command += ["--gpus", workers]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr

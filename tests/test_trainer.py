@@ -12,11 +12,12 @@ import bertfast
 from bertfast import trainer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import World
+from bertfast.devices import World, choose_devices
 from bertfast.errors import InputError
+from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.trainer import global_losses, learning_rate, prepare, pretrain, unigram_entropy
+from bertfast.trainer import global_losses, learning_rate, prepare, unigram_entropy
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
@@ -114,6 +115,27 @@ def test_several_workers_from_python(corpus, tmp_path):
         pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=5), say=lambda line: None)
 
 
+def test_workers_train_on_the_part_they_were_given(corpus):
+    part = corpus.documents(10, 25)
+    config = dataclasses.replace(CONFIG, steps=2)
+    one = pretrain(make_model(corpus), part, config).history.records
+    two = pretrain(make_model(corpus), part, dataclasses.replace(config, gpus=2), say=lambda line: None).history.records
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)
+
+
+def test_a_gpu_without_kernels_is_told(monkeypatch):
+    """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    said = []
+    assert choose_devices(TrainConfig(), said.append) == [CPU]
+    assert said[0].startswith("the GPU stays idle: ")
+    with pytest.raises(InputError, match="--device cuda: "):
+        choose_devices(TrainConfig(device="cuda"), said.append)
+
+
 def test_evaluation_is_on_text_that_training_does_not_see(corpus, tmp_path):
     train, held_out = corpus.split(trainer.HELD_OUT)
     assert held_out.num_documents == 3
@@ -147,8 +169,8 @@ def test_unigram_entropy():
 
 
 def test_a_vocabulary_that_does_not_fit(corpus):
-    with pytest.raises(InputError, match="the corpus has 36 tokens, the model 99"):
-        pretrain(Bert(BertConfig(vocab_size=99)), corpus, CONFIG)
+    with pytest.raises(InputError, match="tokens, the model only 9"):
+        pretrain(Bert(BertConfig(vocab_size=9)), corpus, CONFIG)
     with pytest.raises(InputError, match="--max-len 24 exceeds the model's 20 positions"):
         pretrain(make_model(corpus, max_position_embeddings=20), corpus, CONFIG)
 

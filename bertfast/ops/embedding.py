@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.ops import has_kernel
-from bertfast.ops.dropout import PLACES_PER_SITE, dropout_twin
+from bertfast.ops.dropout import PLACES_PER_SITE, dropout
 
 
 def embedding_layer_norm(
@@ -183,4 +183,4 @@ def embedding_layer_norm_twin(
         + F.embedding(position_ids, position_weight)
     )
     normal = F.layer_norm(added, added.shape[1:], weight, bias, eps)
-    return dropout_twin(normal, row_keys, p, seed, site).to(dtype)
+    return dropout(normal, row_keys, p, seed, site).to(dtype)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.ops import has_kernel
-from bertfast.ops.dropout import PLACES_PER_SITE, dropout_twin, widened
+from bertfast.ops.dropout import PLACES_PER_SITE, dropout, widened
 
 
 def dropout_add_layer_norm(
@@ -116,5 +116,5 @@ def dropout_add_layer_norm_twin(
     site: int,
 ) -> Tensor:
     """`dropout_add_layer_norm` in plain torch."""
-    added = dropout_twin(widened(x), row_keys, p, seed, site) + residual
+    added = dropout(widened(x), row_keys, p, seed, site) + residual
     return F.layer_norm(added, added.shape[1:], weight, bias, eps).to(x.dtype)

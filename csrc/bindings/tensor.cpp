@@ -1,5 +1,6 @@
 #include "bindings/tensor.h"
 
+#include <pybind11/gil_safe_call_once.h>
 #include <pybind11/stl.h>
 
 #include <array>
@@ -27,8 +28,8 @@ struct Torch {
 };
 
 const Torch& torch() {
-    static const Torch* const loaded = new Torch();
-    return *loaded;
+    PYBIND11_CONSTINIT static py::gil_safe_call_once_and_store<Torch> loaded;
+    return loaded.call_once_and_store_result([] { return Torch(); }).get_stored();
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {

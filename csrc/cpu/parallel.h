@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -31,8 +32,17 @@ static inline void parallel_for(int64_t count, int64_t grain, const Body& body) 
     }
     const auto bound = [=](int64_t thread) { return count * thread / threads; };
 #if defined(_OPENMP)
+    std::exception_ptr failed;  // an exception must not leave a parallel region by itself
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int64_t thread = 0; thread < threads; ++thread) body(bound(thread), bound(thread + 1));
+    for (int64_t thread = 0; thread < threads; ++thread) {
+        try {
+            body(bound(thread), bound(thread + 1));
+        } catch (...) {
+#pragma omp critical
+            failed = std::current_exception();
+        }
+    }
+    if (failed) std::rethrow_exception(failed);
 #else
     std::vector<std::thread> pool;
     for (int64_t thread = 1; thread < threads; ++thread) {

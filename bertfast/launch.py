@@ -1,0 +1,154 @@
+"""From one call to one process or several: `pretrain`, and the workers that it starts.
+
+Workers are processes of torchrun's agent that run this module. They get their job as a folder, and answer through it,
+so that the caller's own program is never imported again and no object is pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.corpus import Corpus
+from bertfast.devices import Say, World, choose_devices, join_world, leads, under_torchrun
+from bertfast.errors import InputError
+from bertfast.files import save_tensors
+from bertfast.history import Evaluation, History, Record
+from bertfast.model import Bert
+from bertfast.trainer import Run, say_to_stderr, train
+
+
+def pretrain(
+    model: Bert,
+    corpus: Corpus,
+    config: TrainConfig,
+    out: str | Path | None = None,
+    resume: bool = False,
+    say: Say = say_to_stderr,
+) -> Run:
+    """Trains `model` on `corpus`, in place, and returns the run.
+
+    With `out`, the folder gets metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end; with
+    `resume`, training goes on from its newest whole checkpoint. Several devices are one process each (`parallel="ddp"`:
+    started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
+    """
+    folder = None if out is None else Path(out)
+    if folder is not None and leads():
+        refuse_used_folder(folder, resume)
+    if under_torchrun():
+        return train(model, corpus, config, join_world(config), folder, resume, say)
+    devices = choose_devices(config, say)
+    if len(devices) == 1:
+        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
+    if config.parallel == "dp":
+        if devices[0].type == "cpu":
+            raise InputError(
+                "--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp"
+            )
+        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
+    return _start_workers(model, corpus, config, devices, folder, resume)
+
+
+def refuse_used_folder(folder: Path, resume: bool) -> None:
+    """Raises InputError where `folder` can't be written without harm: a file, or a used folder that isn't resumed."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file: name a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not resume:
+        raise InputError(f"--out {folder} already holds files: name another folder, or --resume to go on with its run")
+    if not (folder / "metrics.jsonl").is_file():
+        raise InputError(f"--out {folder} holds files, but no run to resume (no metrics.jsonl): name another folder")
+
+
+def _start_workers(
+    model: Bert, corpus: Corpus, config: TrainConfig, devices: list[Any], out: Path | None, resume: bool
+) -> Run:
+    """Trains in one process a device, and takes the trained weights over."""
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=len(devices),
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we tell what failed ourselves
+    with tempfile.TemporaryDirectory(prefix="bertfast-") as name:
+        job = Path(name)
+        save_tensors(model.state_dict(), job / "model.safetensors", {})
+        settings = {
+            "model": dataclasses.asdict(model.config),
+            "train": dataclasses.asdict(config),
+            "corpus": str(corpus.folder),
+            "part": corpus.part,
+            "out": None if out is None else str(out),
+            "resume": resume,
+        }
+        (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
+        try:
+            elastic_launch(launch, sys.executable)("-m", "bertfast.launch", name)
+        except SignalException:
+            raise KeyboardInterrupt from None
+        except ChildFailedError:
+            if (job / "error").exists():
+                raise InputError((job / "error").read_text(encoding="utf-8")) from None
+            raise
+        model.load_state_dict(load_file(job / "trained.safetensors"))
+        result = json.loads((job / "result.json").read_text(encoding="utf-8"))
+    history = History()
+    history.records = [Record(*record) for record in result["records"]]
+    history.evaluations = [Evaluation(*evaluation) for evaluation in result["evaluations"]]
+    return Run(model.eval(), corpus, config, history, devices, result["pairs_per_second"])
+
+
+def _work(job: Path) -> int:
+    """One worker's life; the exit status."""
+    settings = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    try:
+        config = TrainConfig(**settings["train"])
+        model = Bert(BertConfig(**settings["model"]))
+        model.load_state_dict(load_file(job / "model.safetensors"))
+        corpus = Corpus.open(settings["corpus"])
+        if settings["part"]:
+            corpus = corpus.documents(*settings["part"])
+        out = None if settings["out"] is None else Path(settings["out"])
+        run = train(model, corpus, config, join_world(config), out, settings["resume"], say_to_stderr)
+        if leads():
+            save_tensors(run.model.state_dict(), job / "trained.safetensors", {})
+            result = {
+                "records": run.history.records,
+                "evaluations": run.history.evaluations,
+                "pairs_per_second": run.pairs_per_second,
+            }
+            (job / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    except (InputError, OSError) as error:
+        (job / "error").write_text(str(error), encoding="utf-8")
+        return 2
+    except RuntimeError:
+        if (job / "error").exists():  # another worker told why; this one only lost its connection to it
+            return 2
+        raise
+    except KeyboardInterrupt:
+        return 130
+    dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_work(Path(sys.argv[1])))
