@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, step: int, run: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """Writes `folder`/step-NNNNNNNN.safetensors and removes all but the newest few."""
+    """Writes `folder`/step-NNNNNNNN.safetensors, and removes those before it but for the last."""
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[f"model.{name}"] = parameter.detach().cpu().contiguous()
@@ -42,19 +42,27 @@ def save(folder: Path, step: int, run: dict[str, Any], model: nn.Module, optimiz
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.safetensors"
+    for leftover in folder.glob("*.partial.*"):  # of a run that was killed while it wrote
+        leftover.unlink()
     save_tensors(tensors, path, metadata)
-    for old in _paths(folder)[_KEEP:]:
+    for old in [older for older in _paths(folder) if older < path][_KEEP - 1 :]:
         old.unlink()
     return path
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`; damaged ones are named through `say` and passed over."""
-    for path in _paths(folder):
+    """The newest whole checkpoint in `folder`, if it holds any; damaged ones are named through `say` and passed over.
+
+    Raises InputError where all are damaged.
+    """
+    paths = _paths(folder)
+    for path in paths:
         try:
             return _load(path)
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             say(f"{path} is damaged ({error}); trying the checkpoint before it")
+    if paths:
+        raise InputError(f"every checkpoint in {folder} is damaged: remove that folder to start the run anew")
     return None
 
 

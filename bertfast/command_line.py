@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
+from bertfast.config import PRESET_FIELDS, flag
 from bertfast.errors import InputError
 
 Config = TypeVar("Config")
@@ -29,11 +30,11 @@ def add_settings(parser: argparse.ArgumentParser, config: type, title: str) -> N
     for field in dataclasses.fields(config):
         if "help" not in field.metadata or field.name in seen:
             continue
-        flag = f"--{(field.metadata['flag'] or field.name).replace('_', '-')}"
+        default = "the preset's" if field.name in PRESET_FIELDS else field.default
         options: dict[str, Any] = {
             "dest": field.name,
             "default": argparse.SUPPRESS,
-            "help": f"{field.metadata['help']} (default: {field.default})".replace("%", "%%"),
+            "help": f"{field.metadata['help']} (default: {default})".replace("%", "%%"),
         }
         if hints[field.name] is bool:
             options["action"] = argparse.BooleanOptionalAction
@@ -41,7 +42,7 @@ def add_settings(parser: argparse.ArgumentParser, config: type, title: str) -> N
             options["type"] = hints[field.name]
             options["choices"] = field.metadata["choices"]
             options["metavar"] = None if options["choices"] else hints[field.name].__name__.upper()
-        group.add_argument(flag, **options)
+        group.add_argument(flag(config, field.name), **options)
 
 
 def settings(config: type[Config], options: argparse.Namespace, **defaults: Any) -> Config:

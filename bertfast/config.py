@@ -18,6 +18,12 @@ def setting(default: Any, help: str, *, flag: str | None = None, choices: tuple[
     return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "choices": choices})
 
 
+def flag(config: type, name: str) -> str:
+    """How the command line calls the class's field `name`: `--hidden` for `hidden_size`; the name if it has no flag."""
+    metadata = next(field.metadata for field in dataclasses.fields(config) if field.name == name)
+    return f"--{(metadata['flag'] or name).replace('_', '-')}" if metadata else name
+
+
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
     """The model's sizes, under Hugging Face's names. The defaults are the notebook's small BERT."""
@@ -46,7 +52,7 @@ class BertConfig:
             "type_vocab_size",
         ):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise InputError(f"{flag(BertConfig, name)} must be at least 1, not {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"{self.num_attention_heads} heads don't divide the hidden size {self.hidden_size}: "
@@ -56,7 +62,7 @@ class BertConfig:
             raise InputError(f"--heads {self.num_attention_heads} is more than the 256 that attention takes")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) <= 0.999:
-                raise InputError(f"{name} must lie between 0 and 0.999, not {getattr(self, name)}")
+                raise InputError(f"{flag(BertConfig, name)} must lie between 0 and 0.999, not {getattr(self, name)}")
 
     @property
     def padded_vocab_size(self) -> int:
@@ -202,3 +208,6 @@ PRESETS = {
     "base": _published(12, 768, 1e-4),
     "large": _published(24, 1024, 1e-4),
 }
+
+# Settings whose default is the preset's.
+PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, "tokenizer")}

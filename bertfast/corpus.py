@@ -261,10 +261,10 @@ def _digests(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
 
 def _read_memo(memo: Path) -> dict[str, Any]:
     try:
-        known: dict[str, Any] = json.loads(memo.read_text(encoding="utf-8"))
+        known = json.loads(memo.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return {}  # it can be made anew
-    return known
+        known = None
+    return known if isinstance(known, dict) else {}  # it can be made anew
 
 
 def _digest(path: Path) -> str:

@@ -41,12 +41,22 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     if not _uses_cuda(config, say):
         if config.gpus > 1:
             say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
+        if config.gpus > (os.cpu_count() or 1):
+            raise InputError(f"--gpus {config.gpus} asks for more CPU workers than the {os.cpu_count()} cores here")
+        check_shares(config, max(1, config.gpus))
         return [torch.device("cpu")] * max(1, config.gpus)
     visible = torch.cuda.device_count()
     if config.gpus > visible:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(visible))
         raise InputError(f"--gpus {config.gpus} asks for more than the {visible} visible here ({names})")
+    check_shares(config, config.gpus or visible)
     return [torch.device("cuda", index) for index in range(config.gpus or visible)]
+
+
+def check_shares(config: TrainConfig, devices: int) -> None:
+    """Raises InputError where the batch can't be shared evenly."""
+    if config.batch_size % devices:
+        raise InputError(f"--batch-size {config.batch_size} can't be shared evenly by {devices} devices")
 
 
 def _uses_cuda(config: TrainConfig, say: Say = lambda line: None) -> bool:

@@ -53,8 +53,16 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
     with whole_file(path) as partial:
         try:
             save_file(tensors, partial, metadata=dict(metadata))
+            partial.chmod(0o666 & ~_umask())  # safetensors leaves files to their owner alone
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path} can't be written: {error}") from None
+
+
+def _umask() -> int:
+    """Which permissions new files lack; it can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def sync(path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
-from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig
+from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig, flag
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_devices, leads, under_torchrun
 from bertfast.errors import InputError
@@ -99,7 +99,9 @@ def _model_config(options: argparse.Namespace, config: TrainConfig) -> BertConfi
         field.name for field in dataclasses.fields(BertConfig) if field.name in given and field.name != "vocab_size"
     ]
     if options.init and sizes:
-        raise InputError(f"--init brings the model's sizes along: leave out the option that sets {sizes[0]}")
+        raise InputError(f"--init brings the model's sizes along: leave out {flag(BertConfig, sizes[0])}")
+    if options.init and "tokenizer" in given:
+        raise InputError("--init brings the model's tokenizer along: leave out --tokenizer")
     model_config = settings(BertConfig, options, **PRESETS[options.preset].model)
     positions = max(model_config.max_position_embeddings, config.max_len)
     return dataclasses.replace(model_config, max_position_embeddings=positions)

@@ -183,7 +183,9 @@ def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     if config.vocab_size:
         frequent = frequent[: config.vocab_size - len(SPECIAL_TOKENS)]
     if not frequent:
-        raise InputError(f"no word occurs {config.min_freq} times: give more text or a lower --min-freq")
+        raise InputError(
+            f"no word occurs {config.min_freq} times: give more text, a lower --min-freq or --tokenizer wordpiece"
+        )
     return Tokenizer(_word_backend(_numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)]), config))
 
 

@@ -6,12 +6,16 @@ batch over ranks need no state.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ from bertfast import checkpoint, ops
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import Say, World, choose_precision, describe
+from bertfast.devices import Say, World, check_shares, choose_precision, describe
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate
 from bertfast.history import History, Record
@@ -37,6 +41,9 @@ from bertfast.sampler import PackedBatch, Sampler
 
 # With --eval: the share of the documents, the last ones, that is evaluated on instead of trained on.
 HELD_OUT = 0.05
+
+# No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
+CHECKPOINT_SECONDS = 600
 
 
 @dataclasses.dataclass
@@ -90,8 +97,11 @@ def train(
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
         say(f"{describe(world, dtype)}; kernels: {kernels}")
 
-    started = time.perf_counter()
-    with tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar:
+    started = saved = time.perf_counter()
+    with (
+        _noted_signals(wanted=world.size == 1) as interrupted,
+        tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
+    ):
         for step in range(first_step, config.steps):
             lr = learning_rate(step, config)
             for group in optimizer.param_groups:
@@ -124,9 +134,15 @@ def train(
                     f"{math.exp(found.eval_mlm_loss):.0f}, accuracy {found.eval_mlm_accuracy:.1%}), "
                     f"NSP loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
                 )
-            if world.rank == 0 and out is not None and checkpoint_due(step, config):
+            due = interrupted or checkpoint_due(step, config) or time.perf_counter() - saved > CHECKPOINT_SECONDS
+            if world.rank == 0 and out is not None and due:
                 identity = run_identity(model, corpus, config)
-                checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
+                path = checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
+                saved = time.perf_counter()
+            if interrupted:
+                if out is not None:
+                    say(f"stopped after step {step + 1}, kept in {path}: --resume goes on from there")
+                raise KeyboardInterrupt
 
     model.eval()
     run = Run(model, corpus, config, history, world.devices, pairs_per_second if first_step < config.steps else 0.0)
@@ -135,14 +151,33 @@ def train(
     return run
 
 
+@contextlib.contextmanager
+def _noted_signals(wanted: bool) -> Iterator[list[int]]:
+    """Notes the first SIGINT or SIGTERM in the list instead of letting it break into a step; a second one breaks in."""
+    noted: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
 
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
-    if config.batch_size % (world.size * len(world.local)):
-        raise InputError(f"--batch-size {config.batch_size} can't be shared evenly by {len(world.devices)} devices")
+    check_shares(config, len(world.devices))
     if config.max_len > model.config.max_position_embeddings:
         raise InputError(
             f"--max-len {config.max_len} exceeds the model's {model.config.max_position_embeddings} positions"
@@ -254,7 +289,9 @@ def _resume(
     if found.run["corpus"] != now["corpus"]:
         differences.append("the corpus is another one")
     if differences:
-        raise InputError(f"{found.path} can't be resumed: {'; '.join(differences)}")
+        raise InputError(
+            f"{found.path} can't be resumed: {'; '.join(differences)}. Give that run's options, or another --out"
+        )
     checkpoint.restore(found, model, optimizer)
     done = ", which is the end: nothing is left to do" if found.step >= config.steps else ""
     say(f"resuming from {found.path}, step {found.step}{done}")

@@ -487,7 +487,7 @@ def test_text_of_which_nothing_is_left(text, tmp_path):
 
 
 def test_words_too_rare(text):
-    assert refusal(text) == "no word occurs 5 times: give more text or a lower --min-freq"
+    assert refusal(text) == "no word occurs 5 times: give more text, a lower --min-freq or --tokenizer wordpiece"
 
 
 def test_text_errors_come_through(tmp_path, cache):

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -138,6 +139,28 @@ def test_resume_passes_over_a_damaged_checkpoint(texts, tmp_path):
     assert "step-00000004.safetensors is damaged" in done.stderr
     assert "step-00000002.safetensors, step 2" in done.stderr
 
+    for path in (out / "checkpoints").iterdir():
+        path.write_bytes(b"not a checkpoint")
+    before = metrics(out)
+    done = run(*common, "--resume")
+    assert done.returncode == 2
+    assert "every checkpoint in" in done.stderr
+    assert metrics(out) == before
+
+
+def test_an_interrupted_run_keeps_its_last_step(texts, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bertfast.pretrain", "--corpus", texts, "--steps", 100000, "--out", out, *TINY]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.jsonl").exists() or not metrics(out):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    steps = len(metrics(out))
+    assert f"stopped after step {steps}" in errors
+    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step-{steps:08d}.safetensors"]
+
 
 def test_the_notebooks_learning_rate_trains(texts, tmp_path):
     done = run("--corpus", texts, "--steps", 20, "--lr", "0.01", "--out", tmp_path / "out", *TINY)
@@ -165,8 +188,10 @@ BAD = {
     "resume nothing": (["--resume"], "--resume needs --out"),
     "dp on the CPU": (["--device", "cpu", "--gpus", "2", "--parallel", "dp"], "--parallel ddp"),
     "uneven batch": (["--batch-size", "5", "--gpus", "2"], "can't be shared evenly by 2 devices"),
-    "init with sizes": (["--init", "x", "--hidden", "64"], "leave out the option that sets hidden_size"),
+    "init with sizes": (["--init", "x", "--hidden", "64"], "leave out --hidden"),
     "init": (["--init", "nowhere"], "nowhere holds no config.json"),
+    "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
+    "too many workers": (["--device", "cpu", "--gpus", "4096"], "--gpus 4096 asks for more CPU workers than"),
     "empty corpus name": (["--corpus", ""], "--corpus was given an empty name"),
     "many heads": (["--hidden", "512", "--heads", "512"], "more than the 256 that attention takes"),
     "dropout": (["--dropout", "1"], "must lie between 0 and 0.999"),
@@ -224,7 +249,7 @@ def test_a_killed_run_goes_on_exactly(texts, tmp_path):
     assert run(*common, "--out", whole).returncode == 0
     command = [sys.executable, "-m", "bertfast.pretrain", *common, "--out", killed]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
-    while not list((killed / "checkpoints").glob("*.safetensors")):
+    while not list((killed / "checkpoints").glob("step-????????.safetensors")):
         assert process.poll() is None
     process.kill()
     process.wait()
