@@ -25,7 +25,7 @@ def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tens
     `256 * site` is below `round((1 - p) 2^32)`. The backward pass draws again; no mask is stored.
 
     Args:
-        x: (rows, columns), float32 or bfloat16.
+        x: (rows, columns), float32 or bfloat16; float64, for checking, is computed in plain torch.
         row_keys: (rows,) int64.
         p: share that falls, in [0, 1). With 0, `x` itself is returned.
         seed: any int64.
@@ -33,7 +33,7 @@ def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tens
     """
     if p == 0:
         return x
-    if has_kernel("dropout", x.device):
+    if has_kernel("dropout", x.device) and x.dtype != torch.float64:
         return cast(Tensor, _dropout(x, row_keys, p, seed, site))
     return dropout_twin(x, row_keys, p, seed, site)
 
