@@ -140,7 +140,7 @@ def test_compiles_whole() -> None:
 @pytest.mark.parametrize(
     ("x", "keys", "p", "site", "error"),
     [
-        (torch.ones(3, 4, dtype=torch.float64), torch.arange(3), 0.1, 0, TypeError),
+        (torch.ones(3, 4, dtype=torch.float16), torch.arange(3), 0.1, 0, TypeError),
         (torch.ones(3, 4), torch.arange(4), 0.1, 0, ValueError),
         (torch.ones(3, 4), torch.arange(3), 1.0, 0, ValueError),
         (torch.ones(3, 4), torch.arange(3), -0.1, 0, ValueError),
