@@ -264,8 +264,8 @@ def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
     if config.objective != "none":
         if sentences == documents:
             raise InputError(
-                "the corpus has no two sentences in one document, and so no sentence pair: give longer "
-                "documents, or train without pairs (--objective none)"
+                "the corpus has no two sentences in one document, and so no sentence pair: give longer documents "
+                "(or --text-form lines, where each line is a sentence), or train without pairs (--objective none)"
             )
         if config.objective == "nsp" and config.negatives == "other" and documents == 1:
             raise InputError(
