@@ -19,6 +19,10 @@ Say = Callable[[str], None]
 OLDEST_CAPABILITY = (8, 0)
 
 
+def keep_silent(line: str) -> None:
+    """A `Say` for processes that don't speak for the run."""
+
+
 class World(NamedTuple):
     """This process's place among the run's processes."""
 
@@ -38,28 +42,29 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     Asking for several where there is no CUDA device at all gives that many CPU workers, and says so. Raises InputError
     where CUDA is asked for and absent, and where fewer GPUs are there than asked.
     """
-    if not _uses_cuda(config, say):
-        if config.gpus > 1:
-            say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
+    if _uses_cuda(config, say):
+        visible = torch.cuda.device_count()
+        if config.gpus > visible:
+            names = ", ".join(torch.cuda.get_device_name(i) for i in range(visible))
+            raise InputError(f"--gpus {config.gpus} asks for more than the {visible} visible here ({names})")
+        devices = [torch.device("cuda", index) for index in range(config.gpus or visible)]
+    else:
         if config.gpus > (os.cpu_count() or 1):
             raise InputError(f"--gpus {config.gpus} asks for more CPU workers than the {os.cpu_count()} cores here")
-        check_shares(config, max(1, config.gpus))
-        return [torch.device("cpu")] * max(1, config.gpus)
-    visible = torch.cuda.device_count()
-    if config.gpus > visible:
-        names = ", ".join(torch.cuda.get_device_name(i) for i in range(visible))
-        raise InputError(f"--gpus {config.gpus} asks for more than the {visible} visible here ({names})")
-    check_shares(config, config.gpus or visible)
-    return [torch.device("cuda", index) for index in range(config.gpus or visible)]
+        if config.gpus > 1:
+            say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
+        devices = [torch.device("cpu")] * max(1, config.gpus)
+    _check_shares(config, len(devices))
+    return devices
 
 
-def check_shares(config: TrainConfig, devices: int) -> None:
+def _check_shares(config: TrainConfig, devices: int) -> None:
     """Raises InputError where the batch can't be shared evenly."""
     if config.batch_size % devices:
         raise InputError(f"--batch-size {config.batch_size} can't be shared evenly by {devices} devices")
 
 
-def _uses_cuda(config: TrainConfig, say: Say = lambda line: None) -> bool:
+def _uses_cuda(config: TrainConfig, say: Say) -> bool:
     """Whether the run computes on CUDA: where torch sees a device and our kernels were built for it."""
     if config.device == "cpu":
         return False
@@ -103,7 +108,8 @@ def join_world(config: TrainConfig) -> World:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    on_cuda = _uses_cuda(config)
+    _check_shares(config, size)
+    on_cuda = _uses_cuda(config, keep_silent)
     if on_cuda and local_rank >= torch.cuda.device_count():
         raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")
     devices = [torch.device("cuda", i % local_size) if on_cuda else torch.device("cpu") for i in range(size)]

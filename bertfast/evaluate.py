@@ -26,8 +26,7 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype) -> Ev
     predictions = 0
     for first in range(0, count, _BATCH):
         batch = sampler.packed(first, min(_BATCH, count - first))
-        sequences = Sequences(*(getattr(batch, name) for name in Sequences._fields))
-        hidden_states = model.hidden_states(sequences, dtype)[-1]
+        hidden_states = model.hidden_states(Sequences.of(batch), dtype)[-1]
         logits = model.masked_lm_logits(hidden_states[batch.masked_positions]).float()
         sums[0] += F.cross_entropy(logits, batch.labels, reduction="sum").item()
         sums[1] += (logits.argmax(1) == batch.labels).sum().item()

@@ -19,6 +19,7 @@ from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.gelu import bias_gelu
 from bertfast.ops.layer_norm import dropout_add_layer_norm
 from bertfast.ops.masked_lm_loss import masked_lm_loss
+from bertfast.sampler import PackedBatch
 
 
 class Sequences(NamedTuple):
@@ -30,6 +31,11 @@ class Sequences(NamedTuple):
     cu_seqlens: Tensor  # (B + 1,) int32: where each sequence begins, and the end
     max_seqlen: int
     row_keys: Tensor  # (T,) int64: a number for each token of the run, which keys its dropout
+
+    @classmethod
+    def of(cls, batch: PackedBatch) -> Sequences:
+        """Those of a sampler's batch, which has the same fields and more."""
+        return cls(*(getattr(batch, name) for name in cls._fields))
 
 
 class Predictions(NamedTuple):

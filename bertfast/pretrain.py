@@ -17,7 +17,7 @@ import torch
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig, flag
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_devices, leads, under_torchrun
+from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
 from bertfast.errors import InputError
 from bertfast.huggingface import load_config, load_model
 from bertfast.launch import pretrain, refuse_used_folder
@@ -58,7 +58,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     config = settings(TrainConfig, options, **preset.train)
     model_config = _model_config(options, config)
     if not under_torchrun():
-        choose_devices(config, lambda line: None)  # complains, if it does, before the corpus is built
+        choose_devices(config, keep_silent)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
 
     if options.init:

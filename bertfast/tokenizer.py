@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import AddedToken, Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.errors import InputError
@@ -133,10 +133,6 @@ class Tokenizer:
         """Token ids and token types of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`."""
         encoding = self.backend.encode(text, pair)
         return encoding.ids, encoding.type_ids
-
-    def encode_batch(self, inputs: Sequence[str | tuple[str, str]]) -> list[Encoding]:
-        """`ids`, `type_ids`, `tokens` and `offsets` of many texts or pairs, each as `encode` has it."""
-        return self.backend.encode_batch(inputs)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The tokens that have these ids."""

@@ -30,7 +30,7 @@ from bertfast import checkpoint, ops
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import Say, World, check_shares, choose_precision, describe
+from bertfast.devices import Say, World, choose_precision, describe, keep_silent
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate
 from bertfast.history import History, Record
@@ -70,10 +70,6 @@ def say_to_stderr(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _keep_silent(line: str) -> None:
-    pass
-
-
 def train(
     model: Bert, corpus: Corpus, config: TrainConfig, world: World, out: Path | None, resume: bool, say: Say
 ) -> Run:
@@ -86,7 +82,7 @@ def train(
     prepare(model, corpus, config, world)
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
-    say = say if world.rank == 0 else _keep_silent
+    say = say if world.rank == 0 else keep_silent
     first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
     parallel = DistributedDataParallel(model) if world.size > 1 else model
     history = History()
@@ -177,7 +173,6 @@ def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
-    check_shares(config, len(world.devices))
     if config.max_len > model.config.max_position_embeddings:
         raise InputError(
             f"--max-len {config.max_len} exceeds the model's {model.config.max_position_embeddings} positions"
@@ -228,17 +223,9 @@ def global_losses(
 
 def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:
     """What `Bert.forward` takes, each prediction weighing `weight`."""
-    sequences = Sequences(
-        batch.input_ids,
-        batch.token_type_ids,
-        batch.position_ids,
-        batch.cu_seqlens,
-        batch.max_seqlen,
-        batch.row_keys,
-    )
     predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
     weights = torch.full(batch.labels.shape, weight, device=batch.labels.device)
-    return sequences, predictions, weights, seed, dtype
+    return Sequences.of(batch), predictions, weights, seed, dtype
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -202,7 +202,7 @@ def test_encode(trained):
     first = ids.index(3) + 1
     assert types == [0] * first + [1] * (len(ids) - first)
     assert trained.encode("the quick") == (ids[:first], [0] * first)
-    [encoding] = trained.encode_batch([("the quick", "fox")])
+    [encoding] = trained.backend.encode_batch([("the quick", "fox")])
     assert (encoding.ids, encoding.type_ids) == (ids, types)
     assert encoding.offsets[1][0] == 0
     last = encoding.offsets[first - 2]
