@@ -124,7 +124,8 @@ def test_two_threads(compare, one_thread):
 
 
 VARIANTS = {
-    "whole words": {"whole_word_masking": True},
+    "whole words": {"masking": "whole_word"},
+    "spans": {"masking": "span"},
     "the notebook's way": {"negatives": "any", "too_long": "drop"},
     "filled to 128": {"segments": "fill", "max_len": 128},
     "filled to 512": {"segments": "fill", "max_len": 512},

@@ -117,15 +117,20 @@ class SamplerConfig:
         choices=("truncate", "drop"),
     )
     segments: str = setting(
-        "sentence",
-        "a segment is one sentence, or filled to max_len with several (BERT)",
-        choices=("sentence", "fill"),
+        "auto",
+        "a segment is one sentence, or several that fill max_len (BERT, RoBERTa); auto: fill for the objective none, "
+        "sentence for pairs",
+        choices=("auto", "sentence", "fill"),
     )
-    short_seq_prob: float = setting(0.1, "share of filled examples with a shorter, random target length")
+    short_seq_prob: float = setting(0.1, "share of filled sentence pairs with a shorter, random target length")
     mlm_probability: float = setting(0.15, "share of the tokens that are predicted")
+    masking: str = setting(
+        "token",
+        "what is masked together: a token (BERT), all pieces of a word, or a span of 1 to 10 words (SpanBERT)",
+        choices=("token", "whole_word", "span"),
+    )
     mask_share: float = setting(0.8, "share of the predicted tokens that [MASK] replaces")
     random_share: float = setting(0.1, "share of the predicted tokens that a random token replaces")
-    whole_word_masking: bool = setting(False, "mask all pieces of a word together")
 
     def __post_init__(self) -> None:
         if not 5 <= self.max_len <= 1 << 16:
@@ -137,8 +142,13 @@ class SamplerConfig:
                 raise InputError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
         if self.mask_share + self.random_share > 1:
             raise InputError("--mask-share and --random-share add up to more than 1")
-        if self.too_long == "drop" and (self.segments != "sentence" or self.objective == "none"):
+        if self.too_long == "drop" and (self.fills_segments or self.objective == "none"):
             raise InputError("--too-long drop works on sentence pairs: --segments sentence with --objective nsp or sop")
+
+    @property
+    def fills_segments(self) -> bool:
+        """Whether a segment takes as many sentences as there is room for."""
+        return self.segments == "fill" or (self.segments == "auto" and self.objective == "none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -150,7 +150,7 @@ class Sampler:
             "sentence_offsets": corpus.sentence_offsets,
             "document_offsets": corpus.document_offsets,
             "anchors": _fitting_pairs(corpus, config.max_len) if config.too_long == "drop" else None,
-            "continuation": corpus.continuation.astype(np.uint8) if config.whole_word_masking else None,
+            "continuation": corpus.continuation.astype(np.uint8) if config.masking != "token" else None,
         }
         tables = {name: None if array is None else _tensor(array) for name, array in arrays.items()}
         self._host = native.Sampler(options, **tables)
@@ -284,8 +284,8 @@ def _options(corpus: TokenisedCorpus, config: SamplerConfig) -> Any:
         max_len=config.max_len,
         any_negative=config.negatives == "any",
         drop=config.too_long == "drop",
-        fill=config.segments == "fill",
-        whole_words=config.whole_word_masking,
+        fill=config.fills_segments,
+        masking=config.masking,
         short_below=round(config.short_seq_prob * 2**32),
         mask_millionths=round(config.mlm_probability * 10**6),
         mask_below=round(config.mask_share * 2**32),

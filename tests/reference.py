@@ -6,6 +6,7 @@ The sampler: Python integers only, one example at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 # --- Random draws ---
@@ -83,6 +84,7 @@ class Reference:
     ) -> None:
         self.documents, self.config, self.vocab_size = documents, config, vocab_size
         self.special, self.continuation = special, continuation
+        self.fill = config.segments == "fill" or (config.segments == "auto" and config.objective == "none")
         self.budget = config.max_len - (2 if config.objective == "none" else 3)
         # An anchor: a document's number and a sentence's number in it.
         last = 0 if config.objective == "none" else 1
@@ -119,16 +121,17 @@ class Reference:
 
         a = list(documents[d][s])
         b = [] if config.objective == "none" else list(documents[other][begin])
-        if config.segments == "fill":
+        if self.fill:
             target = self.budget
-            if short < round(config.short_seq_prob * WORD):
-                target = 2 + length * (config.max_len - 4) // WORD
             if config.objective == "none":
-                for sentence in documents[d][s + 1 :]:
+                following = [sentence for document in documents[d + 1 :] for sentence in document]
+                for sentence in documents[d][s + 1 :] + following:
                     if len(a) + len(sentence) > target:
                         break
                     a = a + sentence
             else:
+                if short < round(config.short_seq_prob * WORD):
+                    target = 2 + length * (config.max_len - 4) // WORD
                 most = 1 + length_of_a * (target - 1) // WORD
                 for sentence in reversed(documents[d][:s]):
                     if len(sentence) + len(a) > most:
@@ -157,6 +160,12 @@ class Reference:
             whole += 1
         return min(candidates, max(1, whole))
 
+    def span_words(self, g: int, position: int) -> int:
+        """How many words a span wants: the least n whose P(at most n) exceeds the draw; geometric, at most 10."""
+        drawn = draw(self.config.seed, MASK, 1, g, position)[0]
+        at_most = [(1 - Fraction(4, 5) ** n) / (1 - Fraction(4, 5) ** 10) for n in range(1, 11)]
+        return next(n for n, share in enumerate(at_most, 1) if drawn < round(share * WORD))
+
     def example(self, g: int) -> Example:
         config, special = self.config, self.special
         a, b, not_next = self.segments(g)
@@ -168,22 +177,31 @@ class Reference:
         candidates = [p for p in range(1, len(tokens) - 1) if p != len(a) + 1]
         k = self.count(len(tokens), len(candidates))
 
-        # Groups of positions that are masked together.
-        groups: list[list[int]] = []
+        # The positions of each segment's words.
+        segments: list[list[list[int]]] = []
         for p in candidates:
-            if config.whole_word_masking and tokens[p] in self.continuation and p not in starts:
-                groups[-1].append(p)
+            if p in starts:
+                segments.append([])
+            if config.masking != "token" and tokens[p] in self.continuation and p not in starts:
+                segments[-1][-1].append(p)
             else:
-                groups.append([p])
-        chosen: list[int] = []
-        for group in sorted(groups, key=lambda group: (words[group[0]][0], group[0])):
-            if len(chosen) + len(group) <= k:
-                chosen += group
-        chosen.sort()
+                segments[-1].append([p])
+        groups = [(segment, i) for segment in segments for i in range(len(segment))]
+        # Predicted positions, each with the one whose action decides what replaces it.
+        decider: dict[int, int] = {}
+        for segment, i in sorted(groups, key=lambda group: (words[group[0][group[1]][0]][0], group[0][group[1]][0])):
+            start = segment[i][0]
+            wanted = self.span_words(g, start) if config.masking == "span" else 1
+            for word in segment[i : i + wanted]:
+                if word[0] in decider or len(decider) + len(word) > k:
+                    break
+                decider.update({p: start if config.masking == "span" else p for p in word})
+        chosen = sorted(decider)
 
         masked = list(tokens)
         for p in chosen:
-            _, action, low, high = words[p]
+            _, _, low, high = words[p]
+            action = words[decider[p]][1]
             if action < round(config.mask_share * WORD):
                 masked[p] = special.mask
             elif action < round((config.mask_share + config.random_share) * WORD):

@@ -19,7 +19,8 @@ from reference import Reference, philox4x32
 from scipy import stats
 
 from bertfast._native import native
-from bertfast.config import SamplerConfig
+from bertfast.config import CorpusConfig, SamplerConfig
+from bertfast.corpus import load_corpus
 from bertfast.errors import InputError
 from bertfast.sampler import PackedBatch, PaddedBatch, Sampler
 
@@ -89,12 +90,12 @@ def possible(**settings: Any) -> SamplerConfig | None:
 
 CONFIGS = [
     config
-    for objective, negatives, too_long, segments, whole_words, max_len in itertools.product(
+    for objective, negatives, too_long, segments, masking, max_len in itertools.product(
         ["nsp", "sop", "none"],
         ["other", "any"],
         ["truncate", "drop"],
         ["sentence", "fill"],
-        [False, True],
+        ["token", "whole_word", "span"],
         [5, 12, 64],
     )
     if (
@@ -103,7 +104,7 @@ CONFIGS = [
             negatives=negatives,
             too_long=too_long,
             segments=segments,
-            whole_word_masking=whole_words,
+            masking=masking,
             max_len=max_len,
             seed=2**40 + max_len,
         )
@@ -113,8 +114,8 @@ CONFIGS = [
 
 
 def name(config: SamplerConfig) -> str:
-    words = [config.objective, config.negatives, config.too_long, config.segments, str(config.max_len)]
-    return "-".join([*words, "words"] if config.whole_word_masking else words)
+    words = [config.objective, config.negatives, config.too_long, config.segments, config.masking, str(config.max_len)]
+    return "-".join(words)
 
 
 @pytest.fixture
@@ -229,11 +230,11 @@ def corpora(draw: Any) -> list[list[list[int]]]:
     objective=st.sampled_from(["nsp", "sop", "none"]),
     negatives=st.sampled_from(["other", "any"]),
     too_long=st.sampled_from(["truncate", "drop"]),
-    segments=st.sampled_from(["sentence", "fill"]),
-    whole_words=st.booleans(),
+    segments=st.sampled_from(["auto", "sentence", "fill"]),
+    masking=st.sampled_from(["token", "whole_word", "span"]),
     max_len=st.integers(5, 80),
     seed=st.integers(0, 2**63 - 1),
-    shares=st.tuples(*[st.floats(0, 1)] * 4),
+    shares=st.tuples(*[st.sampled_from([0.0, 1e-6, 1.0]) | st.floats(0, 1)] * 4),
     first=st.integers(0, 2**50),
     count=st.integers(0, 40),
 )
@@ -244,7 +245,7 @@ def test_equals_reference_anywhere(
     negatives: str,
     too_long: str,
     segments: str,
-    whole_words: bool,
+    masking: str,
     max_len: int,
     seed: int,
     shares: Any,
@@ -257,7 +258,7 @@ def test_equals_reference_anywhere(
         negatives=negatives,
         too_long=too_long,
         segments=segments,
-        whole_word_masking=whole_words,
+        masking=masking,
         max_len=max_len,
         seed=seed,
         short_seq_prob=short,
@@ -277,9 +278,9 @@ def test_equals_reference_anywhere(
     check(sampler, reference, first, count)
 
 
-@pytest.mark.parametrize("whole_words", [False, True])
-def test_large_numbers_and_epochs(whole_words: bool) -> None:
-    config = SamplerConfig(max_len=24, seed=2**63 - 1, whole_word_masking=whole_words)
+@pytest.mark.parametrize("masking", ["token", "whole_word", "span"])
+def test_large_numbers_and_epochs(masking: str) -> None:
+    config = SamplerConfig(max_len=24, seed=2**63 - 1, masking=masking)
     documents = some_documents(2)
     reference = Reference(documents, config, VOCABULARY, SCATTERED, set(CONTINUATION))
     sampler = Sampler(make_corpus(documents, VOCABULARY, continuation=CONTINUATION), config)
@@ -300,8 +301,8 @@ def test_few_anchors(pairs: int) -> None:
 def test_long_sequences() -> None:
     rng = random.Random(3)
     documents = [[[rng.randrange(VOCABULARY) for _ in range(700)] for _ in range(4)] for _ in range(3)]
-    for whole_words in (False, True):
-        config = SamplerConfig(max_len=1000, whole_word_masking=whole_words, mlm_probability=0.4)
+    for masking in ("token", "whole_word", "span"):
+        config = SamplerConfig(max_len=1000, masking=masking, mlm_probability=0.4)
         reference = Reference(documents, config, VOCABULARY, SCATTERED, set(CONTINUATION))
         sampler = Sampler(make_corpus(documents, VOCABULARY, continuation=CONTINUATION), config)
         check(sampler, reference, 0, 6)
@@ -461,7 +462,7 @@ def test_number_of_predictions() -> None:
     rng = np.random.default_rng(2)
     documents = [[rng.integers(5, 99, n).tolist()] for n in range(1, 202)]
     for rate in (0.0, 0.15, 0.25, 0.5, 1.0):
-        config = SamplerConfig(objective="none", max_len=203, mlm_probability=rate)
+        config = SamplerConfig(objective="none", segments="sentence", max_len=203, mlm_probability=rate)
         sampler = Sampler(make_corpus(documents, 99, Special()), config)
         plan = sampler.plan(0, sampler.num_examples)
         assert sorted(plan.lengths.tolist()) == list(range(3, 204))
@@ -490,9 +491,10 @@ def test_actions_and_replacements(mask: float, change: float) -> None:
         assert surely(stats.chisquare(counts[5:].numpy()).pvalue)
 
 
-def test_whole_words() -> None:
+@pytest.mark.parametrize("masking", ["whole_word", "span"])
+def test_whole_words(masking: str) -> None:
     """Words are masked whole and never over k; one alone that overflows leaves no prediction."""
-    config = SamplerConfig(whole_word_masking=True, max_len=60, segments="fill")
+    config = SamplerConfig(masking=masking, max_len=60, segments="fill")
     corpus = make_corpus(some_documents(6), VOCABULARY, continuation=CONTINUATION)
     batch = Sampler(corpus, config).packed(0, 2000)
     ids = batch.input_ids.clone()
@@ -517,6 +519,141 @@ def test_whole_words() -> None:
     none = Sampler(make_corpus(word, VOCABULARY, continuation=CONTINUATION), config).packed(0, 9)
     assert none.labels.shape == (0,)
     assert none.cu_masked.tolist() == [0] * 10
+
+
+def span_lengths_law() -> dict[int, float]:
+    weights = {n: 0.8 ** (n - 1) for n in range(1, 11)}
+    return {n: weight / sum(weights.values()) for n, weight in weights.items()}
+
+
+def surely_follows(observed: Counter[Any], law: dict[Any, float]) -> bool:
+    """Chi-squared, the outcomes expected fewer than ten times taken together."""
+    count = observed.total()
+    assert observed.keys() <= law.keys()
+    assert sum(law.values()) == pytest.approx(1)
+    common = [outcome for outcome, share in law.items() if share * count >= 10]
+    seen, expected = [observed[outcome] for outcome in common], [law[outcome] * count for outcome in common]
+    if len(common) < len(law):
+        seen, expected = [*seen, count - sum(seen)], [*expected, count - sum(expected)]
+    return surely(stats.chisquare(seen, expected).pvalue)
+
+
+def test_lengths_and_actions_of_spans() -> None:
+    """In a text so long that spans hardly ever meet, each run of predictions is one span."""
+    k, vocab_size, count = 10, 60_000, 3000
+    text = np.random.default_rng(3).integers(5, vocab_size, (1, 1, 16_382)).tolist()
+    config = SamplerConfig(
+        objective="none", segments="sentence", masking="span", max_len=16_384, mlm_probability=k / 16_384
+    )
+    sampler = Sampler(make_corpus(text, vocab_size, Special()), config)
+    splits: Counter[tuple[int, ...]] = Counter()
+    actions: Counter[str] = Counter()
+    mixed = 0
+    for first in range(0, count, 250):
+        batch = sampler.padded(first, 250)
+        assert (batch.mlm_weights == 1).all()
+        assert batch.labels.shape == (250, k)
+        new = batch.input_ids.gather(1, batch.masked_positions)
+        kinds = np.where(new == Special().mask, "mask", np.where(new == batch.labels, "kept", "random"))
+        for positions, kind in zip(batch.masked_positions.numpy(), kinds, strict=True):
+            spans = np.split(kind, np.flatnonzero(np.diff(positions) > 1) + 1)
+            splits[tuple(sorted(map(len, spans)))] += 1
+            mixed += sum(len(set(span)) > 1 for span in spans)
+            actions.update(span[0] for span in spans)
+    assert mixed <= 0.005 * actions.total()
+    assert surely_follows(actions, {"mask": 0.8, "kept": 0.1, "random": 0.1})
+
+    law: Counter[tuple[int, ...]] = Counter()
+
+    def split(lengths: tuple[int, ...], share: float) -> None:
+        left = k - sum(lengths)
+        if not left:
+            law[tuple(sorted(lengths))] += share
+            return
+        for length, probability in span_lengths_law().items():
+            split((*lengths, min(length, left)), share * probability)
+
+    split((), 1.0)
+    assert surely_follows(splits, law)
+
+
+@pytest.mark.parametrize(("lengths", "rate", "k"), [((7,), 0.3333, 3), ((4, 4), 0.2727, 3), ((5, 5), 0.0, 1)])
+def test_places_of_spans(lengths: tuple[int, ...], rate: float, k: int) -> None:
+    """Which positions are predicted, against the law worked out: a span starts at any that isn't predicted yet."""
+    count, vocab_size, candidates = 60_000, 99, sum(lengths)
+    ends = {
+        c: end
+        for end, length in zip(itertools.accumulate(lengths), lengths, strict=True)
+        for c in range(end - length, end)
+    }
+    law: Counter[frozenset[int]] = Counter()
+
+    def start(taken: frozenset[int], share: float) -> None:
+        if len(taken) == k:
+            law[taken] += share
+            return
+        free = [c for c in range(candidates) if c not in taken]
+        for first, (length, probability) in itertools.product(free, span_lengths_law().items()):
+            stop = min([ends[first], first + length, first + k - len(taken), *[c for c in taken if c > first]])
+            start(taken | frozenset(range(first, stop)), share * probability / len(free))
+
+    start(frozenset(), 1.0)
+
+    rng = np.random.default_rng(4)
+    documents = rng.integers(5, vocab_size, (500, len(lengths), lengths[0])).tolist()
+    objective = "sop" if len(lengths) == 2 else "none"
+    config = SamplerConfig(
+        objective=objective, segments="sentence", masking="span", mlm_probability=rate, max_len=candidates + 3
+    )
+    batch = Sampler(make_corpus(documents, vocab_size, Special()), config).padded(0, count)
+    assert batch.masked_positions.shape == (count, k)
+    candidate = batch.masked_positions - 1 - (batch.masked_positions > lengths[0]).long()
+    assert surely_follows(Counter(map(frozenset, candidate.tolist())), law)
+
+
+def test_full_sentences() -> None:
+    """Without pairs an example is, by default, as many following sentences as max_len holds, of several documents."""
+    documents, max_len = some_documents(7), 40
+    sentences = list(itertools.chain.from_iterable(documents))
+    sampler = Sampler(make_corpus(documents, VOCABULARY), SamplerConfig(objective="none", max_len=max_len))
+    batch = sampler.packed(0, sampler.num_examples)
+    assert not batch.token_type_ids.any()
+    ids = batch.input_ids.clone()
+    ids[batch.masked_positions] = batch.labels
+    expected = []
+    for first in range(len(sentences)):
+        room = max_len - 2
+        text = sentences[first][:room]
+        for sentence in sentences[first + 1 :]:
+            if len(text) + len(sentence) > room:
+                break
+            text = text + sentence
+        expected.append([SCATTERED.cls, *text, SCATTERED.sep])
+    found = [ids[s:e].tolist() for s, e in itertools.pairwise(batch.cu_seqlens.tolist())]
+    assert sorted(found) == sorted(expected)
+
+
+def test_every_choice_on_one_corpus(tmp_path: Any) -> None:
+    """Objectives, segments, masking and rates are chosen when a batch is made: the corpus is built once."""
+    rng = random.Random(8)
+    words = ["crane", "cranes", "driver", "drove", "building", "rebuilt", "yard"]
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join("\n".join(" ".join(rng.choices(words, k=6)) for _ in range(5)) for _ in range(12)))
+    cache = tmp_path / "cache"
+    config = CorpusConfig(tokenizer="wordpiece", vocab_size=40, text_form="lines")
+    corpus = load_corpus(text, config=config, cache_dir=cache)
+    built = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    tokens = corpus.tokens.tolist()
+    sentences = [tokens[s:e] for s, e in itertools.pairwise(corpus.sentence_offsets)]
+    documents = [sentences[s:e] for s, e in itertools.pairwise(corpus.document_offsets)]
+    continuation = set(np.flatnonzero(corpus.continuation).tolist())
+    assert continuation
+    for config, rate in itertools.product(CONFIGS[::2], (0.0, 0.15, 0.4, 1.0)):
+        config = dataclasses.replace(config, mlm_probability=rate)
+        reference = Reference(documents, config, corpus.vocab_size, corpus.special_ids, continuation)
+        if reference.anchors:
+            check(Sampler(corpus, config), reference, 0, 4)
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == built
 
 
 def test_filled_segments() -> None:
@@ -690,7 +827,7 @@ def test_refuses_a_damaged_corpus() -> None:
                 Sampler(dataclasses.replace(good, **{field: damage(getattr(good, field))}), SamplerConfig())
     small = dataclasses.replace(good, vocab_size=VOCABULARY - 1, continuation=good.continuation[:-1])
     with pytest.raises(InputError, match="tokens that the vocabulary lacks"):
-        Sampler(small, SamplerConfig(whole_word_masking=True))
+        Sampler(small, SamplerConfig(masking="whole_word"))
     with pytest.raises(InputError, match="nothing but special tokens"):
         Sampler(make_corpus([[[1], [1]], [[1]]], 5, Special()), SamplerConfig())
 
@@ -743,7 +880,7 @@ def test_gpu_equals_cpu(config: SamplerConfig) -> None:
 def test_gpu_shared_memory() -> None:
     """max_len 4096 takes more than a kernel has unasked; 65536 more than any device has."""
     corpus = make_corpus(some_documents(1), VOCABULARY, continuation=CONTINUATION)
-    long = SamplerConfig(max_len=4096, segments="fill", whole_word_masking=True)
+    long = SamplerConfig(max_len=4096, segments="fill", masking="span")
     assert torch.equal(
         Sampler(corpus, long, "cuda").packed(0, 50).input_ids.cpu(), Sampler(corpus, long).packed(0, 50).input_ids
     )

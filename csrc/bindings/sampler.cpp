@@ -29,8 +29,15 @@ Objective objective_of(const std::string& name) {
     throw py::value_error("no such objective: " + name);
 }
 
+Masking masking_of(const std::string& name) {
+    if (name == "token") return Masking::token;
+    if (name == "whole_word") return Masking::whole_word;
+    if (name == "span") return Masking::span;
+    throw py::value_error("no such masking: " + name);
+}
+
 SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t max_len, bool any_negative, bool drop,
-                            bool fill, bool whole_words, uint64_t short_below, int64_t mask_millionths,
+                            bool fill, const std::string& masking, uint64_t short_below, int64_t mask_millionths,
                             uint64_t mask_below, uint64_t random_below, int32_t vocab_size, int32_t pad, int32_t cls,
                             int32_t sep, int32_t mask, const py::sequence& specials) {
     SamplerOptions options = {};
@@ -40,7 +47,7 @@ SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t
     options.any_negative = any_negative;
     options.drop = drop;
     options.fill = fill;
-    options.whole_words = whole_words;
+    options.masking = masking_of(masking);
     options.short_below = short_below;
     options.mask_millionths = mask_millionths;
     options.mask_below = mask_below;
@@ -90,8 +97,8 @@ class Sampler {
         if (place_.cuda) throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
 #endif
         if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no example");
-        if (options.whole_words != (corpus_.continuation != nullptr)) {
-            throw py::value_error("the table `continuation` goes with whole_words");
+        if (masks_words(options) != (corpus_.continuation != nullptr)) {
+            throw py::value_error("the table `continuation` goes with the masking of whole words and of spans");
         }
         if (options.objective == Objective::nsp && !options.any_negative && corpus_.num_documents < 2) {
             throw py::value_error("a corpus of one document has no other to draw from");
@@ -219,7 +226,7 @@ void bind_sampler(py::module_& module) {
     module.attr("EXAMPLE_FIELDS") = EXAMPLE_FIELDS;
     py::class_<SamplerOptions>(module, "SamplerOptions")
         .def(py::init(&make_options), py::kw_only(), py::arg("seed"), py::arg("objective"), py::arg("max_len"),
-             py::arg("any_negative"), py::arg("drop"), py::arg("fill"), py::arg("whole_words"), py::arg("short_below"),
+             py::arg("any_negative"), py::arg("drop"), py::arg("fill"), py::arg("masking"), py::arg("short_below"),
              py::arg("mask_millionths"), py::arg("mask_below"), py::arg("random_below"), py::arg("vocab_size"),
              py::arg("pad"), py::arg("cls"), py::arg("sep"), py::arg("mask"), py::arg("specials"));
     py::class_<Sampler>(module, "Sampler")

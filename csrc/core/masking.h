@@ -2,7 +2,7 @@
 //
 // A *candidate* is a token of a segment: candidate c stands at position c + 1 of the sequence, and one
 // further after the first [SEP]. The keys of the candidates decide: the k smallest, with the earlier position
-// first among equals.
+// first among equals; or, where words are masked whole, the words in the order of their first candidates.
 #pragma once
 
 #include "core/corpus.h"
@@ -41,7 +41,8 @@ BERTFAST_HD Philox mask_draw(const SamplerOptions& options, uint64_t g, int64_t 
     return draw(options.seed, STREAM_MASK, 0, g, static_cast<uint32_t>(position));
 }
 
-// What stands where `token` is predicted: [MASK], a random token that isn't special, or the token itself.
+// What stands where `token` is predicted: [MASK], a random token that isn't special, or the token itself. Word 1 of
+// `drawn` is the action.
 BERTFAST_HD int32_t masked_token(const SamplerOptions& options, int32_t token, const Philox& drawn) {
     if (drawn.word[1] < options.mask_below) return options.mask;
     if (drawn.word[1] >= options.random_below) return token;
@@ -50,10 +51,49 @@ BERTFAST_HD int32_t masked_token(const SamplerOptions& options, int32_t token, c
     return id;
 }
 
-// Whole words: whether a word begins at this candidate. A segment's first token begins one, whatever it is.
+// --- Whole words and spans ---
+
+BERTFAST_HD bool masks_words(const SamplerOptions& options) {
+    return options.masking != Masking::token;
+}
+
+// Whether a word begins at this candidate. A segment's first token begins one, whatever it is.
 BERTFAST_HD bool begins_word(const Corpus& corpus, const Example& example, int64_t candidate) {
     return candidate == 0 || candidate == example.a_len ||
            !corpus.continuation[candidate_token(corpus, example, candidate)];
+}
+
+// How many words a span that begins at `position` wants: n in [1, 10] with probability proportional to 0.8^(n - 1), as
+// in Joshi et al., "SpanBERT" (2020). The bounds are round(2^32 (1 - 0.8^n) / (1 - 0.8^10)) for n = 1 ... 9.
+BERTFAST_HD int64_t span_words(const SamplerOptions& options, uint64_t g, int64_t position) {
+    constexpr uint32_t BOUNDS[9] = {962321997,  1732179594, 2348065672, 2840774535, 3234941624,
+                                    3550275296, 3802542234, 4004355784, 4165806624};
+    const uint32_t word = draw(options.seed, STREAM_MASK, 1, g, static_cast<uint32_t>(position)).word[0];
+    int64_t words = 1;
+    for (int i = 0; i < 9; ++i) words += word >= BOUNDS[i];
+    return words;
+}
+
+constexpr int32_t NOT_PREDICTED = -1;
+
+// Predicts the word that begins at the candidate `first`, or the span of words: those that `room` more predictions
+// hold, up to the segment's end or to a word that is predicted already. By candidate: `starts` is 1 where a word
+// begins, `decider` the candidate whose action says what replaces this one, or NOT_PREDICTED. Returns how many
+// candidates became predictions.
+BERTFAST_HD int64_t predict_words(const SamplerOptions& options, uint64_t g, const Example& example, int64_t first,
+                                  int64_t room, const int32_t* starts, int32_t* decider) {
+    const bool span = options.masking == Masking::span;
+    const int64_t segment_end = first < example.a_len ? example.a_len : num_candidates(example);
+    int64_t end = first;
+    for (int64_t words = span ? span_words(options, g, position_of(example, first)) : 1;
+         words > 0 && end < segment_end && decider[end] == NOT_PREDICTED; --words) {
+        int64_t next = end + 1;
+        while (next < segment_end && !starts[next]) ++next;
+        if (next - first > room) break;
+        end = next;
+    }
+    for (int64_t c = first; c < end; ++c) decider[c] = static_cast<int32_t>(span ? first : c);
+    return end - first;
 }
 
 }  // namespace bertfast

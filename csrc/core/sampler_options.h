@@ -8,6 +8,9 @@ namespace bertfast {
 
 enum class Objective : int32_t { nsp, sop, none };
 
+// What is masked together: a token, all pieces of a word, or a span of words.
+enum class Masking : int32_t { token, whole_word, span };
+
 struct SamplerOptions {
     uint64_t seed;
     Objective objective;
@@ -15,8 +18,8 @@ struct SamplerOptions {
     bool any_negative;  // a wrong next sentence comes from any document
     bool drop;          // the anchors are the pairs that fit; a negative that doesn't is redrawn
     bool fill;          // segments of several sentences
-    bool whole_words;
-    uint64_t short_below;  // a filled example has a shorter target: word below this
+    Masking masking;
+    uint64_t short_below;  // a filled pair has a shorter target: word below this
     int64_t mask_millionths;
     uint64_t mask_below;    // [MASK] replaces the token: action below this
     uint64_t random_below;  // else a random token replaces it: action below this

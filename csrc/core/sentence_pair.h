@@ -84,17 +84,17 @@ BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& opt
     }
 
     if (options.fill) {
-        const bool shorter = choices.word[1] < options.short_below;
+        const bool shorter = pairs && choices.word[1] < options.short_below;
         const int64_t target = shorter ? 2 + bounded32(choices.word[2], options.max_len - 4) : budget;
         if (pairs) {
             const int64_t most = 1 + bounded32(choices.word[3], target - 1);
             const int64_t begin = corpus.document_offsets[document];
             while (a.first > begin && tokens_in(corpus, a.first - 1, a.last) <= most) --a.first;
         }
-        // Forward goes B, or A where it stands alone.
+        // Forward goes B, or A where it stands alone: A then goes on into the next documents.
         Sentences& open = pairs ? b : a;
         const int64_t room = target - (pairs ? tokens_in(corpus, a.first, a.last) : 0);
-        const int64_t end = corpus.document_offsets[b_document + 1];
+        const int64_t end = pairs ? corpus.document_offsets[b_document + 1] : corpus.num_sentences;
         while (open.last < end && tokens_in(corpus, open.first, open.last + 1) <= room) ++open.last;
     }
 

@@ -64,19 +64,20 @@ class Masker {
           capacity_(options.max_len + LANES),
           words_(new uint32_t[4 * capacity_]),
           chosen_(new int32_t[capacity_]),
-          order_(options.whole_words ? new uint64_t[capacity_] : nullptr),
-          taken_(options.whole_words ? new uint8_t[capacity_] : nullptr) {}
+          order_(masks_words(options) ? new uint64_t[capacity_] : nullptr),
+          starts_(masks_words(options) ? new int32_t[capacity_] : nullptr),
+          decider_(masks_words(options) ? new int32_t[capacity_] : nullptr) {}
 
     // Decides which candidates are predicted, and returns their number.
     int64_t choose(uint64_t g, const Example& example) {
         const int64_t candidates = num_candidates(example);
         draw_candidates(g, example, candidates);
         const int64_t k = mask_count(options_, length(example), candidates);
-        if (options_.whole_words) return choose_words(example, candidates, k);
+        if (masks_words(options_)) return choose_words(g, example, candidates, k);
         choose_smallest(words_.get(), candidates, k, chosen_.get());
         return k;
     }
-    // The chosen candidates, ascending, and the draw of any.
+    // The chosen candidates, ascending, and the draw of any; a span's share the action of its first.
     int32_t chosen(int64_t i) const { return chosen_[i]; }
     Philox drawn(int64_t candidate) const {
         const uint32_t* const word = words_.get() + candidate;
@@ -97,33 +98,32 @@ class Masker {
         }
     }
 
-    // Words in the order of their first candidate's (key, candidate), each whole, while at most k candidates
-    // are taken.
-    int64_t choose_words(const Example& example, int64_t candidates, int64_t k) {
+    // Words, or spans of them, in the order of their first candidate's (key, candidate), while at most k candidates
+    // are predicted.
+    int64_t choose_words(uint64_t g, const Example& example, int64_t candidates, int64_t k) {
         struct Later {
             bool operator()(uint64_t a, uint64_t b) const { return a > b; }
         };
         const uint32_t* const key = words_.get();
         uint64_t *const begin = order_.get(), *end = begin;
         for (int64_t c = 0; c < candidates; ++c) {
-            taken_[c] = 0;
-            if (begins_word(corpus_, example, c)) *end++ = static_cast<uint64_t>(key[c]) << 32 | c;
+            decider_[c] = NOT_PREDICTED;
+            starts_[c] = begins_word(corpus_, example, c);
+            if (starts_[c]) *end++ = static_cast<uint64_t>(key[c]) << 32 | c;
         }
         std::make_heap(begin, end, Later());
         int64_t count = 0;
         while (count < k && end > begin) {
             std::pop_heap(begin, end, Later());
             const int64_t first = static_cast<uint32_t>(*--end);
-            int64_t last = first + 1;
-            while (last < candidates && !begins_word(corpus_, example, last)) ++last;
-            if (count + last - first > k) continue;
-            count += last - first;
-            for (int64_t c = first; c < last; ++c) taken_[c] = 1;
+            count += predict_words(options_, g, example, first, k - count, starts_.get(), decider_.get());
         }
+        uint32_t* const action = words_.get() + capacity_;
         int64_t i = 0;
         for (int64_t c = 0; c < candidates; ++c) {
-            chosen_[i] = static_cast<int32_t>(c);
-            i += taken_[c];
+            if (decider_[c] == NOT_PREDICTED) continue;
+            action[c] = action[decider_[c]];
+            chosen_[i++] = static_cast<int32_t>(c);
         }
         return count;
     }
@@ -134,7 +134,7 @@ class Masker {
     std::unique_ptr<uint32_t[]> words_;  // word w of candidate c at w * capacity + c
     std::unique_ptr<int32_t[]> chosen_;
     std::unique_ptr<uint64_t[]> order_;
-    std::unique_ptr<uint8_t[]> taken_;
+    std::unique_ptr<int32_t[]> starts_, decider_;
 };
 
 template <typename T>
@@ -216,8 +216,8 @@ void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, i
             const int64_t tokens = length(examples[i]);
             cu_seqlens[i + 1] = static_cast<int32_t>(tokens);
             cu_masked[i + 1] =
-                static_cast<int32_t>(options.whole_words ? masker.choose(first + i, examples[i])
-                                                         : mask_count(options, tokens, num_candidates(examples[i])));
+                static_cast<int32_t>(masks_words(options) ? masker.choose(first + i, examples[i])
+                                                          : mask_count(options, tokens, num_candidates(examples[i])));
         }
     });
     cu_seqlens[0] = cu_masked[0] = 0;

@@ -49,7 +49,7 @@ __device__ ExampleBlock choose(const Corpus& corpus, const SamplerOptions& optio
     return block;
 }
 
-// Whole words: how many predictions an example has shows only when its words are taken.
+// Words and spans: how many predictions an example has shows only when they are made.
 __global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
     count_words_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
                        const int64_t* first, const Example* examples, int32_t* cu_masked) {
@@ -104,7 +104,7 @@ void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* fi
         plan_kernel<<<blocks, PLAN_THREADS, 0, in>>>(corpus, options, first, count, examples, cu_seqlens, cu_masked);
         check_launch("sampler: plan" + sizes(count, options));
     }
-    if (count > 0 && options.whole_words) {
+    if (count > 0 && masks_words(options)) {
         count_words_kernel<<<static_cast<unsigned>(count), example_threads(options),
                              shared_bytes(count_words_kernel, options), in>>>(corpus, options, first, examples,
                                                                               cu_masked);

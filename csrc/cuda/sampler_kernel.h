@@ -43,14 +43,14 @@ BERTFAST_HD void scan_phase(int phase, ScanShared& shared, int thread, int32_t* 
 // By candidate, but for `word`, which is by rank.
 struct MaskShared {
     uint32_t* key;
-    int32_t* chosen;  // 1 where the candidate is predicted
-    int32_t* starts;  // whole words: 1 where a word begins
-    int32_t* word;    // whole words: the first candidate of the word with this rank, or -1
-    int32_t* count;   // predictions
+    int32_t* decider;  // the candidate whose action says what replaces this one, or NOT_PREDICTED
+    int32_t* starts;   // words and spans: 1 where a word begins
+    int32_t* word;     // words and spans: the first candidate of the word with this rank, or -1
+    int32_t* count;    // predictions
 };
 
 BERTFAST_HD int64_t mask_shared_bytes(const SamplerOptions& options) {
-    return (int64_t{options.whole_words ? 4 : 2} * options.max_len + 1) * int64_t{sizeof(int32_t)};
+    return (int64_t{masks_words(options) ? 4 : 2} * options.max_len + 1) * int64_t{sizeof(int32_t)};
 }
 
 BERTFAST_HD MaskShared mask_shared(int32_t* memory, const SamplerOptions& options) {
@@ -58,8 +58,8 @@ BERTFAST_HD MaskShared mask_shared(int32_t* memory, const SamplerOptions& option
     MaskShared shared = {};
     shared.count = memory;
     shared.key = reinterpret_cast<uint32_t*>(memory + 1);
-    shared.chosen = memory + 1 + most;
-    if (options.whole_words) {
+    shared.decider = memory + 1 + most;
+    if (masks_words(options)) {
         shared.starts = memory + 1 + 2 * most;
         shared.word = memory + 1 + 3 * most;
     }
@@ -87,42 +87,33 @@ BERTFAST_HD int64_t rank_of(const MaskShared& shared, int64_t candidate, int64_t
     return rank;
 }
 
-// Whole words: takes words by rank while at most k candidates are taken; returns how many are.
-BERTFAST_HD int32_t take_words(const MaskShared& shared, int64_t candidates, int64_t k) {
-    int64_t count = 0;
-    for (int64_t rank = 0; rank < candidates && count < k && shared.word[rank] >= 0; ++rank) {
-        const int64_t first = shared.word[rank];
-        int64_t last = first + 1;
-        while (last < candidates && !shared.starts[last]) ++last;
-        if (count + last - first > k) continue;
-        count += last - first;
-        for (int64_t c = first; c < last; ++c) shared.chosen[c] = 1;
-    }
-    return static_cast<int32_t>(count);
-}
-
 constexpr int CHOOSE_PHASES = 3;
 
 BERTFAST_HD void choose_phase(int phase, const ExampleBlock& block) {
     const MaskShared& shared = block.shared;
-    const bool whole_words = block.options.whole_words;
+    const bool words = masks_words(block.options);
     const int64_t candidates = num_candidates(block.example);
     const int64_t k = mask_count(block.options, length(block.example), candidates);
     if (phase == 2) {
-        if (block.thread == 0)
-            *shared.count = static_cast<int32_t>(whole_words ? take_words(shared, candidates, k) : k);
+        if (block.thread > 0) return;
+        int64_t count = words ? 0 : k;
+        for (int64_t rank = 0; rank < candidates && count < k && shared.word[rank] >= 0; ++rank) {
+            count += predict_words(block.options, block.g, block.example, shared.word[rank], k - count, shared.starts,
+                                   shared.decider);
+        }
+        *shared.count = static_cast<int32_t>(count);
         return;
     }
     for (int64_t c = block.thread; c < candidates; c += block.threads) {
         if (phase == 0) {
             shared.key[c] = mask_draw(block.options, block.g, position_of(block.example, c)).word[0];
-            shared.chosen[c] = 0;
-            if (whole_words) {
+            shared.decider[c] = NOT_PREDICTED;
+            if (words) {
                 shared.starts[c] = begins_word(block.corpus, block.example, c);
                 shared.word[c] = -1;
             }
-        } else if (!whole_words) {
-            shared.chosen[c] = rank_of(shared, c, candidates) < k;
+        } else if (!words) {
+            if (rank_of(shared, c, candidates) < k) shared.decider[c] = static_cast<int32_t>(c);
         } else if (shared.starts[c]) {
             shared.word[rank_of(shared, c, candidates)] = static_cast<int32_t>(c);
         }
@@ -153,13 +144,16 @@ BERTFAST_HD void write_token(const ExampleBlock& block, const Batch& batch, cons
 
 BERTFAST_HD void write_prediction(const ExampleBlock& block, const Batch& batch, const Row& row, int64_t candidate) {
     int64_t i = row.prediction;
-    for (int64_t c = 0; c < candidate; ++c) i += block.shared.chosen[c];
-    const int64_t position = position_of(block.example, candidate);
+    for (int64_t c = 0; c < candidate; ++c) i += block.shared.decider[c] != NOT_PREDICTED;
+    const int64_t position = position_of(block.example, candidate), decider = block.shared.decider[candidate];
     const int32_t token = candidate_token(block.corpus, block.example, candidate);
+    Philox drawn = mask_draw(block.options, block.g, position);
+    if (decider != candidate) {
+        drawn.word[1] = mask_draw(block.options, block.g, position_of(block.example, decider)).word[1];
+    }
     batch.masked_positions[i] = row.position_base + position;
     batch.labels[i] = token;
-    batch.input_ids[row.token + position] =
-        masked_token(block.options, token, mask_draw(block.options, block.g, position));
+    batch.input_ids[row.token + position] = masked_token(block.options, token, drawn);
 }
 
 constexpr int WRITE_PHASES = 2;
@@ -180,7 +174,7 @@ BERTFAST_HD void write_phase(int phase, const ExampleBlock& block, const Batch& 
     } else {
         // The masked tokens go over the text that phase 0 wrote.
         for (int64_t c = block.thread; c < candidates; c += block.threads) {
-            if (block.shared.chosen[c]) write_prediction(block, batch, row, c);
+            if (block.shared.decider[c] != NOT_PREDICTED) write_prediction(block, batch, row, c);
         }
     }
 }

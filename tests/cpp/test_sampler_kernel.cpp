@@ -50,7 +50,7 @@ struct Text {
             corpus.anchors = fitting.data();
             corpus.num_anchors = static_cast<int64_t>(fitting.size());
         }
-        corpus.continuation = options.whole_words ? continuation.data() : nullptr;
+        corpus.continuation = masks_words(options) ? continuation.data() : nullptr;
         return corpus;
     }
 };
@@ -118,7 +118,7 @@ void plan_kernels(const Corpus& corpus, const SamplerOptions& options, uint64_t 
         const Example example = to.examples[i] = make_example(corpus, options, first + i);
         to.cu_seqlens[i + 1] = static_cast<int32_t>(length(example));
         to.cu_masked[i + 1] = static_cast<int32_t>(mask_count(options, length(example), num_candidates(example)));
-        if (options.whole_words) {
+        if (masks_words(options)) {
             choose(corpus, options, first + i, example, threads, memory);
             to.cu_masked[i + 1] = *cuda::mask_shared(memory.data(), options).count;
         }
@@ -187,13 +187,14 @@ int main() {
     int compared = 0;
     for (const Objective objective : {Objective::nsp, Objective::sop, Objective::none}) {
         for (const int max_len : {5, 13, 64, 300}) {
-            for (int bits = 0; bits < 16; ++bits) {
+            for (int choice = 0; choice < 24; ++choice) {
+                const int bits = choice % 8;
                 options.objective = objective;
                 options.max_len = max_len;
                 options.any_negative = bits & 1;
                 options.fill = bits & 2;
                 options.drop = bits & 4;
-                options.whole_words = bits & 8;
+                options.masking = static_cast<Masking>(choice / 8);
                 if (options.drop && (options.fill || objective == Objective::none)) continue;
                 for (const int64_t rate : {0, 150000, 1000000}) {
                     options.mask_millionths = rate;
