@@ -87,6 +87,10 @@ class CorpusConfig:
         choices=("auto", "wikitext", "lines", "plain"),
     )
     language: str = setting("en", "the language whose rules end a sentence in plain text")
+    text_column: str = setting("text", "the key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
+    skip_bad_files: bool = setting(
+        False, "leave out files that cannot be read as text, and name them, instead of stopping"
+    )
 
     def __post_init__(self) -> None:
         if self.vocab_size and self.vocab_size < 6:

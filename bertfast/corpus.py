@@ -220,7 +220,7 @@ def _fingerprint(
     settings: dict[str, Any] = {
         "format": FORMAT,
         "tokenizers": importlib.metadata.version("tokenizers"),
-        "text": [(file.form, digests[file.path]) for file in files],
+        "text": [(*file.reading, digests[file.path]) for file in files],
     }
     if given is None:
         settings["tokenizer"] = (config.tokenizer, config.vocab_size, config.min_freq, config.lowercase)

@@ -47,18 +47,32 @@ OnRead = Callable[[int], object]
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file and the form of its text: wikitext, lines, plain, or python for the prose in a Python source file."""
+    """A file: what holds its text, and the form of that text."""
 
     path: Path
     form: str
+    """wikitext, lines, plain, or python for the prose in a Python source file."""
+    kind: str = "text"
+    """text, html, jsonl, csv, tsv or parquet; compressed or not as the path's suffix says."""
+    column: str = ""
+    """The key or column that holds the text, where the kind is one of records."""
+
+    @property
+    def reading(self) -> tuple[str, str, str]:
+        """What, beside its bytes, the file's sentences follow from."""
+        return self.form, self.kind, self.column
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one `--corpus` stands for: its files in reading order, and a line that says what was chosen and why."""
+    """What one `--corpus` stands for."""
 
     files: tuple[TextFile, ...]
+    """In the order in which they are read."""
     description: str
+    """A line that says what was chosen, and why."""
+    skipped: tuple[str, ...] = ()
+    """A line for each file that was left out because it cannot be read; none unless `skip_bad_files` is on."""
 
 
 def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
