@@ -13,6 +13,7 @@ import io
 import os
 import platform
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class TextFile:
     """text, html, jsonl, csv, tsv or parquet; compressed or not as the path's suffix says."""
     column: str = ""
     """The key or column that holds the text, where the kind is one of records."""
+    span: tuple[int, int] | None = None
+    """The bytes that are read, from the first to before the second, where they aren't all of an uncompressed file."""
 
     @property
     def reading(self) -> tuple[str, str, str]:
@@ -108,11 +111,11 @@ def sentences(file: TextFile, language: str = "en", on_read: OnRead = lambda siz
     `on_read` is told the size of every block of bytes read.
     """
     if file.form == "wikitext":
-        yield from _wikitext(_lines(file.path, on_read))
+        yield from _wikitext(_lines(file, on_read))
     elif file.form == "lines":
-        yield from map(str.strip, _lines(file.path, on_read))
+        yield from map(str.strip, _lines(file, on_read))
     elif file.form == "plain":
-        yield from _prose(_lines(file.path, on_read), language)
+        yield from _prose(_lines(file, on_read), language)
     else:
         source = file.path.read_bytes()
         on_read(len(source))
@@ -156,15 +159,18 @@ def _whole_sentences(piece: str, language: str) -> int:
     return sum(map(len, whole)) or piece.rfind(" ") + 1 or len(piece)
 
 
-def _lines(path: Path, on_read: OnRead = lambda size: None) -> Iterator[str]:
-    """The lines of a UTF-8 file, without their ends."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+def _lines(file: TextFile, on_read: OnRead = lambda size: None) -> Iterator[str]:
+    """The lines of a UTF-8 file, or of its span, without their ends."""
+    path = file.path
+    position, end = file.span or (0, sys.maxsize)
+    decoder = codecs.getincrementaldecoder("utf-8" if position else "utf-8-sig")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    position, rest = 0, ""
+    rest = ""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as opened:
+            opened.seek(position)
             while True:
-                block = file.read(BLOCK_BYTES)
+                block = opened.read(min(BLOCK_BYTES, end - position))
                 if b"\0" in block:
                     raise InputError(
                         f"{path} is not text: byte {position + block.index(0)} is zero; give UTF-8 text files"
@@ -195,7 +201,7 @@ def _tell_form(path: Path) -> str:
         return "wikitext"
     lines: list[str] = []
     size = 0
-    for line in _lines(path):
+    for line in _lines(TextFile(path, "")):
         size += len(line) + 1
         lines.append(line)
         if size > SAMPLE:

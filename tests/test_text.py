@@ -140,7 +140,7 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "BLOCK_BYTES", block)
-        found = list(text._lines(path))
+        found = list(text._lines(TextFile(path, "")))
     assert found == [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
 
 
@@ -161,7 +161,7 @@ def test_reading_takes_little_memory(write):
 def test_a_line_without_end_is_read_in_parts(write, monkeypatch):
     monkeypatch.setattr(text, "MAX_LINE", 100)
     monkeypatch.setattr(text, "BLOCK_BYTES", 30)
-    found = list(text._lines(write("x" * 1000)))
+    found = list(text._lines(TextFile(write("x" * 1000), "")))
     assert "".join(found) == "x" * 1000
     assert max(map(len, found)) <= 130
 
@@ -415,3 +415,27 @@ def test_a_binary_file(write, monkeypatch):
 def test_a_file_that_goes_away(tmp_path):
     missing = tmp_path / "gone.txt"
     assert refusal(lambda: documents(missing, "plain")) == f"cannot read {missing}: No such file or directory"
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.sampled_from(["a b. C d.", "é", "", "x . y", "\ufeff"]), max_size=8),
+    st.lists(st.sampled_from(["Last.", "", "z . w . v"]), max_size=4),
+)
+def test_a_span_is_read_as_a_file_of_its_own(tmp_path_factory, first, second):
+    folder = tmp_path_factory.mktemp("spans")
+    before, after = ("".join(f"{line}\n" for line in lines).encode() for lines in (first, second))
+    (folder / "both.txt").write_bytes(before + after)
+    (folder / "after.txt").write_bytes(after)
+    for form in ("wikitext", "lines", "plain"):
+        span = (len(before), len(before) + len(after))
+        spanned = list(sentences(TextFile(folder / "both.txt", form, span=span)))
+        assert spanned == list(sentences(TextFile(folder / "after.txt", form)))
+        assert list(sentences(TextFile(folder / "both.txt", form, span=(0, 0)))) == [""]
+
+
+def test_an_error_in_a_span_names_the_byte_of_the_file(tmp_path):
+    path = tmp_path / "bad.txt"
+    path.write_bytes(b"good\n" * 3 + b"b\xff\n")
+    with pytest.raises(InputError, match="byte 16 "):
+        list(sentences(TextFile(path, "lines", span=(15, 18))))
