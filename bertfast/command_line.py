@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from bertfast.config import PRESET_FIELDS, flag
@@ -22,13 +22,16 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (--help lists the options)")
 
 
-def add_settings(parser: argparse.ArgumentParser, config: type, title: str) -> None:
-    """Adds a flag for each of the class's settings. One that is not given leaves no trace in the parsed namespace."""
+def add_settings(parser: argparse.ArgumentParser, config: type, title: str, only: Container[str] | None = None) -> None:
+    """Adds a flag for each of the class's settings, or for those that `only` names.
+
+    One that is not given leaves no trace in the parsed namespace.
+    """
     group = parser.add_argument_group(title)
     hints = get_type_hints(config)
     seen = {action.dest for action in parser._actions}
     for field in dataclasses.fields(config):
-        if "help" not in field.metadata or field.name in seen:
+        if "help" not in field.metadata or field.name in seen or (only is not None and field.name not in only):
             continue
         default = "the preset's" if field.name in PRESET_FIELDS else field.default
         options: dict[str, Any] = {

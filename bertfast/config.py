@@ -69,6 +69,13 @@ class BertConfig:
         """Rows that the vocabulary's storage takes: a multiple of 128, which suits vector and tensor-core products."""
         return math.ceil(self.vocab_size / 128) * 128
 
+    def check_takes(self, vocab_size: int, max_len: int) -> None:
+        """Raises InputError where the model can't take the ids of such a vocabulary, or examples of such a length."""
+        if max_len > self.max_position_embeddings:
+            raise InputError(f"--max-len {max_len} exceeds the model's {self.max_position_embeddings} positions")
+        if vocab_size > self.vocab_size:
+            raise InputError(f"the corpus has {vocab_size} tokens, the model only {self.vocab_size}")
+
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig:
@@ -176,7 +183,9 @@ class TrainConfig(SamplerConfig):
         choices=("ddp", "dp"),
     )
     deterministic: bool = setting(False, "refuse operations whose result can differ from run to run")
-    eval: bool = setting(False, "hold out the last twentieth of the documents, and evaluate on it ten times a run")
+    eval: bool = setting(False, "hold out the last documents, and evaluate on them ten times a run")
+    eval_share: float = setting(0.05, "share of the documents that --eval holds out")
+    tensorboard: bool = setting(False, "write event files for TensorBoard too, into the folder's tensorboard/")
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
 
     def __post_init__(self) -> None:
@@ -187,6 +196,8 @@ class TrainConfig(SamplerConfig):
         for name in ("warmup", "gpus", "checkpoint_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
+        if not 0 < self.eval_share < 1:
+            raise InputError(f"--eval-share must lie between 0 and 1, not {self.eval_share}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"--lr must be a positive number, not {self.lr}")
 

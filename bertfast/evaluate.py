@@ -1,42 +1,141 @@
-"""Both objectives on held-out text, with masks that never change."""
+"""Both objectives on held-out text, with masks that never change; and `python -m bertfast.evaluate`."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
+from bertfast.corpus import Corpus, load_corpus
+from bertfast.devices import World, choose_devices, choose_precision, describe
 from bertfast.history import Evaluation
-from bertfast.model import Bert, Sequences
+from bertfast.huggingface import load_model
+from bertfast.model import Bert, Sequences, read_rows
+from bertfast.run_json import RunInfo
 from bertfast.sampler import Sampler
 
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64
 
+# What of a run's settings its evaluation shares: what a model is shown, not how it is masked, nor the seed.
+_SHARED = ("objective", "max_len", "segments", "negatives")
 
-@torch.no_grad()
-def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype) -> Evaluation:
+
+def held_out_sampler(corpus: Corpus, config: SamplerConfig, device: torch.device) -> Sampler:
+    """Examples of the run's kind, masked by the default settings and seed, so that runs that differ there compare."""
+    return Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in _SHARED}), device)
+
+
+def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world: World) -> Evaluation:
     """Evaluates the model, as it is after `step`, on the first examples that `sampler` gives: the same at every call.
 
-    Its losses and accuracies are means over the predictions, and over the pairs. Leaves the model's mode as it was.
+    Losses and accuracies are means over the predictions, and over the pairs. Every rank of the world calls this at the
+    same step and computes every `world.size`-th batch; the sums of the batches are then added in the batches' order, so
+    that the result doesn't depend on the number of ranks. Leaves the model's mode as it was.
     """
+    count = min(_EXAMPLES, sampler.num_examples)
+    firsts = range(0, count, _BATCH)
+    sums = torch.zeros(len(firsts), 5, dtype=torch.float64, device=world.device)
     training = model.training
     model.eval()
-    count = min(_EXAMPLES, sampler.num_examples)
-    sums = torch.zeros(4, dtype=torch.float64)
-    predictions = 0
-    for first in range(0, count, _BATCH):
-        batch = sampler.packed(first, min(_BATCH, count - first))
-        hidden_states = model.hidden_states(Sequences.of(batch), dtype)[-1]
-        logits = model.masked_lm_logits(hidden_states[batch.masked_positions]).float()
-        sums[0] += F.cross_entropy(logits, batch.labels, reduction="sum").item()
-        sums[1] += (logits.argmax(1) == batch.labels).sum().item()
-        predictions += batch.labels.numel()
-        if batch.next_sentence_label.numel():
-            first_rows = hidden_states[batch.cu_seqlens[:-1].long()]
-            logits = model.next_sentence_logits(model.pooled(first_rows)).float()
-            sums[2] += F.cross_entropy(logits, batch.next_sentence_label, reduction="sum").item()
-            sums[3] += (logits.argmax(1) == batch.next_sentence_label).sum().item()
+    mine = range(world.rank, len(firsts), world.size)
+    for index in tqdm(mine, "evaluating", leave=False, file=sys.stderr, disable=world.rank > 0):
+        sums[index] = _batch_sums(model, sampler, firsts[index], min(_BATCH, count - firsts[index]), dtype)
     model.train(training)
-    mlm_loss, mlm_hits, nsp_loss, nsp_hits = sums.tolist()
-    predictions = max(1, predictions)
-    return Evaluation(step, mlm_loss / predictions, mlm_hits / predictions, nsp_loss / count, nsp_hits / count)
+    if world.size > 1:
+        dist.all_reduce(sums)  # a row is one rank's, and 0 for the others
+    mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = sums.cpu().sum(0)
+    mlm_loss /= predictions
+    found = Evaluation(step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item())
+    if sampler.config.objective == "none":
+        return found
+    return found._replace(eval_nsp_loss=nsp_loss.item() / count, eval_nsp_accuracy=nsp_hits.item() / count)
+
+
+@torch.no_grad()
+def _batch_sums(model: Bert, sampler: Sampler, first: int, count: int, dtype: torch.dtype) -> Tensor:
+    """Of some examples: the MLM loss, hits and predictions, the NSP loss and hits; (5,) float64."""
+    batch = sampler.packed(first, count)
+    read = read_rows(batch.cu_seqlens, batch.masked_positions)
+    states = model.read_states(Sequences.of(batch), read, 0, dtype)
+    sums = [*_loss_and_hits(model.masked_lm_logits(states[read.masked]), batch.labels)]
+    sums.append(torch.tensor(batch.labels.numel(), device=states.device))
+    if batch.next_sentence_label.numel():
+        sums += _loss_and_hits(model.next_sentence_logits(model.pooled(states[read.first])), batch.next_sentence_label)
+    return F.pad(torch.stack([each.double() for each in sums]), (0, 5 - len(sums)))
+
+
+def _loss_and_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = logits.float()
+    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
+
+
+def in_words(found: Evaluation, objective: str) -> str:
+    """The evaluation as a log line has it."""
+    words = (
+        f"MLM loss {found.eval_mlm_loss:.3f} (perplexity {found.eval_mlm_perplexity:.4g}, "
+        f"accuracy {found.eval_mlm_accuracy:.1%})"
+    )
+    if found.eval_nsp_loss is None:
+        return words
+    return f"{words}, {objective.upper()} loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(_main, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m bertfast.evaluate",
+        description="Evaluates a pretrained model on a text, as --eval does while it is trained.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model", required=True, metavar="DIR", type=Path, help="a folder that bertfast.pretrain wrote"
+    )
+    parser.add_argument(
+        "--corpus",
+        action="append",
+        required=True,
+        metavar="PATH|NAME",
+        help="the text, which the model's tokenizer tokenises: a file, a folder, or a name; repeatable",
+    )
+    add_settings(
+        parser, TrainConfig, "examples (by default the run's own kind) and device", (*_SHARED, "device", "precision")
+    )
+    add_settings(parser, CorpusConfig, "how the text is read", ("text_form", "language"))
+    return parser
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    model = load_model(options.model)
+    run = RunInfo.read(options.model).train if (options.model / "run.json").exists() else SamplerConfig()
+    config = settings(TrainConfig, options, gpus=1, **{name: getattr(run, name) for name in _SHARED})
+    device = choose_devices(config, _say)[0]
+    dtype = choose_precision(config, device)
+    corpus = load_corpus(*options.corpus, tokenizer=options.model, config=settings(CorpusConfig, options))
+    model.config.check_takes(corpus.vocab_size, config.max_len)
+    world = World(0, 1, [device], [device])
+    for line in (*corpus.description, describe(world, dtype)):
+        _say(line)
+    found = evaluate(model.to(device), held_out_sampler(corpus, config, device), 0, dtype, world)
+    print(in_words(found, config.objective))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

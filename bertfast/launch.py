@@ -28,6 +28,7 @@ from bertfast.errors import InputError
 from bertfast.files import save_tensors
 from bertfast.history import Evaluation, History, Record
 from bertfast.model import Bert
+from bertfast.tensorboard import require_tensorboard
 from bertfast.trainer import Run, say_to_stderr, train
 
 
@@ -38,28 +39,43 @@ def pretrain(
     out: str | Path | None = None,
     resume: bool = False,
     say: Say = say_to_stderr,
+    eval_corpus: Corpus | None = None,
 ) -> Run:
     """Trains `model` on `corpus`, in place, and returns the run.
 
     With `out`, the folder gets metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end; with
     `resume`, training goes on from its newest whole checkpoint. Several devices are one process each (`parallel="ddp"`:
-    started here, or by torchrun) or one thread each (`"dp"`). Raises InputError for what cannot be used.
+    started here, or by torchrun) or one thread each (`"dp"`). `eval_corpus` is evaluated on ten times a run; it needs
+    the tokenizer of `corpus` (`load_corpus(..., tokenizer=corpus.folder)`). Raises InputError for what cannot be used.
     """
+    check_extras(config, eval_corpus is not None)
+    if eval_corpus and eval_corpus.tokenizer.backend.to_str() != corpus.tokenizer.backend.to_str():
+        raise InputError("the corpus to evaluate on has another tokenizer: load_corpus(..., tokenizer=corpus.folder)")
+    if config.tensorboard and out is None:
+        raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
     folder = None if out is None else Path(out)
     if folder is not None and leads():
         refuse_used_folder(folder, resume)
     if under_torchrun():
-        return train(model, corpus, config, join_world(config), folder, resume, say)
+        return train(model, corpus, config, join_world(config), folder, resume, say, eval_corpus)
     devices = choose_devices(config, say)
     if len(devices) == 1:
-        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
+        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say, eval_corpus)
     if config.parallel == "dp":
         if devices[0].type == "cpu":
             raise InputError(
                 "--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp"
             )
-        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say)
-    return _start_workers(model, corpus, config, devices, folder, resume)
+        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say, eval_corpus)
+    return _start_workers(model, corpus, config, devices, folder, resume, eval_corpus)
+
+
+def check_extras(config: TrainConfig, eval_corpus: bool) -> None:
+    """Raises InputError where what is asked for beside training can't be had: to be told before a corpus is built."""
+    if config.eval and eval_corpus:
+        raise InputError("--eval holds out a share of the corpus, --eval-corpus brings other text: give one of them")
+    if config.tensorboard:
+        require_tensorboard()
 
 
 def refuse_used_folder(folder: Path, resume: bool) -> None:
@@ -75,7 +91,13 @@ def refuse_used_folder(folder: Path, resume: bool) -> None:
 
 
 def _start_workers(
-    model: Bert, corpus: Corpus, config: TrainConfig, devices: list[Any], out: Path | None, resume: bool
+    model: Bert,
+    corpus: Corpus,
+    config: TrainConfig,
+    devices: list[Any],
+    out: Path | None,
+    resume: bool,
+    eval_corpus: Corpus | None,
 ) -> Run:
     """Trains in one process a device, and takes the trained weights over."""
     launch = LaunchConfig(
@@ -95,8 +117,8 @@ def _start_workers(
         settings = {
             "model": dataclasses.asdict(model.config),
             "train": dataclasses.asdict(config),
-            "corpus": str(corpus.folder),
-            "part": corpus.part,
+            "corpus": [str(corpus.folder), corpus.part],
+            "eval_corpus": eval_corpus and [str(eval_corpus.folder), eval_corpus.part],
             "out": None if out is None else str(out),
             "resume": resume,
         }
@@ -117,6 +139,11 @@ def _start_workers(
     return Run(model.eval(), corpus, config, history, devices, result["pairs_per_second"])
 
 
+def _open(folder: str, part: list[int] | None) -> Corpus:
+    corpus = Corpus.open(folder)
+    return corpus.documents(*part) if part else corpus
+
+
 def _work(job: Path) -> int:
     """One worker's life; the exit status."""
     settings = json.loads((job / "job.json").read_text(encoding="utf-8"))
@@ -124,11 +151,9 @@ def _work(job: Path) -> int:
         config = TrainConfig(**settings["train"])
         model = Bert(BertConfig(**settings["model"]))
         model.load_state_dict(load_file(job / "model.safetensors"))
-        corpus = Corpus.open(settings["corpus"])
-        if settings["part"]:
-            corpus = corpus.documents(*settings["part"])
+        corpus, eval_corpus = (each and _open(*each) for each in (settings["corpus"], settings["eval_corpus"]))
         out = None if settings["out"] is None else Path(settings["out"])
-        run = train(model, corpus, config, join_world(config), out, settings["resume"], say_to_stderr)
+        run = train(model, corpus, config, join_world(config), out, settings["resume"], say_to_stderr, eval_corpus)
         if leads():
             save_tensors(run.model.state_dict(), job / "trained.safetensors", {})
             result = {

@@ -87,11 +87,7 @@ class Bert(nn.Module):
         Equal to computing every hidden state and reading the heads' rows, but the last layer computes only those rows.
         """
         read = read_rows(sequences.cu_seqlens, predictions.masked_positions)
-        hidden_states = self.embeddings(sequences, seed, dtype)
-        for layer in self.layers[:-1]:
-            hidden_states = layer(hidden_states, sequences, None, seed)
-        hidden_states = self.layers[-1](hidden_states, sequences, read, seed)
-
+        hidden_states = self.read_states(sequences, read, seed, dtype)
         mlm_loss = self.masked_lm_head.loss(
             hidden_states, read.masked, predictions.labels, mlm_weights, self.embeddings.word.weight
         )
@@ -99,6 +95,14 @@ class Bert(nn.Module):
             return mlm_loss, torch.zeros_like(mlm_loss)
         logits = self.next_sentence_logits(self.pooled(hidden_states[read.first]))
         return mlm_loss, F.cross_entropy(logits.float(), predictions.next_sentence_label)
+
+    def read_states(self, sequences: Sequences, read: ReadRows, seed: int, dtype: torch.dtype) -> Tensor:
+        """The last layer's hidden states of the rows that the heads read, (R, H)."""
+        hidden_states = self.embeddings(sequences, seed, dtype)
+        for layer in self.layers[:-1]:
+            hidden_states = layer(hidden_states, sequences, None, seed)
+        read_states: Tensor = self.layers[-1](hidden_states, sequences, read, seed)
+        return read_states
 
     def hidden_states(self, sequences: Sequences, dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
         """The embeddings' output and each layer's, (T, H) each."""

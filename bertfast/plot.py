@@ -1,36 +1,104 @@
-"""The training curve as a picture."""
+"""The training curve as a picture that a report can print."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
 
 from bertfast.files import whole_file
 from bertfast.history import History
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def draw_losses(history: History, path: Path, unigram_entropy: float) -> None:
+    Values = npt.NDArray[np.float64]
+
+# Two colours of Okabe and Ito's, which every kind of colour vision tells apart, and which differ in print too.
+_TRAINING, _HELD_OUT, _REFERENCE = "#0072B2", "#D55E00", "#555555"
+_UNSMOOTHED = 200  # as many steps are drawn as they are; more as a moving average over what it averages
+_POINTS = 1000  # of a curve, at most: as many as the picture's width can show
+
+# Nothing that differs from run to run or says when it was.
+_METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+
+
+def draw_losses(history: History, path: Path, unigram_entropy: float, objective: str) -> None:
     """Draws the losses over the steps into `path` (.svg or .png), and those on held-out text where there are any.
 
     `unigram_entropy` (nats a token) is what the MLM loss comes to when only the words' frequencies are learned; it is
-    drawn as a line to measure the curve against.
+    drawn as a line to measure the curve against. The sentence pairs of the `objective` (nsp or sop) have axes of their
+    own, with the loss of a guess, log 2.
     """
-    from matplotlib.figure import Figure  # slow to import, and needed once a run
+    import matplotlib  # slow to import, and needed once a run
+    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
-    steps = [record.step + 1 for record in history.records]
-    axes.plot(steps, [record.mlm_loss for record in history.records], label="MLM loss", color="C0")
-    if any(record.nsp_loss for record in history.records):
-        axes.plot(steps, [record.nsp_loss for record in history.records], label="NSP loss", color="C1")
-    if history.evaluations:
-        steps = [entry.step + 1 for entry in history.evaluations]
-        losses = [entry.eval_mlm_loss for entry in history.evaluations]
-        axes.plot(steps, losses, "o--", label="MLM loss, held-out text", color="C0")
-    axes.axhline(unigram_entropy, color="grey", linestyle=":", label="entropy of the words' frequencies")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats)")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with whole_file(path) as partial:
-        figure.savefig(partial)
+    pairs = objective != "none"
+    figure = Figure(figsize=(6.4, 4.4 if pairs else 3.4), layout="constrained")
+    axes = figure.subplots(2 if pairs else 1, sharex=True, squeeze=False, height_ratios=[2, 1] if pairs else None)[:, 0]
+    for each, values, held_out in (
+        (axes[0], [record.mlm_loss for record in history.records], [e.eval_mlm_loss for e in history.evaluations]),
+        (axes[-1], [record.nsp_loss for record in history.records], [e.eval_nsp_loss for e in history.evaluations]),
+    )[: len(axes)]:
+        _draw_curve(each, [record.step + 1 for record in history.records], values)
+        if held_out:
+            steps = [entry.step + 1 for entry in history.evaluations]
+            each.plot(steps, held_out, "o--", color=_HELD_OUT, markersize=4, linewidth=1.2, label="held-out text")
+        each.grid(alpha=0.25, linewidth=0.6)
+        each.spines[["top", "right"]].set_visible(False)
+    _draw_reference(axes[0], unigram_entropy, "unigram entropy")
+    axes[0].set_ylabel("MLM loss (nats)")
+    if pairs:
+        _draw_reference(axes[1], math.log(2), "chance")
+        axes[1].set_ylabel(f"{objective.upper()} loss (nats)")
+    axes[-1].set_xlabel("step")
+    figure.align_ylabels()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
+    with whole_file(path) as partial, matplotlib.rc_context({"svg.hashsalt": "bertfast"}):  # its ids: not random
+        figure.savefig(partial, dpi=200, metadata=_METADATA[path.suffix])
+
+
+def _draw_curve(axes: Axes, steps: Sequence[int], losses: Sequence[float]) -> None:
+    """A short run's losses as they are; a long one's smoothed, over the range of the raw values."""
+    if len(steps) <= _UNSMOOTHED:
+        axes.plot(steps, losses, color=_TRAINING, linewidth=1.5, label="training")
+        return
+    at, values = np.array(steps), np.array(losses)
+    bins = np.unique(np.linspace(0, len(at), min(len(at), _POINTS) + 1).astype(np.int64))[:-1]
+    low, high = np.minimum.reduceat(values, bins), np.maximum.reduceat(values, bins)
+    if len(bins) == len(at):
+        axes.plot(at, values, color=_TRAINING, alpha=0.3, linewidth=0.6, label="each step")
+    else:
+        axes.fill_between(at[bins], low, high, color=_TRAINING, alpha=0.25, linewidth=0, label="each step")
+    half = len(at) // 100
+    axes.plot(at[bins], _smoothed(values, half)[bins], color=_TRAINING, linewidth=1.5, label="training, smoothed")
+
+
+def _smoothed(values: Values, half: int) -> Values:
+    """The mean of each value with the `half` before and after it, as far as there are so many."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    begin, end = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    means: Values = (sums[end] - sums[begin]) / (end - begin)
+    return means
+
+
+def _draw_reference(axes: Axes, value: float, label: str) -> None:
+    """A dotted line with its name at its right end."""
+    axes.axhline(value, color=_REFERENCE, linestyle=":", linewidth=1.2)
+    axes.annotate(
+        f"{label}: {value:.2f}",
+        (1, value),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=8,
+        color=_REFERENCE,
+    )

@@ -20,7 +20,7 @@ from bertfast.corpus import load_corpus
 from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
 from bertfast.errors import InputError
 from bertfast.huggingface import load_config, load_model
-from bertfast.launch import pretrain, refuse_used_folder
+from bertfast.launch import check_extras, pretrain, refuse_used_folder
 from bertfast.model import Bert
 from bertfast.trainer import Run, say_to_stderr
 
@@ -41,6 +41,13 @@ def _parser() -> argparse.ArgumentParser:
         "(default: the prose of Python's own documentation)",
     )
     what.add_argument(
+        "--eval-corpus",
+        action="append",
+        default=[],
+        metavar="PATH|NAME",
+        help="text to evaluate on ten times a run, not trained on; repeatable",
+    )
+    what.add_argument(
         "--preset", choices=list(PRESETS), default="notebook", help="the model's sizes (default: notebook)"
     )
     what.add_argument("--init", metavar="DIR", type=Path, help="go on from the model and tokenizer of this folder")
@@ -57,27 +64,36 @@ def _main(arguments: Sequence[str] | None) -> None:
     preset = PRESETS[options.preset]
     config = settings(TrainConfig, options, **preset.train)
     model_config = _model_config(options, config)
+    check_extras(config, bool(options.eval_corpus))
     if not under_torchrun():
         choose_devices(config, keep_silent)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
 
     if options.init:
         load_config(options.init)  # complains, if it does, before the corpus is built
-    if "" in options.corpus:
-        raise InputError("--corpus was given an empty name: name a file or a folder (. for this one)")
+    for name in ("corpus", "eval_corpus"):
+        if "" in getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} was given an empty name: name a file or a folder (. for this one)"
+            )
     tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
     corpus_config = settings(CorpusConfig, options, tokenizer=tokenizer)
     corpus = load_corpus(*options.corpus, config=corpus_config)
+    eval_corpus = None
+    if options.eval_corpus:
+        eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=corpus_config)
     if leads():
         for line in corpus.description:
             say_to_stderr(line)
+        for line in eval_corpus.description if eval_corpus else ():
+            say_to_stderr(f"to evaluate on: {line}")
         say_to_stderr(f"writing to {out}")
     torch.manual_seed(config.seed)
     if options.init:
         model = load_model(options.init)
     else:
         model = Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
-    run = pretrain(model, corpus, config, out, options.resume)
+    run = pretrain(model, corpus, config, out, options.resume, eval_corpus=eval_corpus)
     if leads():
         print(closing_lines(run))
 
@@ -85,8 +101,9 @@ def _main(arguments: Sequence[str] | None) -> None:
 def closing_lines(run: Run) -> str:
     """The notebook's two lines: both losses, averaged over the steps; the rate, data included; the devices."""
     mlm_loss, nsp_loss = run.history.mean_losses()
+    pairs = "SOP" if run.config.objective == "sop" else "NSP"
     return (
-        f"MLM loss {mlm_loss:.3f}, NSP loss {nsp_loss:.3f}\n"
+        f"MLM loss {mlm_loss:.3f}, {pairs} loss {nsp_loss:.3f}\n"
         f"{run.pairs_per_second:.1f} sentence pairs/sec on {run.devices}"
     )
 

@@ -31,16 +31,15 @@ from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import Say, World, choose_precision, describe, keep_silent
+from bertfast.diagnosis import unigram_entropy
 from bertfast.errors import InputError
-from bertfast.evaluate import evaluate
+from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.model import Bert, Predictions, Sequences
 from bertfast.plot import draw_losses
+from bertfast.run_json import RunInfo, Text
 from bertfast.sampler import PackedBatch, Sampler
-
-# With --eval: the share of the documents, the last ones, that is evaluated on instead of trained on.
-HELD_OUT = 0.05
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
@@ -58,12 +57,14 @@ class Run:
     pairs_per_second: float
 
     def save(self, folder: str | Path) -> None:
-        """Writes the Hugging Face folder (config.json, model.safetensors, tokenizer files) and loss.svg."""
+        """Writes the Hugging Face folder (config.json, model.safetensors, tokenizer files), loss.svg and loss.png."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
         self.corpus.tokenizer.save(folder, self.model.config.max_position_embeddings)
-        draw_losses(self.history, folder / "loss.svg", unigram_entropy(self.corpus.token_counts))
+        for name in ("loss.svg", "loss.png"):
+            entropy = unigram_entropy(self.corpus.token_counts)
+            draw_losses(self.history, folder / name, entropy, self.config.objective)
 
 
 def say_to_stderr(line: str) -> None:
@@ -71,14 +72,20 @@ def say_to_stderr(line: str) -> None:
 
 
 def train(
-    model: Bert, corpus: Corpus, config: TrainConfig, world: World, out: Path | None, resume: bool, say: Say
+    model: Bert,
+    corpus: Corpus,
+    config: TrainConfig,
+    world: World,
+    out: Path | None,
+    resume: bool,
+    say: Say,
+    held_out: Corpus | None = None,
 ) -> Run:
-    """The loop, on this process's share of every batch."""
+    """The loop, on this process's share of every batch. Evaluates on `held_out`; with `config.eval`, on a share."""
     dtype = choose_precision(config, world.device)
-    held_out = None
     if config.eval:
-        corpus, held_out_corpus = corpus.split(HELD_OUT)
-        held_out = Sampler(held_out_corpus, config, world.device)
+        corpus, held_out = corpus.split(config.eval_share)
+    evaluated = None if held_out is None else held_out_sampler(held_out, config, world.device)
     prepare(model, corpus, config, world)
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
@@ -89,12 +96,15 @@ def train(
     if world.rank == 0:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            history = History(out / "metrics.jsonl", first_step)
+            history = History(out / "metrics.jsonl", first_step, config.tensorboard)
+            texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
+            RunInfo(model.config, config, *texts).write(out)
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
         say(f"{describe(world, dtype)}; kernels: {kernels}")
 
     started = saved = time.perf_counter()
     with (
+        contextlib.closing(history),
         _noted_signals(wanted=world.size == 1) as interrupted,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):
@@ -117,19 +127,13 @@ def train(
                 raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
             history.add(record)
             pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
-            bar.set_postfix_str(
-                f"MLM {record.mlm_loss:.3f}, NSP {record.nsp_loss:.3f}, {pairs_per_second:.0f} pairs/s",
-                refresh=False,
-            )
+            pairs = "" if config.objective == "none" else f", {config.objective.upper()} {record.nsp_loss:.3f}"
+            bar.set_postfix_str(f"MLM {record.mlm_loss:.3f}{pairs}, {pairs_per_second:.0f} pairs/s", refresh=False)
             bar.update()
-            if world.rank == 0 and held_out is not None and evaluation_due(step, config):
-                found = evaluate(model, held_out, step, dtype)
+            if evaluated is not None and evaluation_due(step, config):
+                found = evaluate(model, evaluated, step, dtype, world)
                 history.add(found)
-                say(
-                    f"step {step + 1}, held-out text: MLM loss {found.eval_mlm_loss:.3f} (perplexity "
-                    f"{math.exp(found.eval_mlm_loss):.0f}, accuracy {found.eval_mlm_accuracy:.1%}), "
-                    f"NSP loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
-                )
+                say(f"step {step + 1}, held-out text: {in_words(found, config.objective)}")
             due = interrupted or checkpoint_due(step, config) or time.perf_counter() - saved > CHECKPOINT_SECONDS
             if world.rank == 0 and out is not None and due:
                 identity = run_identity(model, corpus, config)
@@ -173,12 +177,7 @@ def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
-    if config.max_len > model.config.max_position_embeddings:
-        raise InputError(
-            f"--max-len {config.max_len} exceeds the model's {model.config.max_position_embeddings} positions"
-        )
-    if corpus.vocab_size > model.config.vocab_size:
-        raise InputError(f"the corpus has {corpus.vocab_size} tokens, the model only {model.config.vocab_size}")
+    model.config.check_takes(corpus.vocab_size, config.max_len)
     if config.deterministic:  # even asking for False makes torch import its compiler, which takes seconds
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -247,7 +246,7 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
 
 # What may differ between a run and its resumption. All but the number of steps leaves what is learned as it is; with
 # more steps, the learning rate falls to 0 at the new end.
-_FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every")
+_FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every", "tensorboard")
 
 
 def run_identity(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
@@ -283,10 +282,3 @@ def _resume(
     done = ", which is the end: nothing is left to do" if found.step >= config.steps else ""
     say(f"resuming from {found.path}, step {found.step}{done}")
     return found.step
-
-
-def unigram_entropy(token_counts: np.ndarray) -> float:
-    """-sum p log p of the corpus's token frequencies, in nats: the loss of a model that knows nothing else."""
-    counts = token_counts[token_counts > 0].astype(np.float64)
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())

@@ -88,6 +88,39 @@ def test_a_run_end_to_end(texts, tmp_path):
     assert "(1, 10, 32)" in pair.stdout
 
 
+def test_sentence_order_is_called_so(texts, tmp_path):
+    done = run("--corpus", texts, "--steps", 2, "--objective", "sop", "--out", tmp_path / "out", *TINY)
+    assert re.fullmatch(r"MLM loss \d+\.\d{3}, SOP loss \d\.\d{3}", done.stdout.splitlines()[-2]), done.stderr
+    assert ", SOP 0." in done.stderr
+    assert "NSP" not in done.stderr + (tmp_path / "out" / "loss.svg").read_text()
+
+
+def test_text_to_evaluate_on_and_event_files(texts, tmp_path):
+    """Both of them with two workers, whose job travels through a folder."""
+    (tmp_path / "held_out.txt").write_text(texts.read_text()[:1000])
+    out = tmp_path / "out"
+    extras = ["--eval-corpus", tmp_path / "held_out.txt", "--tensorboard", "--gpus", 2]
+    done = run("--corpus", texts, "--steps", 2, "--out", out, *extras, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "to evaluate on: " in done.stderr
+    assert re.search(r"step 2, held-out text: MLM loss \d\.\d{3} \(perplexity [\d.]+, accuracy ", done.stderr)
+    assert [line["step"] for line in metrics(out) if "eval_mlm_loss" in line] == [0, 1]
+    assert list((out / "tensorboard").iterdir())
+    saved = json.loads((out / "run.json").read_text())
+    assert saved["train"]["steps"] == 2
+    assert saved["corpus"]["fingerprint"] != saved["held_out"]["fingerprint"]
+
+
+def test_tensorboard_without_its_package(texts, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    main = importlib.import_module("bertfast.pretrain").main
+    assert main(["--corpus", str(texts), "--tensorboard", "--out", str(tmp_path / "out")]) == 2
+    assert capfd.readouterr().err == (
+        "error: --tensorboard needs the package of that name: pip install tensorboard, or leave it out\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_workers_give_one_workers_losses(texts, tmp_path):
     common = ["--corpus", texts, "--steps", 5, "--dropout", "0", "--precision", "fp32", *TINY]
     one = run(*common, "--out", tmp_path / "one")
@@ -195,6 +228,9 @@ BAD = {
     "empty corpus name": (["--corpus", ""], "--corpus was given an empty name"),
     "many heads": (["--hidden", "512", "--heads", "512"], "more than the 256 that attention takes"),
     "dropout": (["--dropout", "1"], "must lie between 0 and 0.999"),
+    "evaluated twice": (["--eval", "--eval-corpus", "x"], "--eval holds out a share of the corpus, --eval-corpus"),
+    "empty evaluation": (["--eval-corpus", ""], "--eval-corpus was given an empty name"),
+    "nothing to evaluate": (["--eval-corpus", "nowhere"], "no such file or folder: nowhere"),
     "out below a file": (["--out", "file/sub"], "Not a directory"),
     "out's name too long": (["--out", "x" * 300], "File name too long"),
 }

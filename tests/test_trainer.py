@@ -17,7 +17,7 @@ from bertfast.errors import InputError
 from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.trainer import global_losses, learning_rate, prepare, unigram_entropy
+from bertfast.trainer import global_losses, learning_rate, prepare
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
@@ -136,21 +136,6 @@ def test_a_gpu_without_kernels_is_told(monkeypatch):
         choose_devices(TrainConfig(device="cuda"), said.append)
 
 
-def test_evaluation_is_on_text_that_training_does_not_see(corpus, tmp_path):
-    train, held_out = corpus.split(trainer.HELD_OUT)
-    assert held_out.num_documents == 3
-    assert train.num_documents + held_out.num_documents == corpus.num_documents
-    assert np.array_equal(np.concatenate([train.tokens, held_out.tokens]), corpus.tokens)
-    for part in (train, held_out):
-        assert np.array_equal(part.token_counts, np.bincount(part.tokens, minlength=corpus.vocab_size))
-    run = pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), tmp_path / "out")
-    evaluations = run.history.evaluations
-    assert [entry.step for entry in evaluations] == [0, 1, 2]
-    assert all(0 <= entry.eval_mlm_accuracy <= 1 for entry in evaluations)
-    # A model that knows the words' frequencies alone is no worse than a few percent off their entropy.
-    assert evaluations[0].eval_mlm_loss < unigram_entropy(corpus.token_counts) * 1.1
-
-
 def test_a_loss_that_is_no_number_is_told(corpus, monkeypatch):
     monkeypatch.setattr(trainer, "global_losses", lambda *_: (torch.tensor(math.nan, requires_grad=True),) * 2)
     with pytest.raises(InputError, match="the loss is nan at step 0: lower --lr"):
@@ -162,10 +147,6 @@ def test_learning_rate():
     rates = [learning_rate(step, config) for step in range(10)]
     assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
-
-
-def test_unigram_entropy():
-    assert unigram_entropy(np.array([5, 5, 0, 5, 5])) == pytest.approx(math.log(4))
 
 
 def test_a_vocabulary_that_does_not_fit(corpus):

@@ -1,0 +1,81 @@
+"""run.json: what a run was, for its reader and for the commands that look into its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertfast._version import __version__
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.errors import InputError
+from bertfast.files import whole_file
+
+if TYPE_CHECKING:
+    from bertfast.corpus import Corpus
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A corpus as a run used it."""
+
+    folder: str
+    fingerprint: str
+    part: tuple[int, int] | None
+    """Where only some of its documents were used: from here to there."""
+    description: tuple[str, ...]
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> Text:
+        return cls(str(corpus.folder.absolute()), corpus.fingerprint, corpus.part, corpus.description)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What a run was."""
+
+    model: BertConfig
+    train: TrainConfig
+    corpus: Text
+    held_out: Text | None
+
+    def write(self, folder: Path) -> None:
+        """Writes `folder`/run.json, with the versions that write it."""
+        versions = {
+            "bertfast": __version__,
+            "torch": importlib.metadata.version("torch"),
+            "python": platform.python_version(),
+        }
+        with whole_file(folder / "run.json") as partial:
+            content = {"versions": versions, **dataclasses.asdict(self)}
+            partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> RunInfo:
+        """What `folder`/run.json says. Raises InputError where there is none, or none that this version understands."""
+        path = folder / "run.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            corpus, held_out = (each and _text(each) for each in (content["corpus"], content["held_out"]))
+            if corpus is None:
+                raise ValueError("it names no corpus")
+            return cls(BertConfig(**content["model"]), TrainConfig(**content["train"]), corpus, held_out)
+        except FileNotFoundError:
+            raise InputError(f"{folder} holds no run.json: give a folder that bertfast.pretrain wrote") from None
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{path} can't be read ({error!r}): it is damaged, or another version of bertfast wrote it"
+            ) from None
+
+
+def _text(content: dict[str, Any]) -> Text:
+    part = content["part"]
+    return Text(
+        str(content["folder"]),
+        str(content["fingerprint"]),
+        (int(part[0]), int(part[1])) if part else None,
+        tuple(map(str, content["description"])),
+    )

@@ -1,0 +1,101 @@
+"""What a run measured: metrics.jsonl, event files, pictures."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from bertfast.history import Evaluation, History, Record
+from bertfast.plot import _smoothed, draw_losses
+
+RECORDS = [Record(step, 6.5 - step / 10, 0.7, 1e-3) for step in range(6)]
+EVALUATIONS = [Evaluation(2, 6.4, math.exp(6.4), 0.1, 0.69, 0.5), Evaluation(5, 6.1, math.exp(6.1), 0.2)]
+
+
+def write(path, first_step, last_step, **options):
+    history = History(path, first_step, **options)
+    for record in RECORDS[first_step:last_step]:
+        history.add(record)
+        for evaluation in EVALUATIONS:
+            if evaluation.step == record.step:
+                history.add(evaluation)
+    history.close()
+    return history
+
+
+def test_a_resumed_history_is_one_that_never_stopped(tmp_path):
+    whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
+    write(whole, 0, 6)
+    write(parts, 0, 4)
+    with parts.open("a") as file:
+        file.write('{"step": 4, "mlm_l')  # the crash came in the middle of a line
+    resumed = write(parts, 3, 6)
+    assert parts.read_bytes() == whole.read_bytes()
+    assert resumed.records == RECORDS
+    assert resumed.evaluations == EVALUATIONS
+    lines = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert lines[3]["eval_nsp_accuracy"] == 0.5
+    assert "eval_nsp_accuracy" not in lines[-1]
+
+
+def test_event_files_of_a_resumed_run_hold_each_step_once(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write(tmp_path / "metrics.jsonl", 0, 5, tensorboard=True)
+    write(tmp_path / "metrics.jsonl", 3, 6, tensorboard=True)
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {*Record._fields, *Evaluation._fields} - {"step"}
+    assert [(event.step, event.value) for event in events.Scalars("mlm_loss")] == [
+        (record.step, pytest.approx(record.mlm_loss)) for record in RECORDS
+    ]
+    assert [event.step for event in events.Scalars("eval_mlm_loss")] == [2, 5]
+    assert [event.step for event in events.Scalars("eval_nsp_loss")] == [2]
+
+
+def history_of(steps, pairs=True):
+    generator = np.random.default_rng(0)
+    history = History()
+    losses = 6.5 - np.arange(steps) / steps + 0.1 * generator.standard_normal(steps)
+    history.records = [Record(step, loss, 0.7 if pairs else 0.0, 1e-3) for step, loss in enumerate(losses.tolist())]
+    pair_figures = (0.69, 0.5) if pairs else ()
+    for step in range(steps // 10 - 1, steps, steps // 10) if steps > 9 else ():
+        history.evaluations.append(Evaluation(step, 6.0, math.exp(6.0), 0.1, *pair_figures))
+    return history
+
+
+def words(picture):
+    """The texts in an .svg: matplotlib draws them as shapes and writes each into a comment beside."""
+    return [line.strip()[5:-4] for line in picture.read_text().splitlines() if line.strip().startswith("<!-- ")]
+
+
+@pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
+@pytest.mark.parametrize("steps", [1, 50, 5000])
+def test_a_picture_shows_what_the_run_had(tmp_path, objective, steps):
+    draw_losses(history_of(steps, objective != "none"), tmp_path / "loss.svg", 6.49, objective)
+    shown = words(tmp_path / "loss.svg")
+    assert {"MLM loss (nats)", "unigram entropy: 6.49", "step"} <= set(shown)
+    assert ("held-out text" in shown) == (steps > 1)
+    assert ("each step" in shown) == ("training, smoothed" in shown) == (steps > 200)
+    pairs = {"nsp": ["NSP loss (nats)"], "sop": ["SOP loss (nats)"], "none": []}[objective]
+    assert [text for text in shown if text in ("NSP loss (nats)", "SOP loss (nats)")] == pairs
+    assert ("chance: 0.69" in shown) == (objective != "none")
+
+
+@pytest.mark.parametrize("name", ["loss.svg", "loss.png"])
+def test_the_same_history_is_the_same_picture_byte_for_byte(tmp_path, name):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        draw_losses(history_of(300), tmp_path / folder / name, 6.49, "nsp")
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_long_run_is_a_small_picture(tmp_path):
+    draw_losses(history_of(100_000), tmp_path / "loss.svg", 6.49, "nsp")
+    assert (tmp_path / "loss.svg").stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("half", [0, 1, 4, 40])
+def test_smoothing_is_the_mean_of_the_neighbours(half):
+    values = np.random.default_rng(1).standard_normal(30)
+    expected = [values[max(0, i - half) : i + half + 1].mean() for i in range(30)]
+    np.testing.assert_allclose(_smoothed(values, half), expected, rtol=1e-12)
