@@ -16,10 +16,11 @@ from torch import nn
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import World, choose_precision
+from bertfast.devices import choose_precision, make_world
+from bertfast.gradients import clip_gradients, make_gradients
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.trainer import global_losses, make_optimizer, prepare
+from bertfast.trainer import make_optimizer, prepare
 
 BATCH, MAX_LEN = 512, 64
 CPU = torch.device("cpu")
@@ -30,18 +31,17 @@ def our_step(precision):
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     config = TrainConfig(batch_size=BATCH, max_len=MAX_LEN, precision=precision, device="cpu")
     model = Bert(BertConfig(vocab_size=corpus.vocab_size))
-    world = World(0, 1, [CPU], [CPU])
+    world = make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
     optimizer = make_optimizer(model, config)
-    samplers = [Sampler(corpus, config)]
-    dtype = choose_precision(config, CPU)
+    gradients = make_gradients(model, [Sampler(corpus, config)], config, world, choose_precision(config, CPU))
     steps = iter(range(1 << 30))
 
     def step():
-        sum(losses := global_losses(model, samplers, next(steps), config, world, dtype)).backward()
+        losses = gradients(next(steps))
+        clip_gradients(model, config.max_grad_norm)
         optimizer.step()
-        optimizer.zero_grad()
-        return [loss.item() for loss in losses]
+        return losses.tolist()
 
     return step
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from bertfast.config import PRESET_FIELDS, flag
-from bertfast.errors import InputError
+from bertfast.errors import InputError, ProcessLost
 
 Config = TypeVar("Config")
 
@@ -37,9 +37,9 @@ def add_settings(parser: argparse.ArgumentParser, config: type, title: str, only
         options: dict[str, Any] = {
             "dest": field.name,
             "default": argparse.SUPPRESS,
-            "help": f"{field.metadata['help']} (default: {default})".replace("%", "%%"),
+            "help": (field.metadata["help"] + f" (default: {default})" * (default is not None)).replace("%", "%%"),
         }
-        if hints[field.name] is bool:
+        if hints[field.name] in (bool, bool | None):
             options["action"] = argparse.BooleanOptionalAction
         else:
             options["type"] = hints[field.name]
@@ -61,6 +61,9 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except ProcessLost as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

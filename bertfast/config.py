@@ -182,7 +182,17 @@ class TrainConfig(SamplerConfig):
         "several devices: a process each (ddp) or one process with a thread each (dp)",
         choices=("ddp", "dp"),
     )
-    deterministic: bool = setting(False, "refuse operations whose result can differ from run to run")
+    deterministic: bool | None = setting(
+        None,
+        "the same weights, bit for bit, on any number of workers and threads; or, with --no-deterministic, sums in the "
+        "fastest order (default: deterministic on a CPU whose cores the shards keep busy)",
+    )
+    shards: int = setting(
+        0,
+        "pieces that a step's batch is computed in: more take less memory; 0: 8 where deterministic, else one a worker",
+    )
+    max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
+    timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")
     eval: bool = setting(False, "hold out the last documents, and evaluate on them ten times a run")
     eval_share: float = setting(0.05, "share of the documents that --eval holds out")
     tensorboard: bool = setting(False, "write event files for TensorBoard too, into the folder's tensorboard/")
@@ -190,12 +200,14 @@ class TrainConfig(SamplerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "batch_size"):
+        for name in ("steps", "batch_size", "timeout"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
-        for name in ("warmup", "gpus", "checkpoint_every"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
+                raise InputError(f"{flag(TrainConfig, name)} must be at least 1, not {getattr(self, name)}")
+        for name in ("warmup", "gpus", "checkpoint_every", "shards", "max_grad_norm"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{flag(TrainConfig, name)} must not be negative, not {getattr(self, name)}")
+        if self.shards > self.batch_size:
+            raise InputError(f"--shards {self.shards} is more than the {self.batch_size} examples of --batch-size")
         if not 0 < self.eval_share < 1:
             raise InputError(f"--eval-share must lie between 0 and 1, not {self.eval_share}")
         if not (math.isfinite(self.lr) and self.lr > 0):

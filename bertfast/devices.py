@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.errors import InputError
 
 Say = Callable[[str], None]
+
+# Of a deterministic run that asks for no other number: as many workers as most machines have, at most.
+SHARDS = 8
 
 # What csrc/cuda is compiled for at least (CMakeLists.txt).
 OLDEST_CAPABILITY = (8, 0)
@@ -30,6 +32,8 @@ class World(NamedTuple):
     size: int
     devices: list[torch.device]  # all of the run's, in the order of the ranks
     local: list[torch.device]  # this process's own: one, or with DataParallel several
+    deterministic: bool  # whether the batch is summed in one order, whatever the number of workers and threads
+    shards: int  # pieces that the batch is computed in
 
     @property
     def device(self) -> torch.device:
@@ -54,14 +58,41 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
         if config.gpus > 1:
             say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
         devices = [torch.device("cpu")] * max(1, config.gpus)
-    _check_shares(config, len(devices))
+    if config.parallel == "dp" and len(devices) > 1 and devices[0].type == "cpu":
+        raise InputError("--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp")
+    local = 1 if config.parallel == "ddp" else len(devices)
+    _choose_sums(config, len(devices) // local, local, devices[0])  # complains, if it does, before any work
     return devices
 
 
-def _check_shares(config: TrainConfig, devices: int) -> None:
-    """Raises InputError where the batch can't be shared evenly."""
-    if config.batch_size % devices:
-        raise InputError(f"--batch-size {config.batch_size} can't be shared evenly by {devices} devices")
+def make_world(config: TrainConfig, devices: list[torch.device], local: list[torch.device], rank: int = 0) -> World:
+    """The place of rank `rank` among the `len(devices) // len(local)` processes that compute on `devices`."""
+    size = len(devices) // len(local)
+    return World(rank, size, devices, local, *_choose_sums(config, size, len(local), local[0]))
+
+
+def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.device) -> tuple[bool, int]:
+    """Whether the run is deterministic, and its number of shards.
+
+    Where the configuration leaves it open, it is on a CPU, where its price was measured, if it can be and no core
+    would stand idle. Raises InputError where the batch can't be shared as the configuration asks.
+    """
+    if config.batch_size < size * local:
+        raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
+    shards = config.shards or min(SHARDS, 1 << (config.batch_size.bit_length() - 1))
+    obstacle = None
+    if local > 1:
+        obstacle = "DataParallel sums in no fixed order: use --parallel ddp"
+    elif shards & (shards - 1):
+        obstacle = f"--shards must be a power of two, not {shards}"
+    elif size & (size - 1) or size > shards:
+        obstacle = f"{size} workers can't share {shards} shards evenly: start a power of two, {shards} at most"
+    if config.deterministic and obstacle:
+        raise InputError(f"--deterministic: {obstacle} (or give --no-deterministic)")
+    cheap = device.type == "cpu" and torch.get_num_threads() <= max(1, shards // size)
+    if config.deterministic or (config.deterministic is None and cheap and not obstacle):
+        return True, shards
+    return False, max(config.shards, size * local)
 
 
 def _uses_cuda(config: TrainConfig, say: Say) -> bool:
@@ -103,32 +134,34 @@ def leads() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def join_world(config: TrainConfig) -> World:
-    """This process's rank in the group that torchrun's environment describes; joins the group."""
+def torchrun_world(config: TrainConfig) -> World:
+    """This process's place in the group that torchrun's environment describes."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    _check_shares(config, size)
     on_cuda = _uses_cuda(config, keep_silent)
     if on_cuda and local_rank >= torch.cuda.device_count():
         raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")
     devices = [torch.device("cuda", i % local_size) if on_cuda else torch.device("cpu") for i in range(size)]
+    own = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
-        torch.cuda.set_device(devices[rank])
-    else:
+        torch.cuda.set_device(own)
+    elif "OMP_NUM_THREADS" not in os.environ:  # where it is set, it is already a process's share
         torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
-    dist.init_process_group("nccl" if on_cuda else "gloo")
-    return World(rank, size, devices, [devices[rank]])
+    return make_world(config, devices, [own], rank)
 
 
 def describe(world: World, dtype: torch.dtype) -> str:
-    """One line: devices, threads, precision."""
-    device = world.device
-    if device.type == "cuda":
-        where = f"{len(world.devices)} x {torch.cuda.get_device_name(device)}"
+    """One line: devices, threads, precision, order of sums."""
+    count = len(world.devices)
+    if world.device.type == "cuda":
+        where = f"{count} x {torch.cuda.get_device_name(world.device)}"
     else:
-        where = (
-            f"{len(world.devices)} CPU process{'es' * (len(world.devices) > 1)} with {torch.get_num_threads()} threads"
-        )
-    ways = "DDP" if world.size > 1 else "DataParallel" if len(world.local) > 1 else "one process"
+        threads = torch.get_num_threads()
+        where = f"{count} CPU process{'es' * (count > 1)} with {threads} thread{'s' * (threads > 1)}"
+    ways = "DataParallel" if len(world.local) > 1 else "one process" if world.size == 1 else "DDP"
+    if world.deterministic:
+        ways = f"deterministic over {world.shards} shards"
+    elif world.shards > count:
+        ways += f" in {world.shards} shards"
     return f"{where}, {ways}, {'bf16' if dtype == torch.bfloat16 else 'fp32'}"

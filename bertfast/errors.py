@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exceptions that command lines tell in one line."""
 
 
 class InputError(Exception):
@@ -7,3 +7,7 @@ class InputError(Exception):
     The message is one line that names the thing and the way out. The command lines print it and exit with status 2;
     programming errors are never wrapped in it and keep their traceback.
     """
+
+
+class ProcessLost(Exception):
+    """Another process of the run ended or fell silent. The message is one line; command lines exit with status 1."""

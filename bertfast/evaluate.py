@@ -126,7 +126,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     dtype = choose_precision(config, device)
     corpus = load_corpus(*options.corpus, tokenizer=options.model, config=settings(CorpusConfig, options))
     model.config.check_takes(corpus.vocab_size, config.max_len)
-    world = World(0, 1, [device], [device])
+    world = World(0, 1, [device], [device], deterministic=False, shards=1)
     for line in (*corpus.description, describe(world, dtype)):
         _say(line)
     found = evaluate(model.to(device), held_out_sampler(corpus, config, device), 0, dtype, world)

@@ -15,7 +15,6 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -23,8 +22,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import Say, World, choose_devices, join_world, leads, under_torchrun
-from bertfast.errors import InputError
+from bertfast.devices import Say, choose_devices, leads, make_world, torchrun_world, under_torchrun
+from bertfast.errors import InputError, ProcessLost
 from bertfast.files import save_tensors
 from bertfast.history import Evaluation, History, Record
 from bertfast.model import Bert
@@ -57,16 +56,10 @@ def pretrain(
     if folder is not None and leads():
         refuse_used_folder(folder, resume)
     if under_torchrun():
-        return train(model, corpus, config, join_world(config), folder, resume, say, eval_corpus)
+        return train(model, corpus, config, torchrun_world(config), folder, resume, say, eval_corpus)
     devices = choose_devices(config, say)
-    if len(devices) == 1:
-        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say, eval_corpus)
-    if config.parallel == "dp":
-        if devices[0].type == "cpu":
-            raise InputError(
-                "--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp"
-            )
-        return train(model, corpus, config, World(0, 1, devices, devices), folder, resume, say, eval_corpus)
+    if len(devices) == 1 or config.parallel == "dp":
+        return train(model, corpus, config, make_world(config, devices, devices), folder, resume, say, eval_corpus)
     return _start_workers(model, corpus, config, devices, folder, resume, eval_corpus)
 
 
@@ -153,7 +146,8 @@ def _work(job: Path) -> int:
         model.load_state_dict(load_file(job / "model.safetensors"))
         corpus, eval_corpus = (each and _open(*each) for each in (settings["corpus"], settings["eval_corpus"]))
         out = None if settings["out"] is None else Path(settings["out"])
-        run = train(model, corpus, config, join_world(config), out, settings["resume"], say_to_stderr, eval_corpus)
+        world = torchrun_world(config)
+        run = train(model, corpus, config, world, out, settings["resume"], say_to_stderr, eval_corpus)
         if leads():
             save_tensors(run.model.state_dict(), job / "trained.safetensors", {})
             result = {
@@ -165,13 +159,12 @@ def _work(job: Path) -> int:
     except (InputError, OSError) as error:
         (job / "error").write_text(str(error), encoding="utf-8")
         return 2
-    except RuntimeError:
+    except ProcessLost:
         if (job / "error").exists():  # another worker told why; this one only lost its connection to it
             return 2
         raise
     except KeyboardInterrupt:
         return 130
-    dist.destroy_process_group()
     return 0
 
 

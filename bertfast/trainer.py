@@ -1,7 +1,6 @@
-"""Training: one process and device, several processes (DDP), or one process with several GPUs (DataParallel).
+"""Training: the loop of each process of a run.
 
-`train` is the loop of each process. The position in the data is the step number alone, so that resuming and splitting a
-batch over ranks need no state.
+The position in the data is the step number alone, so that resuming and splitting a batch over ranks need no state.
 """
 
 from __future__ import annotations
@@ -21,12 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 from tqdm import tqdm
 
-from bertfast import checkpoint, ops
+from bertfast import checkpoint, ops, ranks
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
@@ -34,12 +30,13 @@ from bertfast.devices import Say, World, choose_precision, describe, keep_silent
 from bertfast.diagnosis import unigram_entropy
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
+from bertfast.gradients import clip_gradients, make_gradients
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
-from bertfast.model import Bert, Predictions, Sequences
+from bertfast.model import Bert
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
-from bertfast.sampler import PackedBatch, Sampler
+from bertfast.sampler import Sampler
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
@@ -90,8 +87,9 @@ def train(
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
     say = say if world.rank == 0 else keep_silent
-    first_step = _resume(model, optimizer, corpus, config, out, say) if resume and out is not None else 0
-    parallel = DistributedDataParallel(model) if world.size > 1 else model
+    first_step = 0
+    if resume and out is not None and world.rank == 0:
+        first_step = _resume(model, optimizer, corpus, config, world, out, say)
     history = History()
     if world.rank == 0:
         if out is not None:
@@ -102,27 +100,24 @@ def train(
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
         say(f"{describe(world, dtype)}; kernels: {kernels}")
 
-    started = saved = time.perf_counter()
     with (
         contextlib.closing(history),
-        _noted_signals(wanted=world.size == 1) as interrupted,
+        ranks.joined(world, run_description(model, corpus, config), config.timeout),
+        _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):
+        first_step = ranks.share_state(world, model, optimizer, first_step)
+        gradients = make_gradients(model, samplers, config, world, dtype)
+        started = saved = time.perf_counter()
         for step in range(first_step, config.steps):
             lr = learning_rate(step, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            mlm_loss, nsp_loss = global_losses(parallel, samplers, step, config, world, dtype)
-            (mlm_loss + nsp_loss).backward()
+            mlm_loss, nsp_loss, interrupted = gradients(step, flag=float(bool(signals))).tolist()
+            clip_gradients(model, config.max_grad_norm)
             optimizer.step()
-            optimizer.zero_grad()
 
-            losses = torch.stack([mlm_loss.detach(), nsp_loss.detach()])
-            if world.size > 1:
-                dist.all_reduce(losses)
-                losses /= world.size
-            mlm_value, nsp_value = losses.tolist()
-            record = Record(step, mlm_value, nsp_value, lr)
+            record = Record(step, mlm_loss, nsp_loss, lr)
             if not math.isfinite(record.mlm_loss + record.nsp_loss):
                 raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
             history.add(record)
@@ -136,11 +131,11 @@ def train(
                 say(f"step {step + 1}, held-out text: {in_words(found, config.objective)}")
             due = interrupted or checkpoint_due(step, config) or time.perf_counter() - saved > CHECKPOINT_SECONDS
             if world.rank == 0 and out is not None and due:
-                identity = run_identity(model, corpus, config)
+                identity = run_identity(model, corpus, config, world)
                 path = checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
                 saved = time.perf_counter()
             if interrupted:
-                if out is not None:
+                if out is not None and world.rank == 0:
                     say(f"stopped after step {step + 1}, kept in {path}: --resume goes on from there")
                 raise KeyboardInterrupt
 
@@ -152,7 +147,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _noted_signals(wanted: bool) -> Iterator[list[int]]:
+def _noted_signals() -> Iterator[list[int]]:
     """Notes the first SIGINT or SIGTERM in the list instead of letting it break into a step; a second one breaks in."""
     noted: list[int] = []
 
@@ -160,7 +155,7 @@ def _noted_signals(wanted: bool) -> Iterator[list[int]]:
         noted.append(number)
         signal.signal(number, signal.default_int_handler)
 
-    if not wanted or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield noted
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -178,7 +173,8 @@ def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
     model.config.check_takes(corpus.vocab_size, config.max_len)
-    if config.deterministic:  # even asking for False makes torch import its compiler, which takes seconds
+    # On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
+    if world.deterministic and world.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     native.keep_freed_memory()
@@ -187,44 +183,6 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
-
-
-def global_losses(
-    model: nn.Module,
-    samplers: list[Sampler],
-    step: int,
-    config: TrainConfig,
-    world: World,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """Both losses of this process's share of the step's batch, scaled so that their mean over the ranks is the batch's.
-
-    The masked-LM loss is the mean over the predictions of the *global* batch, which every rank can count for itself.
-    """
-    shares = world.size * len(samplers)
-    share = config.batch_size // shares
-    first = step * config.batch_size
-    batches = [
-        sampler.packed(first + (world.rank * len(samplers) + i) * share, share) for i, sampler in enumerate(samplers)
-    ]
-    if shares == 1:
-        total = batches[0].labels.numel()
-    else:
-        total = int(samplers[0].plan(first, config.batch_size).num_masked.sum())
-    inputs = [model_inputs(batch, world.size / max(1, total), config.seed, dtype) for batch in batches]
-    if len(samplers) == 1:
-        mlm_loss, nsp_loss = model(*inputs[0])
-        return mlm_loss, nsp_loss
-    outputs = parallel_apply(replicate(model, world.local), inputs, devices=world.local)
-    losses = torch.stack([torch.stack(pair).to(world.device) for pair in outputs])
-    return losses[:, 0].sum(), losses[:, 1].mean()
-
-
-def model_inputs(batch: PackedBatch, weight: float, seed: int, dtype: torch.dtype) -> tuple[Any, ...]:
-    """What `Bert.forward` takes, each prediction weighing `weight`."""
-    predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
-    weights = torch.full(batch.labels.shape, weight, device=batch.labels.device)
-    return Sequences.of(batch), predictions, weights, seed, dtype
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -246,25 +204,38 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
 
 # What may differ between a run and its resumption. All but the number of steps leaves what is learned as it is; with
 # more steps, the learning rate falls to 0 at the new end.
-_FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every", "tensorboard")
+_FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every", "tensorboard", "timeout")
 
 
-def run_identity(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
+def run_identity(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> dict[str, Any]:
     """What a checkpoint says of its run, and what a resumption must share with it."""
+    sums = {"deterministic": world.deterministic, "shards": world.shards if world.deterministic else 0}
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
     text = [corpus.fingerprint, corpus.part]
-    return {"model": dataclasses.asdict(model.config), "train": settings, "corpus": text}
+    return {"model": dataclasses.asdict(model.config), "train": settings | sums, "corpus": text}
+
+
+def run_description(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """What all ranks must have been given alike."""
+    text = {"corpus": corpus.fingerprint, "its documents": corpus.part}
+    return {"model": dataclasses.asdict(model.config), "train": dataclasses.asdict(config), "text": text}
 
 
 def _resume(
-    model: Bert, optimizer: torch.optim.Optimizer, corpus: Corpus, config: TrainConfig, out: Path, say: Say
+    model: Bert,
+    optimizer: torch.optim.Optimizer,
+    corpus: Corpus,
+    config: TrainConfig,
+    world: World,
+    out: Path,
+    say: Say,
 ) -> int:
     """Restores the newest whole checkpoint and returns the number of steps done."""
     found = checkpoint.newest(out / "checkpoints", say)
     if found is None:
         say(f"{out} holds no checkpoint: starting at step 0")
         return 0
-    now = json.loads(json.dumps(run_identity(model, corpus, config)))
+    now = json.loads(json.dumps(run_identity(model, corpus, config, world)))
     differences = [
         f"{name} was {before.get(name)!r} and is {value!r}"
         for part in ("model", "train")

@@ -21,7 +21,7 @@ from bertfast.launch import pretrain
 from bertfast.model import Bert
 
 CPU = torch.device("cpu")
-ALONE = World(0, 1, [CPU], [CPU])
+ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)
 CONFIG = TrainConfig(steps=20, batch_size=16, max_len=24, device="cpu", precision="fp32")
 
 

@@ -9,15 +9,13 @@ import pytest
 import torch
 
 import bertfast
-from bertfast import trainer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import World, choose_devices
+from bertfast.devices import choose_devices
 from bertfast.errors import InputError
 from bertfast.launch import pretrain
 from bertfast.model import Bert
-from bertfast.sampler import Sampler
-from bertfast.trainer import global_losses, learning_rate, prepare
+from bertfast.trainer import learning_rate
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
@@ -40,41 +38,6 @@ def make_model(corpus, **changes):
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
     return Bert(BertConfig(vocab_size=corpus.vocab_size, **{**sizes, **changes}))
-
-
-@pytest.mark.parametrize("shares", [2, 3])
-def test_shares_of_a_batch_add_up_with_dropout_on(corpus, shares, monkeypatch):
-    """DDP's ranks and DataParallel's replicas: losses and gradients are those of one worker on the whole batch."""
-    model = make_model(corpus)
-    world = World(0, 1, [CPU], [CPU])
-    prepare(model, corpus, CONFIG, world)
-    sampler = Sampler(corpus, CONFIG)
-    whole = global_losses(model, [sampler], 1, CONFIG, world, torch.float32)
-    sum(whole).backward()
-    gradients = [parameter.grad.clone() for parameter in model.parameters()]
-
-    model.zero_grad()
-    ranks = [
-        global_losses(model, [sampler], 1, CONFIG, World(rank, shares, [CPU] * shares, [CPU]), torch.float32)
-        for rank in range(shares)
-    ]
-    means = [sum(losses) / shares for losses in zip(*ranks, strict=True)]
-    torch.testing.assert_close(means, list(whole), rtol=1e-5, atol=1e-6)
-    sum(means).backward()
-    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
-
-    # torch's replicate and parallel_apply want GPUs; the model in its replicas' place leaves our part, the shares.
-    monkeypatch.setattr(trainer, "replicate", lambda network, devices: [network] * len(devices))
-    monkeypatch.setattr(
-        trainer,
-        "parallel_apply",
-        lambda networks, inputs, devices: [n(*i) for n, i in zip(networks, inputs, strict=True)],
-    )
-    replicas = global_losses(
-        model, [sampler] * shares, 1, CONFIG, World(0, 1, [CPU] * shares, [CPU] * shares), torch.float32
-    )
-    torch.testing.assert_close(replicas, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
@@ -136,10 +99,12 @@ def test_a_gpu_without_kernels_is_told(monkeypatch):
         choose_devices(TrainConfig(device="cuda"), said.append)
 
 
-def test_a_loss_that_is_no_number_is_told(corpus, monkeypatch):
-    monkeypatch.setattr(trainer, "global_losses", lambda *_: (torch.tensor(math.nan, requires_grad=True),) * 2)
+def test_a_loss_that_is_no_number_is_told(corpus):
+    model = make_model(corpus)
+    with torch.no_grad():
+        model.masked_lm_head.bias.fill_(math.nan)
     with pytest.raises(InputError, match="the loss is nan at step 0: lower --lr"):
-        pretrain(make_model(corpus), corpus, CONFIG)
+        pretrain(model, corpus, CONFIG)
 
 
 def test_learning_rate():

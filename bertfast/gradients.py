@@ -1,0 +1,160 @@
+"""A step's losses and gradients, over all workers: in one order of sums, or in the fastest.
+
+Both ways cut the global batch into pieces of consecutive examples. Every rank knows by itself how many predictions the
+whole batch has, so that each piece's loss carries its share of the global mean, and pieces only need to be summed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, NamedTuple, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
+
+from bertfast.config import TrainConfig
+from bertfast.devices import World
+from bertfast.model import Bert, Predictions, Sequences
+from bertfast.ranks import RankSum
+from bertfast.sampler import Sampler
+from bertfast.shards import TreeSum, one_thread
+
+
+class Gradients(Protocol):
+    """Computes a step: leaves its gradients in the parameters' `.grad`."""
+
+    def __call__(self, step: int, flag: float = 0.0) -> Tensor:
+        """(3,) float32, the same on every rank: the two losses, and the sum of the ranks' flags."""
+
+
+def make_gradients(
+    model: Bert, samplers: list[Sampler], config: TrainConfig, world: World, dtype: torch.dtype
+) -> Gradients:
+    kind = ShardedGradients if world.deterministic else PlainGradients
+    return kind(model, samplers, config, world, dtype)
+
+
+class ShardedGradients:
+    """The batch in `world.shards` shards, summed in one binary tree over the shards.
+
+    The sum has the same bits for every number of ranks and threads: see bertfast.shards and bertfast.ranks.
+    """
+
+    def __init__(
+        self, model: Bert, samplers: list[Sampler], config: TrainConfig, world: World, dtype: torch.dtype
+    ) -> None:
+        self._model, self._sampler, self._config, self._dtype = model, samplers[0], config, dtype
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._shards = world.shards
+        mine = world.shards // world.size
+        self._mine = range(world.rank * mine, (world.rank + 1) * mine)
+        self._sum_shards = TreeSum(world.device, min(torch.get_num_threads(), mine))
+        totals = torch.zeros(3, device=world.device)
+        self._sum_ranks = RankSum([*self._parameters, totals], world.size) if world.size > 1 else None
+
+    def __call__(self, step: int, flag: float = 0.0) -> Tensor:
+        shares = Shares(self._sampler, step, self._config)
+
+        def compute(shard: int) -> list[Tensor]:
+            losses = shares.losses(self._model, self._sampler, shard, self._shards, self._dtype)
+            gradients = torch.autograd.grad(losses.sum(), self._parameters)
+            return [*gradients, torch.cat([losses.detach(), losses.new_zeros(1)])]
+
+        total = self._sum_shards(self._mine, compute)
+        total[-1][2] = flag
+        if self._sum_ranks is not None:
+            total = self._sum_ranks(total)
+        for parameter, gradient in zip(self._parameters, total, strict=False):
+            parameter.grad = gradient
+        return total[-1]
+
+
+class PlainGradients:
+    """The batch in one piece a device, or in several, one after another (`shards`); summed as torch finds fastest.
+
+    One process, DistributedDataParallel over several, or DataParallel over one's several GPUs.
+    """
+
+    def __init__(
+        self, model: Bert, samplers: list[Sampler], config: TrainConfig, world: World, dtype: torch.dtype
+    ) -> None:
+        self._model, self._samplers, self._config, self._world, self._dtype = model, samplers, config, world, dtype
+        self._ddp = DistributedDataParallel(model) if world.size > 1 else None
+        self._rounds = max(1, world.shards // (world.size * len(world.local)))
+
+    def __call__(self, step: int, flag: float = 0.0) -> Tensor:
+        world = self._world
+        shares = Shares(self._samplers[0], step, self._config)
+        totals = torch.zeros(3, device=world.device)
+        self._model.zero_grad()
+        for turn in range(self._rounds):
+            last = turn + 1 == self._rounds
+            with contextlib.nullcontext() if self._ddp is None or last else self._ddp.no_sync():
+                losses = self._losses(shares, world.rank * self._rounds + turn)
+                (losses.sum() * world.size).backward()  # DistributedDataParallel takes the mean over the ranks
+            totals[:2] += losses.detach()
+        totals[2] = flag
+        if world.size > 1:
+            dist.all_reduce(totals)
+        return totals
+
+    def _losses(self, shares: Shares, piece: int) -> Tensor:
+        devices = self._world.local
+        pieces = self._world.size * self._rounds * len(devices)
+        if len(devices) == 1:
+            return shares.losses(self._ddp or self._model, self._samplers[0], piece, pieces, self._dtype)
+        asked = [
+            shares.of(sampler, piece * len(devices) + i, pieces, self._dtype)
+            for i, sampler in enumerate(self._samplers)
+        ]
+        outputs = parallel_apply(replicate(self._model, devices), [share.inputs for share in asked], devices=devices)
+        weighed = [share.weighed(pair).to(devices[0]) for share, pair in zip(asked, outputs, strict=True)]
+        return torch.stack(weighed).sum(0)
+
+
+class Share(NamedTuple):
+    """What one piece of the batch asks of `Bert.forward`, and what its losses weigh in the batch's."""
+
+    inputs: tuple[Any, ...]
+    nsp_weight: float
+
+    def weighed(self, losses: tuple[Tensor, Tensor]) -> Tensor:
+        """(2,): the masked-LM loss carries its weights already; the next-sentence loss is a mean over the piece."""
+        mlm_loss, nsp_loss = losses
+        return torch.stack([mlm_loss, nsp_loss * self.nsp_weight])
+
+
+class Shares:
+    """The pieces of the global batch of one step."""
+
+    def __init__(self, sampler: Sampler, step: int, config: TrainConfig) -> None:
+        self._first, self._config = step * config.batch_size, config
+        self._predictions = max(1, int(sampler.plan(self._first, config.batch_size).num_masked.sum()))
+
+    def losses(self, model: nn.Module, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Tensor:
+        """(2,): what the piece adds to the batch's two losses."""
+        share = self.of(sampler, piece, pieces, dtype)
+        return share.weighed(model(*share.inputs))
+
+    def of(self, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Share:
+        size = self._config.batch_size
+        begin, end = size * piece // pieces, size * (piece + 1) // pieces
+        batch = sampler.packed(self._first + begin, end - begin)
+        predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
+        weights = torch.full(batch.labels.shape, 1 / self._predictions, device=batch.labels.device)
+        return Share((Sequences.of(batch), predictions, weights, self._config.seed, dtype), (end - begin) / size)
+
+
+def clip_gradients(model: nn.Module, longest: float) -> Tensor:
+    """Scales the gradients down to the norm `longest`, if that is not 0 and they are longer; returns their norm.
+
+    With one thread, since the order of its sum depends on how many there are.
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    with one_thread():
+        norm = nn.utils.get_total_norm(gradients)
+    if longest:
+        nn.utils.clip_grads_with_norm_(model.parameters(), longest, norm)
+    return norm

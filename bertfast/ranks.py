@@ -1,0 +1,118 @@
+"""The processes of a run: how they find each other, make sure that they do the same, and sum what each has computed."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from bertfast.devices import World
+from bertfast.errors import InputError, ProcessLost
+
+# How long a rank waits for the others to arrive: they may still be building a corpus each. Within a step it waits for
+# TrainConfig.timeout.
+ARRIVAL = datetime.timedelta(hours=12)
+
+
+@contextlib.contextmanager
+def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
+    """The group of all ranks, once all have arrived. Every rank's `run`, what it is about to do, must equal rank 0's.
+
+    Raises InputError where it does not, and ProcessLost where another rank's end breaks a collective.
+    """
+    if world.size == 1:
+        yield
+        return
+    store, rank, size = next(rendezvous("env://", timeout=ARRIVAL))
+    store.set(f"bertfast/run/{rank}", json.dumps(run, sort_keys=True))
+    store.wait([f"bertfast/run/{other}" for other in range(size)], ARRIVAL)
+    _compare(run, json.loads(store.get("bertfast/run/0")), rank)
+    try:
+        dist.init_process_group(
+            "nccl" if world.device.type == "cuda" else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=datetime.timedelta(seconds=timeout),
+        )
+        yield
+    except RuntimeError as error:
+        if not _tells_of_a_lost_peer(error):
+            raise
+        raise ProcessLost(
+            f"rank {rank} lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
+            f"its own message, if it left one, says why ({str(error).splitlines()[0]})"
+        ) from None
+    dist.destroy_process_group()
+
+
+def _compare(mine: dict[str, Any], theirs: dict[str, Any], rank: int) -> None:
+    differences = [
+        f"{name} is {mine[part][name]!r} and not {theirs[part][name]!r}"
+        for part in mine
+        for name in mine[part]
+        if json.loads(json.dumps(mine[part][name])) != theirs[part][name]
+    ]
+    if differences:
+        raise InputError(f"rank {rank} was started otherwise than rank 0: {'; '.join(differences)}")
+
+
+def _tells_of_a_lost_peer(error: RuntimeError) -> bool:
+    """NCCL and the store have their own exceptions; gloo raises a RuntimeError that names its source file."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def share_state(world: World, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> int:
+    """Gives every rank what rank 0 holds: weights, steps done (the result), then Adam's state.
+
+    So only rank 0 needs to read the checkpoint.
+    """
+    if world.size == 1:
+        return step
+    steps = torch.tensor(step, device=world.device)
+    dist.broadcast(steps, 0)
+    step = int(steps)
+    for parameter in model.parameters():
+        dist.broadcast(parameter.detach(), 0)
+        if step and parameter.requires_grad:
+            state = optimizer.state[parameter]
+            if world.rank:
+                state["step"] = torch.tensor(float(step), device=parameter.device)
+                state |= {moment: torch.empty_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
+            dist.broadcast(state["exp_avg"], 0)
+            dist.broadcast(state["exp_avg_sq"], 0)
+    return step
+
+
+class RankSum:
+    """The sum of every rank's list of tensors, in the upper part of one binary tree over the ranks.
+
+    Each rank gets everyone's part of one stretch of the numbers, sums that, and hands it to all: no rank sends or
+    receives more than twice what it holds, and every number is summed once. The number of ranks is a power of two.
+    """
+
+    def __init__(self, like: list[Tensor], size: int) -> None:
+        self._size = size
+        numbers = sum(tensor.numel() for tensor in like)
+        self._flat = torch.zeros(-(-numbers // size) * size, device=like[0].device)
+        self._received = torch.empty_like(self._flat)
+        pieces = self._flat[:numbers].split([tensor.numel() for tensor in like])
+        self._views = [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
+
+    def __call__(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The sum; it stands in memory that the next call overwrites."""
+        for view, tensor in zip(self._views, tensors, strict=True):
+            view.copy_(tensor)
+        dist.all_to_all_single(self._received, self._flat)
+        parts = self._received.view(self._size, -1)
+        while len(parts) > 1:
+            parts = parts[0::2].add_(parts[1::2])
+        dist.all_gather(list(self._flat.chunk(self._size)), parts[0])
+        return self._views

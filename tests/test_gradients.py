@@ -1,0 +1,145 @@
+"""A step's losses and gradients: those of the whole batch at once, however it is cut and whoever computes it."""
+
+import dataclasses
+import threading
+
+import pytest
+import torch
+from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
+
+from bertfast import gradients
+from bertfast.devices import World, make_world
+from bertfast.errors import InputError
+from bertfast.gradients import PlainGradients, ShardedGradients, Shares, clip_gradients
+from bertfast.sampler import Sampler
+from bertfast.shards import TreeSum, one_thread
+from bertfast.trainer import prepare
+
+
+@pytest.fixture
+def model(corpus):  # noqa: F811
+    model = make_model(corpus)
+    prepare(model, corpus, CONFIG, make_world(CONFIG, [CPU], [CPU]))
+    return model
+
+
+def computed(kind, model, corpus, config, world, step=1):  # noqa: F811
+    """The losses, and every gradient."""
+    samplers = [Sampler(corpus, config) for _ in world.local]
+    losses = kind(model, samplers, config, world, torch.float32)(step)[:2]
+    return [losses, *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+def at_once(model, corpus, config, step=1):  # noqa: F811
+    losses = Shares(sampler := Sampler(corpus, config), step, config).losses(model, sampler, 0, 1, torch.float32)
+    return [losses, *torch.autograd.grad(losses.sum(), list(model.parameters()))]
+
+
+@pytest.mark.parametrize("kind", [ShardedGradients, PlainGradients])
+@pytest.mark.parametrize("batch_size", [12, 13])
+def test_pieces_add_up_to_the_batch_with_dropout_on(model, corpus, kind, batch_size):  # noqa: F811
+    config = dataclasses.replace(CONFIG, batch_size=batch_size)
+    world = World(0, 1, [CPU], [CPU], kind is ShardedGradients, 8)
+    torch.testing.assert_close(
+        computed(kind, model, corpus, config, world), at_once(model, corpus, config), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):  # noqa: F811
+    """torch's replicate and parallel_apply want GPUs; the model in its replicas' place leaves our part, the shares."""
+    monkeypatch.setattr(gradients, "replicate", lambda network, devices: [network] * len(devices))
+    monkeypatch.setattr(
+        gradients,
+        "parallel_apply",
+        lambda networks, inputs, devices: [n(*i) for n, i in zip(networks, inputs, strict=True)],
+    )
+    world = World(0, 1, [CPU] * 3, [CPU] * 3, False, 6)
+    torch.testing.assert_close(
+        computed(PlainGradients, model, corpus, CONFIG, world), at_once(model, corpus, CONFIG), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_threads_change_no_bit(model, corpus):  # noqa: F811
+    world = make_world(CONFIG, [CPU], [CPU])
+    assert world.deterministic
+    assert world.shards == 8
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append([*computed(ShardedGradients, model, corpus, CONFIG, world), clip_gradients(model, 0.1)])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(mine, its) for mine, its in zip(results[0], other, strict=True))
+
+
+def test_the_tree_has_one_order():
+    """Numbers whose sum depends on the order: ((a + b) + (c + d)) + ... whatever arrives first."""
+    leaves = torch.randn(16, 1000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 6, 16)[:, None]
+    expected = leaves
+    while len(expected) > 1:
+        expected = expected[0::2] + expected[1::2]
+    assert not torch.equal(expected[0], sum(leaves))
+
+    gates = [threading.Event() for _ in leaves]
+
+    def compute(i):  # of each four at work the last begins to be added first
+        if i % 4 == 3:
+            gates[i].set()
+        gates[i].wait()
+        if i % 4:
+            gates[i - 1].set()
+        return [leaves[i].clone()]
+
+    assert torch.equal(TreeSum(CPU, 4)(range(16), compute)[0], expected[0])
+    assert torch.equal(TreeSum(CPU, 1)(range(16), lambda i: [leaves[i].clone()])[0], expected[0])
+
+
+def test_shards_compute_with_one_thread_each():
+    seen = TreeSum(CPU, 2)(range(4), lambda i: [torch.tensor([torch.get_num_threads()])])
+    assert int(seen[0]) == 4
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_a_shard_is_raised():
+    def compute(i):
+        raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        TreeSum(CPU, 2)(range(4), compute)
+
+
+def test_clipping(model, corpus):  # noqa: F811
+    world = make_world(CONFIG, [CPU], [CPU])
+    found = computed(ShardedGradients, model, corpus, CONFIG, world)[1:]
+    norm = torch.cat([gradient.flatten().double() for gradient in found]).norm()
+    assert clip_gradients(model, 0).item() == pytest.approx(norm.item(), rel=1e-6)
+    assert all(torch.equal(parameter.grad, was) for parameter, was in zip(model.parameters(), found, strict=True))
+    clip_gradients(model, norm.item() / 2)
+    assert clip_gradients(model, 0).item() == pytest.approx(norm.item() / 2, rel=1e-5)
+    clip_gradients(model, norm.item())
+    assert clip_gradients(model, 0).item() == pytest.approx(norm.item() / 2, rel=1e-5)
+
+
+def test_which_way_to_sum():
+    def chosen(workers=1, local=1, **changes):
+        world = make_world(dataclasses.replace(CONFIG, batch_size=64, **changes), [CPU] * workers, [CPU] * local)
+        return world.deterministic, world.shards
+
+    assert chosen() == (True, 8)
+    assert chosen(workers=4) == (True, 8)
+    assert chosen(workers=3) == (False, 3)
+    assert chosen(workers=2, local=2) == (False, 2)
+    assert chosen(deterministic=False) == (False, 1)
+    assert chosen(deterministic=False, shards=4) == (False, 4)
+    assert chosen(shards=16) == (True, 16)
+    assert chosen(workers=2, local=2, shards=2) == (False, 2)  # a thread would stand idle (or no power of two)
+    with pytest.raises(InputError, match="3 workers can't share 8 shards evenly: start a power of two, 8 at most"):
+        chosen(workers=3, deterministic=True)
+    with pytest.raises(InputError, match="use --parallel ddp"):
+        chosen(workers=2, local=2, deterministic=True)
