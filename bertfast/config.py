@@ -69,10 +69,14 @@ class BertConfig:
         """Rows that the vocabulary's storage takes: a multiple of 128, which suits vector and tensor-core products."""
         return math.ceil(self.vocab_size / 128) * 128
 
-    def check_takes(self, vocab_size: int, max_len: int) -> None:
-        """Raises InputError where the model can't take the ids of such a vocabulary, or examples of such a length."""
-        if max_len > self.max_position_embeddings:
-            raise InputError(f"--max-len {max_len} exceeds the model's {self.max_position_embeddings} positions")
+    def check_takes(self, vocab_size: int, examples: SamplerConfig) -> None:
+        """Raises InputError where the model can't take the ids of such a vocabulary, or such examples."""
+        if examples.max_len > self.max_position_embeddings:
+            raise InputError(
+                f"--max-len {examples.max_len} exceeds the model's {self.max_position_embeddings} positions"
+            )
+        if examples.objective != "none" and self.type_vocab_size < 2:
+            raise InputError("the model knows one token type, a pair of sentences has two: give --objective none")
         if vocab_size > self.vocab_size:
             raise InputError(f"the corpus has {vocab_size} tokens, the model only {self.vocab_size}")
 
@@ -245,6 +249,8 @@ PRESETS = {
     "base": _published(12, 768, 1e-4),
     "large": _published(24, 1024, 1e-4),
 }
+
+DEFAULT_PRESET = "notebook"
 
 # Settings whose default is the preset's.
 PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, "tokenizer")}

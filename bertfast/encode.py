@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bertfast.command_line import Parser, run_command
 from bertfast.errors import InputError
-from bertfast.huggingface import load_model
+from bertfast.huggingface import load_pretrained
 from bertfast.model import Bert, Sequences
 from bertfast.tokenizer import Tokenizer
 
@@ -36,15 +36,8 @@ class Encoder:
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:
         """From a folder that `bertfast.pretrain` or transformers saved. Raises InputError where it holds no model."""
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; give one that bertfast.pretrain wrote")
-        model, tokenizer = load_model(folder).to(device), Tokenizer.load(folder)
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise InputError(
-                f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its model only {model.config.vocab_size}"
-            )
-        return cls(model, tokenizer)
+        pretrained = load_pretrained(folder)
+        return cls(pretrained.model.to(device), pretrained.tokenizer)
 
     def __call__(self, text: str, pair: str | None = None) -> Tensor:
         """Last hidden states of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`: (1, tokens, hidden)."""

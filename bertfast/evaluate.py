@@ -18,7 +18,7 @@ from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.corpus import Corpus, load_corpus
 from bertfast.devices import World, choose_devices, choose_precision, describe
 from bertfast.history import Evaluation
-from bertfast.huggingface import load_model
+from bertfast.huggingface import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
 from bertfast.model import Bert, Sequences, read_rows
 from bertfast.run_json import RunInfo
 from bertfast.sampler import Sampler
@@ -119,13 +119,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
-    model = load_model(options.model)
     run = RunInfo.read(options.model).train if (options.model / "run.json").exists() else SamplerConfig()
     config = settings(TrainConfig, options, gpus=1, **{name: getattr(run, name) for name in _SHARED})
+    heads = [MASKED_LM_HEAD] if config.objective == "none" else [MASKED_LM_HEAD, POOLER, NEXT_SENTENCE_HEAD]
+    model = load_pretrained(options.model, *heads).model
     device = choose_devices(config, _say)[0]
     dtype = choose_precision(config, device)
     corpus = load_corpus(*options.corpus, tokenizer=options.model, config=settings(CorpusConfig, options))
-    model.config.check_takes(corpus.vocab_size, config.max_len)
+    model.config.check_takes(corpus.vocab_size, config)
     world = World(0, 1, [device], [device], deterministic=False, shards=1)
     for line in (*corpus.description, describe(world, dtype)):
         _say(line)

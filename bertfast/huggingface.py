@@ -1,21 +1,30 @@
-"""Hugging Face folders in and out: config.json and model.safetensors as `transformers.BertForPreTraining` has them."""
+"""Hugging Face folders in and out.
+
+Out goes `transformers.BertForPreTraining`, as config.json and model.safetensors. In comes any `BertModel`,
+`BertForMaskedLM` or `BertForPreTraining` that transformers 4 or 5 saved; what it lacks starts fresh, and is named.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bertfast.config import BertConfig
+from bertfast.config import PRESETS, BertConfig
 from bertfast.errors import InputError
 from bertfast.files import save_tensors
 from bertfast.model import Bert
+from bertfast.tokenizer import Tokenizer
+
+POOLER, MASKED_LM_HEAD, NEXT_SENTENCE_HEAD = "pooler", "masked-LM head", "next-sentence head"
 
 _EMBEDDINGS = {
     "embeddings.word.weight": "bert.embeddings.word_embeddings.weight",
@@ -34,10 +43,12 @@ _LAYER = {
     "output_norm": ["output.LayerNorm"],
 }
 _HEADS = {
-    "pooler": "bert.pooler.dense",
-    "masked_lm_head.transform": "cls.predictions.transform.dense",
-    "masked_lm_head.norm": "cls.predictions.transform.LayerNorm",
-    "next_sentence_head": "cls.seq_relationship",
+    POOLER: {"pooler": "bert.pooler.dense"},
+    MASKED_LM_HEAD: {
+        "masked_lm_head.transform": "cls.predictions.transform.dense",
+        "masked_lm_head.norm": "cls.predictions.transform.LayerNorm",
+    },
+    NEXT_SENTENCE_HEAD: {"next_sentence_head": "cls.seq_relationship"},
 }
 
 
@@ -48,14 +59,25 @@ def _names(config: BertConfig) -> dict[str, list[str]]:
         for index in range(config.num_hidden_layers):
             for ours, parts in _LAYER.items():
                 names[f"layers.{index}.{ours}.{kind}"] = [f"bert.encoder.layer.{index}.{part}.{kind}" for part in parts]
-        for ours, theirs in _HEADS.items():
-            names[f"{ours}.{kind}"] = [f"{theirs}.{kind}"]
-    names["masked_lm_head.bias"] = ["cls.predictions.bias"]
+    for head in _HEADS:
+        names |= _head_names(head)
+    return names
+
+
+def _head_names(head: str) -> dict[str, list[str]]:
+    names = {
+        f"{ours}.{kind}": [f"{theirs}.{kind}"] for ours, theirs in _HEADS[head].items() for kind in ("weight", "bias")
+    }
+    if head == MASKED_LM_HEAD:
+        names["masked_lm_head.bias"] = ["cls.predictions.bias"]
     return names
 
 
 # Those whose first dimension is the vocabulary, whose storage we pad.
 _VOCABULARY = ("embeddings.word.weight", "masked_lm_head.bias")
+_WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
+# Not weights, though transformers 4 saved them.
+_BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
 
 def export_state_dict(model: Bert) -> dict[str, Tensor]:
@@ -71,32 +93,100 @@ def export_state_dict(model: Bert) -> dict[str, Tensor]:
     return exported
 
 
-def import_state_dict(model: Bert, state: dict[str, Tensor], source: str = "the weights") -> None:
-    """Fills `model` from weights under Hugging Face's names, as `BertForPreTraining.state_dict` has them.
+class Pretrained(NamedTuple):
+    """What a folder holds."""
 
-    Raises InputError, naming `source` and the tensor, where one is missing or has another shape.
+    folder: Path
+    model: Bert
+    tokenizer: Tokenizer
+    fresh: dict[str, str]
+    """Heads that start fresh -> why."""
+    unused: list[str]
+    """What is there beside a pretraining model, such as the classifier of a fine-tuned one."""
+
+    def notes(self) -> list[str]:
+        """A line for each thing that a run which goes on from the folder should say."""
+        reasons: dict[str, list[str]] = {}
+        for head, reason in self.fresh.items():
+            reasons.setdefault(reason, []).append(f"the {head}")
+        lines = [
+            f"{_listed(heads)} start{'s' * (len(heads) == 1)} fresh: {self.folder} {reason}"
+            for reason, heads in reasons.items()
+        ]
+        if self.unused:
+            lines.append(f"left aside, since pretraining has no use for it: {_listed(self.unused)} of {self.folder}")
+        return lines
+
+
+def _listed(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def import_state_dict(
+    model: Bert, state: dict[str, Tensor], source: str = "the weights", tied: bool = True
+) -> tuple[dict[str, str], list[str]]:
+    """Fills `model` from weights under Hugging Face's names; the heads left as they are (-> why), and unused names.
+
+    `tied`: whether a decoder that is not there is the word embeddings. One that differs from these cannot be held: the
+    masked-LM head is then left as it is, too. Raises InputError, naming `source` and the tensor, where one of the
+    encoder, or a part of a head, is missing, has another shape, or has no place in the model.
     """
-    # Names of the first checkpoints, such as the published bert-base-uncased.
-    state = {
-        name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
-        for name, tensor in state.items()
-    }
+    state = _modern_names(state)
+    decoder = state.pop("cls.predictions.decoder.weight", None)
+    if "cls.predictions.decoder.bias" in state:  # which is the one that transformers computes with
+        state["cls.predictions.bias"] = state.pop("cls.predictions.decoder.bias")
+    fresh = {}
+    for head in _HEADS:
+        if not any(name in state for names in _head_names(head).values() for name in names):
+            fresh[head] = "has none"
+    words = state.get(_WORD_EMBEDDINGS)
+    apart = not tied if decoder is None else words is None or not torch.equal(decoder, words)
+    if apart and MASKED_LM_HEAD not in fresh:
+        fresh[MASKED_LM_HEAD] = "has one whose decoder is not its word embeddings, as bertfast's is"
+    left_as_they_are = {ours for head in fresh for ours in _head_names(head)}
+
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for ours, theirs in _names(model.config).items():
-            missing = [name for name in theirs if name not in state]
-            if missing:
-                raise InputError(f"{source} holds no {missing[0]}: not a folder of BertForPreTraining")
-            tensor = torch.cat([state[name].float() for name in theirs])
+            if ours in left_as_they_are:
+                continue
             target: Tensor = parameters[ours]
             if ours in _VOCABULARY:
                 target[model.config.vocab_size :].zero_()
                 target = target[: model.config.vocab_size]
-            if target.shape != tensor.shape:
-                raise InputError(
-                    f"{source}: {theirs[0]} has the shape {tuple(tensor.shape)}, the model needs {tuple(target.shape)}"
-                )
-            target.copy_(tensor)
+            for name, part in zip(theirs, target.chunk(len(theirs)), strict=True):
+                if name not in state:
+                    raise InputError(f"{source} holds no {name}: not a BERT that transformers or bertfast saved")
+                tensor = state.pop(name)
+                if part.shape != tensor.shape:
+                    raise InputError(
+                        f"{source}: {name} has the shape {tuple(tensor.shape)}, the model needs {tuple(part.shape)}"
+                    )
+                if not tensor.is_floating_point():
+                    raise InputError(f"{source}: {name} is {tensor.dtype}: quantized weights can't be loaded")
+                part.copy_(tensor)
+    for names in map(_head_names, fresh):
+        for theirs in names.values():
+            state.pop(theirs[0], None)
+    surplus = sorted(name for name in state if name.startswith("bert."))
+    if surplus:
+        raise InputError(f"{source} holds {surplus[0]}, which the model that config.json describes has no place for")
+    return fresh, sorted({name.split(".")[0] for name in state})
+
+
+def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names of BertForPreTraining today.
+
+    The first checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta; a
+    BertModel's names lack the prefix.
+    """
+    prefix = "" if any(name.startswith("bert.") for name in state) else "bert."
+    renamed = {}
+    for name, tensor in state.items():
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        renamed[name if name.startswith("cls.") else prefix + name] = tensor
+    return {name: tensor for name, tensor in renamed.items() if name not in _BUFFERS}
 
 
 def save_model(model: Bert, folder: Path) -> None:
@@ -112,48 +202,118 @@ def save_model(model: Bert, folder: Path) -> None:
     save_tensors(export_state_dict(model), folder / "model.safetensors", {"format": "pt"})
 
 
-def load_config(folder: Path) -> BertConfig:
-    """The BertConfig of a Hugging Face folder. Raises InputError where it describes another kind of model."""
-    path = folder / "config.json"
+# What would change the result and cannot be loaded; an old config.json that says nothing means the same.
+_ONLY = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "quantization_config": None,
+}
+# What a config.json leaves unsaid is as in BERT-base, as in transformers.
+_UNSAID = BertConfig(**PRESETS["base"].model)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{folder} holds no config.json: give a folder that bertfast or transformers saved") from None
-    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path.parent} holds no {path.name}: give a folder that bertfast or transformers saved"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} can't be read: it holds no settings")
-    if values.get("model_type") != "bert":
-        raise InputError(f"{path} describes a model of type {values.get('model_type')!r}; only 'bert' can be loaded")
-    if values.get("hidden_act", "gelu") != "gelu":
-        raise InputError(f"{path} asks for the activation {values['hidden_act']!r}; only 'gelu' can be loaded")
-    for name, only in (("position_embedding_type", "absolute"), ("tie_word_embeddings", True)):
+    return values
+
+
+def load_config(folder: Path) -> BertConfig:
+    """The BertConfig of a Hugging Face folder. Raises InputError where it describes another kind of model."""
+    path = folder / "config.json"
+    values = _read_settings(path)
+    if values.get("model_type", "bert") != "bert":
+        raise InputError(f"{path} describes a model of type {values['model_type']!r}; only 'bert' can be loaded")
+    for name, only in _ONLY.items():
         if values.get(name, only) != only:
             raise InputError(f"{path} has {name} {values[name]!r}; only {only!r} can be loaded")
-    defaults = BertConfig()
     known: dict[str, Any] = {}
     for field in dataclasses.fields(BertConfig):
-        value, default = values.get(field.name), getattr(defaults, field.name)
+        value, default = values.get(field.name), getattr(_UNSAID, field.name)
         if value is None:
             continue
-        if not isinstance(value, (int, float)) or isinstance(default, int) != isinstance(value, int):
+        if isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else (int, float)):
             raise InputError(f"{path} has {field.name} {value!r}, which should be a number like {default}")
         known[field.name] = value
-    return BertConfig(**known)
-
-
-def load_model(folder: Path) -> Bert:
-    """The model of a Hugging Face folder."""
-    config = load_config(folder)
-    path = folder / "model.safetensors"
     try:
-        state = load_file(path)
-    except FileNotFoundError:
+        config = dataclasses.replace(_UNSAID, **known)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if not 0 <= config.pad_token_id < config.vocab_size:
         raise InputError(
-            f"{folder} holds no model.safetensors: give a folder that bertfast or transformers saved"
-        ) from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can't be read: {error}") from None
+            f"{path} has pad_token_id {config.pad_token_id}, outside its vocabulary of {config.vocab_size}"
+        )
+    return config
+
+
+def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
+    """The model and the tokenizer of a Hugging Face folder.
+
+    Raises InputError where it holds no such model, a tokenizer that doesn't fit it, or not all of the `needed` heads.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give one that bertfast.pretrain or transformers saved")
+    config, tokenizer = load_config(folder), Tokenizer.load(folder)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its model only {config.vocab_size}"
+        )
+    source, state = _load_tensors(folder)
     model = Bert(config)
-    import_state_dict(model, state, str(path))
-    return model
+    tied = _read_settings(folder / "config.json").get("tie_word_embeddings") is not False
+    fresh, unused = import_state_dict(model, state, str(source), tied)
+    for head in needed:
+        if head in fresh:
+            raise InputError(f"the {head} is needed, and {folder} {fresh[head]}")
+    return Pretrained(folder, model, tokenizer, fresh, unused)
+
+
+def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file that tells where the folder's weights are, and these: of one safetensors file, or of several."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return single, _load_safetensors([single])
+    if index.is_file():
+        files = _read_settings(index).get("weight_map")
+        if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+            raise InputError(f"{index} can't be read: it maps no weights to files")
+        return index, _load_safetensors(folder / Path(name).name for name in sorted(set(files.values())))
+    if any(folder.glob("pytorch_model*.bin")):
+        raise InputError(
+            f"{folder} holds its weights as pickle, which can run code and is never opened here. If you trust it, "
+            f"convert it: {conversion_command(folder)}"
+        )
+    raise InputError(f"{folder} holds no model.safetensors: give a folder that bertfast or transformers saved")
+
+
+def _load_safetensors(paths: Iterable[Path]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            state |= load_file(path)
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: the folder holds only a part of its weights") from None
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path} can't be read: {error}") from None
+    return state
+
+
+def conversion_command(folder: Path) -> str:
+    """What a shell does to turn a folder's pytorch_model*.bin into model.safetensors."""
+    return (
+        'python -c "import sys, glob, torch, safetensors.torch as s; '
+        "s.save_file({n: t.clone(memory_format=torch.contiguous_format) for f in glob.glob(sys.argv[1] + "
+        "'/pytorch_model*.bin') for n, t in torch.load(f, weights_only=True, map_location='cpu').items()}, "
+        f"sys.argv[1] + '/model.safetensors', {{'format': 'pt'}})\" {shlex.quote(str(folder))}"
+    )

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
-from bertfast.config import PRESETS, BertConfig, CorpusConfig, TrainConfig, flag
+from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
 from bertfast.errors import InputError
-from bertfast.huggingface import load_config, load_model
+from bertfast.huggingface import Pretrained, load_pretrained
 from bertfast.launch import check_extras, pretrain, refuse_used_folder
 from bertfast.model import Bert
 from bertfast.trainer import Run, say_to_stderr
@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
         help="text to evaluate on ten times a run, not trained on; repeatable",
     )
     what.add_argument(
-        "--preset", choices=list(PRESETS), default="notebook", help="the model's sizes (default: notebook)"
+        "--preset",
+        choices=list(PRESETS),
+        help=f"the model's sizes (default: {DEFAULT_PRESET}, or with --init those of its model)",
     )
     what.add_argument("--init", metavar="DIR", type=Path, help="go on from the model and tokenizer of this folder")
     what.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: a fresh one under runs/)")
@@ -61,16 +63,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
-    preset = PRESETS[options.preset]
+    _refuse_beside_init(options)
+    # Before the corpus is built, so that what is wrong with the folder is said at once.
+    torch.manual_seed(settings(SamplerConfig, options).seed)
+    start = load_pretrained(options.init) if options.init else None
+    preset = _preset(options, start)
     config = settings(TrainConfig, options, **preset.train)
-    model_config = _model_config(options, config)
+    model_config = _model_config(options, preset, config)
+    if start:
+        start.model.config.check_takes(start.tokenizer.vocab_size, config)
     check_extras(config, bool(options.eval_corpus))
     if not under_torchrun():
         choose_devices(config, keep_silent)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
 
-    if options.init:
-        load_config(options.init)  # complains, if it does, before the corpus is built
     for name in ("corpus", "eval_corpus"):
         if "" in getattr(options, name):
             raise InputError(
@@ -87,12 +93,10 @@ def _main(arguments: Sequence[str] | None) -> None:
             say_to_stderr(line)
         for line in eval_corpus.description if eval_corpus else ():
             say_to_stderr(f"to evaluate on: {line}")
+        for line in start.notes() if start else ():
+            say_to_stderr(line)
         say_to_stderr(f"writing to {out}")
-    torch.manual_seed(config.seed)
-    if options.init:
-        model = load_model(options.init)
-    else:
-        model = Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
+    model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
     run = pretrain(model, corpus, config, out, options.resume, eval_corpus=eval_corpus)
     if leads():
         print(closing_lines(run))
@@ -108,18 +112,35 @@ def closing_lines(run: Run) -> str:
     )
 
 
-def _model_config(options: argparse.Namespace, config: TrainConfig) -> BertConfig:
-    given = vars(options)
-    if "hidden_dropout_prob" in given:
-        given["attention_probs_dropout_prob"] = given["hidden_dropout_prob"]
+def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
+    """The one named, else the one whose sizes the model of --init has, else BERT-base, else the notebook's."""
+    if options.preset:
+        return PRESETS[options.preset]
+    if start is None:
+        return PRESETS[DEFAULT_PRESET]
+    sizes = ("num_hidden_layers", "hidden_size", "intermediate_size")
+    for preset in PRESETS.values():
+        if all(getattr(BertConfig(**preset.model), size) == getattr(start.model.config, size) for size in sizes):
+            return preset
+    return PRESETS["base"]
+
+
+def _refuse_beside_init(options: argparse.Namespace) -> None:
+    """Raises InputError for what --init brings along."""
     sizes = [
-        field.name for field in dataclasses.fields(BertConfig) if field.name in given and field.name != "vocab_size"
+        field.name for field in dataclasses.fields(BertConfig) if field.name in options and field.name != "vocab_size"
     ]
     if options.init and sizes:
         raise InputError(f"--init brings the model's sizes along: leave out {flag(BertConfig, sizes[0])}")
-    if options.init and "tokenizer" in given:
+    if options.init and "tokenizer" in options:
         raise InputError("--init brings the model's tokenizer along: leave out --tokenizer")
-    model_config = settings(BertConfig, options, **PRESETS[options.preset].model)
+
+
+def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:
+    given = vars(options)
+    if "hidden_dropout_prob" in given:
+        given["attention_probs_dropout_prob"] = given["hidden_dropout_prob"]
+    model_config = settings(BertConfig, options, **preset.model)
     positions = max(model_config.max_position_embeddings, config.max_len)
     return dataclasses.replace(model_config, max_position_embeddings=positions)
 

@@ -215,10 +215,22 @@ def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
 
 
 def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
-    settings = path.with_name("tokenizer_config.json")
-    if settings.is_file():
-        lowercase = json.loads(settings.read_text(encoding="utf-8")).get("do_lower_case", lowercase)
-    return _wordpiece_backend(models.WordPiece.read_file(str(path)), lowercase)
+    backend = _wordpiece_backend(models.WordPiece.read_file(str(path)), lowercase)
+    beside = path.with_name("tokenizer_config.json")
+    if not beside.is_file():
+        return backend
+    settings = json.loads(beside.read_text(encoding="utf-8"))
+    kind = settings.get("tokenizer_class") or "BertTokenizer"
+    if kind not in ("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast"):
+        raise InputError(
+            f"a {kind} parts text in a way of its own; only a tokenizer.json, or BERT's own, can be loaded"
+        )
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=settings.get("do_lower_case", lowercase),
+        strip_accents=settings.get("strip_accents"),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )
+    return backend
 
 
 def _word_backend(vocabulary: dict[str, int], config: CorpusConfig) -> tokenizers.Tokenizer:

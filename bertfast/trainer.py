@@ -172,7 +172,7 @@ def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
-    model.config.check_takes(corpus.vocab_size, config.max_len)
+    model.config.check_takes(corpus.vocab_size, config)
     # On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
     if world.deterministic and world.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

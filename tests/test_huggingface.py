@@ -1,21 +1,33 @@
 """A run's folder in transformers, without remote code."""
 
+import dataclasses
 import json
 import logging
+import shlex
+import subprocess
 
 import pytest
 import torch
 import transformers
 from notebook import wikitext_folder
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
 from bertfast.encode import Encoder
 from bertfast.errors import InputError
-from bertfast.huggingface import export_state_dict, load_config, load_model, save_model
+from bertfast.huggingface import (
+    MASKED_LM_HEAD,
+    NEXT_SENTENCE_HEAD,
+    POOLER,
+    conversion_command,
+    load_config,
+    load_pretrained,
+    save_model,
+)
 from bertfast.launch import pretrain
 from bertfast.model import Bert
+from bertfast.tokenizer import Tokenizer
 
 TEXTS = ["a crane is flying", "The <unk> quick , brown fox @-@ 1 @.@ 5 jumps ."]
 
@@ -70,41 +82,221 @@ def test_fill_mask_pipeline(run_folder):
     assert len(pipeline("the crane is [MASK] .")) == 5
 
 
-def test_a_model_that_transformers_saved(tmp_path):
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "the",
+    "crane",
+    "is",
+    "fly",
+    "##ing",
+    "É",
+    "é",
+    "e",
+    "中",
+    "中国",
+]
+SIZES = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 24,
+}
+KINDS = {
+    "BertModel": {MASKED_LM_HEAD, NEXT_SENTENCE_HEAD},
+    "BertForMaskedLM": {POOLER, NEXT_SENTENCE_HEAD},
+    "BertForPreTraining": set(),
+}
+
+
+def save_theirs(folder, kind="BertForPreTraining", dtype=torch.float32, shard_size="5GB", **settings):
+    """What transformers saves of a model with random weights, biases included, and a vocab.txt."""
     torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=99, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
-    )
-    theirs = transformers.BertForPreTraining(config).eval()
-    theirs.save_pretrained(tmp_path)
-    ours = load_model(tmp_path)
-    assert ours.config.num_attention_heads == 4
-    save_model(ours, tmp_path)
+    model = getattr(transformers, kind)(transformers.BertConfig(**SIZES, **settings))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.to(dtype).save_pretrained(folder, max_shard_size=shard_size)
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
+    return model.float().eval()
+
+
+def rewrite(folder, change):
+    state = load_file(folder / "model.safetensors")
+    save_file(change(state), folder / "model.safetensors", {"format": "pt"})
+
+
+def first_names(state):
+    """As published, bert-base-uncased calls LayerNorm's weight gamma and its bias beta."""
+    return {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in state.items()
+    }
+
+
+def names_of_transformers_4(state):
+    """Buffers, and the decoder beside what it is tied to."""
+    prefix = "bert." if "bert.pooler.dense.bias" in state else ""
+    state[f"{prefix}embeddings.position_ids"] = torch.arange(24).unsqueeze(0)
+    if prefix:
+        state["cls.predictions.decoder.weight"] = state["bert.embeddings.word_embeddings.weight"].clone()
+        state["cls.predictions.decoder.bias"] = state["cls.predictions.bias"].clone()
+    return state
+
+
+def assert_equal_outputs(folder, theirs):
+    """Ours, read from `folder`, computes what their model does: hidden states, and the outputs of its heads."""
+    pretrained = load_pretrained(folder)
+    encoder = Encoder(pretrained.model, pretrained.tokenizer)
+    inputs = transformers.BertTokenizer.from_pretrained(folder)("the crane is [MASK]", "flying", return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs(**inputs, output_hidden_states=True)
+        states = encoder("the crane is [MASK]", "flying")[0]
+        pooled = encoder.model.pooled(states[:1])
+        ours = {
+            "prediction_logits": encoder.model.masked_lm_logits(states),
+            "logits": encoder.model.masked_lm_logits(states),
+            "pooler_output": pooled,
+            "seq_relationship_logits": encoder.model.next_sentence_logits(pooled),
+        }
+    torch.testing.assert_close(states, expected.hidden_states[-1][0], rtol=1e-5, atol=1e-5)
+    for name in ours.keys() & expected.keys():
+        if name != "pooler_output" or POOLER not in pretrained.fresh:
+            torch.testing.assert_close(ours[name], expected[name].reshape(ours[name].shape), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [None, first_names, names_of_transformers_4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_transformers_saved(tmp_path, kind, change):
+    theirs = save_theirs(tmp_path, kind)
+    if change:
+        rewrite(tmp_path, change)
+    assert_equal_outputs(tmp_path, theirs)
+    assert load_pretrained(tmp_path).fresh == dict.fromkeys(KINDS[kind], "has none")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_in_shards(tmp_path, dtype):
+    theirs = save_theirs(tmp_path, dtype=dtype, shard_size="10KB")
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    assert len(shards) > 2
+    assert_equal_outputs(tmp_path, theirs)
+    shards[1].unlink()
+    with pytest.raises(InputError, match=f"{shards[1].name} is missing: the folder holds only a part"):
+        load_pretrained(tmp_path)
+
+
+def test_pickle_is_never_opened_but_can_be_converted(tmp_path):
+    theirs = save_theirs(tmp_path)
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")  # the decoder shares the embeddings' memory
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="holds its weights as pickle") as told:
+        load_pretrained(tmp_path)
+    assert str(told.value).endswith(conversion_command(tmp_path))
+    subprocess.run(shlex.split(conversion_command(tmp_path)), check=True)
+    assert_equal_outputs(tmp_path, theirs)
+
+
+def test_there_and_back(tmp_path):
+    theirs = save_theirs(tmp_path)
+    save_model(load_pretrained(tmp_path).model, tmp_path)
     again = transformers.BertForPreTraining.from_pretrained(tmp_path)
     for name, tensor in theirs.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
-def test_the_first_checkpoints_names(tmp_path):
-    """bert-base-uncased, as published, calls LayerNorm's weight gamma and its bias beta."""
-    model = Bert(BertConfig(vocab_size=30, hidden_size=16, num_attention_heads=2, intermediate_size=16))
-    state = export_state_dict(model)
-    renamed = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-        for name, tensor in state.items()
-    }
-    assert renamed.keys() != state.keys()
-    save_model(model, tmp_path)
-    save_file(renamed, tmp_path / "model.safetensors")
-    again = export_state_dict(load_model(tmp_path))
-    assert all(torch.equal(state[name], again[name]) for name in state)
+def test_a_decoder_of_its_own(tmp_path):
+    """transformers ties, or not, by config.json, but unties where the file holds another decoder."""
+    save_theirs(tmp_path, "BertForMaskedLM", tie_word_embeddings=False)
+    start = load_pretrained(tmp_path)
+    assert start.fresh[MASKED_LM_HEAD] == "has one whose decoder is not its word embeddings, as bertfast's is"
+    assert not start.model.masked_lm_head.bias.any()
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": True}))
+    assert MASKED_LM_HEAD in load_pretrained(tmp_path).fresh
+    with pytest.raises(InputError, match=r"the masked-LM head is needed, and .* has one whose decoder is not"):
+        load_pretrained(tmp_path, MASKED_LM_HEAD)
+    # An untied decoder that is the word embeddings all the same is no obstacle.
+    theirs = save_theirs(tmp_path)
+    rewrite(tmp_path, names_of_transformers_4)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "tie_word_embeddings": False}))
+    assert_equal_outputs(tmp_path, theirs)
+
+
+def test_what_starts_fresh_or_is_left_aside_is_said(tmp_path):
+    save_theirs(tmp_path, "BertForSequenceClassification")
+    assert load_pretrained(tmp_path).notes() == [
+        f"the masked-LM head and the next-sentence head start fresh: {tmp_path} has none",
+        f"left aside, since pretraining has no use for it: classifier of {tmp_path}",
+    ]
+    save_theirs(tmp_path)
+    assert load_pretrained(tmp_path).notes() == []
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}]
+)
+def test_a_vocab_txt_with_its_settings(tmp_path, settings):
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **settings}))
+    text = "The crane É é e 中国 is flying"
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert Tokenizer.load(tmp_path).encode(text)[0] == theirs(text)["input_ids"]
+
+
+def damaged(name, tensor):
+    return lambda state: {**state, name: tensor}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {n: t for n, t in state.items() if "layer.1.attention.self.key.bias" not in n}, "holds no bert"),
+        (
+            damaged("bert.pooler.dense.bias", torch.zeros(31)),
+            r"pooler.dense.bias has the shape \(31,\), the model needs",
+        ),
+        (damaged("bert.pooler.dense.bias", torch.zeros(32, dtype=torch.int8)), "int8: quantized weights can't"),
+        (
+            damaged("bert.encoder.layer.2.output.dense.bias", torch.zeros(32)),
+            "layer.2.output.dense.bias, which the model",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path, change, message):
+    save_theirs(tmp_path)
+    rewrite(tmp_path, change)
+    with pytest.raises(InputError, match=message):
+        load_pretrained(tmp_path)
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
+    save_theirs(tmp_path)
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS) + "".join(f"w{i}\n" for i in range(99)))
+    with pytest.raises(InputError, match="its tokenizer has 114 tokens, its model only 99"):
+        load_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS if word != "[MASK]"))
+    with pytest.raises(InputError, match=r"vocab.txt: the tokenizer has no \[MASK\]"):
+        load_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+    with pytest.raises(InputError, match="a BertJapaneseTokenizer parts text in a way of its own"):
+        load_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'; only 'absolute'"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings False; only True"),
+        ({"is_decoder": True}, "is_decoder True; only False"),
+        ({"num_attention_heads": 5}, "5 heads don't divide the hidden size 768"),
+        ({"pad_token_id": 30522}, "pad_token_id 30522, outside its vocabulary of 30522"),
+        ({"hidden_size": True}, "hidden_size True, which should be a number"),
         ({"hidden_size": "128"}, "hidden_size '128', which should be a number"),
     ],
 )
@@ -124,24 +316,18 @@ def test_another_kind_of_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="type 'roberta'; only 'bert'"):
         load_config(tmp_path)
     transformers.BertConfig(hidden_act="relu").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="activation 'relu'; only 'gelu'"):
+    with pytest.raises(InputError, match="hidden_act 'relu'; only 'gelu'"):
         load_config(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="can't be read"):
         load_config(tmp_path)
 
 
-def test_a_folder_without_heads_is_refused(tmp_path):
-    sizes = {
-        "vocab_size": 9,
-        "hidden_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "intermediate_size": 8,
-    }
-    transformers.BertModel(transformers.BertConfig(**sizes)).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"holds no .*embeddings"):
-        load_model(tmp_path)
+def test_what_a_config_leaves_unsaid_is_as_in_transformers(tmp_path):
+    (tmp_path / "config.json").write_text('{"vocab_size": 100, "hidden_dropout_prob": 0}')
+    ours, theirs = load_config(tmp_path), transformers.BertConfig(vocab_size=100, hidden_dropout_prob=0)
+    for field in dataclasses.fields(ours):
+        assert getattr(ours, field.name) == getattr(theirs, field.name), field.name
 
 
 @pytest.fixture(autouse=True)

@@ -229,7 +229,7 @@ BAD = {
     "many shards": (["--shards", "513"], "--shards 513 is more than the 512 examples of --batch-size"),
     "clip": (["--clip", "-1"], "--clip must not be negative"),
     "init with sizes": (["--init", "x", "--hidden", "64"], "leave out --hidden"),
-    "init": (["--init", "nowhere"], "nowhere holds no config.json"),
+    "init": (["--init", "nowhere"], "nowhere: no such folder"),
     "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
     "too many workers": (["--device", "cpu", "--gpus", "4096"], "--gpus 4096 asks for more CPU workers than"),
     "empty corpus name": (["--corpus", ""], "--corpus was given an empty name"),
