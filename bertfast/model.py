@@ -239,12 +239,13 @@ class MaskedLMHead(nn.Module):
         self.vocab_size = config.vocab_size
 
     def start_from_frequencies(self, token_counts: Tensor) -> None:
-        """Sets the bias to the log of each token's share of the corpus (with one occurrence added to each).
+        """Sets the bias to the log of each token's share of the corpus (with one occurrence added to each);
+        the corpus may know fewer tokens than the model.
 
         So training starts at the entropy of the words' frequencies instead of spending its first steps on getting there
         from log V.
         """
-        counts = token_counts.double() + 1
+        counts = F.pad(token_counts.double(), (0, self.vocab_size - token_counts.numel())) + 1
         with torch.no_grad():
             self.bias[: self.vocab_size].copy_((counts / counts.sum()).log())
 

@@ -1,6 +1,7 @@
 """A run's folder in transformers, without remote code."""
 
 import dataclasses
+import importlib
 import json
 import logging
 import shlex
@@ -121,6 +122,7 @@ def save_theirs(folder, kind="BertForPreTraining", dtype=torch.float32, shard_si
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+    folder.mkdir(exist_ok=True)
     model.to(dtype).save_pretrained(folder, max_shard_size=shard_size)
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
     return model.float().eval()
@@ -276,51 +278,62 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change, message):
         load_pretrained(tmp_path)
 
 
-def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
+def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
     save_theirs(tmp_path)
-    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS) + "".join(f"w{i}\n" for i in range(99)))
-    with pytest.raises(InputError, match="its tokenizer has 114 tokens, its model only 99"):
-        load_pretrained(tmp_path)
-    (tmp_path / "vocab.txt").write_text("".join(f"{word}\n" for word in WORDS if word != "[MASK]"))
-    with pytest.raises(InputError, match=r"vocab.txt: the tokenizer has no \[MASK\]"):
-        load_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
     with pytest.raises(InputError, match="a BertJapaneseTokenizer parts text in a way of its own"):
         load_pretrained(tmp_path)
 
 
+def pretrain_from(folder, tmp_path, *arguments):
+    (tmp_path / "text.txt").write_text(
+        "the crane is flying .\nthe crane is fly .\n\nis the crane flying ?\nthe crane .\n"
+    )
+    common = ["--corpus", tmp_path / "text.txt", "--text-form", "lines", "--device", "cpu", "--precision", "fp32"]
+    settings = ["--steps", 1, "--batch-size", 4, "--max-len", 16, "--lr", 1e-6, "--out", tmp_path / "out"]
+    command = [*common, *settings, "--init", folder, *arguments]
+    return importlib.import_module("bertfast.pretrain").main([str(part) for part in command])
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_init_goes_on_from_a_bert_without_heads(tmp_path, cache, capfd):
+    theirs = save_theirs(tmp_path / "theirs", "BertModel")
+    assert pretrain_from(tmp_path / "theirs", tmp_path) == 0
+    said = capfd.readouterr().err
+    assert f"the masked-LM head and the next-sentence head start fresh: {tmp_path / 'theirs'} has none\n" in said
+    for kind in KINDS:
+        again, info = getattr(transformers, kind).from_pretrained(tmp_path / "out", output_loading_info=True)
+        assert not info["missing_keys"]
+        encoder = again if kind == "BertModel" else again.bert
+        weight = encoder.encoder.layer[1].output.dense.weight
+        expected = theirs.encoder.layer[1].output.dense.weight
+        assert not torch.equal(weight, expected)  # it went on
+        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-4)  # from there
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").tokenize("flying") == ["fly", "##ing"]
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("change", "arguments", "message"),
     [
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'; only 'absolute'"),
-        ({"is_decoder": True}, "is_decoder True; only False"),
-        ({"num_attention_heads": 5}, "5 heads don't divide the hidden size 768"),
-        ({"pad_token_id": 30522}, "pad_token_id 30522, outside its vocabulary of 30522"),
-        ({"hidden_size": True}, "hidden_size True, which should be a number"),
-        ({"hidden_size": "128"}, "hidden_size '128', which should be a number"),
+        (lambda words: [word for word in words if word != "[MASK]"], [], "vocab.txt: the tokenizer has no [MASK]"),
+        (lambda words: [*words, *map(str, range(99))], [], "its tokenizer has 114 tokens, its model only 99"),
+        (lambda words: words, ["--max-len", 32], "--max-len 32 exceeds the model's 24 positions"),
     ],
 )
-def test_models_that_would_load_wrongly_are_refused(tmp_path, settings, message):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **settings}))
-    with pytest.raises(InputError, match=message):
-        load_config(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(InputError, match="holds no settings"):
-        load_config(tmp_path)
-
-
-def test_another_kind_of_model_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"holds no config\.json"):
-        load_config(tmp_path)
-    transformers.RobertaConfig().save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="type 'roberta'; only 'bert'"):
-        load_config(tmp_path)
-    transformers.BertConfig(hidden_act="relu").save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="hidden_act 'relu'; only 'gelu'"):
-        load_config(tmp_path)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="can't be read"):
-        load_config(tmp_path)
+def test_what_does_not_fit_is_told_before_anything_is_built(tmp_path, cache, capfd, change, arguments, message):
+    save_theirs(tmp_path / "theirs")
+    (tmp_path / "theirs" / "vocab.txt").write_text("".join(f"{word}\n" for word in change(WORDS)), encoding="utf-8")
+    assert pretrain_from(tmp_path / "theirs", tmp_path, *arguments) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1].startswith("error: ")
+    assert message in said[-1]
+    assert not cache.exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_config_leaves_unsaid_is_as_in_transformers(tmp_path):
