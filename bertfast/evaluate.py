@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(
         parser, TrainConfig, "examples (by default the run's own kind) and device", (*_SHARED, "device", "precision")
     )
-    add_settings(parser, CorpusConfig, "how the text is read", ("text_form", "language"))
+    add_settings(
+        parser, CorpusConfig, "how the text is read", ("text_form", "language", "text_column", "skip_bad_files")
+    )
     return parser
 
 

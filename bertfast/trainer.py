@@ -27,7 +27,7 @@ from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import Say, World, choose_precision, describe, keep_silent
-from bertfast.diagnosis import unigram_entropy
+from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.gradients import clip_gradients, make_gradients
@@ -84,6 +84,9 @@ def train(
         corpus, held_out = corpus.split(config.eval_share)
     evaluated = None if held_out is None else held_out_sampler(held_out, config, world.device)
     prepare(model, corpus, config, world)
+    counts, special_ids = corpus.token_counts, corpus.special_ids
+    contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
+    diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
     say = say if world.rank == 0 else keep_silent
@@ -114,17 +117,19 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             mlm_loss, nsp_loss, interrupted = gradients(step, flag=float(bool(signals))).tolist()
-            clip_gradients(model, config.max_grad_norm)
+            norm = clip_gradients(model, config.max_grad_norm).item()
+            if not math.isfinite(mlm_loss + nsp_loss + norm):
+                raise InputError(no_number(step, mlm_loss, norm, out))
             optimizer.step()
 
             record = Record(step, mlm_loss, nsp_loss, lr)
-            if not math.isfinite(record.mlm_loss + record.nsp_loss):
-                raise InputError(f"the loss is {record.mlm_loss} at step {step}: lower --lr, or lengthen --warmup")
             history.add(record)
             pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
             pairs = "" if config.objective == "none" else f", {config.objective.upper()} {record.nsp_loss:.3f}"
             bar.set_postfix_str(f"MLM {record.mlm_loss:.3f}{pairs}, {pairs_per_second:.0f} pairs/s", refresh=False)
             bar.update()
+            if finding := diagnosis.after(history.records):
+                say(finding)
             if evaluated is not None and evaluation_due(step, config):
                 found = evaluate(model, evaluated, step, dtype, world)
                 history.add(found)
@@ -190,6 +195,12 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)
+
+
+def no_number(step: int, loss: float, norm: float, out: Path | None) -> str:
+    """What a run says that ends because its loss or its gradient is no number any more."""
+    look = "" if out is None else f"; its batch: python -m bertfast.corpus show {out} --step {step}"
+    return f"at step {step} the loss is {loss:g}, its gradient's norm {norm:g}: lower --lr, or lengthen --warmup{look}"
 
 
 def evaluation_due(step: int, config: TrainConfig) -> bool:

@@ -111,6 +111,30 @@ def test_text_to_evaluate_on_and_event_files(texts, tmp_path):
     assert saved["corpus"]["fingerprint"] != saved["held_out"]["fingerprint"]
 
 
+def test_a_loss_that_is_no_number_names_its_batch(texts, tmp_path):
+    out = tmp_path / "out"
+    common = ["--corpus", texts, "--steps", 9, "--lr", "1e30", "--warmup", 0, "--checkpoint-every", 1, "--out", out]
+    done = run(*common, *TINY)
+    assert done.returncode == 2
+    told = re.fullmatch(
+        r"error: at step (\d) the loss is (nan|inf|\S+e\+\d+), its gradient's norm (nan|inf): lower --lr, or lengthen "
+        rf"--warmup; its batch: python -m bertfast.corpus show {out} --step \1",
+        done.stderr.splitlines()[-1],
+    )
+    assert told, done.stderr
+    assert "Traceback" not in done.stderr
+    step = int(told[1])
+    assert [record["step"] for record in metrics(out)] == list(range(step))
+    assert (out / "checkpoints" / f"step-{step:08d}.safetensors").exists()  # what the weights were before it
+
+
+def test_a_run_that_learns_nothing_is_told(texts, tmp_path):
+    """Once. (The words of this text are drawn independently: there is nothing to learn, and at this rate no way.)"""
+    done = run("--corpus", texts, "--steps", 60, "--lr", "1e-7", "--out", tmp_path / "out", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("nothing is learned from context. What usually helps: another --lr (now 1e-07)") == 1
+
+
 def test_tensorboard_without_its_package(texts, tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     main = importlib.import_module("bertfast.pretrain").main

@@ -103,7 +103,7 @@ def test_a_loss_that_is_no_number_is_told(corpus):
     model = make_model(corpus)
     with torch.no_grad():
         model.masked_lm_head.bias.fill_(math.nan)
-    with pytest.raises(InputError, match="the loss is nan at step 0: lower --lr"):
+    with pytest.raises(InputError, match="at step 0 the loss is nan, its gradient's norm nan: lower --lr"):
         pretrain(model, corpus, CONFIG)
 
 
