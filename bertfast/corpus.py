@@ -30,7 +30,7 @@ from bertfast.text import Source, TextFile, embedded_source, find_source, senten
 from bertfast.tokenizer import SpecialTokens, Tokenizer, train_word, train_wordpiece
 
 # Any change of the files' layout, or of what a text becomes, takes a new number, and with it a new fingerprint.
-FORMAT = 1
+FORMAT = 2
 # Characters that go through the tokenizer at a time.
 BATCH = 1 << 20
 

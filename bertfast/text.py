@@ -2,21 +2,21 @@
 
 Every source, whatever its form, becomes one stream: a sentence a string, and an empty string at the end of each
 document. (Written a string a line, the stream is itself a text in the form `lines`.) It is read in blocks, so memory
-doesn't grow with the text. Characters stay as they are (Unicode's forms are the tokenizer's business); a byte order
-mark is dropped, and every kind of line end is "\\n".
+doesn't grow with the text. A byte order mark is dropped, every kind of line end is "\\n", and characters are in
+Unicode's form NFC, so that what looks alike is alike for every tokenizer and for who looks for duplicates.
 """
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
 import platform
 import re
-import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 
 from sentencex import segment
@@ -24,26 +24,30 @@ from sentencex import segment
 from bertfast.config import CorpusConfig
 from bertfast.embedded import library_files, prose
 from bertfast.errors import InputError
+from bertfast.folders import find_files, kind_of
+from bertfast.html_text import html_lines
+from bertfast.hub import PREFIX, find_dataset
+from bertfast.lines import OnRead, ignore, lines_of, text_lines
+from bertfast.records import records
+from bertfast.standard_input import keep_standard_input
 from bertfast.wikitext import NAMES, find_wikitext
 
-BLOCK_BYTES = 1 << 20
-# A line longer than this is read as several, and a file's form is told from this much of its beginning.
-MAX_LINE = 1 << 20
+# A file's form is told from this much of its beginning.
 SAMPLE = 1 << 16
 # sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower beyond. So it
 # is also where prose without any sentence boundary is cut.
 PIECE = 2048
 
-TEXT_SUFFIXES = (".txt", ".tokens", ".raw", ".text", ".md")
-TRAINING_SPLITS = ("wiki.train.tokens", "wiki.train.raw", "train.txt")
-HELD_OUT_SPLITS = ("wiki.valid.tokens", "wiki.test.tokens", "wiki.valid.raw", "wiki.test.raw", "valid.txt", "test.txt")
+# The languages that sentencex has rules for. Others it would treat as one of these, and not say so.
+LANGUAGES = tuple(
+    "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk".split()  # noqa: SIM905
+)
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 _WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
+_SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
-
-OnRead = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -79,24 +83,53 @@ class Source:
 
 
 def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
-    """The files of a path, or of WikiText by its name, and the form of each.
+    """The files that `name` stands for, and the form of each.
 
-    Raises `InputError` where there is no such path or nothing to read in it.
+    `name`: a file, a folder, a glob, `-` for standard input, `hf:NAME[/CONFIG][:SPLIT]`, or WikiText by its name. The
+    beginning of each file is read. Raises `InputError` where there is no such source or nothing to read in it, and,
+    unless `config.skip_bad_files`, for the first file that cannot be read.
     """
-    path = find_wikitext(str(name), cache) if str(name) in NAMES else Path(name).expanduser()
-    if path.is_dir():
-        paths, note = _files_of(path)
-    elif path.is_file():
-        paths, note = [path], ""
-    elif path.exists():
-        raise InputError(f"{path} is neither a file nor a folder: text is read more than once, so give a regular file")
+    if config.language not in LANGUAGES:
+        raise InputError(
+            f"--language {config.language}: there are rules for {', '.join(LANGUAGES)}: give the nearest of these "
+            "(en, say, for other languages in Latin letters and for Chinese)"
+        )
+    skipped: list[str] = []
+
+    def refuse(line: str) -> None:
+        if not config.skip_bad_files:
+            raise InputError(line)
+        skipped.append(line)
+
+    name = str(name)
+    if name == "-":
+        paths, where = [keep_standard_input(cache)], "standard input"
+    elif name.startswith(PREFIX):
+        paths, where = [find_dataset(name, config.text_column, cache)], name
     else:
-        raise InputError(f"no such file or folder: {path}")
-    auto = config.text_form == "auto"
-    files = tuple(TextFile(file, _tell_form(file) if auto else config.text_form) for file in paths)
-    counts = Counter(file.form for file in files)
-    forms = files[0].form if len(files) == 1 else ", ".join(f"{count} files: {form}" for form, count in counts.items())
-    return Source(files, f"{path}{note} ({forms})")
+        place = str(find_wikitext(name, cache)) if name in NAMES else name
+        paths, note = find_files(place, refuse)
+        where = f"{Path(place).expanduser()}{note}"
+    files = []
+    for path in paths:
+        try:
+            files.append(_told(path, config))
+        except InputError as error:
+            refuse(str(error))
+    if not files:
+        raise InputError(f"no file of {where} can be read: {skipped[0]}")
+    return Source(tuple(files), f"{where} ({_forms(files)})", tuple(skipped))
+
+
+def _forms(files: list[TextFile]) -> str:
+    """What the files are, in a few words."""
+    names = [file.form if file.kind == "text" else f"{file.kind}, {file.form}" for file in files]
+    if len(files) == 1:
+        return names[0]
+    counts = [f"{count} {'file' if count == 1 else 'files'}: {name}" for name, count in Counter(names).items()]
+    if empty := sum(1 for file in files if file.path.stat().st_size == 0):
+        counts.append(f"{empty} of them empty")
+    return "; ".join(counts)
 
 
 def embedded_source() -> Source:
@@ -105,23 +138,38 @@ def embedded_source() -> Source:
     return Source(files, f"the prose of Python {platform.python_version()}'s own documentation")
 
 
-def sentences(file: TextFile, language: str = "en", on_read: OnRead = lambda size: None) -> Iterator[str]:
+def sentences(file: TextFile, language: str = "en", on_read: OnRead = ignore) -> Iterator[str]:
     """The file's sentences, with an empty string after each document's last.
 
-    `on_read` is told the size of every block of bytes read.
+    A document is a line (`wikitext`), ends with a blank line (`lines` and `plain` text files), or is a record or an
+    HTML file. `on_read` is told the size of every block of bytes read. Raises `InputError` for what cannot be read.
     """
-    if file.form == "wikitext":
-        yield from _wikitext(_lines(file, on_read))
-    elif file.form == "lines":
-        yield from map(str.strip, _lines(file, on_read))
-    elif file.form == "plain":
-        yield from _prose(_lines(file, on_read), language)
-    else:
+    for lines in _texts(file, on_read):
+        normalised = map(partial(unicodedata.normalize, "NFC"), lines)
+        if file.form == "wikitext":
+            yield from _wikitext(normalised)
+        elif file.form == "python":
+            # With its punctuation apart, as in WikiText, so that a word-level vocabulary is one of words.
+            yield from (_OUTER_PUNCTUATION.sub(r" \g<0> ", sentence) for sentence in _prose(normalised, "en"))
+        else:
+            found = map(str.strip, normalised) if file.form == "lines" else _prose(normalised, language)
+            # Blank lines end documents in text files alone; elsewhere they part paragraphs.
+            yield from found if file.kind == "text" else filter(None, found)
+        yield ""
+
+
+def _texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
+    """The lines of a file of text, or of each record."""
+    if file.form == "python":
         source = file.path.read_bytes()
         on_read(len(source))
-        # With its punctuation apart, as in WikiText, so that a word-level vocabulary is one of words.
-        yield from (_OUTER_PUNCTUATION.sub(r" \g<0> ", sentence) for sentence in _prose(prose(source), "en"))
-    yield ""
+        yield prose(source)
+    elif file.kind == "text":
+        yield text_lines(file.path, on_read, file.span)
+    elif file.kind == "html":
+        yield html_lines(file.path, on_read)
+    else:
+        yield from map(lines_of, records(file.path, file.kind, file.column, on_read))
 
 
 def _wikitext(lines: Iterator[str]) -> Iterator[str]:
@@ -137,96 +185,61 @@ def _prose(lines: Iterator[str], language: str) -> Iterator[str]:
     for line in map(str.strip, lines):
         if line:
             text = f"{text} {line}" if text else line
-            while len(text) > PIECE:
-                end = _whole_sentences(text[:PIECE], language)
-                yield from _segment(text[:end], language)
-                text = text[end:].lstrip()
+            if len(text) > PIECE:
+                begin = 0
+                while len(text) - begin > PIECE:
+                    whole = _whole_sentences(text[begin : begin + PIECE], language)
+                    yield from map(str.strip, whole)
+                    begin += sum(map(len, whole))
+                text = text[begin:].lstrip()
         elif text:
-            yield from _segment(text, language)
+            yield from map(str.strip, segment(language, text))
             yield ""
             text = ""
     if text:
-        yield from _segment(text, language)
+        yield from map(str.strip, segment(language, text))
 
 
-def _segment(text: str, language: str) -> list[str]:
-    return [sentence.strip() for sentence in segment(language, text)]
-
-
-def _whole_sentences(piece: str, language: str) -> int:
-    """Where the last sentence of a piece begins, which may go on; in a piece of one, where its last word begins."""
+def _whole_sentences(piece: str, language: str) -> list[str]:
+    """The sentences of a piece but its last, which may go on; of a single sentence, its words but the last."""
     *whole, _ = segment(language, piece)
-    return sum(map(len, whole)) or piece.rfind(" ") + 1 or len(piece)
+    return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]
 
 
-def _lines(file: TextFile, on_read: OnRead = lambda size: None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, without their ends."""
-    path = file.path
-    position, end = file.span or (0, sys.maxsize)
-    decoder = codecs.getincrementaldecoder("utf-8" if position else "utf-8-sig")()
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    rest = ""
-    try:
-        with path.open("rb") as opened:
-            opened.seek(position)
-            while True:
-                block = opened.read(min(BLOCK_BYTES, end - position))
-                if b"\0" in block:
-                    raise InputError(
-                        f"{path} is not text: byte {position + block.index(0)} is zero; give UTF-8 text files"
-                    )
-                position += len(block)
-                text = newlines.decode(decoder.decode(block, final=not block), final=not block)
-                *lines, rest = (rest + text).split("\n")
-                yield from lines
-                on_read(len(block))
-                if not block:
-                    break
-                if len(rest) > MAX_LINE:
-                    yield rest
-                    rest = ""
-    except UnicodeDecodeError as error:
-        # The decoder was given what it had kept of the block before, and then the block.
-        byte = position - len(error.object) + error.start
-        raise InputError(f"{path} is not UTF-8: byte {byte} ({error.reason}); convert it, say with iconv") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if rest:
-        yield rest
-
-
-def _tell_form(path: Path) -> str:
-    """The form of a file, told from its name or its beginning."""
-    if _WIKITEXT_NAME.fullmatch(path.name):
-        return "wikitext"
+def _told(path: Path, config: CorpusConfig) -> TextFile:
+    """The file, with its form as given or told from its name or its beginning."""
+    kind = kind_of(path) or "text"
+    file = TextFile(path, "plain", kind, config.text_column if kind not in ("text", "html") else "")
     lines: list[str] = []
     size = 0
-    for line in _lines(TextFile(path, "")):
+    for line in chain.from_iterable(_texts(file)):
         size += len(line) + 1
         lines.append(line)
         if size > SAMPLE:
             break
+    form = config.text_form
+    if form == "auto":
+        form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _tell_form(lines, kind)
+    return replace(file, form=form)
+
+
+def _tell_form(lines: list[str], kind: str) -> str:
+    """The form of a text that begins with these lines."""
     if any(_WIKITEXT_HEADING.fullmatch(line) for line in lines):
         return "wikitext"
-    written = [line for line in lines if line.strip()]
-    blocks = sum(1 for before, line in zip(["", *lines], lines, strict=False) if line.strip() and not before.strip())
-    # In `lines` blank lines part blocks of several lines, each a sentence; blocks of one line are prose.
-    ended = sum(1 for line in written if _SENTENCE_END.search(line))
-    if blocks > 1 and len(written) >= 2 * blocks and ended > 0.5 * len(written):
-        return "lines"
-    return "plain"
+    return "lines" if kind == "text" and _sentence_a_line(lines) else "plain"
 
 
-def _files_of(folder: Path) -> tuple[list[Path], str]:
-    """The text files of a folder, and a note where they are not all of them."""
-    for name in TRAINING_SPLITS:
-        held_out = [other for other in HELD_OUT_SPLITS if (folder / other).is_file()]
-        if (folder / name).is_file() and held_out:
-            return [folder / name], f": the training split {name} alone, without {' and '.join(held_out)}"
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in names if name.endswith(TEXT_SUFFIXES) and not name.startswith(".")]
-    if not found:
-        raise InputError(f"no text files in {folder}: bertfast reads {', '.join(TEXT_SUFFIXES)}")
-    return sorted(found), ""
+def _sentence_a_line(lines: list[str]) -> bool:
+    written = [line.strip() for line in lines if line.strip()]
+    blocks = sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
+    if len(written) < 2 * blocks:  # paragraphs, a line each
+        return False
+    if sum(1 for line in written if _SENTENCE_END.search(line)) > 0.5 * len(written):
+        return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
+    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.05 * len(written):
+        return False
+    # Sentences without full stops, or prose without any that was wrapped? A wrapped line has no room for the next word.
+    width = sorted(map(len, written))[int(0.9 * len(written))]
+    breaks = [(line.strip(), after.split()[0]) for line, after in pairwise(lines) if line.strip() and after.strip()]
+    return sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width) > 0.5 * len(breaks)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
+import textwrap
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
-from bertfast import text, wikitext
+from bertfast import lines, text, wikitext
 from bertfast.config import CorpusConfig
 from bertfast.embedded import library_files, prose
 from bertfast.errors import InputError
@@ -25,9 +28,13 @@ WIKITEXT = (
 
 
 def documents(path: Path, form: str) -> list[list[str]]:
+    return documents_of(TextFile(path, form))
+
+
+def documents_of(file: TextFile) -> list[list[str]]:
     """The stream of sentences, parted into its documents; without the empty ones, which the corpus drops."""
     found: list[list[str]] = [[]]
-    for sentence in sentences(TextFile(path, form)):
+    for sentence in sentences(file):
         if sentence:
             found[-1].append(sentence)
         else:
@@ -35,7 +42,7 @@ def documents(path: Path, form: str) -> list[list[str]]:
     return [document for document in found if document]
 
 
-def source(path: Path, **settings: str):
+def source(path: Path, **settings: Any):
     return find_source(path, CorpusConfig(**settings), path / "cache")
 
 
@@ -63,11 +70,11 @@ def test_wikitext_is_the_notebooks_reading(tmp_path, monkeypatch):
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "Bc", ".", " . ", " ", "<unk>", "= x =", "\t"])).map("".join)))
-def test_any_wikitext_is_the_notebooks_reading(tmp_path_factory, lines):
+def test_any_wikitext_is_the_notebooks_reading(tmp_path_factory, content):
     d2l = import_d2l()
     folder = tmp_path_factory.mktemp("wiki")
     path = folder / "wiki.train.tokens"
-    path.write_text("".join(f"{line}\n" for line in lines))
+    path.write_text("".join(f"{line}\n" for line in content))
     theirs = [[sentence.replace("<unk>", "[unk]").split() for sentence in p] for p in d2l._read_wiki(str(folder))]
     theirs = [kept for paragraph in theirs if (kept := [sentence for sentence in paragraph if sentence])]
     ours = [[sentence.lower().split() for sentence in document] for document in documents(path, "wikitext")]
@@ -105,8 +112,8 @@ def test_prose(write):
 def test_long_paragraphs_keep_their_sentences(write):
     """Prose goes through the segmenter in pieces; where they are cut must not show."""
     expected = [f"This is sentence {i} of a paragraph that is {'very ' * (i % 50)}long." for i in range(400)]
-    for lines in (" ".join(expected), "\n".join(expected), "\n".join(" ".join(expected).split(" "))):
-        assert documents(write(lines), "plain") == [expected]
+    for content in (" ".join(expected), "\n".join(expected), "\n".join(" ".join(expected).split(" "))):
+        assert documents(write(content), "plain") == [expected]
 
 
 @settings(max_examples=30)
@@ -139,9 +146,26 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
     path = tmp_path_factory.mktemp("lines") / "some.txt"
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK_BYTES", block)
-        found = list(text._lines(TextFile(path, "")))
+        patch.setattr(lines, "BLOCK_BYTES", block)
+        found = list(lines.text_lines(path))
     assert found == [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
+
+
+def test_text_is_brought_into_nfc(write):
+    """Of a word written in two ways one is left; what isn't Unicode's business stays as it is."""
+    decomposed, angstrom, ligature = "cafe\u0301", "\u212b", "\ufb01"
+    expected = [["café Å ﬁ."]]
+    content = f"{decomposed} {angstrom} {ligature}."
+    for name, form, written in [
+        ("a.txt", "plain", content),
+        ("a.txt", "lines", content),
+        ("a.html", "plain", f"<p>{content}"),
+        ("a.jsonl", "plain", json.dumps({"text": content})),
+    ]:
+        [file] = source(write(written, name), text_form=form).files
+        assert documents_of(file) == expected
+    [file] = source(write(f"{content} . b", "b.txt"), text_form="wikitext").files
+    assert documents_of(file) == [["café Å ﬁ.", "b"]]
 
 
 def test_byte_order_mark_and_windows_line_ends(write):
@@ -159,9 +183,9 @@ def test_reading_takes_little_memory(write):
 
 
 def test_a_line_without_end_is_read_in_parts(write, monkeypatch):
-    monkeypatch.setattr(text, "MAX_LINE", 100)
-    monkeypatch.setattr(text, "BLOCK_BYTES", 30)
-    found = list(text._lines(TextFile(write("x" * 1000), "")))
+    monkeypatch.setattr(lines, "MAX_LINE", 100)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 30)
+    found = list(lines.text_lines(write("x" * 1000)))
     assert "".join(found) == "x" * 1000
     assert max(map(len, found)) <= 130
 
@@ -179,6 +203,10 @@ def test_progress_counts_every_byte(write):
 
 PROSE = "It was a dark night, and\nthe rain fell. Nobody\ncame.\n\nIn the morning the sun\nshone again. All was well.\n"
 LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“All was well.”\n"
+# No full stops: sentences that could have gone on in their line, and prose that could not.
+TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
+WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
+VERSE = WRAPPED.replace("two", "Two. It")
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -194,6 +222,13 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", PARAGRAPHS, "plain"),
         ("mine.txt", LINES.replace("\n\n", "\n"), "plain"),
         ("mine.txt", "", "plain"),
+        ("mine.txt", TITLES, "lines"),
+        ("mine.txt", TITLES.replace("7\n", "7\n\n"), "lines"),
+        ("mine.txt", TITLES.replace("\n", "\n\n"), "plain"),
+        ("mine.txt", TITLES.replace("line", "Line. It goes on"), "plain"),
+        ("mine.txt", WRAPPED, "plain"),
+        ("mine.txt", VERSE, "plain"),
+        ("mine.html", TITLES, "plain"),
         ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
     ],
 )
@@ -226,7 +261,8 @@ def test_a_folder_without_one_gives_all(write, tmp_path):
         write("A sentence.", name)
     found = source(tmp_path)
     assert [file.path.relative_to(tmp_path).as_posix() for file in found.files] == sorted(names)
-    assert "6 files" in found.description
+    assert "6 files: plain" in found.description
+    assert ": 2 files of other kinds left out: .png .py (" in found.description
 
 
 def test_train_txt_without_held_out_text_is_a_file_like_any(write, tmp_path):
@@ -384,7 +420,8 @@ def test_no_such_path(tmp_path):
 def test_a_folder_without_text(write, tmp_path):
     write("x", "a.png")
     assert refusal(lambda: source(tmp_path)) == (
-        f"no text files in {tmp_path}: bertfast reads .txt, .tokens, .raw, .text, .md"
+        f"no text files in {tmp_path} (1 file of other kinds left out: .png): bertfast reads .txt, .text, .tokens, "
+        ".raw, .md, .rst, .html, .htm, .jsonl, .ndjson, .csv, .tsv, .parquet, each also with .gz or .zst"
     )
 
 
@@ -398,16 +435,17 @@ def test_not_a_regular_file():
     [(b"caf\xe9 au lait", 3), (b"\xef\xbb\xbfok\n\xff", 6), (b"ab\xc3", 2), (b"\xc3\xa9\xc3\xa9\xe2\x82x", 4)],
 )
 def test_not_utf8_names_the_byte(write, monkeypatch, block, content, byte):
-    monkeypatch.setattr(text, "BLOCK_BYTES", block)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
     path = write(content)
     for form in ("wikitext", "lines", "plain"):
         message = refusal(lambda form=form: documents(path, form))
         assert message.startswith(f"{path} is not UTF-8: byte {byte} (")
-        assert message.endswith("convert it, say with iconv")
+        mixed = "the file mixes encodings: convert the rest alone"
+        assert message.endswith(mixed if "é".encode() in content else "convert it, say with iconv")
 
 
 def test_a_binary_file(write, monkeypatch):
-    monkeypatch.setattr(text, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 4)
     path = write(b"PK\x03\x04abc\x00")
     assert refusal(lambda: documents(path, "plain")) == (f"{path} is not text: byte 7 is zero; give UTF-8 text files")
 
@@ -439,3 +477,18 @@ def test_an_error_in_a_span_names_the_byte_of_the_file(tmp_path):
     path.write_bytes(b"good\n" * 3 + b"b\xff\n")
     with pytest.raises(InputError, match="byte 16 "):
         list(sentences(TextFile(path, "lines", span=(15, 18))))
+
+
+def test_utf16_is_told_by_its_mark(write):
+    path = write("Some words.".encode("utf-16"))
+    assert refusal(lambda: source(path)) == (
+        f"{path} is UTF-16, by its first two bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
+    )
+
+
+def test_an_unknown_language(write):
+    path = write("Ein Satz.")
+    message = refusal(lambda: source(path, language="xx"))
+    assert message.startswith("--language xx: there are rules for am, ar, bg,")
+    assert "give the nearest of these" in message
+    assert source(path, language="de").files

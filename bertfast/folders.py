@@ -1,0 +1,129 @@
+"""From a path, a folder or a glob to the files of text that it stands for."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from bertfast.errors import InputError
+from bertfast.lines import COMPRESSED
+
+# What holds the text of a file of each suffix; .gz or .zst may follow.
+KINDS = {
+    ".txt": "text",
+    ".text": "text",
+    ".tokens": "text",
+    ".raw": "text",
+    ".md": "text",
+    ".rst": "text",
+    ".html": "html",
+    ".htm": "html",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+TRAINING_SPLITS = ("wiki.train.tokens", "wiki.train.raw", "train.txt")
+HELD_OUT_SPLITS = ("wiki.valid.tokens", "wiki.test.tokens", "wiki.valid.raw", "wiki.test.raw", "valid.txt", "test.txt")
+
+Refuse = Callable[[str], object]
+
+
+def kind_of(path: Path) -> str | None:
+    """What holds the text of a file, by its name: a key of `KINDS`' values, or None where the suffix is another."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return KINDS.get(suffixes[-1]) if suffixes else None
+
+
+def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
+    """The files of a path or glob, sorted, and a note where they are not all that is there.
+
+    `refuse` is called with a line about each link or folder that leads nowhere. Raises `InputError` where there is no
+    such path, and where no text file is found.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _files_of(path, refuse)
+    if path.is_file():
+        return [path], ""
+    if path.exists():
+        raise InputError(f"{path} is neither a file nor a folder: --corpus - reads standard input")
+    if path.is_symlink():
+        raise InputError(f"{path} is a symbolic link that leads nowhere: {path.readlink()}")
+    if not any(character in name for character in "*?["):
+        raise InputError(f"no such file or folder: {path}")
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 (pathlib's doesn't take absolute patterns)
+    if not matches:
+        raise InputError(f"nothing matches {path}")
+    search = _Search(refuse, suffix=path.suffix)
+    for match in matches:
+        search.take(match)
+    return search.found(str(path))
+
+
+def _files_of(folder: Path, refuse: Refuse) -> tuple[list[Path], str]:
+    for name in TRAINING_SPLITS:
+        held_out = [other for other in HELD_OUT_SPLITS if (folder / other).is_file()]
+        if (folder / name).is_file() and held_out:
+            return [folder / name], f": the training split {name} alone, without {' and '.join(held_out)}"
+    search = _Search(refuse)
+    search.enter(folder, frozenset())
+    return search.found(str(folder))
+
+
+class _Search:
+    """Gathers the text files under some paths. Symbolic links are followed; hidden files and folders are left out."""
+
+    def __init__(self, refuse: Refuse, suffix: str = "") -> None:
+        """`suffix`: files that end in it are text, too."""
+        self._refuse = refuse
+        self._suffix = suffix
+        self._files: set[Path] = set()
+        self._others: Counter[str] = Counter()
+
+    def found(self, where: str) -> tuple[list[Path], str]:
+        others = sum(self._others.values())
+        note = f"{others} {_files(others)} of other kinds left out: {' '.join(sorted(self._others))}" if others else ""
+        if not self._files:
+            raise InputError(
+                f"no text files in {where}{f' ({note})' if note else ''}: bertfast reads {', '.join(KINDS)}, "
+                f"each also with {' or '.join(COMPRESSED)}"
+            )
+        return sorted(self._files), f": {note}" if note else ""
+
+    def enter(self, folder: Path, above: frozenset[str]) -> None:
+        """Takes what a folder holds; `above`: the folders, without links, that it was reached through."""
+        real = os.path.realpath(folder)
+        if real in above:
+            self._refuse(f"{folder} is a symbolic link to a folder around it, {real}: remove the link")
+            return
+        try:
+            paths = sorted(folder.iterdir())
+        except OSError as error:
+            self._refuse(f"cannot read the folder {folder}: {error.strerror}")
+            return
+        for path in paths:
+            if not path.name.startswith("."):
+                self.take(path, above | {real})
+
+    def take(self, path: Path, above: frozenset[str] = frozenset()) -> None:
+        if path.is_dir():
+            self.enter(path, above)
+        elif not (kind_of(path) or (self._suffix and path.name.endswith(self._suffix))):
+            self._others[path.suffix or path.name] += 1
+        elif path.is_file():
+            self._files.add(path)
+        elif path.is_symlink():
+            self._refuse(f"{path} is a symbolic link that leads nowhere: {path.readlink()}")
+        else:
+            self._refuse(f"{path} is neither a file nor a folder")
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"

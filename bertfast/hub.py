@@ -1,0 +1,82 @@
+"""`hf:NAME[/CONFIG][:SPLIT]`: a data set that the `datasets` library loads, its text kept in the cache as parquet.
+
+A name on the hub is OWNER/NAME, so a third part is the configuration (`hf:Salesforce/wikitext/wikitext-2-v1:train`),
+and a data set without an owner has no configuration here. NAME can also be a folder that holds a data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bertfast.errors import InputError
+from bertfast.files import locked, whole_file
+from bertfast.records import missing_column, text_of
+
+PREFIX = "hf:"
+_SOURCE = re.compile(r"hf:(?P<path>[^:]+)(:(?P<split>.+))?")
+_ROWS = 256
+
+
+def find_dataset(name: str, column: str, cache: Path) -> Path:
+    """The file of the column of a data set, loaded where the cache doesn't hold it; a folder's is always made anew."""
+    match = _SOURCE.fullmatch(name)
+    if not match:
+        raise InputError(f"{name!r} names no data set: hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]")
+    local = Path(match["path"]).is_dir()
+    repository, config = match["path"], None
+    if not local and repository.count("/") > 1:
+        repository, _, config = repository.rpartition("/")
+    key = hashlib.blake2b(f"{name}\0{column}".encode(), digest_size=6).hexdigest()
+    kept = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with locked(kept.with_suffix(".lock")):
+        if local or not kept.exists():
+            _write(kept, column, _values(name, repository, config, match["split"] or "train", column))
+    return kept
+
+
+def _values(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[Any]]:
+    """The column's values, some rows at a time, streamed."""
+    try:
+        import datasets
+    except ImportError:
+        raise InputError(
+            f"{name} needs the datasets library: pip install 'bertfast[hub]', or give files (.parquet, .jsonl, ...)"
+        ) from None
+    try:
+        rows = datasets.load_dataset(repository, config, split=split, streaming=True)
+        columns = rows.column_names or list(next(iter(rows), {}))
+        if column not in columns:
+            raise missing_column(name, column, columns)
+        for batch in rows.select_columns([column]).iter(_ROWS):
+            yield batch[column]
+    except InputError:
+        raise
+    except Exception as error:  # the library's own, the hub's and HTTP's: for the user all are one
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{name} can't be loaded ({reason}): mend the name (hf:OWNER/NAME[/CONFIG][:SPLIT]), run once with a "
+            "network, or give files (.parquet, .jsonl, ...)"
+        ) from None
+
+
+def _write(path: Path, column: str, batches: Iterator[list[Any]]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema([(column, pyarrow.large_string())])
+    with (
+        whole_file(path) as partial,
+        pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer,
+        tqdm(desc=f"loading {path.stem}", unit=" rows", unit_scale=True, delay=1, leave=False) as bar,
+    ):
+        for values in batches:
+            texts = [text_of(value, column, f"row {bar.n + i}") for i, value in enumerate(values, 1)]
+            writer.write_table(pyarrow.table([texts], schema))
+            bar.update(len(values))

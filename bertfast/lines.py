@@ -1,0 +1,174 @@
+"""A file's bytes, decompressed, and its lines of UTF-8: a block at a time, so memory doesn't grow with the file."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from bertfast.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+BLOCK_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 17
+# A line longer than this is read as several.
+MAX_LINE = 1 << 20
+# What has to be in memory as a whole is refused beyond this: a record's line, an HTML file's tag or script.
+MAX_RECORD = 1 << 26
+
+COMPRESSED = (".gz", ".zst")
+
+OnRead = Callable[[int], object]
+# The first byte that is read of an uncompressed file, and the first that isn't; None: all.
+Span = tuple[int, int] | None
+
+
+def ignore(size: int) -> None:
+    """The `on_read` of those who don't count."""
+
+
+class _Counted(io.RawIOBase):
+    """The bytes of a file, or of its span, which tells how many of them were read."""
+
+    def __init__(self, path: Path, on_read: OnRead, span: Span) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._on_read = on_read
+        self._left = sys.maxsize
+        if span:
+            self._file.seek(span[0])
+            self._left = span[1] - span[0]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        size = self._file.readinto(memoryview(buffer)[: self._left]) or 0
+        self._left -= size
+        self._on_read(size)
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[BinaryIO]:
+    """The file's bytes, decompressed if its name ends in .gz or .zst, to be read from front to end.
+
+    `on_read` is told the size of every block read of the file as it lies there. Raises `InputError` for what cannot
+    be read and, once reading comes to it, for what is cut short or damaged.
+    """
+    suffix = path.suffix.lower()
+    try:
+        with io.BufferedReader(_Counted(path, on_read, span), _BUFFER_BYTES) as file:
+            if suffix == ".gz":
+                with gzip.GzipFile(fileobj=file) as unzipped:
+                    yield cast(BinaryIO, unzipped)
+            elif suffix == ".zst":
+                import pyarrow  # here, for it takes a while
+
+                with io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), _BUFFER_BYTES) as unzipped:
+                    yield unzipped
+            else:
+                yield file
+    except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"{path} is cut short or damaged ({error}): get it again, or compress it again") from None
+
+
+def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
+    """The text of a UTF-8 file, or of its span, a block at a time: no byte order mark, and all lines end in "\\n"."""
+    position, ascii_alone = span[0] if span else 0, True
+    decoder = codecs.getincrementaldecoder("utf-8" if position else "utf-8-sig")()
+    newlines = io.IncrementalNewlineDecoder(None, translate=True)
+    with opened(path, on_read, span) as file:
+        while True:
+            block = file.read(BLOCK_BYTES)
+            _check_text(path, position, block)
+            position += len(block)
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                # The decoder was given what it had kept of the block before, and then the block.
+                before = error.object[: error.start].decode("utf-8")
+                byte = position - len(error.object) + error.start
+                raise _not_utf8(path, byte, error.reason, ascii_alone and before.isascii()) from None
+            ascii_alone = ascii_alone and text.isascii()
+            yield newlines.decode(text, final=not block)
+            if not block:
+                return
+
+
+def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
+    """The lines of a UTF-8 file, or of its span, without their ends. A long one is parted, at a space if it has one."""
+    rest = ""
+    for block in text_blocks(path, on_read, span):
+        *lines, rest = (rest + block).split("\n")
+        yield from lines
+        if len(rest) > MAX_LINE:
+            end = rest.rfind(" ") + 1 or len(rest)
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        yield rest
+
+
+def lines_of(text: str) -> Iterator[str]:
+    """The lines of a text in memory, as `text_lines` has them."""
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        begin = 0
+        while len(line) - begin > MAX_LINE:
+            end = line.rfind(" ", begin, begin + MAX_LINE) + 1 or begin + MAX_LINE
+            yield line[begin:end]
+            begin = end
+        yield line[begin:]
+
+
+def whole_lines(path: Path, on_read: OnRead = ignore) -> Iterator[str]:
+    """The lines of a UTF-8 file with their ends ("\\n" alone ends one), none parted. Raises where one is too long."""
+    position, ascii_alone = 0, True
+    with opened(path, on_read) as file:
+        while line := file.readline(MAX_RECORD + 1):
+            if len(line) > MAX_RECORD:
+                raise InputError(
+                    f"{path}: the line that begins at byte {position} is longer than {MAX_RECORD >> 20} MiB, "
+                    "too long for one record: part it"
+                )
+            _check_text(path, position, line)
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                ascii_alone = ascii_alone and line[: error.start].decode("utf-8").isascii()
+                raise _not_utf8(path, position + error.start, error.reason, ascii_alone) from None
+            ascii_alone = ascii_alone and text.isascii()
+            yield text if position else text.removeprefix("\ufeff")
+            position += len(line)
+
+
+def _check_text(path: Path, position: int, block: bytes) -> None:
+    """Raises for what can't be UTF-8 text."""
+    if position == 0 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(
+            f"{path} is UTF-16, by its first two bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
+        )
+    if b"\0" in block:
+        raise InputError(f"{path} is not text: byte {position + block.index(0)} is zero; give UTF-8 text files")
+
+
+def _not_utf8(path: Path, byte: int, reason: str, ascii_before: bool) -> InputError:
+    way_out = (
+        "convert it, say with iconv"
+        if ascii_before
+        else "what comes before is, so the file mixes encodings: convert the rest alone"
+    )
+    return InputError(f"{path} is not UTF-8: byte {byte} ({reason}); {way_out}")

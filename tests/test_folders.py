@@ -1,0 +1,158 @@
+"""Folders and globs of every kind of file, links, and bad files among good ones."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bertfast.config import CorpusConfig
+from bertfast.errors import InputError
+from bertfast.text import Source, find_source, sentences
+
+
+def source(name: Path | str, **settings: Any) -> Source:
+    return find_source(name, CorpusConfig(**settings), Path("no-cache"))
+
+
+def names(found: Source, folder: Path) -> list[str]:
+    return [file.path.relative_to(folder).as_posix() for file in found.files]
+
+
+def refusal(name: Path | str, **settings: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        source(name, **settings)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """One file of every kind."""
+    text = "It rains. It pours.\n"
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.MD").write_text(text)
+    (tmp_path / "c.rst.gz").write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "d.html").write_text(f"<p>{text}</p>")
+    (tmp_path / "e.jsonl").write_text(json.dumps({"text": text}))
+    (tmp_path / "f.ndjson.zst").write_bytes(pyarrow.compress(json.dumps({"text": text}).encode(), "zstd", asbytes=True))
+    (tmp_path / "g.csv").write_text(f'id,text\n1,"{text}"\n')
+    (tmp_path / "h.tsv").write_text(f'id\ttext\n1\t"{text}"\n')
+    pyarrow.parquet.write_table(pyarrow.table({"text": [text]}), tmp_path / "i.parquet")
+    return tmp_path
+
+
+def test_a_folder_of_every_kind(mixed):
+    found = source(mixed)
+    assert len(found.files) == 9
+    for file in found.files:
+        assert [*filter(None, sentences(file))] == ["It rains.", "It pours."], file
+    assert found.description == (
+        f"{mixed} (3 files: plain; 1 file: html, plain; 2 files: jsonl, plain; 1 file: csv, plain; 1 file: tsv, plain; "
+        "1 file: parquet, plain)"
+    )
+
+
+def test_globs(mixed, monkeypatch):
+    (mixed / "deep/er").mkdir(parents=True)
+    (mixed / "deep/er/j.jsonl").write_text("")
+    (mixed / "k.log").write_text("It rains.")
+    assert names(source(f"{mixed}/*.jsonl"), mixed) == ["e.jsonl"]
+    assert names(source(f"{mixed}/**/*.jsonl"), mixed) == ["deep/er/j.jsonl", "e.jsonl"]
+    assert names(source(f"{mixed}/[ad]*"), mixed) == ["a.txt", "d.html", "deep/er/j.jsonl"]
+    found = source(f"{mixed}/[ak]*")
+    assert names(found, mixed) == ["a.txt"]
+    assert found.description == f"{mixed}/[ak]*: 1 file of other kinds left out: .log (plain)"
+    assert names(source(f"{mixed}/*.log"), mixed) == ["k.log"]  # asked for by its suffix
+    monkeypatch.chdir(mixed)
+    assert [str(file.path) for file in source("*.html").files] == ["d.html"]
+    (mixed / "[ad].txt").write_text("It snows.")
+    assert [str(file.path) for file in source("[ad].txt").files] == ["[ad].txt"]
+
+
+def test_a_glob_without_a_match(tmp_path):
+    assert refusal(f"{tmp_path}/*.jsonl") == f"nothing matches {tmp_path}/*.jsonl"
+
+
+def test_links_are_followed(tmp_path):
+    for folder in ("texts", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "elsewhere/a.txt").write_text("It rains.")
+    (tmp_path / "texts/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "texts/b.txt").symlink_to(tmp_path / "elsewhere/a.txt")
+    assert names(source(tmp_path / "texts"), tmp_path / "texts") == ["b.txt", "link/a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "message"),
+    [
+        ("loop", ".", "{0}/loop is a symbolic link to a folder around it, {0}: remove the link"),
+        ("in/loop", "..", "{0}/in/loop is a symbolic link to a folder around it, {0}: remove the link"),
+        ("b.txt", "gone.txt", "{0}/b.txt is a symbolic link that leads nowhere: gone.txt"),
+        ("b.txt", "b.txt", "{0}/b.txt is a symbolic link that leads nowhere: b.txt"),
+    ],
+)
+def test_links_that_lead_nowhere(tmp_path, link, target, message):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.txt").write_text("It rains.")
+    (tmp_path / link).symlink_to(target)
+    message = message.format(tmp_path)
+    assert refusal(tmp_path) == refusal(f"{tmp_path}/**") == message
+    found = source(tmp_path, skip_bad_files=True)
+    assert names(found, tmp_path) == ["a.txt"]
+    assert found.skipped == (message,)
+
+
+def test_a_link_that_is_named(tmp_path):
+    (tmp_path / "a.txt").symlink_to("gone.txt")
+    assert refusal(tmp_path / "a.txt") == f"{tmp_path}/a.txt is a symbolic link that leads nowhere: gone.txt"
+
+
+BAD = {
+    "image.txt": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "latin.txt": "Il était une fois.".encode("latin-1"),
+    "utf16.md": "It rains.".encode("utf-16"),
+    "short.txt.gz": gzip.compress(b"It rains. " * 99)[:-9],
+    "short.txt.zst": pyarrow.compress(b"It rains. " * 99, "zstd", asbytes=True)[:-9],
+    "half.jsonl": b'{"text": "It rai',
+    "other.jsonl": b'{"body": "It rains."}',
+    "row.csv": b"id,text\n1\n",
+    "damaged.parquet": b"PAR1 and so on",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_stop_it_or_are_skipped(mixed, name):
+    (mixed / name).write_bytes(BAD[name])
+    message = refusal(mixed)
+    assert message.startswith(str(mixed / name))
+    found = source(mixed, skip_bad_files=True)
+    assert found.skipped == (message,)
+    assert len(found.files) == 9
+    assert name not in names(found, mixed)
+
+
+def test_bad_files_alone(tmp_path):
+    (tmp_path / "a.txt").write_bytes(BAD["latin.txt"])
+    message = refusal(tmp_path, skip_bad_files=True)
+    assert message.startswith(f"no file of {tmp_path} can be read: {tmp_path}/a.txt is not UTF-8: byte 3 (")
+
+
+def test_an_empty_file_among_good_ones(mixed):
+    (mixed / "nothing.txt").touch()
+    found = source(mixed)
+    assert len(found.files) == 10
+    assert found.description.endswith("; 1 of them empty)")
+
+
+def test_the_column_of_records_alone(mixed):
+    for file in source(mixed).files:
+        assert file.column == ("" if file.kind in ("text", "html") else "text")
+    assert refusal(mixed, text_column="body") == (
+        f"{mixed}/e.jsonl:1: no column 'body'; there are 'text': name one with --text-column"
+    )

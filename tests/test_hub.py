@@ -1,0 +1,126 @@
+"""Data sets through the real `datasets` library, from a folder, and without a network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bertfast.config import CorpusConfig
+from bertfast.errors import InputError
+from bertfast.hub import find_dataset
+from bertfast.text import find_source, sentences
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    """No network, and nothing kept from other tests."""
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set of two splits, in the files that the hub has most."""
+    path = tmp_path / "rain"
+    path.mkdir()
+    train = [f"It rains {i} times. It pours." for i in range(600)]
+    pyarrow.parquet.write_table(pyarrow.table({"id": range(600), "text": train}), path / "train-00000.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "text": ["It snows."]}), path / "test-00000.parquet")
+    return path
+
+
+def source(name: str, cache: Path, **settings: str):
+    return find_source(name, CorpusConfig(**settings), cache)
+
+
+def refusal(name: str, cache: Path, **settings: str) -> str:
+    with pytest.raises(InputError) as refused:
+        source(name, cache, **settings)
+    assert "\n" not in str(refused.value)
+    assert not list(cache.rglob("*.parquet"))
+    return str(refused.value)
+
+
+def test_a_data_set_of_a_folder(folder, tmp_path):
+    found = source(f"hf:{folder}", tmp_path / "cache")
+    assert found.description == f"hf:{folder} (parquet, plain)"
+    stream = list(sentences(found.files[0]))
+    assert stream[:6] == ["It rains 0 times.", "It pours.", "", "It rains 1 times.", "It pours.", ""]
+    assert stream.count("") == 600
+    [test] = source(f"hf:{folder}:test", tmp_path / "cache").files
+    assert list(sentences(test)) == ["It snows.", ""]
+
+
+def test_a_folder_that_changes_is_loaded_anew(folder, tmp_path):
+    source(f"hf:{folder}:test", tmp_path / "cache")
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["It hails."]}), folder / "test-00000.parquet")
+    [test] = source(f"hf:{folder}:test", tmp_path / "cache").files
+    assert list(sentences(test)) == ["It hails.", ""]
+
+
+def test_names_of_the_hub(tmp_path, monkeypatch):
+    """What the library is asked for; and what is in the cache is not asked for again."""
+    asked = []
+
+    def load_dataset(*what, **how):
+        asked.append((*what, how["split"]))
+        return datasets.Dataset.from_dict({"body": ["It rains.", None, ""]}).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for _ in range(2):
+        for name in ("hf:rain", "hf:weather/rain", "hf:weather/rain/daily", "hf:weather/rain/daily:test[:9]"):
+            [file] = source(name, tmp_path, text_column="body").files
+            assert list(sentences(file)) == ["It rains.", ""]
+    assert asked == [
+        ("rain", None, "train"),
+        ("weather/rain", None, "train"),
+        ("weather/rain", "daily", "train"),
+        ("weather/rain", "daily", "test[:9]"),
+    ]
+
+
+def test_the_column_is_missing(folder, tmp_path):
+    message = refusal(f"hf:{folder}", tmp_path / "cache", text_column="body")
+    assert message == f"hf:{folder}: no column 'body'; there are 'id', 'text': name one with --text-column"
+
+
+def test_the_column_holds_no_text(folder, tmp_path):
+    assert "row 1: 'id' holds a number, not text" in refusal(f"hf:{folder}", tmp_path / "cache", text_column="id")
+
+
+def test_no_such_split(folder, tmp_path):
+    message = refusal(f"hf:{folder}:dev", tmp_path / "cache")
+    assert message.startswith(f"hf:{folder}:dev can't be loaded (")
+    assert "dev" in message and "train" in message
+
+
+def test_without_a_network(tmp_path):
+    message = refusal("hf:weather/rain", tmp_path / "cache")
+    assert message.startswith("hf:weather/rain can't be loaded (")
+    assert message.endswith("run once with a network, or give files (.parquet, .jsonl, ...)")
+
+
+def test_without_the_library(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    message = refusal("hf:weather/rain", tmp_path / "cache")
+    assert message == (
+        "hf:weather/rain needs the datasets library: pip install 'bertfast[hub]', or give files (.parquet, .jsonl, ...)"
+    )
+
+
+def test_a_name_that_is_none(tmp_path):
+    assert "'hf:' names no data set" in refusal("hf:", tmp_path / "cache")
+
+
+def test_json_lines_of_a_folder(tmp_path):
+    (tmp_path / "snow").mkdir()
+    (tmp_path / "snow/train.jsonl").write_text("".join(json.dumps({"text": f"Flake {i}."}) + "\n" for i in range(3)))
+    path = find_dataset(f"hf:{tmp_path}/snow", "text", tmp_path / "cache")
+    assert pyarrow.parquet.read_table(path)["text"].to_pylist() == ["Flake 0.", "Flake 1.", "Flake 2."]
