@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from bertfast.huggingface import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, loa
 from bertfast.model import Bert, Sequences, read_rows
 from bertfast.run_json import RunInfo
 from bertfast.sampler import Sampler
+from bertfast.shards import thread_pool
 
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64
@@ -39,8 +41,9 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
     """Evaluates the model, as it is after `step`, on the first examples that `sampler` gives: the same at every call.
 
     Losses and accuracies are means over the predictions, and over the pairs. Every rank of the world calls this at the
-    same step and computes every `world.size`-th batch; the sums of the batches are then added in the batches' order, so
-    that the result doesn't depend on the number of ranks. Leaves the model's mode as it was.
+    same step and computes every `world.size`-th batch, each by one thread; the sums of the batches are then added in
+    the batches' order, so that no bit of the result depends on the number of ranks or threads. Leaves the model's mode
+    as it was.
     """
     count = min(_EXAMPLES, sampler.num_examples)
     firsts = range(0, count, _BATCH)
@@ -48,17 +51,24 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
     training = model.training
     model.eval()
     mine = range(world.rank, len(firsts), world.size)
-    for index in tqdm(mine, "evaluating", leave=False, file=sys.stderr, disable=world.rank > 0):
-        sums[index] = _batch_sums(model, sampler, firsts[index], min(_BATCH, count - firsts[index]), dtype)
+
+    def batch_sums(index: int) -> Tensor:
+        return _batch_sums(model, sampler, firsts[index], min(_BATCH, count - firsts[index]), dtype)
+
+    with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
+        found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
+        bar = tqdm(found, "evaluating", len(mine), leave=False, file=sys.stderr, disable=world.rank > 0)
+        for index, each in zip(mine, bar, strict=True):
+            sums[index] = each
     model.train(training)
     if world.size > 1:
         dist.all_reduce(sums)  # a row is one rank's, and 0 for the others
     mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = sums.cpu().sum(0)
     mlm_loss /= predictions
-    found = Evaluation(step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item())
+    result = Evaluation(step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item())
     if sampler.config.objective == "none":
-        return found
-    return found._replace(eval_nsp_loss=nsp_loss.item() / count, eval_nsp_accuracy=nsp_hits.item() / count)
+        return result
+    return result._replace(eval_nsp_loss=nsp_loss.item() / count, eval_nsp_accuracy=nsp_hits.item() / count)
 
 
 @torch.no_grad()

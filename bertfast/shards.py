@@ -27,17 +27,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def thread_pool(device: torch.device, threads: int) -> ThreadPoolExecutor | None:
+    """On a CPU, threads that compute with one thread each; on a GPU, which is one thread's to feed, none."""
+    if device.type != "cpu":
+        return None
+    return ThreadPoolExecutor(threads, "shard", torch.set_num_threads, (1,))
+
+
 class TreeSum:
     """Sums of `compute(i)`, lists of tensors, over consecutive numbers i, in one binary tree.
 
-    On a CPU `threads` of them are computed at a time, each by one thread. On a GPU, which is one thread's to feed, one
-    after another.
+    On a CPU `threads` of them are computed at a time, each by one thread; on a GPU one after another.
     """
 
     def __init__(self, device: torch.device, threads: int) -> None:
-        self._pool = None
-        if device.type == "cpu":
-            self._pool = ThreadPoolExecutor(threads, "shard", torch.set_num_threads, (1,))
+        self._pool = thread_pool(device, threads)
 
     def __call__(self, numbers: range, compute: Callable[[int], list[Tensor]]) -> list[Tensor]:
         """The sum over `numbers`, whose length is a power of two. It may share memory with what `compute` returned."""

@@ -98,6 +98,27 @@ def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, trai
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_no_bit(corpus, threads):
+    model, sampler = make_model(corpus), held_out_sampler(corpus, CONFIG, CPU)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = evaluate(model, sampler, 0, torch.float32, ALONE)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found == evaluate(model, sampler, 0, torch.float32, ALONE)
+
+
+def test_workers_change_no_bit(run, corpus, held_out):
+    """Two processes, which share the evaluation's batches."""
+    config = dataclasses.replace(CONFIG, gpus=2, deterministic=True)
+    two = pretrain(make_model(corpus), corpus, config, say=lambda line: None, eval_corpus=held_out)
+    one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
+    assert two.history.evaluations == one.history.evaluations
+
+
 def test_masks_depend_on_no_setting_of_the_run(held_out):
     other = dataclasses.replace(CONFIG, seed=5, mlm_probability=0.4, mask_share=0.5, random_share=0.5)
     ours, theirs = (held_out_sampler(held_out, config, CPU).packed(0, 32) for config in (CONFIG, other))
