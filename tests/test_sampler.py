@@ -23,6 +23,7 @@ from bertfast.config import CorpusConfig, SamplerConfig
 from bertfast.corpus import load_corpus
 from bertfast.errors import InputError
 from bertfast.sampler import PackedBatch, PaddedBatch, Sampler
+from bertfast.sampler import _options as sampler_options
 
 
 class Special(NamedTuple):
@@ -202,7 +203,7 @@ def test_reference_gives_the_published_philox_words() -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_equals_reference(config: SamplerConfig, isas: list[str], threads: None) -> None:
-    documents, count = some_documents(1), 70
+    documents, count = some_documents(1), 40
     reference = Reference(documents, config, VOCABULARY, SCATTERED, set(CONTINUATION))
     expected = Expected(reference, 3, count)
     for dtype in (np.uint16, np.uint32):
@@ -844,16 +845,45 @@ def test_refuses_wrong_numbers() -> None:
 def test_extension_checks_its_tensors() -> None:
     sampler = Sampler(make_corpus(some_documents(1), VOCABULARY), SamplerConfig())
     good = sampler.packed(0, 8)
-    first, examples = torch.zeros(1, dtype=torch.int64), torch.zeros(8, 5, dtype=torch.int64)
-    plan = sampler._native.plan
+    first, examples = torch.zeros(1, dtype=torch.int64), torch.empty(8, 5, dtype=torch.int64)
+    plan, packed = sampler._native.plan, sampler._native.packed
     with pytest.raises(TypeError, match=r"cu_masked must be int32, not torch\.int64"):
         plan(first, examples, good.cu_seqlens, good.cu_masked.long())
     with pytest.raises(ValueError, match="cu_seqlens must have the shape"):
         plan(first, examples, good.cu_seqlens[:-1], good.cu_masked)
-    with pytest.raises(ValueError, match="input_ids and labels must have the sizes that the plan says"):
-        sampler._native.packed(first, examples, good._replace(input_ids=good.input_ids[1:]))
+    plan(first, examples, good.cu_seqlens, good.cu_masked)
+    packed(first, examples, good)
     with pytest.raises(ValueError, match="row_keys must have the shape"):
-        sampler._native.packed(first, examples, good._replace(row_keys=good.row_keys[1:]))
+        packed(first, examples, good._replace(row_keys=good.row_keys[1:]))
+    with pytest.raises(ValueError, match="masked_positions must not share memory with labels"):
+        packed(first, examples, good._replace(labels=good.masked_positions))
+    with pytest.raises(ValueError, match="have the sizes that the plan says"):
+        packed(first, examples, good._replace(cu_seqlens=good.cu_seqlens - 1))
+    moved = good.cu_masked.clone()
+    moved[1] += 1
+    with pytest.raises(ValueError, match="cu_masked is not these examples' plan"):
+        packed(first, examples, good._replace(cu_masked=moved))
+    examples[3, 1] = 2**40
+    with pytest.raises(ValueError, match=r"examples\[3\] is no example of this corpus"):
+        packed(first, examples, good)
+
+
+def test_extension_checks_its_corpus() -> None:
+    corpus = make_corpus(some_documents(1), VOCABULARY)
+    good = {
+        "options": sampler_options(corpus, SamplerConfig()),
+        "tokens": torch.from_numpy(corpus.tokens),
+        "sentence_offsets": torch.from_numpy(corpus.sentence_offsets),
+        "document_offsets": torch.from_numpy(corpus.document_offsets),
+        "anchors": None,
+        "continuation": None,
+    }
+    native.Sampler(**good)
+    for field in ("sentence_offsets", "document_offsets"):
+        with pytest.raises(ValueError, match=f"{field} must ascend from 0 to"):
+            native.Sampler(**{**good, field: good[field].flip(0)})
+    with pytest.raises(ValueError, match="anchors must be below"):
+        native.Sampler(**{**good, "anchors": torch.tensor([2**40])})
 
 
 # --- On a GPU ---

@@ -1,5 +1,7 @@
 #include "cpu/attention.h"
 
+#include <algorithm>
+
 #include "bindings/dropout.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
@@ -27,6 +29,7 @@ struct Sequences {
         if (batch < 0 || q[0] != 0 || k[0] != 0 || q[batch] != query.size(0) || k[batch] != key_value.size(0)) {
             throw py::value_error("cu_seqlens must begin at 0 and end at the number of tokens");
         }
+        int64_t longest = 0;
         for (int64_t b = 0; b < batch; ++b) {
             const int64_t queries = int64_t{q[b + 1]} - q[b], keys = int64_t{k[b + 1]} - k[b];
             if (queries < 0 || keys < 0 || queries > max_seqlen || keys > max_seqlen || (queries > 0 && keys == 0)) {
@@ -34,10 +37,11 @@ struct Sequences {
                                       " queries and " + std::to_string(keys) + " keys; max_seqlen is " +
                                       std::to_string(max_seqlen));
             }
+            longest = std::max({longest, queries, keys});
         }
         if (heads > 256) throw py::value_error("attention takes at most 256 heads");
         const Dropout rule = checked_dropout(p, seed, 256 * site);
-        return {batch, heads, query.size(2), q, k, max_seqlen, row_keys.data<int64_t>(), p > 0, rule};
+        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), p > 0, rule};
     }
 };
 
@@ -71,6 +75,8 @@ void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q
     const Tensor out(out_, "out", query.dtype(), query.shape(), query);
     const Tensor log_sum_exp(log_sum_exp_, "log_sum_exp", Dtype::float32, {query.size(0), query.size(1)}, query);
     const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
+    check_apart({&out, &log_sum_exp},
+                {&query, &key_value, &sequences.cu_seqlens_q, &sequences.cu_seqlens_k, &sequences.row_keys});
     const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     query.dtype() == Dtype::float32 ? forward<float>(shape, query, key_value, out, log_sum_exp)
                                     : forward<bfloat16>(shape, query, key_value, out, log_sum_exp);
@@ -86,6 +92,8 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
     const Tensor grad_query(grad_query_, "grad_query", query.dtype(), query.shape(), query);
     const Tensor grad_key_value(grad_key_value_, "grad_key_value", query.dtype(), key_value.shape(), query);
     const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
+    check_apart({&grad_query, &grad_key_value}, {&grad, &query, &key_value, &log_sum_exp, &sequences.cu_seqlens_q,
+                                                 &sequences.cu_seqlens_k, &sequences.row_keys});
     const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     query.dtype() == Dtype::float32
         ? backward<float>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value)

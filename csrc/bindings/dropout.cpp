@@ -41,6 +41,7 @@ void dropout(py::handle x_, py::handle row_keys_, double p, int64_t seed, int64_
     const Tensor out(out_, "out", {x.dtype()}, {x.size(0), x.size(1)});
     row_keys.beside(x);
     out.beside(x);
+    check_apart({&out}, {&x, &row_keys});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? run<float>(x, row_keys, rule, out) : run<bfloat16>(x, row_keys, rule, out);
 }

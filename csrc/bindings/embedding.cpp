@@ -66,6 +66,8 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
     const Tensor moments(moments_, "moments", Dtype::float32, {tokens, 2}, tables.word);
     const Tensor out(out_, "out", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
     out.beside(tables.word);
+    check_apart({&out, &moments}, {&tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
+                                   &tables.type, &tables.position, &weight, &bias, &row_keys});
     const Dropout rule = checked_dropout(p, seed, place);
     const auto run = [&](auto* out_data) {
         const EmbeddingLayerNorm<std::remove_pointer_t<decltype(out_data)>> call{tables.addresses(),
@@ -104,6 +106,9 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
                                words);
     const Tensor grad_weight(grad_weight_, "grad_weight", Dtype::float32, {hidden}, words);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {hidden}, words);
+    check_apart({&grad_sum, &grad_word, &grad_type, &grad_position, &grad_weight, &grad_bias},
+                {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word, &tables.type,
+                 &tables.position, &weight, &moments, &row_keys});
     const Dropout rule = checked_dropout(p, seed, place);
     const auto run = [&](const auto* grad_data) {
         const EmbeddingLayerNormBackward<std::remove_cv_t<std::remove_pointer_t<decltype(grad_data)>>> call{

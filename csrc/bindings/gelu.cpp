@@ -33,6 +33,7 @@ void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {
     const Tensor x = checked_x(x_);
     const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
     const Tensor out(out_, "out", x.dtype(), x.shape(), x);
+    check_apart({&out}, {&x, &bias});
     x.dtype() == Dtype::float32 ? forward<float>(x, bias, out) : forward<bfloat16>(x, bias, out);
 }
 
@@ -42,6 +43,7 @@ void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::h
     const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
     const Tensor grad_x(grad_x_, "grad_x", x.dtype(), x.shape(), x);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
+    check_apart({&grad_x, &grad_bias}, {&grad, &x, &bias});
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, bias, grad_x, grad_bias)
                                 : backward<bfloat16>(grad, x, bias, grad_x, grad_bias);
 }

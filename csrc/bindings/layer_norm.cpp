@@ -67,6 +67,7 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
     const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
     const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
     const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
+    check_apart({&out, &moments}, {&x, &residual, &weight, &bias, &row_keys});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments)
                                 : forward<bfloat16>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments);
@@ -86,6 +87,8 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
     const Tensor grad_residual(grad_residual_, "grad_residual", x.dtype(), x.shape(), x);
     const Tensor grad_weight(grad_weight_, "grad_weight", Dtype::float32, {x.size(1)}, x);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
+    check_apart({&grad_x, &grad_residual, &grad_weight, &grad_bias},
+                {&grad, &x, &residual, &weight, &moments, &row_keys});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
                                                   grad_residual, grad_weight, grad_bias)

@@ -46,11 +46,13 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
     const Tensor weights(weights_, "weights", {Dtype::float32}, {rows});
     const Tensor losses(losses_, "losses", {Dtype::float32}, {rows});
     for (const Tensor* each : {&bias, &labels, &weights, &losses}) each->beside(logits);
+    check_apart({&logits, &losses}, {&bias, &labels, &weights});
     float* bias_gradient = nullptr;
     int64_t slices = rows;
     if (!bias_gradient_.is_none()) {
         const Tensor checked(bias_gradient_, "bias_gradient", {Dtype::float32}, {ANY, columns});
         bias_gradient = checked.beside(logits).data<float>();
+        check_apart({&checked}, {&logits, &bias, &labels, &weights, &losses});
         slices = checked.size(0);
         if (slices < 1) throw py::value_error("bias_gradient must have at least one slice");
     }

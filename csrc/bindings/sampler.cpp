@@ -59,15 +59,39 @@ SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t
     options.mask = mask;
     if (max_len < 5 || max_len > 1 << 16) throw py::value_error("max_len must lie between 5 and 65536");
     if (mask_millionths < 0 || mask_millionths > 1000000) throw py::value_error("mask_millionths is no share");
+    constexpr uint64_t whole = uint64_t{1} << 32;
+    if (short_below > whole || random_below > whole || mask_below > random_below) {
+        throw py::value_error("short_below and mask_below <= random_below are shares in 1/2^32");
+    }
     if (specials.size() > SamplerOptions::MAX_SPECIALS) throw py::value_error("too many special tokens");
     for (const py::handle id : specials) options.specials[options.num_specials++] = id.cast<int32_t>();
     if (vocab_size <= options.num_specials) throw py::value_error("every token of the vocabulary is special");
+    for (int i = 0; i < options.num_specials; ++i) {
+        if (options.specials[i] < 0 || options.specials[i] >= vocab_size ||
+            (i > 0 && options.specials[i] <= options.specials[i - 1])) {
+            throw py::value_error("specials must be ids of the vocabulary, ascending");
+        }
+    }
+    for (const int32_t id : {pad, cls, sep, mask}) {
+        if (id < 0 || id >= vocab_size) throw py::value_error("pad, cls, sep and mask must be ids of the vocabulary");
+    }
     return options;
+}
+
+// Raises ValueError unless `offsets`, on the CPU, ascend from 0 to `end` without an empty part: what they lead to is
+// read unchecked.
+void check_offsets(const Tensor& offsets, int64_t end) {
+    const int64_t* const offset = offsets.data<int64_t>();
+    const int64_t parts = offsets.size(0) - 1;
+    bool ascend = parts >= 0 && offset[0] == 0 && offset[parts] == end;
+    for (int64_t i = 0; ascend && i < parts; ++i) ascend = offset[i] < offset[i + 1];
+    if (!ascend) throw py::value_error(offsets.name() + " must ascend from 0 to " + std::to_string(end));
 }
 
 class Sampler {
   public:
-    // Every tensor lies in one place; this object keeps them alive.
+    // Every tensor lies in one place; this object keeps them alive. On the CPU whatever would lead outside of them is
+    // refused here; on a CUDA device, where looking would stop the stream, the caller has checked a copy on the host.
     Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets, py::object document_offsets,
             py::object anchors, py::object continuation)
         : keep_alive_(py::make_tuple(tokens, sentence_offsets, document_offsets, anchors, continuation)),
@@ -80,6 +104,10 @@ class Sampler {
         corpus_.token_bytes = ids.dtype() == Dtype::uint16 ? 2 : 4;
         corpus_.sentence_offsets = sentences.beside(ids).data<int64_t>();
         corpus_.document_offsets = documents.beside(ids).data<int64_t>();
+        if (!place_.cuda) {
+            check_offsets(sentences, ids.size(0));
+            check_offsets(documents, sentences.size(0) - 1);
+        }
         corpus_.num_sentences = sentences.size(0) - 1;
         corpus_.num_documents = documents.size(0) - 1;
         corpus_.num_anchors = corpus_.num_sentences;
@@ -87,6 +115,11 @@ class Sampler {
         if (!anchors.is_none()) {
             const Tensor table(anchors, "anchors", {Dtype::int64}, {ANY});
             corpus_.anchors = table.beside(ids).data<int64_t>();
+            for (int64_t i = 0; !place_.cuda && i < table.size(0); ++i) {
+                if (corpus_.anchors[i] < 0 || corpus_.anchors[i] >= corpus_.num_anchors) {
+                    throw py::value_error("anchors must be below " + std::to_string(corpus_.num_anchors));
+                }
+            }
             corpus_.num_anchors = table.size(0);
         }
         if (!continuation.is_none()) {
@@ -114,6 +147,7 @@ class Sampler {
         const Tensor cu_masked(cu_masked_, "cu_masked", {Dtype::int32}, {count + 1});
         cu_seqlens.beside(first);
         cu_masked.beside(first);
+        check_apart({&examples, &cu_seqlens, &cu_masked}, {&first});
         const py::gil_scoped_release unlocked;
 #if defined(BERTFAST_HAS_CUDA)
         if (place_.cuda) {
@@ -130,49 +164,64 @@ class Sampler {
     void packed(py::handle first_, py::handle examples_, py::handle batch) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
         const int64_t count = examples.size(0);
-        const Tensor ids(batch.attr("input_ids"), "input_ids", {Dtype::int64}, {ANY});
-        const Tensor labels(batch.attr("labels"), "labels", {Dtype::int64}, {ANY});
-        ids.beside(first);
-        labels.beside(first);
         const auto field = [&](const char* name, Dtype dtype, int64_t size) {
-            return Tensor(batch.attr(name), name, {dtype}, {size}).beside(first);
+            return Tensor(batch.attr(name), name, dtype, {size}, first);
         };
+        const Tensor ids = field("input_ids", Dtype::int64, ANY), labels = field("labels", Dtype::int64, ANY);
+        const int64_t tokens = ids.size(0), predictions = labels.size(0);
         const Tensor cu_seqlens = field("cu_seqlens", Dtype::int32, count + 1);
         const Tensor cu_masked = field("cu_masked", Dtype::int32, count + 1);
-        if (!place_.cuda &&
-            (cu_seqlens.data<int32_t>()[count] != ids.size(0) || cu_masked.data<int32_t>()[count] != labels.size(0))) {
-            throw py::value_error("input_ids and labels must have the sizes that the plan says");
+        const Tensor types = field("token_type_ids", Dtype::int64, tokens);
+        const Tensor positions = field("position_ids", Dtype::int64, tokens);
+        const Tensor row_keys = field("row_keys", Dtype::int64, tokens);
+        const Tensor masked = field("masked_positions", Dtype::int64, predictions);
+        const Tensor next = field("next_sentence_label", Dtype::int64, pairs() ? count : 0);
+        check_apart({&ids, &types, &positions, &row_keys, &masked, &labels, &next},
+                    {&first, &examples, &cu_seqlens, &cu_masked});
+        if (!place_.cuda) {
+            check_examples(examples);
+            check_plan(examples, cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>(), tokens, predictions);
         }
         Batch out = {};
         out.cu_seqlens = cu_seqlens.data<int32_t>();
         out.cu_masked = cu_masked.data<int32_t>();
         out.input_ids = ids.data<int64_t>();
-        out.token_type_ids = field("token_type_ids", Dtype::int64, ids.size(0)).data<int64_t>();
-        out.position_ids = field("position_ids", Dtype::int64, ids.size(0)).data<int64_t>();
-        out.row_keys = field("row_keys", Dtype::int64, ids.size(0)).data<int64_t>();
-        out.masked_positions = field("masked_positions", Dtype::int64, labels.size(0)).data<int64_t>();
+        out.token_type_ids = types.data<int64_t>();
+        out.position_ids = positions.data<int64_t>();
+        out.row_keys = row_keys.data<int64_t>();
+        out.masked_positions = masked.data<int64_t>();
         out.labels = labels.data<int64_t>();
-        out.next_sentence_label = next_sentence_label(batch, count, first);
+        out.next_sentence_label = pairs() ? next.data<int64_t>() : nullptr;
         sample(first, examples, out);
     }
 
     // `batch` is a bertfast.sampler.PaddedBatch, whose tensors are filled.
     void padded(py::handle first_, py::handle examples_, py::handle batch) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
-        const int64_t count = examples.size(0);
+        const int64_t count = examples.size(0), most = max_predictions();
         const auto field = [&](const char* name, Dtype dtype, int64_t columns) {
-            return Tensor(batch.attr(name), name, {dtype}, {count, columns}).beside(first);
+            return Tensor(batch.attr(name), name, dtype, {count, columns}, first);
         };
+        const Tensor ids = field("input_ids", Dtype::int64, options_.max_len);
+        const Tensor types = field("token_type_ids", Dtype::int64, options_.max_len);
+        const Tensor attention_mask = field("attention_mask", Dtype::int64, options_.max_len);
+        const Tensor masked = field("masked_positions", Dtype::int64, most);
+        const Tensor labels = field("labels", Dtype::int64, most);
+        const Tensor weights = field("mlm_weights", Dtype::float32, most);
+        const Tensor next(batch.attr("next_sentence_label"), "next_sentence_label", Dtype::int64, {pairs() ? count : 0},
+                          first);
+        check_apart({&ids, &types, &attention_mask, &masked, &labels, &weights, &next}, {&first, &examples});
+        if (!place_.cuda) check_examples(examples);
         Batch out = {};
         out.max_len = options_.max_len;
-        out.max_predictions = max_predictions();
-        out.input_ids = field("input_ids", Dtype::int64, out.max_len).data<int64_t>();
-        out.token_type_ids = field("token_type_ids", Dtype::int64, out.max_len).data<int64_t>();
-        out.attention_mask = field("attention_mask", Dtype::int64, out.max_len).data<int64_t>();
-        out.masked_positions = field("masked_positions", Dtype::int64, out.max_predictions).data<int64_t>();
-        out.labels = field("labels", Dtype::int64, out.max_predictions).data<int64_t>();
-        out.mlm_weights = field("mlm_weights", Dtype::float32, out.max_predictions).data<float>();
-        out.next_sentence_label = next_sentence_label(batch, count, first);
+        out.max_predictions = most;
+        out.input_ids = ids.data<int64_t>();
+        out.token_type_ids = types.data<int64_t>();
+        out.attention_mask = attention_mask.data<int64_t>();
+        out.masked_positions = masked.data<int64_t>();
+        out.labels = labels.data<int64_t>();
+        out.mlm_weights = weights.data<float>();
+        out.next_sentence_label = pairs() ? next.data<int64_t>() : nullptr;
         sample(first, examples, out);
     }
 
@@ -194,11 +243,35 @@ class Sampler {
         return tensor.beside(first);
     }
 
-    int64_t* next_sentence_label(py::handle batch, int64_t count, const Tensor& first) const {
-        const bool pairs = options_.objective != Objective::none;
-        const Tensor tensor(batch.attr("next_sentence_label"), "next_sentence_label", {Dtype::int64},
-                            {pairs ? count : 0});
-        return pairs ? tensor.beside(first).data<int64_t>() : nullptr;
+    bool pairs() const { return options_.objective != Objective::none; }
+
+    // That the table's rows are examples that this sampler could have planned: each in the corpus and in max_len.
+    void check_examples(const Tensor& examples) const {
+        const int64_t tokens = corpus_.sentence_offsets[corpus_.num_sentences], max_len = options_.max_len;
+        const auto inside = [=](int64_t begin, int64_t size) {
+            return begin >= 0 && size > 0 && size <= max_len && begin <= tokens - size;
+        };
+        for (int64_t i = 0; i < examples.size(0); ++i) {
+            const Example& example = examples.data<Example>()[i];
+            if (!inside(example.a_begin, example.a_len) ||
+                !(pairs() ? inside(example.b_begin, example.b_len) : example.b_len == 0) || length(example) > max_len) {
+                throw py::value_error("examples[" + std::to_string(i) + "] is no example of this corpus");
+            }
+        }
+    }
+
+    // That the offsets of a packed batch are the examples', and end where its tensors do. How many predictions an
+    // example has is seen when they are made.
+    static void check_plan(const Tensor& examples, const int32_t* cu_seqlens, const int32_t* cu_masked, int64_t tokens,
+                           int64_t predictions) {
+        const int64_t count = examples.size(0);
+        bool fits =
+            cu_seqlens[0] == 0 && cu_masked[0] == 0 && cu_seqlens[count] == tokens && cu_masked[count] == predictions;
+        for (int64_t i = 0; fits && i < count; ++i) {
+            fits = int64_t{cu_seqlens[i]} + length(examples.data<Example>()[i]) == cu_seqlens[i + 1] &&
+                   cu_masked[i] <= cu_masked[i + 1];
+        }
+        if (!fits) throw py::value_error("input_ids, labels and their offsets must have the sizes that the plan says");
     }
 
     void sample(const Tensor& first, const Tensor& examples, const Batch& batch) const {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::array<const char*, 7> DTYPE_NAMES = {"float32", "bfloat16", "int32", "int64",
                                                     "uint16",  "uint32",   "uint8"};
+constexpr std::array<int64_t, DTYPE_NAMES.size()> DTYPE_BYTES = {4, 2, 4, 8, 2, 4, 1};
 
 // torch's dtype and Tensor objects, looked up once. Never freed: they live as long as the interpreter.
 struct Torch {
@@ -69,22 +70,46 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
     }
     if (!object.attr("is_contiguous")().cast<bool>()) throw py::value_error(name_ + " must be contiguous");
 
-    const py::object device = object.attr("device");
-    const std::string type = device.attr("type").cast<std::string>();
-    if (type == "cuda") {
+    if (object.attr("is_cuda").cast<bool>()) {
+        const py::object device = object.attr("device");
         place_.cuda = true;
         place_.index = device.attr("index").cast<int>();
         place_.stream =
             reinterpret_cast<void*>(torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
-    } else if (type != "cpu") {
-        throw py::value_error(name_ + " must lie on the CPU or on a CUDA device, not on " + type);
+    } else if (!object.attr("is_cpu").cast<bool>()) {
+        throw py::value_error(name_ + " must lie on the CPU or on a CUDA device, not on " +
+                              std::string(py::str(object.attr("device").attr("type"))));
     }
     data_ = reinterpret_cast<void*>(object.attr("data_ptr")().cast<std::uintptr_t>());
+    const int64_t item = DTYPE_BYTES[static_cast<size_t>(dtype_)];
+    if (reinterpret_cast<std::uintptr_t>(data_) % item != 0)
+        throw py::value_error(name_ + " must lie at a multiple of its items' size");
+    // A tensor whose storage was resized has a shape without the memory.
+    bytes_ = object.attr("numel")().cast<int64_t>() * item;
+    const int64_t offset = object.attr("storage_offset")().cast<int64_t>() * item;
+    if (bytes_ > 0 && offset + bytes_ > object.attr("untyped_storage")().attr("nbytes")().cast<int64_t>()) {
+        throw py::value_error(name_ + " is larger than its storage");
+    }
 }
 
 const Tensor& Tensor::beside(const Tensor& other) const {
     if (!(place_ == other.place_)) throw py::value_error(name_ + " must lie on the same device as " + other.name_);
     return *this;
+}
+
+bool Tensor::overlaps(const Tensor& other) const {
+    const char *const begin = data<const char>(), *const begins = other.data<const char>();
+    return bytes_ > 0 && other.bytes_ > 0 && begin < begins + other.bytes_ && begins < begin + bytes_;
+}
+
+void check_apart(std::initializer_list<const Tensor*> written, std::initializer_list<const Tensor*> read) {
+    const auto check = [](const Tensor& a, const Tensor& b) {
+        if (a.overlaps(b)) throw py::value_error(a.name() + " must not share memory with " + b.name());
+    };
+    for (const Tensor* const* a = written.begin(); a != written.end(); ++a) {
+        for (const Tensor* const* b = a + 1; b != written.end(); ++b) check(**a, **b);
+        for (const Tensor* b : read) check(**a, *b);
+    }
 }
 
 }  // namespace bertfast::bindings

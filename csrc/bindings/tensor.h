@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,7 @@ constexpr int64_t ANY = -1;
 class Tensor {
   public:
     // Raises TypeError or ValueError, naming `name`, unless `object` is a contiguous tensor of one of `dtypes` with
-    // `shape` (ANY for an open extent).
+    // `shape` (ANY for an open extent), whose storage holds all of it.
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
     // The same, and ValueError unless it lies where `neighbour` does.
     Tensor(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& neighbour)
@@ -48,13 +49,20 @@ class Tensor {
     const Place& place() const { return place_; }
     // Raises ValueError unless this tensor lies where `other` does.
     const Tensor& beside(const Tensor& other) const;
+    bool overlaps(const Tensor& other) const;
+    const std::string& name() const { return name_; }
 
   private:
     std::string name_;
     void* data_ = nullptr;
+    int64_t bytes_ = 0;
     std::vector<int64_t> shape_;
     Dtype dtype_ = Dtype::float32;
     Place place_;
 };
+
+// Raises ValueError where a tensor that a call writes shares memory with another one of the call: it would read, or
+// leave to its caller, what it overwrote.
+void check_apart(std::initializer_list<const Tensor*> written, std::initializer_list<const Tensor*> read);
 
 }  // namespace bertfast::bindings

@@ -57,10 +57,13 @@ BERTFAST_HD bool masks_words(const SamplerOptions& options) {
     return options.masking != Masking::token;
 }
 
-// Whether a word begins at this candidate. A segment's first token begins one, whatever it is.
-BERTFAST_HD bool begins_word(const Corpus& corpus, const Example& example, int64_t candidate) {
-    return candidate == 0 || candidate == example.a_len ||
-           !corpus.continuation[candidate_token(corpus, example, candidate)];
+// Whether a word begins at this candidate. A segment's first token begins one, whatever it is; so does a token that
+// the vocabulary lacks, of which the table must not be asked.
+BERTFAST_HD bool begins_word(const Corpus& corpus, const SamplerOptions& options, const Example& example,
+                             int64_t candidate) {
+    if (candidate == 0 || candidate == example.a_len) return true;
+    const int32_t token = candidate_token(corpus, example, candidate);
+    return token < 0 || token >= options.vocab_size || !corpus.continuation[token];
 }
 
 // How many words a span that begins at `position` wants: n in [1, 10] with probability proportional to 0.8^(n - 1), as

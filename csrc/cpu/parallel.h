@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <exception>
+#include <mutex>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -30,27 +31,26 @@ static inline void parallel_for(int64_t count, int64_t grain, const Body& body) 
         body(int64_t{0}, count);
         return;
     }
-    const auto bound = [=](int64_t thread) { return count * thread / threads; };
-#if defined(_OPENMP)
-    std::exception_ptr failed;  // an exception must not leave a parallel region by itself
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int64_t thread = 0; thread < threads; ++thread) {
+    std::mutex failing;
+    std::exception_ptr failed;  // an exception must not leave its thread by itself
+    const auto run = [&](int64_t thread) {
         try {
-            body(bound(thread), bound(thread + 1));
+            body(count * thread / threads, count * (thread + 1) / threads);
         } catch (...) {
-#pragma omp critical
+            const std::lock_guard<std::mutex> lock(failing);
             failed = std::current_exception();
         }
-    }
-    if (failed) std::rethrow_exception(failed);
+    };
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t thread = 0; thread < threads; ++thread) run(thread);
 #else
     std::vector<std::thread> pool;
-    for (int64_t thread = 1; thread < threads; ++thread) {
-        pool.emplace_back([&, thread] { body(bound(thread), bound(thread + 1)); });
-    }
-    body(int64_t{0}, bound(1));
+    for (int64_t thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
+    run(0);
     for (std::thread& worker : pool) worker.join();
 #endif
+    if (failed) std::rethrow_exception(failed);
 }
 
 }  // namespace bertfast::cpu

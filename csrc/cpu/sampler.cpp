@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <stdexcept>
 
 #include "core/masking.h"
 #include "cpu/parallel.h"
@@ -108,7 +109,7 @@ class Masker {
         uint64_t *const begin = order_.get(), *end = begin;
         for (int64_t c = 0; c < candidates; ++c) {
             decider_[c] = NOT_PREDICTED;
-            starts_[c] = begins_word(corpus_, example, c);
+            starts_[c] = begins_word(corpus_, options_, example, c);
             if (starts_[c]) *end++ = static_cast<uint64_t>(key[c]) << 32 | c;
         }
         std::make_heap(begin, end, Later());
@@ -234,7 +235,11 @@ void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first,
         for (int64_t i = begin; i < end; ++i) {
             const Row row = row_of(batch, i);
             write_tokens(corpus, options, first + i, examples[i], batch, row);
-            write_predictions(options, examples[i], masker, masker.choose(first + i, examples[i]), batch, row);
+            const int64_t predictions = masker.choose(first + i, examples[i]);
+            if (batch.cu_masked && predictions != row.predictions) {
+                throw std::invalid_argument("cu_masked is not these examples' plan");
+            }
+            write_predictions(options, examples[i], masker, predictions, batch, row);
             if (batch.next_sentence_label) batch.next_sentence_label[i] = examples[i].not_next;
         }
     });

@@ -12,6 +12,6 @@
 BERTFAST_DECLARE(void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count,
                            Example* examples, int32_t* cu_seqlens, int32_t* cu_masked))
 
-// Fills `batch` with the planned examples.
+// Fills `batch` with the planned examples. Raises std::invalid_argument where cu_masked is not their plan.
 BERTFAST_DECLARE(void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count,
                              const Example* examples, const Batch& batch))

@@ -109,7 +109,7 @@ BERTFAST_HD void choose_phase(int phase, const ExampleBlock& block) {
             shared.key[c] = mask_draw(block.options, block.g, position_of(block.example, c)).word[0];
             shared.decider[c] = NOT_PREDICTED;
             if (words) {
-                shared.starts[c] = begins_word(block.corpus, block.example, c);
+                shared.starts[c] = begins_word(block.corpus, block.options, block.example, c);
                 shared.word[c] = -1;
             }
         } else if (!words) {
