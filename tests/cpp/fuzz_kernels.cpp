@@ -1,0 +1,40 @@
+// Every CPU kernel at any sizes, on each instruction set: the same bytes on any number of threads, and, under
+// AddressSanitizer, nothing beyond its tensors.
+#include "fuzz_input.h"
+#include "kernel_calls.h"
+#include "threads.h"
+
+using namespace bertfast;
+
+namespace {
+
+template <typename T, typename Check>
+void call_one(FuzzInput& input, const Check& check) {
+    KernelCalls<Check> calls(input(), check);
+    const int64_t kernel = input.between(0, 3), rows = input.between(0, 70), columns = input.between(0, 300);
+    if (kernel == 0) {
+        calls.template rows<T>(rows, columns);
+    } else if (kernel == 1) {
+        calls.template embedding<T>(rows, columns, input.between(1, 200), input.between(1, 70));
+    } else if (kernel == 2) {
+        std::vector<int32_t> queries(input.between(0, 4)), keys(queries.size());
+        for (size_t i = 0; i < queries.size(); ++i) {
+            queries[i] = static_cast<int32_t>(input.between(0, 110));
+            keys[i] = static_cast<int32_t>(input.between(queries[i] > 0, 110));
+        }
+        calls.template attention<T>(queries, keys, input.between(0, 3), input.between(0, 70));
+    } else {
+        const int64_t wide = 8 * input.between(1, 40);
+        calls.template mlm_loss<T>(rows, wide, input.between(1, wide), input.between(1, 5));
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    FuzzInput input(data, size);
+    choose_isa(input);
+    const auto check = [](const auto& call) { same_on_any_threads(call); };
+    input.between(0, 1) ? call_one<float>(input, check) : call_one<bfloat16>(input, check);
+    return 0;
+}

@@ -1,0 +1,183 @@
+// Every CPU kernel called on random tensors of given sizes. `check(call)` decides what of it: `call` runs the kernel
+// and returns all that it wrote.
+#pragma once
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "cpu/attention.h"
+#include "cpu/dispatch.h"
+#include "cpu/dropout.h"
+#include "cpu/embedding.h"
+#include "cpu/gelu.h"
+#include "cpu/layer_norm.h"
+#include "cpu/mlm_loss.h"
+
+namespace bertfast {
+
+// The bytes of what a call wrote.
+struct Written {
+    std::vector<char> bytes;
+
+    template <typename T>
+    Written& operator<<(const std::vector<T>& values) {
+        const char* const begin = reinterpret_cast<const char*>(values.data());
+        bytes.insert(bytes.end(), begin, begin + values.size() * sizeof(T));
+        return *this;
+    }
+};
+
+template <typename Check>
+class KernelCalls {
+  public:
+    KernelCalls(uint32_t seed, const Check& check) : random_(seed), check_(check) {}
+
+    // The kernels that take rows one by one: dropout, GELU, LayerNorm.
+    template <typename T>
+    void rows(int64_t rows, int64_t columns) {
+        const auto x = floats<T>(rows * columns), residual = floats<T>(rows * columns);
+        const auto grad = floats<T>(rows * columns);
+        const auto weight = floats<float>(columns), bias = floats<float>(columns);
+        const auto row_keys = ints(rows, 1 << 30);
+        const Dropout rule = make_dropout(0.3, 11, 256 * 5);
+        check_([&] {
+            std::vector<T> out(x.size());
+            BERTFAST_DISPATCH(dropout(x.data(), row_keys.data(), rows, columns, rule, out.data()));
+            return Written() << out;
+        });
+        check_([&] {
+            std::vector<T> out(x.size());
+            BERTFAST_DISPATCH(bias_gelu(BiasGelu<T>{x.data(), bias.data(), rows, columns, out.data()}));
+            return Written() << out;
+        });
+        check_([&] {
+            std::vector<T> grad_x(x.size());
+            std::vector<float> grad_bias(columns);
+            BERTFAST_DISPATCH(bias_gelu_backward(BiasGeluBackward<T>{grad.data(), x.data(), bias.data(), rows, columns,
+                                                                     grad_x.data(), grad_bias.data()}));
+            return Written() << grad_x << grad_bias;
+        });
+        std::vector<float> moments(2 * rows);
+        check_([&] {
+            std::vector<T> out(x.size());
+            BERTFAST_DISPATCH(dropout_add_layer_norm(
+                DropoutAddLayerNorm<T>{x.data(), residual.data(), weight.data(), bias.data(), 1e-12f, row_keys.data(),
+                                       true, rule, rows, columns, out.data(), moments.data()}));
+            return Written() << out << moments;
+        });
+        check_([&] {
+            std::vector<T> grad_x(x.size()), grad_residual(x.size());
+            std::vector<float> grad_weight(columns), grad_bias(columns);
+            BERTFAST_DISPATCH(dropout_add_layer_norm_backward(DropoutAddLayerNormBackward<T>{
+                grad.data(), x.data(), residual.data(), weight.data(), moments.data(), row_keys.data(), true, rule,
+                rows, columns, grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
+            return Written() << grad_x << grad_residual << grad_weight << grad_bias;
+        });
+    }
+
+    template <typename T>
+    void embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t positions) {
+        constexpr int64_t TYPES = 2;
+        const auto ids = ints(tokens, words), types = ints(tokens, TYPES), places = ints(tokens, positions);
+        const auto word = floats<float>(words * hidden), type = floats<float>(TYPES * hidden);
+        const auto position = floats<float>(positions * hidden), weight = floats<float>(hidden);
+        const auto bias = floats<float>(hidden);
+        const auto row_keys = ints(tokens, 1 << 30);
+        const auto grad = floats<T>(tokens * hidden);
+        const Dropout rule = make_dropout(0.1, 12, 0);
+        const EmbeddingTables tables = {ids.data(),  types.data(),    places.data(), word.data(),
+                                        type.data(), position.data(), words,         TYPES,
+                                        positions,   tokens,          hidden};
+        std::vector<float> moments(2 * tokens);
+        check_([&] {
+            std::vector<T> out(tokens * hidden);
+            BERTFAST_DISPATCH(embedding_layer_norm(EmbeddingLayerNorm<T>{
+                tables, weight.data(), bias.data(), 1e-12f, row_keys.data(), true, rule, out.data(), moments.data()}));
+            return Written() << out << moments;
+        });
+        check_([&] {
+            std::vector<float> grad_sum(tokens * hidden), grad_word(word.size()), grad_type(type.size());
+            std::vector<float> grad_position(position.size()), grad_weight(hidden), grad_bias(hidden);
+            BERTFAST_DISPATCH(embedding_layer_norm_backward(EmbeddingLayerNormBackward<T>{
+                grad.data(), tables, weight.data(), moments.data(), row_keys.data(), true, rule, grad_sum.data(),
+                grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
+            return Written() << grad_sum << grad_word << grad_type << grad_position << grad_weight << grad_bias;
+        });
+    }
+
+    // `queries` and `keys`: each sequence's length. One with queries has keys.
+    template <typename T>
+    void attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads,
+                   int64_t width) {
+        std::vector<int32_t> cu_queries = {0}, cu_keys = {0};
+        int64_t longest = 0;
+        for (size_t i = 0; i < queries.size(); ++i) {
+            cu_queries.push_back(cu_queries.back() + queries[i]);
+            cu_keys.push_back(cu_keys.back() + keys[i]);
+            longest = std::max({longest, int64_t{queries[i]}, int64_t{keys[i]}});
+        }
+        const int64_t query_size = cu_queries.back() * heads * width, key_size = 2 * cu_keys.back() * heads * width;
+        const auto query = floats<T>(query_size), grad = floats<T>(query_size), key_value = floats<T>(key_size);
+        const auto row_keys = ints(cu_queries.back(), 1 << 30);
+        const AttentionShape shape = {static_cast<int64_t>(queries.size()),
+                                      heads,
+                                      width,
+                                      cu_queries.data(),
+                                      cu_keys.data(),
+                                      longest,
+                                      row_keys.data(),
+                                      true,
+                                      make_dropout(0.2, 13, 256)};
+        std::vector<float> log_sum_exp(cu_queries.back() * heads);
+        check_([&] {
+            std::vector<T> out(query_size);
+            BERTFAST_DISPATCH(
+                attention(shape, AttentionForward<T>{query.data(), key_value.data(), out.data(), log_sum_exp.data()}));
+            return Written() << out << log_sum_exp;
+        });
+        check_([&] {
+            std::vector<T> grad_query(query_size), grad_key_value(key_size);
+            BERTFAST_DISPATCH(attention_backward(
+                shape, AttentionBackward<T>{grad.data(), query.data(), key_value.data(), log_sum_exp.data(),
+                                            grad_query.data(), grad_key_value.data()}));
+            return Written() << grad_query << grad_key_value;
+        });
+    }
+
+    // `columns` is a multiple of 8.
+    template <typename T>
+    void mlm_loss(int64_t rows, int64_t columns, int64_t vocab_size, int64_t slices) {
+        const auto logits = floats<T>(rows * columns);
+        const auto bias = floats<float>(columns), weights = floats<float>(rows);
+        const auto labels = ints(rows, vocab_size);
+        check_([&] {
+            std::vector<T> gradients = logits;
+            std::vector<float> losses(rows), bias_gradient(slices * columns);
+            BERTFAST_DISPATCH(
+                mlm_loss(MlmLossChunk<T>{gradients.data(), bias.data(), labels.data(), weights.data(), rows, columns,
+                                         vocab_size, losses.data(), bias_gradient.data(), slices}));
+            return Written() << gradients << losses << bias_gradient;
+        });
+    }
+
+  private:
+    template <typename T>
+    std::vector<T> floats(int64_t count) {
+        std::normal_distribution<float> normal;
+        std::vector<T> values(count);
+        for (T& value : values) from_float(normal(random_), value);
+        return values;
+    }
+
+    std::vector<int64_t> ints(int64_t count, int64_t below) {
+        std::vector<int64_t> values(count);
+        for (int64_t& value : values) value = static_cast<int64_t>(random_() % static_cast<uint64_t>(below));
+        return values;
+    }
+
+    std::mt19937 random_;
+    const Check& check_;
+};
+
+}  // namespace bertfast
