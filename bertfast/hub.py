@@ -45,11 +45,15 @@ def _values(name: str, repository: str, config: str | None, split: str, column: 
     """The column's values, some rows at a time, streamed."""
     try:
         import datasets
+        import huggingface_hub
     except ImportError:
         raise InputError(
             f"{name} needs the datasets library: pip install 'bertfast[hub]', or give files (.parquet, .jsonl, ...)"
         ) from None
     try:
+        if not Path(repository).is_dir():
+            # Without a network this fails at once, where loading would try for half a minute.
+            huggingface_hub.HfApi().dataset_info(repository, timeout=30)
         rows = datasets.load_dataset(repository, config, split=split, streaming=True)
         columns = rows.column_names or list(next(iter(rows), {}))
         if column not in columns:

@@ -37,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH|NAME",
-        help="a text file, a folder of them, wikitext-2 or wikitext-103; repeatable "
+        help="a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
+        "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103; repeatable "
         "(default: the prose of Python's own documentation)",
     )
     what.add_argument(

@@ -118,7 +118,8 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
             refuse(str(error))
     if not files:
         raise InputError(f"no file of {where} can be read: {skipped[0]}")
-    return Source(tuple(files), f"{where} ({_forms(files)})", tuple(skipped))
+    left_out = f"; {len(skipped)} bad left out, the first: {skipped[0]}" if skipped else ""
+    return Source(tuple(files), f"{where} ({_forms(files)}{left_out})", tuple(skipped))
 
 
 def _forms(files: list[TextFile]) -> str:

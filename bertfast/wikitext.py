@@ -43,10 +43,10 @@ def _download(name: str) -> list[Path]:
     way_out = f"put a copy in data/{name}"
     try:
         import huggingface_hub
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
+    except ImportError:
         raise InputError(
-            f"{name}: no copy here, and downloading one needs {error.name}: {way_out}, or pip install 'bertfast[hub]'"
+            f"{name}: no copy here, and downloading one needs huggingface_hub: {way_out}, or "
+            "pip install 'bertfast[hub]'"
         ) from None
     where: dict[str, Any] = {"repo_id": _REPOSITORY, "repo_type": "dataset", "revision": _REVISION}
     parts = []

@@ -133,6 +133,7 @@ def test_bad_files_stop_it_or_are_skipped(mixed, name):
     assert message.startswith(str(mixed / name))
     found = source(mixed, skip_bad_files=True)
     assert found.skipped == (message,)
+    assert found.description.endswith(f"; 1 bad left out, the first: {message})")
     assert len(found.files) == 9
     assert name not in names(found, mixed)
 

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -74,6 +75,7 @@ def test_names_of_the_hub(tmp_path, monkeypatch):
         return datasets.Dataset.from_dict({"body": ["It rains.", None, ""]}).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *what, **how: None)
     for _ in range(2):
         for name in ("hf:rain", "hf:weather/rain", "hf:weather/rain/daily", "hf:weather/rain/daily:test[:9]"):
             [file] = source(name, tmp_path, text_column="body").files
