@@ -60,6 +60,13 @@ def test_compressed(tmp_path, kind):
     assert sum(sizes) == path.stat().st_size
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path, kind):
+    content = {"jsonl": '{"text": "One."}', "csv": "text\nOne.\n"}[kind]
+    (tmp_path / f"a.{kind}").write_text(content, encoding="utf-8-sig")
+    assert list(records(tmp_path / f"a.{kind}", kind, "text")) == ["One."]
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_null_is_no_document(tmp_path, kind):
     assert list(records(write(tmp_path / f"a.{kind}", ["One.", None, "", "Two."]), kind, "text")) == ["One.", "Two."]
@@ -141,6 +148,7 @@ def test_a_malformed_json_line(tmp_path, content, message):
         (b'id,text\n1,"a\nb"\n\n2\n', ":5: a row of 1 fields, where the header has 2: mend that row"),
         (b"id,text\n1,a,b\n", ":2: a row of 3 fields, where the header has 2: mend that row"),
         (b'id,text\n1,a\n2,"b\nc\n', ":3: the row that begins here is broken (unexpected end of data): a field with"),
+        (b'"the\nid",text\n1\n', ":3: a row of 1 fields, where the header has 2: mend that row"),
         (b'id,text\n1,"a"b\n', ":2: the row that begins here is broken ("),
         (b"id,text\n1,caf\xe9\n", " is not UTF-8: byte 13 ("),
     ],
@@ -179,14 +187,22 @@ def test_a_damaged_parquet(tmp_path):
 
 
 def test_a_parquet_is_read_in_bounded_memory(tmp_path):
-    """One row group, 48 MB of text."""
+    """One row group, 48 MB of text, which lies there as long as it is."""
     rows = [f"{i} " + "words and words " * 120 for i in range(25_000)]
-    pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "a.parquet", row_group_size=len(rows))
-    del rows
+    table = pyarrow.table({"text": rows})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=len(rows), compression="none", use_dictionary=False)
+    assert path.stat().st_size > 45 << 20
+    del table, rows
     before = peak = pyarrow.total_allocated_bytes()
-    for _ in records(tmp_path / "a.parquet", "parquet", "text"):
-        peak = max(peak, pyarrow.total_allocated_bytes())
-    assert peak - before < 16 << 20
+    tracemalloc.start()  # what is read of the file is Python's, what it holds is Arrow's
+    try:
+        for _ in records(path, "parquet", "text"):
+            peak = max(peak, pyarrow.total_allocated_bytes())
+        assert peak - before < 16 << 20
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_json_line_of_50_mb(tmp_path):
