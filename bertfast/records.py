@@ -111,8 +111,8 @@ def _parquet(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
         if not size:  # as empty as an empty file of any other kind
             return
         with _seekable(path) as file:
-            # Buffered, a row group's column isn't read as a whole.
-            table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)
+            # Buffered as it is read, not before, or a row group's column would be in memory as a whole.
+            table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             _check_column(path, column, table.schema_arrow)
             row, told, total = 0, 0, table.metadata.num_rows
             for batch in table.iter_batches(_ROWS, columns=[column]):
