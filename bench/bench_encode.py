@@ -8,7 +8,7 @@ import transformers
 from notebook import notebook_paragraphs
 
 from bertfast.config import BertConfig, CorpusConfig
-from bertfast.encode import Encoder
+from bertfast.encoder import Encoder
 from bertfast.huggingface import save_model
 from bertfast.model import Bert
 from bertfast.tokenizer import train_wordpiece

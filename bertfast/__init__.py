@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bertfast.config import TrainConfig as TrainConfig
     from bertfast.corpus import Corpus as Corpus
     from bertfast.corpus import load_corpus as load_corpus
-    from bertfast.encode import Encoder as Encoder
+    from bertfast.encoder import Encoder as Encoder
     from bertfast.errors import InputError as InputError
     from bertfast.launch import pretrain as pretrain
     from bertfast.model import Bert as Bert
@@ -36,7 +36,7 @@ _HOMES = {
     "BertConfig": "config",
     "Corpus": "corpus",
     "CorpusConfig": "config",
-    "Encoder": "encode",
+    "Encoder": "encoder",
     "InputError": "errors",
     "Run": "trainer",
     "Sampler": "sampler",

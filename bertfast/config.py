@@ -219,6 +219,46 @@ class TrainConfig(SamplerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
+class EncodeConfig:
+    """How a text becomes a vector."""
+
+    pooling: str = setting(
+        "mean",
+        "a text's vector is the mean or the maximum of its tokens' hidden states, [CLS] and [SEP] included, or [CLS]'s",
+        choices=("mean", "max", "cls"),
+    )
+    layer: int = setting(-1, "whose hidden states: 0 the embeddings, 1 the first layer, -1 the last, -2 the one before")
+    long: str = setting(
+        "truncate",
+        "a text longer than the model takes is cut off, encoded in windows that are pooled by their tokens, or refused",
+        choices=("truncate", "window", "error"),
+    )
+    overlap: int = setting(0, "tokens that a window shares with the one before")
+    precision: str = setting(
+        "fp32",
+        "arithmetic of the matrix products: fp32, bf16, or bf16 where the device computes it natively (auto)",
+        choices=("auto", "fp32", "bf16"),
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            choices = field.metadata["choices"]
+            if choices and getattr(self, field.name) not in choices:
+                raise InputError(f"{field.name} must be one of {', '.join(choices)}, not {getattr(self, field.name)!r}")
+        if self.overlap < 0:
+            raise InputError(f"--overlap must not be negative, not {self.overlap}")
+
+    def layer_of(self, model: BertConfig) -> int:
+        """`layer`, counted from the front. Raises InputError where the model hasn't so many."""
+        layers = model.num_hidden_layers
+        if not -layers - 1 <= self.layer <= layers:
+            raise InputError(
+                f"--layer {self.layer}: the model has the layers 0 (embeddings) to {layers}, or -1 to {-layers - 1}"
+            )
+        return self.layer % (layers + 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Preset:
     """A named model with the settings that suit it: fields of BertConfig and TrainConfig, and a kind of tokenizer."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from bertfast._native import native
-from bertfast.config import TrainConfig
+from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.errors import InputError
 
 Say = Callable[[str], None]
@@ -113,7 +113,7 @@ def _uses_cuda(config: TrainConfig, say: Say) -> bool:
     return why_not is None
 
 
-def choose_precision(config: TrainConfig, device: torch.device) -> torch.dtype:
+def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -> torch.dtype:
     """The dtype of activations and matrix products: bf16 only where it is the device's own, unless asked for."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32

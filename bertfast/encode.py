@@ -1,124 +1,75 @@
-"""Encodings: text in, hidden states out. `Encoder` for programs, `python -m bertfast.encode` for the command line."""
+"""`python -m bertfast.encode`: a text's encoding on the screen, or the vectors of a whole file in another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor
+from tqdm import tqdm
 
-from bertfast.command_line import Parser, run_command
+from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.config import EncodeConfig
+from bertfast.devices import choose_precision
+from bertfast.encoder import Encoder
 from bertfast.errors import InputError
-from bertfast.huggingface import load_pretrained
-from bertfast.model import Bert, Sequences
-from bertfast.tokenizer import Tokenizer
+from bertfast.files import whole_file
 
-_POOLINGS = ("mean", "cls")
-_BATCH_TOKENS = 8192  # of a batch of `embed`: enough to fill the products, small beside the weights
-
-
-class Encoder:
-    """A pretrained model and its tokenizer.
-
-    >>> encoder = Encoder.load("runs/wiki")
-    >>> encoder("a crane is flying").shape                       # [CLS] a crane is flying [SEP]
-    torch.Size([1, 6, 128])
-    >>> encoder("a crane driver came", "he just left").shape
-    torch.Size([1, 10, 128])
-    """
-
-    def __init__(self, model: Bert, tokenizer: Tokenizer) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:
-        """From a folder that `bertfast.pretrain` or transformers saved. Raises InputError where it holds no model."""
-        pretrained = load_pretrained(folder)
-        return cls(pretrained.model.to(device), pretrained.tokenizer)
-
-    def __call__(self, text: str, pair: str | None = None) -> Tensor:
-        """Last hidden states of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`: (1, tokens, hidden)."""
-        return self._hidden_states([self._ids(text, pair)])[0].unsqueeze(0)
-
-    def tokens(self, text: str, pair: str | None = None) -> list[str]:
-        """The tokens whose hidden states `__call__` gives."""
-        return self.tokenizer.tokens(self._ids(text, pair)[0])
-
-    def embed(self, texts: Sequence[str], pooling: str = "mean") -> Tensor:
-        """A vector for each text, in the order given: (len(texts), hidden).
-
-        `pooling`: the mean of the text's hidden states (`[CLS]` and `[SEP]` included, as sentence-transformers has it),
-        or the one of `[CLS]`. Texts of like length are computed together, without padding.
-        """
-        if pooling not in _POOLINGS:
-            raise InputError(f"pooling must be one of {', '.join(_POOLINGS)}, not {pooling!r}")
-        encodings = [self._ids(text, None) for text in texts]
-        vectors = torch.empty(len(texts), self.model.config.hidden_size)
-        for batch in _batches([len(ids) for ids, _ in encodings]):
-            states = self._hidden_states([encodings[i] for i in batch])
-            for i, state in zip(batch, states, strict=True):
-                vectors[i] = state.mean(0) if pooling == "mean" else state[0]
-        return vectors
-
-    def _ids(self, text: str, pair: str | None) -> tuple[list[int], list[int]]:
-        """Token ids and token types. Raises InputError where they are more than the model takes."""
-        ids, types = self.tokenizer.encode(text, pair)
-        most = self.model.config.max_position_embeddings
-        if len(ids) > most:
-            raise InputError(f"the text has {len(ids)} tokens, the model takes {most}: cut it into shorter ones")
-        return ids, types
-
-    @torch.inference_mode()
-    def _hidden_states(self, encodings: list[tuple[list[int], list[int]]]) -> list[Tensor]:
-        """The last layer's hidden states of each, (tokens, hidden), float32 on the CPU."""
-        device = next(self.model.parameters()).device
-        lengths = [len(ids) for ids, _ in encodings]
-
-        def packed(values: list[list[int]]) -> Tensor:
-            return torch.from_numpy(np.concatenate(values).astype(np.int64)).to(device)
-
-        sequences = Sequences(
-            input_ids=packed([ids for ids, _ in encodings]),
-            token_type_ids=packed([types for _, types in encodings]),
-            position_ids=packed([list(range(length)) for length in lengths]),
-            cu_seqlens=torch.from_numpy(np.cumsum([0, *lengths]).astype(np.int32)).to(device),
-            max_seqlen=max(lengths),
-            row_keys=packed([[0] * length for length in lengths]),
-        )
-        return list(self.model.hidden_states(sequences, torch.float32)[-1].cpu().split(lengths))
-
-
-def _batches(lengths: list[int]) -> list[list[int]]:
-    """Indices in order of length, cut so that a batch holds about `_BATCH_TOKENS` tokens."""
-    batches: list[list[int]] = []
-    tokens = _BATCH_TOKENS
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if tokens + lengths[i] > _BATCH_TOKENS:
-            batches.append([])
-            tokens = 0
-        batches[-1].append(i)
-        tokens += lengths[i]
-    return batches
+# Texts that are in memory at a time.
+_BLOCK = 8192
+_JSON_LINES = (".jsonl", ".ndjson")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(_main, arguments)
 
 
-def _main(arguments: Sequence[str] | None) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m bertfast.encode", description="Prints the encoding of a text, or of a pair of texts."
+        prog="python -m bertfast.encode",
+        description="Prints the encoding of a text, or of a pair of texts; or writes a vector for each text of a file.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="DIR", help="a folder that bertfast.pretrain wrote")
-    parser.add_argument("text")
+    parser.add_argument("--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain wrote")
+    parser.add_argument("text", nargs="?")
     parser.add_argument("pair", nargs="?", help="a second text, encoded together with the first")
-    options = parser.parse_args(arguments)
-    encoder = Encoder.load(options.model)
-    encoded = encoder(options.text, options.pair)
-    tokens = encoder.tokens(options.text, options.pair)
+    bulk = parser.add_argument_group("a file of texts")
+    bulk.add_argument(
+        "--input", metavar="FILE", help="a text a line, or a JSON object a line (.jsonl); - is standard input"
+    )
+    bulk.add_argument(
+        "--text-column", metavar="KEY", default="text", help="where a JSON object has its text (default: text)"
+    )
+    bulk.add_argument("--out", metavar="FILE.npy", type=Path, help="the array to write: a float32 row for each text")
+    add_settings(parser, EncodeConfig, "how a text of the file becomes a vector")
+    return parser
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    if (options.text is None) == (options.input is None):
+        raise InputError("give a text, or --input FILE with --out FILE.npy")
+    if options.input is None:
+        _print_encoding(Encoder.load(options.model), options.text, options.pair)
+        return
+    if options.out is None or options.out.suffix != ".npy":
+        raise InputError("--input needs --out FILE.npy, the array to write")
+    if not options.out.absolute().parent.is_dir():
+        raise InputError(f"--out {options.out}: there is no folder {options.out.parent}; make it first")
+    if options.input != "-" and not Path(options.input).is_file():
+        raise InputError(f"--input {options.input}: no such file")
+    _write_vectors(Encoder.load(options.model), options, settings(EncodeConfig, options))
+
+
+def _print_encoding(encoder: Encoder, text: str, pair: str | None) -> None:
+    encoded = encoder(text, pair)
+    tokens = encoder.tokens(text, pair)
     print(f"encoded text {tuple(encoded.shape)}, [CLS] {tuple(encoded[:, 0].shape)}")
     width = max(map(len, tokens))
     for token, state in zip(tokens, encoded[0], strict=True):
@@ -126,5 +77,77 @@ def _main(arguments: Sequence[str] | None) -> None:
         print(f"{token:{width}} {numbers} ...")
 
 
+def _write_vectors(encoder: Encoder, options: argparse.Namespace, config: EncodeConfig) -> None:
+    config.layer_of(encoder.model.config)  # complains, if it does, before anything is written
+    precision = "bf16" if choose_precision(config, encoder.device) == torch.bfloat16 else "fp32"
+    print(f"encoding in {precision} on {torch.get_num_threads()} threads", file=sys.stderr)
+    written = truncated = 0
+    with (
+        whole_file(options.out) as partial,
+        partial.open("wb") as file,
+        tqdm(total=_count(options.input), unit=" texts", file=sys.stderr) as bar,
+    ):
+        _write_header(file, 0, encoder)
+        texts = _texts(options.input, options.text_column)
+        while block := list(itertools.islice(texts, _BLOCK)):
+            before = bar.n
+
+            def advance(pieces: int, most: int = before + len(block)) -> None:
+                bar.update(min(pieces, most - bar.n))  # a windowed text is several pieces
+
+            vectors, cut = encoder.embed_texts(block, config, advance)
+            file.write(vectors.numpy().tobytes())
+            written += len(block)
+            truncated += cut
+        _write_header(file, written, encoder)
+    if truncated:
+        print(f"{truncated} of {written} texts were {encoder.truncation}", file=sys.stderr)
+    print(f"{written} vectors of {encoder.model.config.hidden_size} numbers in {options.out}", file=sys.stderr)
+
+
+def _write_header(file: BinaryIO, rows: int, encoder: Encoder) -> None:
+    """At the file's beginning. It is equally long for any number of rows: NumPy leaves room for the array to grow."""
+    file.seek(0)
+    shape = (rows, encoder.model.config.hidden_size)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _count(source: str) -> int | None:
+    """How many lines a file has; unknown of standard input."""
+    if source == "-":
+        return None
+    with Path(source).open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _texts(source: str, column: str) -> Iterator[str]:
+    """A file's texts. Raises InputError, with the line, for what is none."""
+    name = "standard input" if source == "-" else source
+    with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise InputError(f"{name}:{number}: not UTF-8 ({error.reason}): convert it, with iconv say") from None
+            if not source.endswith(_JSON_LINES):
+                yield text
+            elif text.strip():
+                yield _text_of(text, column, f"{name}:{number}")
+
+
+def _text_of(line: str, column: str, where: str) -> str:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}); a .jsonl file holds an object a line") from None
+    if not isinstance(record, dict) or column not in record:
+        there = f"; there are {', '.join(map(repr, record))}" if isinstance(record, dict) else ""
+        raise InputError(f"{where}: no {column!r}{there}: name the text's key with --text-column")
+    text = record[column]
+    if not isinstance(text, str):
+        raise InputError(f"{where}: {column!r} holds no text: {json.dumps(text)[:40]}")
+    return text
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -104,11 +104,19 @@ class Bert(nn.Module):
         read_states: Tensor = self.layers[-1](hidden_states, sequences, read, seed)
         return read_states
 
-    def hidden_states(self, sequences: Sequences, dtype: torch.dtype, seed: int = 0) -> list[Tensor]:
-        """The embeddings' output and each layer's, (T, H) each."""
+    def hidden_states(
+        self,
+        sequences: Sequences,
+        dtype: torch.dtype,
+        seed: int = 0,
+        upto: int | None = None,
+        read: ReadRows | None = None,
+    ) -> list[Tensor]:
+        """The embeddings' output and each layer's, (T, H) each; `upto` is the last one, of which the rows of `read`."""
+        layers = self.layers[:upto]
         states = [self.embeddings(sequences, seed, dtype)]
-        for layer in self.layers:
-            states.append(layer(states[-1], sequences, None, seed))
+        for layer in layers:
+            states.append(layer(states[-1], sequences, read if layer is layers[-1] else None, seed))
         return states
 
     def pooled(self, first_rows: Tensor) -> Tensor:

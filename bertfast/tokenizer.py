@@ -134,6 +134,11 @@ class Tokenizer:
         encoding = self.backend.encode(text, pair)
         return encoding.ids, encoding.type_ids
 
+    def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
+        """For each token that `encode` gives, from which character of its text it goes up to which."""
+        offsets: list[tuple[int, int]] = self.backend.encode(text, pair).offsets
+        return offsets
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The tokens that have these ids."""
         return [self.backend.id_to_token(id) or UNK for id in ids]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.encode import Encoder
+from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.huggingface import (
     MASKED_LM_HEAD,

@@ -44,6 +44,7 @@ PYTHON = [
     "gradients",
     "trainer",
     "launch",
+    "encoder",
     "encode",
     "pretrain",
 ]

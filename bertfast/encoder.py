@@ -1,0 +1,230 @@
+"""Encodings: text in, hidden states out."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bertfast.config import EncodeConfig
+from bertfast.devices import choose_precision
+from bertfast.errors import InputError
+from bertfast.huggingface import load_pretrained
+from bertfast.model import Bert, Sequences, read_rows
+from bertfast.tokenizer import Tokenizer
+
+# Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.
+_BATCH_TOKENS = 2048
+# Rows of every product of `embed` are a multiple of this. Matrix libraries compute the rows that are left over beside
+# their blocks in another order, so that a row's bits would depend on how many others there are.
+_ROWS = 16
+
+
+class Encoder:
+    """A pretrained model and its tokenizer.
+
+    >>> encoder = Encoder.load("runs/wiki")
+    >>> encoder("a crane is flying").shape                       # [CLS] a crane is flying [SEP]
+    torch.Size([1, 6, 128])
+    >>> encoder("a crane driver came", "he just left").shape
+    torch.Size([1, 10, 128])
+    >>> encoder.embed(["a crane is flying", "he just left"]).shape
+    torch.Size([2, 128])
+    """
+
+    def __init__(self, model: Bert, tokenizer: Tokenizer) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_len = model.config.max_position_embeddings
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:
+        """From a folder that `bertfast.pretrain` or transformers saved. Raises InputError where it holds no model."""
+        pretrained = load_pretrained(folder)
+        return cls(pretrained.model.to(device), pretrained.tokenizer)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embeddings.word.weight.device
+
+    def __call__(self, text: str, pair: str | None = None, layer: int = -1) -> Tensor:
+        """Hidden states of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`: (1, tokens, hidden), float32.
+
+        `layer`: 0 is the embeddings' output, -1 the last layer's, as in transformers' `hidden_states`.
+        """
+        ids, types, _ = self._encode(text, pair)
+        with torch.inference_mode():
+            states = self.model.hidden_states(_packed([ids], self.device, types), torch.float32)
+        return states[EncodeConfig(layer=layer).layer_of(self.model.config)].cpu().unsqueeze(0)
+
+    def tokens(self, text: str, pair: str | None = None) -> list[str]:
+        """The tokens whose hidden states `__call__` gives."""
+        return self.tokenizer.tokens(self._encode(text, pair).ids)
+
+    def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
+        """From which character of its text each of `tokens` goes up to which; (0, 0) for `[CLS]` and `[SEP]`."""
+        return self._encode(text, pair).offsets
+
+    def embed(self, texts: Sequence[str], **settings: Any) -> Tensor:
+        """A vector for each text, in the order given: (len(texts), hidden), float32 on the CPU.
+
+        `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, what becomes of a text `long`er than
+        the model takes, `precision`. Texts of like length are computed together, without padding; on a CPU a batch on
+        each core. There a text's vector does not depend on the others in the call (docs/design.md says how far).
+        Warns where texts were truncated.
+        """
+        vectors, truncated = self.embed_texts(texts, EncodeConfig(**settings))
+        if truncated:
+            warnings.warn(f"{truncated} of {len(texts)} texts were {self.truncation}", stacklevel=2)
+        return vectors
+
+    @property
+    def truncation(self) -> str:
+        return f"truncated to the {self.max_len} tokens that the model takes; 'window' instead encodes them whole"
+
+    def embed_texts(
+        self, texts: Sequence[str], config: EncodeConfig, done: Callable[[int], object] = lambda count: None
+    ) -> tuple[Tensor, int]:
+        """What `embed` gives, and how many texts were truncated. `done` hears how many texts, or windows, are."""
+        layer = config.layer_of(self.model.config)
+        pieces, owners, truncated = self._pieces(texts, config)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        lengths = [len(piece) for piece in pieces]
+        batches = _batches(lengths, min(_BATCH_TOKENS, 1 + sum(lengths) // threads))
+        vectors = torch.empty(len(pieces), self.model.config.hidden_size)
+
+        def compute(batch: list[int]) -> int:
+            vectors[batch] = self._pooled([pieces[i] for i in batch], layer, config)
+            return len(batch)
+
+        for count in _on_cores(compute, batches) if self.device.type == "cpu" else map(compute, batches):
+            done(count)
+        if len(pieces) > len(texts):
+            vectors = _joined(vectors, owners, lengths, config.pooling)
+        return vectors, truncated
+
+    def _pieces(self, texts: Sequence[str], config: EncodeConfig) -> tuple[list[list[int]], list[int], int]:
+        """Token ids that the model can take; for each the number of its text; and how many texts were truncated."""
+        cls, sep = self.tokenizer.special_ids.cls, self.tokenizer.special_ids.sep
+        room = self.max_len - 2
+        if config.overlap >= room:
+            raise InputError(f"--overlap {config.overlap} leaves no room in the {self.max_len} tokens the model takes")
+        pieces, owners, truncated = [], [], 0
+        for number, ids in enumerate(self.tokenizer.encode_sentences(texts)):
+            starts = [0]
+            if len(ids) > room:
+                if config.long == "error":
+                    raise InputError(
+                        f"text {number + 1} has {len(ids) + 2} tokens, the model takes {self.max_len}: cut it into "
+                        "shorter ones, or let it be truncated or windowed"
+                    )
+                if config.long == "window":
+                    starts = list(range(0, len(ids) - config.overlap, room - config.overlap))
+                else:
+                    truncated += 1
+            pieces += [[cls, *ids[start : start + room], sep] for start in starts]
+            owners += [number] * len(starts)
+        return pieces, owners, truncated
+
+    @torch.inference_mode()
+    def _pooled(self, pieces: list[list[int]], layer: int, config: EncodeConfig) -> Tensor:
+        """(pieces, hidden): the hidden states of each, pooled."""
+        dtype = choose_precision(config, self.device)
+        tokens = sum(map(len, pieces))
+        # A last sequence, of padding, brings the rows to a multiple; it is long enough to do so for rows that are read.
+        padding = _ROWS + -tokens % _ROWS
+        sequences = _packed([*pieces, [self.tokenizer.special_ids.pad] * padding], self.device)
+        sequences.position_ids.clamp_(max=self.max_len - 1)
+        if config.pooling == "cls" and layer > 0:
+            spare = -(len(pieces) + 1) % _ROWS
+            last = torch.arange(tokens + padding - spare, tokens + padding, device=self.device)
+            read = read_rows(sequences.cu_seqlens, last)
+            states = self.model.hidden_states(sequences, dtype, upto=layer, read=read)[layer]
+            return states[read.first[:-1]].float()
+        states = self.model.hidden_states(sequences, dtype, upto=layer)[layer].float()
+        if config.pooling == "cls":
+            return states[sequences.cu_seqlens[:-2].long()]
+        lengths = torch.diff(sequences.cu_seqlens).long()
+        pooled: Tensor = torch.segment_reduce(states, config.pooling, lengths=lengths, unsafe=True)
+        return pooled[:-1]
+
+    def _encode(self, text: str, pair: str | None) -> _Encoding:
+        """Raises InputError where the tokens are more than the model takes."""
+        encoding = _Encoding(*self.tokenizer.encode(text, pair), self.tokenizer.offsets(text, pair))
+        if len(encoding.ids) > self.max_len:
+            raise InputError(
+                f"the text has {len(encoding.ids)} tokens, the model takes {self.max_len}: cut it into shorter ones"
+            )
+        return encoding
+
+
+class _Encoding(NamedTuple):
+    """A text's, or a pair's, tokens."""
+
+    ids: list[int]
+    types: list[int]
+    offsets: list[tuple[int, int]]
+
+
+def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | None = None) -> Sequences:
+    lengths = np.array([len(piece) for piece in pieces])
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    total = int(ends[-1])
+    zeros = torch.zeros(total, dtype=torch.int64, device=device)
+
+    def tensor(values: Any) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    return Sequences(
+        input_ids=tensor(np.fromiter(itertools.chain.from_iterable(pieces), np.int64, total)),
+        token_type_ids=zeros if types is None else torch.tensor(types, device=device),
+        position_ids=tensor(np.arange(total) - np.repeat(ends[:-1], lengths)),
+        cu_seqlens=tensor(ends.astype(np.int32)),
+        max_seqlen=int(lengths.max()),
+        row_keys=zeros,
+    )
+
+
+def _batches(lengths: list[int], most: int) -> list[list[int]]:
+    """Indices in order of length, the longest first, cut so that a batch holds at most `most` tokens, or one text."""
+    batches: list[list[int]] = []
+    tokens = most
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if tokens + lengths[i] > most:
+            batches.append([])
+            tokens = 0
+        batches[-1].append(i)
+        tokens += lengths[i]
+    return batches
+
+
+def _on_cores(compute: Callable[[list[int]], int], batches: list[list[int]]) -> Iterator[int]:
+    """`compute` of each batch, as many at a time as torch has threads, each on one core."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,))
+    try:
+        yield from pool.map(compute, batches)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # which the pool's threads set to 1 for threads to come, too
+
+
+def _joined(vectors: Tensor, owners: list[int], lengths: list[int], pooling: str) -> Tensor:
+    """Each text's vector from those of its windows: their maximum, or their mean, each weighing its tokens."""
+    counts = torch.bincount(torch.tensor(owners))
+    if pooling == "max":
+        joined: Tensor = torch.segment_reduce(vectors, "max", lengths=counts, unsafe=True)
+        return joined
+    weights = torch.tensor(lengths, dtype=torch.float32).unsqueeze(1)
+    sums = torch.segment_reduce(vectors * weights, "sum", lengths=counts, unsafe=True)
+    total = torch.segment_reduce(weights, "sum", lengths=counts, unsafe=True)
+    windowed = (counts > 1).unsqueeze(1)
+    first = torch.cumsum(counts, 0) - counts
+    return torch.where(windowed, sums / total, vectors[first])

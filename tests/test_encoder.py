@@ -1,0 +1,159 @@
+"""The encoder, in bulk and text by text, beside transformers."""
+
+import itertools
+import warnings
+
+import pytest
+import torch
+import transformers
+
+from bertfast import encoder as module
+from bertfast.config import BertConfig, CorpusConfig
+from bertfast.encoder import Encoder
+from bertfast.errors import InputError
+from bertfast.huggingface import save_model
+from bertfast.model import Bert
+from bertfast.tokenizer import train_wordpiece
+
+WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
+MAX_LEN = 40
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    tokenizer = train_wordpiece([" ".join(WORDS)], CorpusConfig(min_freq=1))
+    torch.manual_seed(0)
+    model = Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, max_position_embeddings=MAX_LEN))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(model, folder)
+    tokenizer.save(folder, MAX_LEN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return Encoder.load(folder)
+
+
+@pytest.fixture(scope="module")
+def theirs(folder):
+    """text -> its hidden states, by transformers: a list over the layers of (tokens, hidden)."""
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    @torch.no_grad()
+    def hidden_states(text, pair=None):
+        inputs = tokenizer(text, pair, return_tensors="pt", truncation=True)
+        return [states[0] for states in model(**inputs, output_hidden_states=True).hidden_states]
+
+    return hidden_states
+
+
+@pytest.fixture(scope="module")
+def texts():
+    generator = torch.Generator().manual_seed(0)
+    picks = [torch.randint(len(WORDS), (n,), generator=generator).tolist() for n in (3, 30, 0, 1, 17, 17, 2) * 5]
+    return [" ".join(WORDS[i] for i in pick) for pick in picks]
+
+
+def test_the_notebooks_shapes(encoder):
+    encoded = encoder("a crane is flying")
+    assert encoded.shape == (1, 6, 128)
+    assert encoded[:, 0, :].shape == (1, 128)
+    assert encoder("a crane driver came", "he just left").shape == (1, 10, 128)
+    assert encoder.tokens("a crane", "he left") == ["[CLS]", "a", "crane", "[SEP]", "he", "left", "[SEP]"]
+
+
+def test_the_same_word_differs_by_context(encoder):
+    """The notebook's closing remark: crane the bird, crane the machine."""
+    bird, machine = encoder("a crane is flying")[0, 2], encoder("a crane driver came", "he just left")[0, 2]
+    assert not torch.allclose(bird, machine, atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", range(-3, 3))
+def test_hidden_states_of_any_layer(encoder, theirs, layer):
+    expected = theirs("a crane driver came", "he just left")[layer]
+    torch.testing.assert_close(encoder("a crane driver came", "he just left", layer)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_offsets_are_characters(encoder):
+    text, pair = "Ä crane — ís  flying", "he left"
+    pieces = [text[begin:end] for begin, end in encoder.offsets(text)]
+    assert pieces == ["", "Ä", "crane", "—", "ís", "flying", ""]
+    both = encoder.offsets(text, pair)
+    assert len(both) == len(encoder.tokens(text, pair))
+    assert [pair[begin:end] for begin, end in both[7:]] == ["he", "left", ""]
+
+
+POOLED = {"mean": lambda s: s.mean(0), "max": lambda s: s.amax(0), "cls": lambda s: s[0]}
+
+
+@pytest.mark.parametrize("layer", [-1, 0, 1])
+@pytest.mark.parametrize("pooling", POOLED)
+def test_embed_equals_transformers_in_order(encoder, theirs, texts, pooling, layer, monkeypatch):
+    monkeypatch.setattr(module, "_BATCH_TOKENS", 100)  # several batches
+    vectors = encoder.embed(texts, pooling=pooling, layer=layer)
+    expected = torch.stack([POOLED[pooling](theirs(text)[layer]) for text in texts])
+    torch.testing.assert_close(vectors, expected, rtol=1e-5, atol=1e-5)
+    assert encoder.embed([]).shape == (0, 128)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("pooling", POOLED)
+def test_a_vector_does_not_depend_on_the_other_texts(encoder, texts, pooling, precision, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = encoder.embed(texts, pooling=pooling, precision=precision)
+        for some in ([0], [1], [2, 3, 4, 5, 6], list(range(len(texts)))[::-1]):
+            vectors = encoder.embed([texts[i] for i in some], pooling=pooling, precision=precision)
+            assert torch.equal(vectors, together[some])
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_long_text_is_truncated_with_a_warning(encoder, theirs):
+    long = " ".join(itertools.islice(itertools.cycle(WORDS), 100))
+    with pytest.warns(UserWarning, match="1 of 2 texts were truncated to the 40 tokens"):
+        vectors = encoder.embed([long, "a crane"])
+    torch.testing.assert_close(vectors[0], theirs(long)[-1].mean(0), rtol=1e-5, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.embed(["crane " * (MAX_LEN - 2)])  # just fits
+    with pytest.raises(InputError, match="text 2 has 102 tokens, the model takes 40"):
+        encoder.embed(["a crane", long], long="error")
+
+
+@pytest.mark.parametrize("overlap", [0, 10])
+@pytest.mark.parametrize("pooling", POOLED)
+def test_windows_are_pooled_by_their_tokens(encoder, texts, pooling, overlap):
+    room = MAX_LEN - 2
+    words = list(itertools.islice(itertools.cycle(WORDS), 100))
+    starts = range(0, len(words) - overlap, room - overlap)
+    states = [encoder(" ".join(words[start : start + room]))[0] for start in starts]
+    assert len(states[-1]) < MAX_LEN
+    if pooling == "cls":
+        expected = sum(len(s) * s[0] for s in states) / sum(map(len, states))
+    else:
+        expected = POOLED[pooling](torch.cat(states))
+    long = " ".join(words)
+    vectors = encoder.embed([*texts, long, "a crane"], pooling=pooling, long="window", overlap=overlap)
+    torch.testing.assert_close(vectors[-2], expected, rtol=1e-5, atol=1e-5)
+    others = encoder.embed([*texts, "a crane"], pooling=pooling)
+    assert torch.equal(vectors[:-2], others[:-1])
+    assert torch.equal(vectors[-1], others[-1])
+
+
+def test_wrong_input(encoder, tmp_path):
+    with pytest.raises(InputError, match="has 102 tokens, the model takes 40"):
+        encoder("crane " * 100)
+    with pytest.raises(InputError, match="pooling must be one of mean, max, cls, not 'sum'"):
+        encoder.embed(["a"], pooling="sum")
+    with pytest.raises(InputError, match=r"--layer 3: the model has the layers 0 \(embeddings\) to 2, or -1 to -3"):
+        encoder.embed(["a"], layer=3)
+    with pytest.raises(InputError, match="--overlap 38 leaves no room in the 40 tokens"):
+        encoder.embed(["a"], long="window", overlap=38)
+    with pytest.raises(InputError, match="no such folder"):
+        Encoder.load(tmp_path / "nowhere")
