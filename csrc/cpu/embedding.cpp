@@ -1,5 +1,7 @@
 #include "cpu/embedding.h"
 
+#include <algorithm>
+
 #include "cpu/dropout_scales.h"
 #include "cpu/normalize.h"
 
@@ -72,7 +74,7 @@ class TokensByEntry {
 void sum_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t entries, int64_t hidden, float* grad) {
     const TokensByEntry tokens_of(ids, tokens, entries);
     parallel_for(entries, 64, [&](int64_t begin, int64_t end) {
-        memset(grad + begin * hidden, 0, (end - begin) * hidden * sizeof(float));
+        std::fill(grad + begin * hidden, grad + end * hidden, 0.0f);
         for (int64_t entry = begin; entry < end; ++entry) {
             float* const to = grad + entry * hidden;
             for (const int64_t* token = tokens_of.begin(entry); token != tokens_of.end(entry); ++token) {
