@@ -19,6 +19,7 @@ from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, P
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
 from bertfast.errors import InputError
+from bertfast.export import FORMS, check_form, export
 from bertfast.huggingface import Pretrained, load_pretrained
 from bertfast.launch import check_extras, pretrain, refuse_used_folder
 from bertfast.model import Bert
@@ -55,6 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--init", metavar="DIR", type=Path, help="go on from the model and tokenizer of this folder")
     what.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: a fresh one under runs/)")
+    what.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=list(FORMS),
+        help="add to --out what this library wants to find there; repeatable",
+    )
     what.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --out")
     add_settings(parser, BertConfig, "model, over what the preset says")
     add_settings(parser, TrainConfig, "training")
@@ -74,6 +82,8 @@ def _main(arguments: Sequence[str] | None) -> None:
     if start:
         start.model.config.check_takes(start.tokenizer.vocab_size, config)
     check_extras(config, bool(options.eval_corpus))
+    for form in options.export:
+        check_form(form)
     if not under_torchrun():
         choose_devices(config, keep_silent)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
@@ -100,6 +110,8 @@ def _main(arguments: Sequence[str] | None) -> None:
     model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
     run = pretrain(model, corpus, config, out, options.resume, eval_corpus=eval_corpus)
     if leads():
+        for form in options.export:
+            export(out, form)
         print(closing_lines(run))
 
 

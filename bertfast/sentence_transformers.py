@@ -1,0 +1,36 @@
+"""What sentence-transformers wants to find in a Hugging Face folder: which modules make a vector of a text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bertfast.config import BertConfig, EncodeConfig
+from bertfast.files import whole_file
+
+FILES = ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
+
+# As versions 2 to 5 write it; 6 writes other names, and reads these.
+_POOLING_MODES = {"mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens", "cls": "pooling_mode_cls_token"}
+
+
+def save_modules(folder: Path, model: BertConfig, config: EncodeConfig) -> None:
+    """Adds `FILES` to the folder of a model and its tokenizer: a Transformer, then `config.pooling` of its last layer.
+
+    `SentenceTransformer(folder)` then gives the vectors of `Encoder.embed`. The model's own files stay as they are.
+    """
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    transformer = {"max_seq_length": model.max_position_embeddings, "do_lower_case": False}
+    pooling = {
+        "word_embedding_dimension": model.hidden_size,
+        **{name: mode == config.pooling for mode, name in _POOLING_MODES.items()},
+    }
+    contents: list[Any] = [modules, transformer, pooling]
+    for name, content in zip(FILES, contents, strict=True):
+        (folder / name).parent.mkdir(exist_ok=True)
+        with whole_file(folder / name) as partial:
+            partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,200 @@
+"""Exports in the libraries that they are for: sentence-transformers, onnxruntime."""
+
+import importlib.util
+import logging
+import shutil
+import warnings
+
+import pytest
+import torch
+import transformers
+
+from bertfast import export as module
+from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
+from bertfast.encoder import Encoder
+from bertfast.errors import InputError
+from bertfast.export import export
+from bertfast.huggingface import load_pretrained, save_model
+from bertfast.model import Bert
+from bertfast.tokenizer import train_word, train_wordpiece
+
+WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
+TEXTS = ["a crane is flying", "", "He just left [SEP] unknown", "crane " * 50, "driver"]
+MAX_LEN = 40
+
+
+def save(folder, train=train_wordpiece):
+    tokenizer = train([" ".join(WORDS)], CorpusConfig(min_freq=1))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": MAX_LEN}
+    model = Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, **sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save_model(model, folder)
+    tokenizer.save(folder, MAX_LEN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def folder(plain, tmp_path):
+    return shutil.copytree(plain, tmp_path / "model")
+
+
+# ---- sentence-transformers
+
+
+@pytest.fixture(scope="module")
+def sentence_transformers():
+    return pytest.importorskip("sentence_transformers")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+def test_sentence_transformers_gives_our_vectors(sentence_transformers, folder, pooling):
+    export(folder, "sentence-transformers", EncodeConfig(pooling=pooling))
+    theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    assert [type(part).__name__ for part in theirs] == ["Transformer", "Pooling"]
+    assert theirs.max_seq_length == MAX_LEN
+    vectors = Encoder.load(folder).embed(TEXTS[:3], pooling=pooling)
+    torch.testing.assert_close(theirs.encode(TEXTS[:3], convert_to_tensor=True), vectors, rtol=1e-5, atol=1e-5)
+    with pytest.warns(UserWarning, match="1 of 1 texts were truncated"):  # as theirs is, without a word
+        long = Encoder.load(folder).embed([TEXTS[3]], pooling=pooling)
+    torch.testing.assert_close(theirs.encode([TEXTS[3]], convert_to_tensor=True), long, rtol=1e-5, atol=1e-5)
+
+
+def test_a_word_level_tokenizer_too(sentence_transformers, tmp_path):
+    save(tmp_path, train_word)
+    export(tmp_path, "sentence-transformers")
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
+    vectors = Encoder.load(tmp_path).embed(TEXTS[:3])
+    torch.testing.assert_close(theirs.encode(TEXTS[:3], convert_to_tensor=True), vectors, rtol=1e-5, atol=1e-5)
+
+
+def test_what_sentence_transformers_saves_comes_back_in(sentence_transformers, folder, tmp_path):
+    export(folder, "sentence-transformers")
+    sentence_transformers.SentenceTransformer(str(folder), device="cpu").save(str(tmp_path / "theirs"))
+    start = load_pretrained(tmp_path / "theirs")
+    assert set(start.fresh) == {"masked-LM head", "next-sentence head"}
+    vectors = Encoder(start.model, start.tokenizer).embed(TEXTS[:3])
+    torch.testing.assert_close(vectors, Encoder.load(folder).embed(TEXTS[:3]), rtol=0, atol=0)
+
+
+# ---- ONNX
+
+
+def padded(lengths, vocab_size):
+    """Random ids, padded; a second segment in every sequence of more than one token."""
+    generator = torch.Generator().manual_seed(len(lengths))
+    shape = (len(lengths), max(lengths))
+    place = torch.arange(shape[1]).expand(shape)
+    mask = place < torch.tensor(lengths)[:, None]
+    return {
+        "input_ids": torch.randint(5, vocab_size, shape, generator=generator) * mask,
+        "attention_mask": mask.long(),
+        "token_type_ids": ((place >= torch.tensor(lengths)[:, None] // 2) * mask).long(),
+    }
+
+
+@pytest.fixture(scope="module")
+def exported(plain, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    folder = shutil.copytree(plain, tmp_path_factory.mktemp("onnx") / "model")
+    level = logging.getLogger("torch.onnx").level
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export(folder, "onnx")
+    assert logging.getLogger("torch.onnx").level == level
+    return folder
+
+
+def session(folder):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(folder / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("lengths", [[1], [7], [MAX_LEN], [2, 13, 5], [MAX_LEN, 1, 33]])
+def test_onnxruntime_computes_what_transformers_does(exported, lengths):
+    theirs = transformers.BertModel.from_pretrained(exported).eval()
+    inputs = padded(lengths, theirs.config.vocab_size)
+    names = ["last_hidden_state", "pooler_output"]
+    states, pooled = map(torch.tensor, session(exported).run(names, {k: v.numpy() for k, v in inputs.items()}))
+    with torch.no_grad():
+        expected = theirs(**inputs)
+    seen = inputs["attention_mask"].bool()
+    torch.testing.assert_close(states[seen], expected.last_hidden_state[seen], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pooled, expected.pooler_output, rtol=1e-4, atol=1e-4)
+
+
+def test_onnxruntime_computes_what_we_do(exported):
+    encoder = Encoder.load(exported)
+    ids, types = encoder.tokenizer.encode("a crane driver came", "he just left")
+    inputs = {"input_ids": [ids], "attention_mask": [[1] * len(ids)], "token_type_ids": [types]}
+    [states] = session(exported).run(["last_hidden_state"], {k: torch.tensor(v).numpy() for k, v in inputs.items()})
+    ours = encoder("a crane driver came", "he just left")
+    torch.testing.assert_close(torch.tensor(states), ours, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_a_pooler_has_no_pooler_output(folder):
+    pytest.importorskip("onnxruntime")
+    transformers.BertForMaskedLM.from_pretrained(folder).save_pretrained(folder)
+    export(folder, "onnx")
+    assert [each.name for each in session(folder).get_outputs()] == ["last_hidden_state"]
+
+
+def test_the_graph_tells_nothing_of_this_machine(exported):
+    assert b".py" not in (exported / "onnx" / "model.onnx").read_bytes()
+
+
+# ---- the command
+
+
+@pytest.mark.parametrize("form", module.FORMS)
+def test_the_command_adds_files_and_changes_none(folder, form, capfd):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    command = ["--model", str(folder), "--to", form]
+    assert module.main(command) == 0
+    files = module.FORMS[form]
+    assert capfd.readouterr().err.splitlines()[-1] == f"added to {folder}: {', '.join(files)}"
+    assert all(path.read_bytes() == content for path, content in before.items())
+    added = {path for path in folder.rglob("*") if path.is_file()} - set(before)
+    assert added == {folder / name for name in files}
+    # Again: what is there might be somebody's own.
+    assert module.main(command) == 2
+    assert f"{folder / files[0]} is there already" in capfd.readouterr().err
+    transformers.AutoModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nowhere", "--to", "onnx"], "error: nowhere: no such folder; give one that"),
+        (["--model", ".", "--to", "sentence-transformers"], "error: . holds no config.json: give a folder that"),
+        (["--model", ".", "--to", "gguf"], "argument --to: invalid choice: 'gguf'"),
+        (["--model", ".", "--to", "onnx", "--pooling", "cls"], "leave out --pooling"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path, monkeypatch, capfd, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert module.main(arguments) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_named(folder, monkeypatch, capfd):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert module.main(["--model", str(folder), "--to", "onnx"]) == 2
+    assert capfd.readouterr().err == "error: an export to onnx needs more packages: pip install onnx onnxscript\n"
+
+
+def test_a_model_larger_than_the_format_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("bertfast.onnx._MOST_BYTES", 10_000)
+    with pytest.raises(InputError, match=r"the weights take .* GB, and an ONNX file holds 2"):
+        export(folder, "onnx")
+    assert not (folder / "onnx").exists()
