@@ -259,6 +259,17 @@ class EncodeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class FillMaskConfig:
+    """What is told of a [MASK]."""
+
+    top_k: int = setting(5, "candidates for each [MASK]")
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise InputError(f"--top-k must be at least 1, not {self.top_k}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Preset:
     """A named model with the settings that suit it: fields of BertConfig and TrainConfig, and a kind of tokenizer."""
 

@@ -49,6 +49,7 @@ PYTHON = [
     "launch",
     "encoder",
     "encode",
+    "fill_mask",
     "pretrain",
 ]
 

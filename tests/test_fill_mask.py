@@ -1,0 +1,102 @@
+"""Words for masks, beside transformers' pipeline."""
+
+import pytest
+import torch
+import transformers
+
+from bertfast.config import BertConfig, CorpusConfig, FillMaskConfig
+from bertfast.encoder import Encoder
+from bertfast.errors import InputError
+from bertfast.fill_mask import fill_mask, main
+from bertfast.huggingface import save_model
+from bertfast.model import Bert
+from bertfast.tokenizer import train_word, train_wordpiece
+
+WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
+TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
+
+
+@pytest.fixture(scope="module", params=TRAINERS)
+def folder(request, tmp_path_factory):
+    """A model with more words than its tokenizer."""
+    tokenizer = TRAINERS[request.param]([" ".join(WORDS)], CorpusConfig(min_freq=1))
+    torch.manual_seed(0)
+    sizes = {"vocab_size": tokenizer.vocab_size + 7, "initializer_range": 0.2, "max_position_embeddings": 24}
+    folder = tmp_path_factory.mktemp(request.param)
+    save_model(Bert(BertConfig(**sizes)), folder)
+    tokenizer.save(folder, 24)
+    return folder
+
+
+@pytest.mark.parametrize("text", ["the crane is [MASK] .", "[MASK] came", "A[MASK] crane [MASK], he [MASK]"])
+def test_candidates_are_those_of_the_pipeline(folder, text):
+    encoder = Encoder.load(folder)
+    vocab_size = encoder.tokenizer.vocab_size
+    pipeline = transformers.pipeline("fill-mask", str(folder))
+    theirs = pipeline(text, top_k=vocab_size + 7)
+    theirs = theirs if isinstance(theirs[0], list) else [theirs]
+    ours = fill_mask(encoder, text, FillMaskConfig(top_k=12))
+    assert len(ours) == text.count("[MASK]")
+    for mine, expected in zip(ours, theirs, strict=True):
+        expected = [each for each in expected if each["token"] < vocab_size][:12]
+        assert [candidate.token for candidate in mine] == [each["token_str"] for each in expected]
+        for candidate, each in zip(mine, expected, strict=True):
+            assert candidate.probability == pytest.approx(each["score"], rel=1e-4)
+
+
+def test_a_filled_text_is_the_text_with_the_token_in_it(folder):
+    encoder = Encoder.load(folder)
+    every = FillMaskConfig(top_k=1_000_000)
+    first, second = fill_mask(encoder, "É  [MASK] fly [MASK].", every)
+    assert len(first) == len(second) == encoder.tokenizer.vocab_size
+    filled = {candidate.token: candidate.filled for candidate in first}
+    assert filled["crane"] == "É  crane fly [MASK]."
+    filled = {candidate.token: candidate.filled for candidate in second}
+    assert filled["crane"] == "É  [MASK] fly crane."
+    assert filled.get("##g", "É  [MASK] flyg.") == "É  [MASK] flyg."
+    assert ("##g" in filled) == (folder / "vocab.txt").exists()
+
+
+def test_the_command(folder, capfd):
+    assert main(["--model", str(folder), "he [MASK] left", "[MASK] [MASK]", "--top-k", "3"]) == 0
+    blocks = [block.splitlines() for block in capfd.readouterr().out.split("\n\n")]
+    expected = [
+        candidates
+        for text in ("he [MASK] left", "[MASK] [MASK]")
+        for candidates in fill_mask(Encoder.load(folder), text, FillMaskConfig(top_k=3))
+    ]
+    assert [[line.split(maxsplit=2) for line in block] for block in blocks] == [
+        [[f"{each.probability:.4f}", each.token, each.filled] for each in candidates] for candidates in expected
+    ]
+    assert main(["--model", str(folder), "[MASK]"]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == FillMaskConfig.top_k == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a crane"], "error: no [MASK] in 'a crane': write [MASK] where a word is to be found"),
+        (["[mask]"], "error: no [MASK] in '[mask]'"),
+        (["[MASK] " * 23], "error: the text has 25 tokens, the model takes 24"),
+        (["[MASK]", "--top-k", "0"], "error: --top-k must be at least 1, not 0"),
+        ([], "error: the following arguments are required: TEXT"),
+    ],
+)
+def test_wrong_input_is_one_line(folder, capfd, arguments, message):
+    assert main(["--model", str(folder), *arguments]) == 2
+    told = capfd.readouterr()
+    assert told.err.startswith(message)
+    assert len(told.err.splitlines()) == 1
+    assert not told.out
+
+
+def test_a_folder_that_has_no_such_head(folder, tmp_path, capfd):
+    transformers.BertModel.from_pretrained(folder).save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    capfd.readouterr()
+    assert main(["--model", str(tmp_path), "[MASK]"]) == 2
+    assert capfd.readouterr().err == f"error: the masked-LM head is needed, and {tmp_path} has none\n"
+    assert main(["--model", str(tmp_path / "nowhere"), "[MASK]"]) == 2
+    assert capfd.readouterr().err.startswith(f"error: {tmp_path / 'nowhere'}: no such folder")
+    with pytest.raises(InputError, match=r"no \[MASK\] in ''"):
+        fill_mask(Encoder.load(folder), "")
