@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
-from bertfast.corpus import Corpus, load_corpus
+from bertfast.corpus import Corpus, load_corpus, refuse_settings
 from bertfast.devices import World, choose_devices, choose_precision, describe
 from bertfast.history import Evaluation
 from bertfast.huggingface import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
@@ -137,6 +137,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     model = load_pretrained(options.model, *heads).model
     device = choose_devices(config, _say)[0]
     dtype = choose_precision(config, device)
+    refuse_settings(options.corpus, vars(options))
     corpus = load_corpus(*options.corpus, tokenizer=options.model, config=settings(CorpusConfig, options))
     model.config.check_takes(corpus.vocab_size, config)
     world = World(0, 1, [device], [device], deterministic=False, shards=1)

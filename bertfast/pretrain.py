@@ -16,7 +16,7 @@ import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
-from bertfast.corpus import load_corpus
+from bertfast.corpus import load_corpus, refuse_settings
 from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
 from bertfast.errors import InputError
 from bertfast.export import FORMS, check_form, export
@@ -93,6 +93,7 @@ def _main(arguments: Sequence[str] | None) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} was given an empty name: name a file or a folder (. for this one)"
             )
+        refuse_settings(getattr(options, name), vars(options))
     tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
     corpus_config = settings(CorpusConfig, options, tokenizer=tokenizer)
     corpus = load_corpus(*options.corpus, config=corpus_config)

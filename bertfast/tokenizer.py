@@ -219,6 +219,9 @@ def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     return Tokenizer(_wordpiece_backend(learner.get_vocab(with_added_tokens=False), config.lowercase))
 
 
+TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
+
+
 def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
     backend = _wordpiece_backend(models.WordPiece.read_file(str(path)), lowercase)
     beside = path.with_name("tokenizer_config.json")

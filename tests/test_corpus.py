@@ -19,9 +19,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
-from bertfast import corpus as corpus_module
 from bertfast.config import CorpusConfig
-from bertfast.corpus import Corpus, default_cache, load_corpus
+from bertfast.corpus import Corpus, build, default_cache, load, load_corpus
+from bertfast.corpus import fingerprint as fingerprints
 from bertfast.errors import InputError
 from bertfast.tokenizer import SPECIAL_TOKENS, Tokenizer, train_word
 
@@ -118,7 +118,7 @@ def test_nothing_empty_is_kept(tmp_path_factory, lines, batch, tokenizer):
     lines = ["a b c d e f.", *lines, "a b c d e f."]
     (folder / "some.txt").write_text("\n".join(lines), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus_module, "BATCH", batch)
+        patch.setattr(build, "BATCH", batch)
         config = CorpusConfig(tokenizer, min_freq=1, text_form="lines")
         corpus = load_corpus(folder, config=config, cache_dir=folder / "cache", progress=False)
     expected: list[list[list[str]]] = [[]]
@@ -189,7 +189,7 @@ def no_build(monkeypatch):
         def refuse(*arguments):
             raise AssertionError("built again")
 
-        monkeypatch.setattr(corpus_module, "_build", refuse)
+        monkeypatch.setattr(load, "build", refuse)
         monkeypatch.setattr(Tokenizer, "encode_sentences", refuse)
 
     return forbid
@@ -210,8 +210,8 @@ def test_a_file_is_read_again_only_where_it_may_have_changed(text, no_build, mon
     load_corpus(text, config=ANY)
     no_build()
     digested = []
-    digest = corpus_module._digest
-    monkeypatch.setattr(corpus_module, "_digest", lambda path: digested.append(path) or digest(path))
+    digest = fingerprints.digest
+    monkeypatch.setattr(fingerprints, "digest", lambda path: digested.append(path) or digest(path))
     load_corpus(text, config=ANY)
     assert text not in digested
     os.utime(text, (1, 1))
@@ -257,7 +257,7 @@ def test_the_fingerprint_knows_content_and_settings(text, tmp_path, monkeypatch)
         fingerprint(tokenizer="wordpiece"),
         fingerprint(tokenizer=str(load_corpus(text, config=ANY).folder)),
     ]
-    monkeypatch.setattr(corpus_module, "FORMAT", 0)
+    monkeypatch.setattr(fingerprints, "FORMAT", 0)
     found.append(fingerprint())
     assert len(set(found)) == len(found)
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in found)
@@ -301,11 +301,11 @@ def python(code: str, *arguments: object, **options) -> subprocess.CompletedProc
 
 KILLED = """
 import os, signal, sys
-from bertfast import corpus
+from bertfast.corpus import build, load_corpus
 from bertfast.config import CorpusConfig
 
 place, name = sys.argv[2].split(":")
-module = {"corpus": corpus, "os": os}[place]
+module = {"build": build, "os": os}[place]
 original = getattr(module, name)
 
 def kill(*arguments):
@@ -314,11 +314,11 @@ def kill(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(module, name, kill)
-corpus.load_corpus(sys.argv[1], config=CorpusConfig(min_freq=1))
+load_corpus(sys.argv[1], config=CorpusConfig(min_freq=1))
 """
 
 
-@pytest.mark.parametrize("place", ["corpus:_batches", "corpus:_write_arrays", "os:fsync", "corpus:sync"])
+@pytest.mark.parametrize("place", ["build:_batches", "build:_write_arrays", "os:fsync", "build:sync"])
 def test_a_killed_build_leaves_nothing_broken(text, cache, place):
     done = python(KILLED, text, place)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -348,7 +348,7 @@ def test_an_interrupted_build_leaves_nothing(text, cache, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(corpus_module, "_write_arrays", interrupt)
+    monkeypatch.setattr(build, "_write_arrays", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load_corpus(text, config=ANY)
     assert built(cache) == set()
@@ -385,7 +385,7 @@ def test_a_text_that_changes_while_it_is_read(text, cache, monkeypatch):
         text.write_text("something else")
         return {"sentences": 2}
 
-    monkeypatch.setattr(corpus_module, "_write_arrays", write_arrays)
+    monkeypatch.setattr(build, "_write_arrays", write_arrays)
     with pytest.raises(InputError, match=r"some.txt changed while it was read: run again"):
         load_corpus(text, config=ANY)
     assert built(cache) == set()
@@ -430,7 +430,8 @@ DAMAGE = [
     ("token_counts.bin", flip, "token_counts.bin is not what was written"),
     ("tokenizer.json", flip, "tokenizer.json is not what was written"),
     ("manifest.json", truncate, ""),
-    ("manifest.json", lambda path: path.write_text("{}"), "'sizes'"),
+    ("manifest.json", lambda path: path.write_text("{}"), "'format'"),
+    ("manifest.json", lambda path: path.write_text('{"format": 0}'), "another version of bertfast wrote it"),
     ("manifest.json", lambda path: path.write_text("[1]"), ""),
     ("manifest.json", delete, "No such file"),
 ]
@@ -442,9 +443,9 @@ def test_a_damaged_corpus_is_refused(text, name, harm, reason):
     harm(corpus.folder / name)
     if (name, harm) == ("manifest.json", truncate):
         truncate(corpus.folder / name)  # the last byte is a line's end
-    for load in (lambda: load_corpus(text, config=ANY), lambda: Corpus.open(corpus.folder)):
+    for opening in (lambda: load_corpus(text, config=ANY), lambda: Corpus.open(corpus.folder)):
         with pytest.raises(InputError) as refused:
-            load()
+            opening()
         message = str(refused.value)
         assert message.startswith(f"the corpus in {corpus.folder} is damaged (")
         assert message.endswith("): delete that folder, and the corpus is built again")

@@ -1,0 +1,95 @@
+"""`python -m bertfast.corpus`: builds a corpus, tells what it holds, shows any training batch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig, flag
+from bertfast.corpus import Corpus, build_corpus, is_built
+from bertfast.errors import InputError
+from bertfast.show import batch_lines, corpus_of_run
+from bertfast.statistics import statistics
+
+_EXAMPLE = [field.name for field in dataclasses.fields(SamplerConfig)]
+_SHOWN = [*_EXAMPLE, "batch_size"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(_main, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m bertfast.corpus", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
+    build = commands.add_parser("build", help="build a corpus from text", allow_abbrev=False)
+    build.add_argument(
+        "sources",
+        nargs="+",
+        metavar="PATH|NAME",
+        help="a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
+        "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103",
+    )
+    build.add_argument(
+        "--out", required=True, metavar="DIR", type=Path, help="the folder to write, which --corpus DIR then takes"
+    )
+    add_settings(build, CorpusConfig, "corpus and tokenizer")
+    info = commands.add_parser("info", help="tell what a corpus holds", allow_abbrev=False)
+    info.add_argument("folder", metavar="DIR", type=Path, help="a folder that build wrote")
+    add_settings(info, SamplerConfig, "the examples to tell of", _EXAMPLE)
+    show = commands.add_parser("show", help="print a training batch, its masks marked", allow_abbrev=False)
+    show.add_argument("folder", metavar="DIR", type=Path, help="a run's folder, or one that build wrote")
+    show.add_argument("--step", required=True, metavar="N", type=int, help="the step whose batch it is, from 0")
+    show.add_argument(
+        "--examples", default=10, metavar="N", type=int, help="examples to print at most (default: %(default)s)"
+    )
+    add_settings(show, TrainConfig, "the examples, where DIR is a corpus; a run's are its own", _SHOWN)
+    return parser
+
+
+def _main(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    {"build": _build, "info": _info, "show": _show}[options.command](options)
+
+
+def _build(options: argparse.Namespace) -> None:
+    corpus = build_corpus(*options.sources, out=options.out, config=settings(CorpusConfig, options))
+    for line in corpus.description:
+        print(line)
+
+
+def _info(options: argparse.Namespace) -> None:
+    corpus = _opened(options.folder, "a folder that python -m bertfast.corpus build wrote")
+    for line in statistics(corpus, settings(SamplerConfig, options)):
+        print(line)
+
+
+def _show(options: argparse.Namespace) -> None:
+    if options.examples < 1:
+        raise InputError(f"--examples must be at least 1, not {options.examples}")
+    if (options.folder / "run.json").is_file():
+        for name in _SHOWN:
+            if name in options:
+                raise InputError(
+                    f"the run in {options.folder} has settings of its own: leave out {flag(TrainConfig, name)}"
+                )
+        corpus, config = corpus_of_run(options.folder)
+    else:
+        corpus = _opened(options.folder, "a run's folder, or one that python -m bertfast.corpus build wrote")
+        config = settings(TrainConfig, options, steps=max(1, options.step + 1))
+    for line in batch_lines(corpus, config, options.step, options.examples):
+        print(line)
+
+
+def _opened(folder: Path, wanted: str) -> Corpus:
+    if not is_built(folder):
+        raise InputError(f"{folder} holds no corpus: give {wanted}")
+    return Corpus.open(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""A tokenised corpus, memory-mapped from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bertfast.corpus.fingerprint import FORMAT, digest
+from bertfast.errors import InputError
+from bertfast.tokenizer import SpecialTokens, Tokenizer
+
+
+def is_built(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a corpus."""
+    return all((Path(path) / name).is_file() for name in ("manifest.json", "tokens.bin"))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+    """Documents of sentences of token ids, memory-mapped. No document and no sentence is empty.
+
+    Sentence `s` is `tokens[sentence_offsets[s] : sentence_offsets[s + 1]]`; document `d` holds the sentences
+    `document_offsets[d]` to `document_offsets[d + 1] - 1`. Of the special tokens [UNK] alone occurs.
+    """
+
+    tokens: npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+    """(num_tokens,): uint16 while the vocabulary fits, else uint32."""
+    sentence_offsets: npt.NDArray[np.int64]
+    """(num_sentences + 1,): in tokens."""
+    document_offsets: npt.NDArray[np.int64]
+    """(num_documents + 1,): in sentences."""
+    token_counts: npt.NDArray[np.int64]
+    """(vocab_size,): how often each token occurs."""
+    continuation: npt.NDArray[np.uint8]
+    """(vocab_size,): 1 for tokens that go on with a word."""
+    tokenizer: Tokenizer
+    folder: Path
+    fingerprint: str
+    """Hexadecimal. The same text and settings have the same one, on any machine with the same libraries."""
+    description: tuple[str, ...]
+    """Lines for a run's log: the sources with their forms, and the counts."""
+    part: tuple[int, int] | None = None
+    """Where it is a part of the corpus in `folder`: that one's documents from here to there."""
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Corpus:
+        """Maps a built corpus into memory. Raises `InputError` where it is damaged.
+
+        Everything is checked but the tokens, of which only the number is.
+        """
+        folder = Path(folder)
+        try:
+            return cls._open(folder)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+            raise InputError(
+                f"the corpus in {folder} is damaged ({error}): delete that folder, and the corpus is built again"
+            ) from None
+
+    @classmethod
+    def _open(cls, folder: Path) -> Corpus:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError("another version of bertfast wrote it")
+        for name, size in manifest["sizes"].items():
+            found = (folder / name).stat().st_size
+            if found != size:
+                raise ValueError(f"{name} has {found} bytes, not {size}")
+        for name, written in manifest["blake2b"].items():
+            if digest(folder / name) != written:
+                raise ValueError(f"{name} is not what was written")
+        tokenizer = Tokenizer.load(folder)
+        tokens = np.memmap(folder / "tokens.bin", token_dtype(tokenizer), "r")
+        sentence_offsets = np.memmap(folder / "sentence_offsets.bin", np.int64, "r")
+        document_offsets = np.memmap(folder / "document_offsets.bin", np.int64, "r")
+        token_counts = np.memmap(folder / "token_counts.bin", np.int64, "r")
+        for name, offsets, end in (
+            ("sentence_offsets.bin", sentence_offsets, len(tokens)),
+            ("document_offsets.bin", document_offsets, len(sentence_offsets) - 1),
+        ):
+            if offsets[0] != 0 or offsets[-1] != end or not (offsets[1:] > offsets[:-1]).all():
+                raise ValueError(f"{name} doesn't ascend from 0 to {end}")
+        unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
+        counts = (
+            f"{len(document_offsets) - 1:,} documents, {len(sentence_offsets) - 1:,} sentences, {len(tokens):,} tokens "
+            f"({unknown:.1%} unknown), vocabulary {tokenizer.vocab_size:,}"
+        )
+        return cls(
+            tokens=tokens,
+            sentence_offsets=sentence_offsets,
+            document_offsets=document_offsets,
+            token_counts=token_counts,
+            continuation=tokenizer.continuation,
+            tokenizer=tokenizer,
+            folder=folder,
+            fingerprint=manifest["fingerprint"],
+            description=(counts,),
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    @property
+    def special_ids(self) -> SpecialTokens:
+        return self.tokenizer.special_ids
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.document_offsets) - 1
+
+    @property
+    def num_sentences(self) -> int:
+        return len(self.sentence_offsets) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    def documents(self, first: int, last: int) -> Corpus:
+        """The corpus of the documents `first` to `last - 1`. The tokens are not copied."""
+        sentences = slice(int(self.document_offsets[first]), int(self.document_offsets[last]) + 1)
+        tokens = slice(int(self.sentence_offsets[sentences][0]), int(self.sentence_offsets[sentences][-1]))
+        return dataclasses.replace(
+            self,
+            tokens=self.tokens[tokens],
+            sentence_offsets=self.sentence_offsets[sentences] - tokens.start,
+            document_offsets=self.document_offsets[first : last + 1] - sentences.start,
+            token_counts=_token_counts(self.tokens[tokens], self.vocab_size),
+            part=(self.part[0] + first, self.part[0] + last) if self.part else (first, last),
+        )
+
+    def split(self, share: float) -> tuple[Corpus, Corpus]:
+        """The corpus without its last documents, and those: `share` of all, at least two.
+
+        Raises `InputError` where fewer than two would be left.
+        """
+        kept = self.num_documents - max(2, round(share * self.num_documents))
+        if kept < 2:
+            raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
+        return self.documents(0, kept), self.documents(kept, self.num_documents)
+
+
+def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """Of a corpus's tokens."""
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+
+
+def _token_counts(tokens: npt.NDArray[Any], vocab_size: int) -> npt.NDArray[np.int64]:
+    counts = np.zeros(vocab_size, np.int64)
+    for begin in range(0, len(tokens), 1 << 20):  # bincount makes each an int64
+        counts += np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
+    return counts

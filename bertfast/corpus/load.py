@@ -1,0 +1,123 @@
+"""From sources to an open corpus: found in the cache, or built there first."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bertfast.config import CorpusConfig, flag
+from bertfast.corpus.build import build
+from bertfast.corpus.corpus import Corpus, is_built
+from bertfast.corpus.fingerprint import digests_of, fingerprint, signature
+from bertfast.errors import InputError
+from bertfast.files import locked
+from bertfast.text import embedded_source, find_source
+from bertfast.tokenizer import TRAINERS, Tokenizer
+
+Sources = Sequence[str | os.PathLike[str]]
+
+
+def load_corpus(
+    *sources: str | os.PathLike[str],
+    tokenizer: str | os.PathLike[str] | None = None,
+    config: CorpusConfig | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> Corpus:
+    """The corpus of some files, folders or named texts, in the order given; with none, the embedded one.
+
+    A single source can also be a folder that `build_corpus` made. `tokenizer` (`word`, `wordpiece` or a path) comes
+    before `config.tokenizer`. The corpus is built where the cache doesn't hold it yet, with its progress on standard
+    error.
+
+    Raises `InputError` for a source without text or not in UTF-8, for fewer than two sentences, for a tokenizer
+    without BERT's special tokens, for a cache that cannot be written, and for a damaged corpus in it.
+    """
+    config = config or CorpusConfig()
+    if tokenizer is not None:
+        config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
+    if any(map(is_built, sources)):
+        return _open_built(sources, config)
+    cache = (Path(cache_dir).expanduser() if cache_dir is not None else default_cache()).absolute()
+    return _open_or_build(sources, config, cache, None, progress)
+
+
+def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig, progress: bool = True) -> Corpus:
+    """As `load_corpus`, but the corpus becomes the folder `out`. Raises `InputError` where that holds anything else."""
+    if any(map(is_built, sources)):
+        raise InputError("a built corpus is built: give text")
+    if out.is_file() or (_used(out) and not is_built(out)):
+        raise InputError(f"--out {out} is in use and holds no corpus: name another folder")
+    return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), progress)
+
+
+def default_cache() -> Path:
+    """The folder in which corpora and downloads are kept."""
+    if os.environ.get("BERTFAST_CACHE"):
+        return Path(os.environ["BERTFAST_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bertfast").expanduser()
+
+
+def refuse_settings(sources: Sources, given: Container[str]) -> None:
+    """Raises `InputError` where a source is a built corpus and some of CorpusConfig's settings are given beside it."""
+    for source in filter(is_built, sources):
+        for field in dataclasses.fields(CorpusConfig):
+            if field.name in given:
+                raise InputError(
+                    f"{source} is a built corpus, whose settings stand: leave out {flag(CorpusConfig, field.name)}, or "
+                    "build another"
+                )
+
+
+def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
+    if len(sources) > 1:
+        folder = next(filter(is_built, sources))
+        raise InputError(f"{folder} is a built corpus, which stands alone: give no other, or build one from all texts")
+    corpus = Corpus.open(sources[0])
+    if config.tokenizer not in TRAINERS:
+        given = Tokenizer.load(config.tokenizer, config.lowercase)
+        if given.backend.to_str() != corpus.tokenizer.backend.to_str():
+            raise InputError(
+                f"{sources[0]} is a built corpus with another tokenizer than {config.tokenizer}: "
+                f"build one with --tokenizer {config.tokenizer}"
+            )
+    return dataclasses.replace(corpus, description=(f"{sources[0]} (a built corpus)", *corpus.description))
+
+
+def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Path | None, progress: bool) -> Corpus:
+    """The corpus in `out`, else in the cache, built where it isn't there yet."""
+    with _naming_the_cache(cache):
+        found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
+        files = [file for source in found for file in source.files]
+        given = None if config.tokenizer in TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
+        corpora = cache / "corpora"
+        corpora.mkdir(parents=True, exist_ok=True)
+        signatures = {file.path: signature(file.path) for file in files}
+        name = fingerprint(files, digests_of(signatures, cache / "digests.json"), given, config)
+        folder = out or corpora / name
+        if not _used(folder):
+            with locked(corpora / f"{name}.lock"):
+                if not _used(folder):
+                    build(folder, name, found, signatures, given, config, progress)
+    corpus = Corpus.open(folder)
+    if corpus.fingerprint != name:
+        raise InputError(f"{folder} holds another corpus: name another folder")
+    return dataclasses.replace(corpus, description=(*(source.description for source in found), *corpus.description))
+
+
+def _used(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+@contextmanager
+def _naming_the_cache(cache: Path) -> Iterator[None]:
+    """A full disk, or a folder that may not be written, is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or cache}: {error.strerror} (corpora are kept in {cache}; BERTFAST_CACHE moves them)"
+        ) from None

@@ -1,0 +1,66 @@
+"""Any training batch by its number, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bertfast.config import TrainConfig
+from bertfast.corpus import Corpus, is_built
+from bertfast.errors import InputError
+from bertfast.run_json import RunInfo
+from bertfast.sampler import PackedBatch, Sampler
+from bertfast.tokenizer import Tokenizer
+
+_LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swapped")}
+
+
+def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
+    """The text that a run in `folder` was trained on, and its settings. Raises `InputError` where it is gone."""
+    run = RunInfo.read(folder)
+    if not is_built(run.corpus.folder):
+        raise InputError(f"the corpus of the run in {folder} was in {run.corpus.folder}, and is gone: build it again")
+    corpus = Corpus.open(run.corpus.folder)
+    if corpus.fingerprint != run.corpus.fingerprint:
+        raise InputError(f"{run.corpus.folder} holds another corpus than the run in {folder} had: build that again")
+    return corpus.documents(*run.corpus.part) if run.corpus.part else corpus, run.train
+
+
+def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> Iterator[str]:
+    """The examples of step `step`, at most `most`, a line each, under a line that says which they are.
+
+    A predicted token stands as [what it was→what the model sees]: [crane→MASK].
+    """
+    if not 0 <= step < config.steps:
+        raise InputError(f"--step {step}: the run has the steps 0 to {config.steps - 1}")
+    sampler = Sampler(corpus, config)
+    first, count = step * config.batch_size, min(most, config.batch_size)
+    last = first + config.batch_size - 1
+    yield f"step {step}: examples {first:,} to {last:,}, of epoch {first // sampler.num_examples}"
+    batch = sampler.packed(first, count)
+    for index, (begin, end) in enumerate(
+        zip(batch.cu_seqlens[:-1].tolist(), batch.cu_seqlens[1:].tolist(), strict=True)
+    ):
+        label = ""
+        if config.objective != "none":
+            label = f" ({_LABELS[config.objective][int(batch.next_sentence_label[index])]})"
+        yield f"{first + index:,}{label}: {_in_words(batch, begin, end, corpus.tokenizer)}"
+    if count < config.batch_size:
+        yield f"and {config.batch_size - count:,} more (--examples)"
+
+
+def _in_words(batch: PackedBatch, begin: int, end: int, tokenizer: Tokenizer) -> str:
+    """The tokens from `begin` to `end`: a predicted one in brackets, a continuation joined to the one before."""
+    ids = batch.input_ids[begin:end]
+    continues = tokenizer.continuation[ids.numpy()]
+    inside = (batch.masked_positions >= begin) & (batch.masked_positions < end)
+    were = dict(zip((batch.masked_positions[inside] - begin).tolist(), batch.labels[inside].tolist(), strict=True))
+    words = ""
+    for position, token in enumerate(tokenizer.tokens(ids.tolist())):
+        if position in were:
+            [was] = tokenizer.tokens([were[position]])
+            seen = "MASK" if ids[position] == tokenizer.special_ids.mask else token
+            words += f" [{was}→{seen}]"
+        else:
+            words += token[2:] if continues[position] else f" {token}"
+    return words.lstrip()

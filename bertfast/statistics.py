@@ -1,0 +1,69 @@
+"""What a corpus holds, in figures for its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from bertfast.config import SamplerConfig
+from bertfast.corpus import Corpus
+from bertfast.errors import InputError
+from bertfast.sampler import Sampler
+
+_BAR = 50  # characters
+_SENTENCES = 1 << 20  # whose lengths are in memory at a time
+_EXAMPLES = 1 << 16  # of an epoch's beginning, from which padding is told
+_FREQUENT = 10
+
+
+def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
+    """The lines that tell of a corpus, and of the examples that `config` makes of it."""
+    yield from corpus.description
+    sentences, documents = corpus.num_sentences, corpus.num_documents
+    yield f"{sentences - documents:,} adjacent pairs of sentences, {sentences / documents:.1f} sentences a document"
+    unused = int((corpus.token_counts == 0).sum())
+    yield f"{unused:,} of the vocabulary's {corpus.vocab_size:,} tokens never occur"
+    most = np.argsort(-corpus.token_counts, kind="stable")[:_FREQUENT]
+    shares = (
+        f"{token} {corpus.token_counts[id] / corpus.num_tokens:.1%}"
+        for id, token in zip(most, corpus.tokenizer.tokens(most.tolist()), strict=True)
+    )
+    yield f"most frequent: {'  '.join(shares)}"
+    yield "tokens a sentence:"
+    yield from _bars(_length_histogram(corpus.sentence_offsets))
+    yield _examples(corpus, config)
+
+
+def _length_histogram(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many sentences have 1, 2, 3-4, 5-8, ... tokens."""
+    histogram = np.zeros(64, np.int64)
+    for begin in range(0, len(offsets) - 1, _SENTENCES):
+        lengths = np.diff(offsets[begin : begin + _SENTENCES + 1])
+        histogram += np.bincount(np.ceil(np.log2(lengths)).astype(np.int64), minlength=64)
+    return histogram[: np.flatnonzero(histogram)[-1] + 1]
+
+
+def _bars(histogram: npt.NDArray[np.int64]) -> Iterator[str]:
+    for power, count in enumerate(histogram.tolist()):
+        first, last = (1 << power >> 1) + 1, 1 << power
+        name = f"{first}-{last}" if first < last else f"{last}"
+        share = count / int(histogram.sum())
+        bar = "#" * round(_BAR * count / int(histogram.max()))
+        yield f"  {name:>13} {count:>15,} {share:>6.1%} {bar}".rstrip()
+
+
+def _examples(corpus: Corpus, config: SamplerConfig) -> str:
+    """How long examples are, which is what packing them saves of padding."""
+    what = f"examples ({config.objective}, --max-len {config.max_len})"
+    try:
+        sampler = Sampler(corpus, config)
+    except InputError as error:
+        return f"{what}: none ({error})"
+    lengths = sampler.plan(0, min(_EXAMPLES, sampler.num_examples)).lengths.double()
+    full = (lengths == config.max_len).double().mean()
+    return (
+        f"{what}: {sampler.num_examples:,} an epoch, of {lengths.mean():.1f} tokens on average, {full:.1%} of them "
+        f"full; {1 - lengths.mean() / config.max_len:.1%} of a padded batch is padding, which training leaves out"
+    )

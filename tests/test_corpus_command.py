@@ -1,0 +1,218 @@
+"""`python -m bertfast.corpus`: what it builds is a source, what it shows is what a run was trained on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from notebook import wikitext_folder
+
+from bertfast import evaluate
+from bertfast.config import BertConfig, CorpusConfig, SamplerConfig, TrainConfig
+from bertfast.corpus import Corpus, __main__, load_corpus
+from bertfast.errors import InputError
+from bertfast.launch import pretrain as train
+from bertfast.model import Bert
+from bertfast.pretrain import main as pretrain_main
+from bertfast.sampler import Sampler
+
+TEXT = "It was dark.\nThe rain fell.\nNobody came.\n\nThe sun shone.\nIt was bright, very bright.\n\n" * 3
+TINY = "--steps 3 --batch-size 4 --hidden 8 --heads 2 --ffn 8 --layers 1 --device cpu".split()  # noqa: SIM905
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    path = tmp_path / "some.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def command(capsys, *arguments: object) -> tuple[int, str, str]:
+    status = __main__.main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture
+def built(text, tmp_path, capsys) -> Path:
+    out = tmp_path / "deep" / "built"
+    assert command(capsys, "build", text, "--out", out, "--tokenizer", "wordpiece", "--min-freq", "1")[0] == 0
+    return out
+
+
+def test_build_is_what_load_corpus_builds(text, built):
+    loaded = load_corpus(text, config=CorpusConfig("wordpiece", min_freq=1))
+    assert {path.name for path in loaded.folder.iterdir()} == {path.name for path in built.iterdir()}
+    for path in loaded.folder.iterdir():
+        assert path.read_bytes() == (built / path.name).read_bytes()
+    assert {path.name for path in built.parent.iterdir()} == {"built"}
+
+
+def test_a_built_corpus_is_a_source(built):
+    corpus = load_corpus(built)
+    assert corpus.fingerprint == Corpus.open(built).fingerprint
+    assert corpus.description == (f"{built} (a built corpus)", *Corpus.open(built).description)
+    assert load_corpus(built, tokenizer=built).folder == built
+
+
+def test_training_and_evaluating_on_a_built_corpus(built, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert pretrain_main(["--corpus", str(built), "--out", str(out), *TINY]) == 0
+    assert f"{built} (a built corpus)" in capsys.readouterr().err
+    assert evaluate.main(["--model", str(out), "--corpus", str(built), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("MLM loss")
+
+
+def test_settings_beside_a_built_corpus_are_refused(built, text, tmp_path, capsys):
+    assert pretrain_main(["--corpus", str(built), "--min-freq", "2", *TINY]) == 2
+    stands = f"error: {built} is a built corpus, whose settings stand: leave out"
+    assert capsys.readouterr().err == f"{stands} --min-freq, or build another\n"
+    with pytest.raises(InputError, match="which stands alone: give no other, or build one from all texts"):
+        load_corpus(built, text)
+    other = load_corpus(text, config=CorpusConfig(min_freq=1)).folder
+    with pytest.raises(InputError, match=rf"another tokenizer than {other}: build one with --tokenizer {other}$"):
+        load_corpus(built, tokenizer=other)
+
+
+def test_build_leaves_what_is_there(text, built, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in built.iterdir()}
+    again = ("build", text, "--out", built, "--tokenizer", "wordpiece", "--min-freq")
+    assert command(capsys, *again, 1)[0] == 0
+    assert command(capsys, *again, 2)[::2] == (2, f"error: {built} holds another corpus: name another folder\n")
+    assert {path: path.read_bytes() for path in built.iterdir()} == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    for place in (tmp_path / "mine", text):
+        status, _, errors = command(capsys, "build", text, "--out", place)
+        assert (status, errors) == (2, f"error: --out {place} is in use and holds no corpus: name another folder\n")
+    assert text.read_text() == TEXT
+    (tmp_path / "empty").mkdir()
+    assert command(capsys, "build", text, "--out", tmp_path / "empty")[0] == 0
+    assert load_corpus(tmp_path / "empty").num_documents == 6
+
+
+# ---- info
+
+
+def test_info(capsys):
+    corpus = load_corpus(wikitext_folder())
+    status, output, _ = command(capsys, "info", corpus.folder, "--max-len", "32")
+    assert status == 0
+    lengths = [int(corpus.sentence_offsets[s + 1] - corpus.sentence_offsets[s]) for s in range(corpus.num_sentences)]
+    pairs = sum(int(last - first) - 1 for first, last in zip(*[corpus.document_offsets[i:] for i in (0, 1)]))  # noqa: B905
+    assert f"{pairs:,} adjacent pairs of sentences" in output
+    rows = re.findall(r"^ +(?:(\d+)-)?(\d+) +([\d,]+) +[\d.]+%(?: (#+))?$", output, re.MULTILINE)
+    for first, last, count, _ in rows:
+        among = range(int(first or last), int(last) + 1)
+        assert int(count.replace(",", "")) == sum(1 for length in lengths if length in among)
+    assert sum(int(row[2].replace(",", "")) for row in rows) == len(lengths)
+    assert max(len(row[3]) for row in rows) == 50
+    sampler = Sampler(corpus, SamplerConfig(max_len=32))
+    epoch = sampler.padded(0, sampler.num_examples).attention_mask.double()
+    assert f"of {epoch.sum(1).mean():.1f} tokens on average" in output
+    assert f"{(1 - epoch.mean()):.1%} of a padded batch is padding" in output
+    assert f"{(epoch.sum(1) == 32).double().mean():.1%} of them full" in output
+    the = corpus.tokenizer.backend.token_to_id("the")
+    assert f"most frequent: [UNK] {corpus.token_counts[1] / corpus.num_tokens:.1%}  the " in output
+    assert f"the {(np.asarray(corpus.tokens) == the).mean():.1%}" in output
+
+
+def test_info_of_a_corpus_without_pairs(tmp_path, capsys):
+    (tmp_path / "some.txt").write_text("a b c.\n\nd e f.\n\n")
+    out = tmp_path / "out"
+    assert command(capsys, "build", tmp_path / "some.txt", "--min-freq", "1", "--out", out)[0] == 0
+    status, output, _ = command(capsys, "info", out)
+    assert status == 0
+    assert "0 adjacent pairs" in output
+    assert "none (the corpus has no two sentences in one document" in output
+
+
+# ---- show
+
+
+def words(line: str) -> list[tuple[str, str]]:
+    """What each token was, and what the model sees."""
+    pairs = re.findall(r"\[([^ ]+?)→([^ ]+)\]|(\S+)", line.split(": ", 1)[1])
+    return [(was, "[MASK]" if seen == "MASK" else seen) if was else (word, word) for was, seen, word in pairs]
+
+
+def test_show_is_the_batch_that_a_step_has(text, tmp_path, capsys):
+    corpus = load_corpus(text, config=CorpusConfig(min_freq=1))
+    config = TrainConfig(batch_size=7, seed=5, max_len=12, mlm_probability=0.5)
+    options = "--step 3 --batch-size 7 --seed 5 --max-len 12 --mlm-probability 0.5 --examples 99".split()  # noqa: SIM905
+    status, output, _ = command(capsys, "show", corpus.folder, *options)
+    assert status == 0
+    first, *lines = output.splitlines()
+    assert first == f"step 3: examples 21 to 27, of epoch {21 // Sampler(corpus, config).num_examples}"
+    assert len(lines) == 7
+    batch = Sampler(corpus, config).packed(21, 7)
+    truth = batch.input_ids.clone()
+    truth[batch.masked_positions] = batch.labels
+    ends = batch.cu_seqlens.tolist()
+    for i, line in enumerate(lines):
+        label = ["true next", "another sentence"][batch.next_sentence_label[i]]
+        assert line.startswith(f"{21 + i} ({label}): [CLS] ")
+        were, seen = (corpus.tokenizer.tokens(ids[ends[i] : ends[i + 1]].tolist()) for ids in (truth, batch.input_ids))
+        assert words(line) == list(zip(were, seen, strict=True))
+        assert line.count("→") == int(batch.cu_masked[i + 1] - batch.cu_masked[i])
+
+
+def test_show_joins_pieces(tmp_path, capsys):
+    (tmp_path / "some.txt").write_text("unbelievable unaffable\n" * 9)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##affable\n##believable\n")
+    corpus = load_corpus(tmp_path / "some.txt", tokenizer=tmp_path, config=CorpusConfig(text_form="lines"))
+    options = "--step 0 --objective none --mlm-probability 0 --max-len 6 --mask-share 1 --random-share 0"
+    _, output, _ = command(capsys, "show", corpus.folder, *options.split(), "--segments", "sentence")
+    texts = [line.split(": ", 1)[1] for line in output.splitlines()[1:-1]]
+    assert set(texts) <= {
+        "[CLS] [un→MASK]believable unaffable [SEP]",
+        "[CLS] un [##believable→MASK] unaffable [SEP]",
+        "[CLS] unbelievable [un→MASK]affable [SEP]",
+        "[CLS] unbelievable un [##affable→MASK] [SEP]",
+    }
+    assert len(set(texts)) > 1
+
+
+def test_show_of_a_run_is_what_its_step_read(text, tmp_path, capsys):
+    """The run's own settings, and its share of the text where some was held out."""
+    corpus = load_corpus(text, config=CorpusConfig(min_freq=1))
+    config = TrainConfig(steps=3, batch_size=6, seed=9, device="cpu", objective="sop", eval=True, eval_share=0.3)
+    model = Bert(BertConfig(corpus.vocab_size, 8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
+    train(model, corpus, config, tmp_path / "run", say=lambda line: None)
+    status, output, _ = command(capsys, "show", tmp_path / "run", "--step", "2", "--examples", "2")
+    assert status == 0
+    lines = output.splitlines()
+    kept, _ = corpus.split(0.3)
+    batch = Sampler(kept, config).packed(12, 2)
+    for i, line in enumerate(lines[1:3]):
+        assert re.match(rf"{12 + i} \((in order|swapped)\): ", line)
+        seen = corpus.tokenizer.tokens(batch.input_ids[batch.cu_seqlens[i] : batch.cu_seqlens[i + 1]].tolist())
+        assert [word for _, word in words(line)] == seen
+    assert lines[3] == "and 4 more (--examples)"
+    for arguments, message in (
+        (["--step", "3"], "--step 3: the run has the steps 0 to 2"),
+        (["--step", "-1"], "--step -1: the run has the steps 0 to 2"),
+        (["--step", "0", "--seed", "1"], f"the run in {tmp_path}/run has settings of its own: leave out --seed"),
+        (["--step", "0", "--examples", "0"], "--examples must be at least 1, not 0"),
+    ):
+        assert command(capsys, "show", tmp_path / "run", *arguments) == (2, "", f"error: {message}\n")
+    (corpus.folder / "tokens.bin").unlink()
+    status, _, errors = command(capsys, "show", tmp_path / "run", "--step", "0")
+    assert status == 2
+    assert errors.endswith(f"was in {corpus.folder}, and is gone: build it again\n")
+
+
+@pytest.mark.parametrize("name", ["info", "show --step 0"])
+def test_what_is_no_corpus(tmp_path, capsys, name):
+    what, *rest = name.split()
+    status, _, errors = command(capsys, what, tmp_path, *rest)
+    assert status == 2
+    assert errors.startswith(f"error: {tmp_path} holds no corpus: give a ")
+    assert errors.count("\n") == 1
