@@ -18,6 +18,7 @@ from bertfast.config import TrainConfig
 from bertfast.devices import World
 from bertfast.model import Bert, Predictions, Sequences
 from bertfast.ranks import RankSum
+from bertfast.rounding import rounded
 from bertfast.sampler import Sampler
 from bertfast.shards import TreeSum, one_thread
 
@@ -144,7 +145,10 @@ class Shares:
         batch = sampler.packed(self._first + begin, end - begin)
         predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
         weights = torch.full(batch.labels.shape, 1 / self._predictions, device=batch.labels.device)
-        return Share((Sequences.of(batch), predictions, weights, self._config.seed, dtype), (end - begin) / size)
+        asked = (Sequences.of(batch), predictions, weights)
+        if dtype == torch.bfloat16 and weights.device.type == "cpu":
+            asked = rounded(*asked)
+        return Share((*asked, self._config.seed, dtype), (end - begin) / size)
 
 
 def clip_gradients(model: nn.Module, longest: float) -> Tensor:

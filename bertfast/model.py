@@ -43,7 +43,7 @@ class Predictions(NamedTuple):
 
     masked_positions: Tensor  # (M,) int64: rows of the packed tokens, ascending
     labels: Tensor  # (M,) int64
-    next_sentence_label: Tensor  # (B,) int64: 0 = true next; (0,) where the objective has no pairs
+    next_sentence_label: Tensor  # of the first sequences, int64: 0 = true next; (0,) where the objective has no pairs
 
 
 class Bert(nn.Module):
@@ -82,7 +82,7 @@ class Bert(nn.Module):
         seed: int,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        """The masked-LM loss, sum_i mlm_weights_i CE_i, and the next-sentence loss, the mean over the B sequences.
+        """The masked-LM loss, sum_i mlm_weights_i CE_i, and the next-sentence loss, the mean over its labels.
 
         Equal to computing every hidden state and reading the heads' rows, but the last layer computes only those rows.
         """
@@ -93,8 +93,9 @@ class Bert(nn.Module):
         )
         if not predictions.next_sentence_label.numel():
             return mlm_loss, torch.zeros_like(mlm_loss)
-        logits = self.next_sentence_logits(self.pooled(hidden_states[read.first]))
-        return mlm_loss, F.cross_entropy(logits.float(), predictions.next_sentence_label)
+        labels = predictions.next_sentence_label
+        logits = self.next_sentence_logits(self.pooled(hidden_states[read.first[: labels.numel()]]))
+        return mlm_loss, F.cross_entropy(logits.float(), labels)
 
     def read_states(self, sequences: Sequences, read: ReadRows, seed: int, dtype: torch.dtype) -> Tensor:
         """The last layer's hidden states of the rows that the heads read, (R, H)."""

@@ -31,6 +31,7 @@ PYTHON = [
     "sampler",
     "statistics",
     "model",
+    "rounding",
     "huggingface",
     "sentence_transformers",
     "onnx",

@@ -1,0 +1,37 @@
+"""Batches rounded up to sizes that come again: oneDNN compiles a program for each shape of a bfloat16 product.
+
+That takes about as long as a shard's whole step, and the number of a batch's tokens is hardly ever seen twice. So one
+more sequence, of token 0, brings tokens and predictions to multiples of `ROWS`. Nothing of it reaches a loss or a
+gradient: its predictions weigh nothing, and no other sequence attends to it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertfast.model import Predictions, Sequences
+
+ROWS = 64
+
+
+def rounded(sequences: Sequences, predictions: Predictions, weights: Tensor) -> tuple[Sequences, Predictions, Tensor]:
+    """`sequences` with one more at the end, and with its `predictions` and `weights`, for `Bert.forward`."""
+    tokens = sequences.input_ids.numel()
+    asked = -weights.numel() % ROWS
+    length = -tokens % ROWS
+    while length <= asked:  # its first token is read by itself
+        length += ROWS
+    end = tokens + length
+    padded = Sequences(
+        F.pad(sequences.input_ids, (0, length)),
+        F.pad(sequences.token_type_ids, (0, length)),
+        F.pad(sequences.position_ids, (0, length)),
+        F.pad(sequences.cu_seqlens, (0, 1), value=end),
+        max(sequences.max_seqlen, length),
+        F.pad(sequences.row_keys, (0, length)),
+    )
+    masked_positions = torch.cat([predictions.masked_positions, torch.arange(end - asked, end)])
+    labels = F.pad(predictions.labels, (0, asked))
+    return padded, Predictions(masked_positions, labels, predictions.next_sentence_label), F.pad(weights, (0, asked))
