@@ -12,12 +12,14 @@ import logging
 import sys
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bertfast.config import BertConfig, TrainConfig
@@ -27,6 +29,7 @@ from bertfast.errors import InputError, ProcessLost
 from bertfast.files import save_tensors
 from bertfast.history import Evaluation, History, Record
 from bertfast.model import Bert
+from bertfast.peers import peers
 from bertfast.tensorboard import require_tensorboard
 from bertfast.trainer import Run, say_to_stderr, train
 
@@ -53,9 +56,14 @@ def pretrain(
     if config.tensorboard and out is None:
         raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
     folder = None if out is None else Path(out)
-    if folder is not None and leads():
-        refuse_used_folder(folder, resume)
     if under_torchrun():
+        peers()  # all ranks, before one has more to do than another
+    if folder is not None and leads():
+        resume = claim_folder(folder, resume)
+    if under_torchrun():
+        if folder is not None and leads():
+            folder.mkdir(parents=True, exist_ok=True)
+            peers().begins(folder)
         return train(model, corpus, config, torchrun_world(config), folder, resume, say, eval_corpus)
     devices = choose_devices(config, say)
     if len(devices) == 1 or config.parallel == "dp":
@@ -71,16 +79,29 @@ def check_extras(config: TrainConfig, eval_corpus: bool) -> None:
         require_tensorboard()
 
 
-def refuse_used_folder(folder: Path, resume: bool) -> None:
-    """Raises InputError where `folder` can't be written without harm: a file, or a used folder that isn't resumed."""
+def claim_folder(folder: Path, resume: bool) -> bool:
+    """Whether the run in `folder` is to be resumed: as asked for, or because torchrun has started its ranks anew.
+
+    Raises InputError where `folder` can't be written without harm: a file, or a used folder that isn't resumed.
+    """
+    if under_torchrun() and peers().goes_on(folder):
+        resume = True
+        if not folder.is_dir():
+            raise InputError(
+                f"--out {folder}, where this run was begun, isn't here: name a folder that all hosts share"
+            )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is a file: name a folder")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not resume:
-        raise InputError(f"--out {folder} already holds files: name another folder, or --resume to go on with its run")
-    if not (folder / "metrics.jsonl").is_file():
-        raise InputError(f"--out {folder} holds files, but no run to resume (no metrics.jsonl): name another folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not resume:
+            raise InputError(
+                f"--out {folder} already holds files: name another folder, or --resume to go on with its run"
+            )
+        if not (folder / "metrics.jsonl").is_file():
+            raise InputError(
+                f"--out {folder} holds files, but no run to resume (no metrics.jsonl): name another folder"
+            )
+    return resume
 
 
 def _start_workers(
@@ -120,16 +141,23 @@ def _start_workers(
             elastic_launch(launch, sys.executable)("-m", "bertfast.launch", name)
         except SignalException:
             raise KeyboardInterrupt from None
-        except ChildFailedError:
+        except ChildFailedError as error:
             if (job / "error").exists():
                 raise InputError((job / "error").read_text(encoding="utf-8")) from None
-            raise
+            raise ProcessLost(_in_words(error.failures)) from None
         model.load_state_dict(load_file(job / "trained.safetensors"))
         result = json.loads((job / "result.json").read_text(encoding="utf-8"))
     history = History()
     history.records = [Record(*record) for record in result["records"]]
     history.evaluations = [Evaluation(*evaluation) for evaluation in result["evaluations"]]
     return Run(model.eval(), corpus, config, history, devices, result["pairs_per_second"])
+
+
+def _in_words(failures: Mapping[int, ProcessFailure]) -> str:
+    """Which worker ended first, and how. Those that torchrun then stopped don't count."""
+    rank, first = min(failures.items(), key=lambda failure: (failure[1].exitcode == -SIGTERM, failure[1].timestamp))
+    how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else "ended: its own message says why"
+    return f"worker {rank} (process {first.pid}) {how}"
 
 
 def _open(folder: str, part: list[int] | None) -> Corpus:
@@ -159,10 +187,8 @@ def _work(job: Path) -> int:
     except (InputError, OSError) as error:
         (job / "error").write_text(str(error), encoding="utf-8")
         return 2
-    except ProcessLost:
-        if (job / "error").exists():  # another worker told why; this one only lost its connection to it
-            return 2
-        raise
+    except ProcessLost:  # whom, the caller sees
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0

@@ -21,8 +21,9 @@ from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
 from bertfast.errors import InputError
 from bertfast.export import FORMS, check_form, export
 from bertfast.huggingface import Pretrained, load_pretrained
-from bertfast.launch import check_extras, pretrain, refuse_used_folder
+from bertfast.launch import check_extras, claim_folder, pretrain
 from bertfast.model import Bert
+from bertfast.peers import peers
 from bertfast.trainer import Run, say_to_stderr
 
 
@@ -160,12 +161,20 @@ def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConf
 
 
 def _out_folder(out: Path | None, resume: bool) -> Path:
-    """The folder to write: the one given, unless it is used already, or a fresh one under runs/."""
-    if out is not None:
-        refuse_used_folder(out, resume)
-        return out
-    if resume:
+    """The folder to write: the one given, unless it is used already, or a fresh one under runs/.
+
+    Of several ranks the first one writes; what the others call the folder doesn't matter, nor whether they see it.
+    """
+    if out is None and resume:
         raise InputError("--resume needs --out, the folder of the run to go on with")
+    before = peers().folder_of_before() if under_torchrun() else None
+    out = out or before or _fresh_folder()
+    if leads():
+        claim_folder(out, resume)
+    return out
+
+
+def _fresh_folder() -> Path:
     name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(1)))
     return next(Path("runs") / candidate for candidate in candidates if not (Path("runs") / candidate).exists())

@@ -5,24 +5,22 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.rendezvous import rendezvous
 
-from bertfast.devices import World
+from bertfast.devices import Say, World
 from bertfast.errors import InputError, ProcessLost
-
-# How long a rank waits for the others to arrive: they may still be building a corpus each. Within a step it waits for
-# TrainConfig.timeout.
-ARRIVAL = datetime.timedelta(hours=12)
+from bertfast.peers import peers
 
 
 @contextlib.contextmanager
-def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
+def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterator[None]:
     """The group of all ranks, once all have arrived. Every rank's `run`, what it is about to do, must equal rank 0's.
 
     Raises InputError where it does not, and ProcessLost where another rank's end breaks a collective.
@@ -30,27 +28,44 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
     if world.size == 1:
         yield
         return
-    store, rank, size = next(rendezvous("env://", timeout=ARRIVAL))
-    store.set(f"bertfast/run/{rank}", json.dumps(run, sort_keys=True))
-    store.wait([f"bertfast/run/{other}" for other in range(size)], ARRIVAL)
-    _compare(run, json.loads(store.get("bertfast/run/0")), rank)
+    store, theirs = peers().arrive(json.dumps(run), say)
+    _compare(run, json.loads(theirs), world.rank)
+    lost = False
     try:
         dist.init_process_group(
             "nccl" if world.device.type == "cuda" else "gloo",
             store=store,
-            rank=rank,
-            world_size=size,
+            rank=world.rank,
+            world_size=world.size,
             timeout=datetime.timedelta(seconds=timeout),
         )
         yield
     except RuntimeError as error:
-        if not _tells_of_a_lost_peer(error):
+        lost = _tells_of_a_lost_peer(error)
+        if not lost:
             raise
-        raise ProcessLost(
-            f"rank {rank} lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
-            f"its own message, if it left one, says why ({str(error).splitlines()[0]})"
-        ) from None
-    dist.destroy_process_group()
+        with _not_terminated():
+            what = peers().lost() or (
+                f"lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
+                f"its own message, if it left one, says why ({str(error).splitlines()[0]})"
+            )
+            raise ProcessLost(f"rank {world.rank} {what}") from None
+    finally:
+        if dist.is_initialized() and not lost:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _not_terminated() -> Iterator[None]:
+    """Ignores SIGTERM: torchrun sends it as soon as it sees that a rank has died, and first is to be told which one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _compare(mine: dict[str, Any], theirs: dict[str, Any], rank: int) -> None:

@@ -105,7 +105,7 @@ def train(
 
     with (
         contextlib.closing(history),
-        ranks.joined(world, run_description(model, corpus, config), config.timeout),
+        ranks.joined(world, run_description(model, corpus, config), config.timeout, say),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):

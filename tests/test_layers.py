@@ -47,6 +47,7 @@ PYTHON = [
     "devices",
     "shards",
     "evaluate",
+    "peers",
     "ranks",
     "gradients",
     "trainer",

@@ -158,15 +158,6 @@ def test_two_workers_give_one_workers_losses(texts, tmp_path):
         assert ours["nsp_loss"] == pytest.approx(theirs["nsp_loss"], rel=1e-5)
 
 
-def test_torchrun(texts, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["bertfast.pretrain", "--corpus", texts, "--steps", 2, "--out", tmp_path / "out", *TINY]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("sentence pairs/sec") == 1
-    assert len(metrics(tmp_path / "out")) == 2
-
-
 def test_resume_continues_exactly(texts, tmp_path):
     common = ["--corpus", texts, "--steps", 6, *TINY]
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -1,0 +1,181 @@
+"""The processes of a run: told apart from those of a former incarnation, and which of them are alive.
+
+torchrun's store outlives the processes that it starts anew after one has died, and so does what they left there: gloo
+would connect to the dead. Here the ranks first meet under a name that only these processes know, and keep under it what
+they tell each other. A thread of each then shows the others that its process lives, so that who waits for another knows
+whether it may still come, and who has lost one can name it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import functools
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
+
+from bertfast.devices import Say
+from bertfast.errors import ProcessLost
+
+START = 300  # seconds within which all ranks have started, once torchrun has them all
+BEAT = 0.25  # seconds between signs of life
+
+# After so many rounds without a sign a rank is dead: for one that asks because it has just lost a connection; and for
+# one that waits while the other may be building a corpus, where a library can stop all threads of its process.
+MISSED_AFTER_A_LOSS = 6
+MISSED_ON_ARRIVAL = 240
+
+_PATIENCE = 60  # seconds after which a rank that waits says for whom, or gives up a store that doesn't answer
+
+
+class Peers:
+    """The ranks of one incarnation. They have a part of the job's store to themselves, which outlives them."""
+
+    def __init__(self, job: Store, threads_job: Store, rank: int, size: int) -> None:
+        """Meets the others. `job` and `threads_job` are two connections to the job's store.
+
+        Raises ProcessLost where not all ranks start in time.
+        """
+        self._job, self._rank = job, rank
+        self._store_is_new = not job.check([_CALL])
+        self._folders = json.loads(job.get(_FOLDERS)) if job.check([_FOLDERS]) else []
+        name, self._names = _meet(job, rank, size)
+        self._store = PrefixStore(name, job)
+        self._arrivals = [0] * size  # how often each has arrived: once a run
+        self._missed = [0] * size
+        self._rounds = 0
+        self._news = threading.Condition()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._live, args=(PrefixStore(name, threads_job),), daemon=True)
+        self._thread.start()
+        atexit.register(self.end)
+
+    def _live(self, store: Store) -> None:
+        """Shows that this rank lives, and watches the others, until the end."""
+        keys = [f"beat/{rank}" for rank in range(len(self._names))]
+        before = [b""] * len(keys)
+        while not self._ended.wait(BEAT):
+            try:
+                store.set(keys[self._rank], json.dumps([self._rounds, self._arrivals[self._rank]]))
+                beats = store.multi_get(keys)
+            except DistError:  # the store is gone: from now on `_rounds` stands still
+                return
+            with self._news:
+                self._missed = [
+                    missed + 1 if beat == last else 0
+                    for missed, beat, last in zip(self._missed, beats, before, strict=True)
+                ]
+                self._arrivals = [max(n, json.loads(beat)[1]) for n, beat in zip(self._arrivals, beats, strict=True)]
+                self._rounds += 1
+                self._news.notify_all()
+            before = beats
+
+    def end(self) -> None:
+        """Stops showing that this rank lives."""
+        self._ended.set()
+        self._thread.join(timeout=2)
+
+    def arrive(self, run: str, say: Say) -> tuple[Store, str]:
+        """Waits until all ranks have arrived at their next run; the run's own store, and what rank 0 brought as `run`.
+
+        Raises ProcessLost where a rank dies before.
+        """
+        number = self._arrivals[self._rank] + 1
+        store = PrefixStore(f"run/{number}", self._store)
+        if self._rank == 0:
+            store.set("run", run)
+        waits = stalled = 0
+        with self._news:
+            self._arrivals[self._rank] = number
+            while min(self._arrivals) < number:
+                rounds = self._rounds
+                self._news.wait(1)
+                waits += 1
+                stalled = stalled + 1 if self._rounds == rounds else 0
+                if dead := self._silent(MISSED_ON_ARRIVAL):
+                    raise ProcessLost(f"rank {self._rank} waited for {dead}, which shows no sign of life any more")
+                if stalled == _PATIENCE:
+                    raise ProcessLost(f"rank {self._rank} {_CUT_OFF}")
+                if waits == int(_PATIENCE / BEAT):
+                    missing = _listed(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
+                    say(f"waiting for {missing}")
+        return store, store.get("run").decode()
+
+    def lost(self) -> str | None:
+        """Of a rank whose connection to another has just broken: what it lost, if that can be told."""
+        rounds = self._rounds
+        time.sleep((MISSED_AFTER_A_LOSS + 2) * BEAT)
+        if dead := self._silent(MISSED_AFTER_A_LOSS):
+            return f"lost {dead}"
+        return None if self._rounds > rounds else _CUT_OFF
+
+    def _silent(self, rounds: int) -> str:
+        """The ranks without a sign of life for so many rounds, in words."""
+        return _listed(name for name, missed in zip(self._names, self._missed, strict=True) if missed >= rounds)
+
+    def folder_of_before(self) -> Path | None:
+        """Where a former incarnation of this job wrote its run, if that is known."""
+        return Path(self._folders[-1]) if self._folders else None
+
+    def goes_on(self, folder: Path) -> bool:
+        """Whether a former incarnation of this job has begun the run in `folder`.
+
+        A store that went down with its host can't tell: there the number of restarts does.
+        """
+        if self._store_is_new:
+            return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+        return str(folder.absolute()) in self._folders
+
+    def begins(self, folder: Path) -> None:
+        """Keeps for later incarnations that the run in `folder` has begun."""
+        self._job.set(_FOLDERS, json.dumps([*self._folders, str(folder.absolute())]))
+
+
+_CALL, _FOLDERS = "bertfast/call", "bertfast/folders"
+_LOOK = 0.1  # seconds between looks at the store
+_CUT_OFF = "is cut off from the run's store, which is on rank 0's host"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _meet(job: Store, rank: int, size: int) -> tuple[str, list[str]]:
+    """This incarnation's name in the store, and its ranks' names in messages.
+
+    Rank 0 calls, the others answer, and it confirms whose answers it has: a call of a former incarnation never confirms
+    those of this one.
+    """
+    me = [uuid.uuid4().hex, f"rank {rank} (host {socket.gethostname()}, process {os.getpid()})"]
+    own_call = f"bertfast/{me[0]}"
+    for _ in range(int(START / _LOOK)):
+        if rank == 0:
+            job.set(_CALL, own_call)
+        if job.check([_CALL]):
+            call = job.get(_CALL).decode()
+            job.set(f"{call}/beat/{rank}", json.dumps([-1, 0]))
+            job.set(f"{call}/answer/{rank}", json.dumps(me))
+            answers = [f"{call}/answer/{other}" for other in range(size)]
+            if rank == 0 and job.check(answers):
+                job.set(f"{call}/met", json.dumps([json.loads(each) for each in job.multi_get(answers)]))
+            if job.check([f"{call}/met"]) and me in (met := json.loads(job.get(f"{call}/met"))):
+                return call, [name for _, name in met]
+        time.sleep(_LOOK)
+    raise ProcessLost(f"rank {rank} waited for {START} s, but not all of the {size} ranks have started")
+
+
+@functools.cache
+def peers() -> Peers:
+    """This process's peers, as torchrun's environment describes them; the first call meets them."""
+    stores = [next(rendezvous("env://", timeout=datetime.timedelta(seconds=START))) for _ in range(2)]
+    (job, rank, size), (threads_job, _, _) = stores
+    return Peers(job, threads_job, rank, size)

@@ -1,0 +1,120 @@
+"""Any number of workers, and any of them killed: the weights of one process that never stopped, bit for bit."""
+
+import importlib
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchrun import TINY, command, started, torchrun, weights
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on."""
+    folder = tmp_path_factory.mktemp("whole")
+    generator = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(20)]
+    (folder / "texts.txt").write_text(
+        "\n\n".join(
+            "\n".join(" ".join(generator.choice(words, generator.integers(3, 12))) + " ." for _ in range(6))
+            for _ in range(40)
+        )
+    )
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
+    arguments = ["--corpus", folder / "texts.txt", "--steps", STEPS, "--dropout", 0.2]
+    main = importlib.import_module("bertfast.pretrain").main
+    assert main([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
+    yield folder / "out", arguments
+    patch.undo()
+
+
+def test_one_two_and_four_workers_by_resume(whole, tmp_path):
+    """Two workers, stopped; then four, stopped; then one."""
+    expected, arguments = whole
+    out = tmp_path / "out"
+    for workers, signals in ((2, "1:3:TERM"), (4, "2:7:TERM"), (1, "")):
+        done = torchrun(workers, *arguments, "--out", out, "--resume", signals=signals)
+        assert (done.returncode == 0) == (not signals), done.stderr
+    assert "step-00000008.safetensors, step 8" in done.stderr
+    assert weights(out) == weights(expected)
+
+
+def test_four_workers(whole, tmp_path):
+    expected, arguments = whole
+    done = torchrun(4, *arguments, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "4 CPU processes with 1 thread, deterministic over 8 shards" in done.stderr
+    assert done.stdout.count("sentence pairs/sec") == 1
+    assert weights(tmp_path / "out") == weights(expected)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_rank_is_named_and_the_group_goes_on(whole, tmp_path, monkeypatch, killed):
+    """torchrun starts both ranks anew. Nobody says --resume; in one case nobody has named the folder either."""
+    expected, arguments = whole
+    monkeypatch.chdir(tmp_path)
+    arguments = [*arguments, "--checkpoint-every", 3, *(["--out", "runs/named"] if killed == 0 else [])]
+    done = torchrun(2, *arguments, signals=f"{killed}:8:KILL", agent=("--standalone", "--max-restarts", "1"))
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"^error: rank {1 - killed} lost rank {killed} \(host \S+, process \d+\)$", done.stderr, re.M)
+    assert "step-00000006.safetensors, step 6" in done.stderr
+    [out] = Path("runs").iterdir()
+    assert weights(out) == weights(expected)
+
+
+def test_a_refused_folder_stays_refused(whole, tmp_path):
+    """A restart must not take it for its own."""
+    expected, arguments = whole
+    done = torchrun(2, *arguments, "--out", expected, agent=("--standalone", "--max-restarts", "1"))
+    assert done.returncode != 0
+    assert done.stderr.count("already holds files") == 2
+
+
+def test_a_killed_worker_ends_the_short_form(whole, tmp_path):
+    _, arguments = whole
+    out = tmp_path / "out"
+    words = ["-m", "bertfast.pretrain", *arguments, "--steps", 100000, "--gpus", 2, "--out", out, *TINY]
+    with started([sys.executable, *map(str, words)]) as process:
+        while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
+        victim = children(process.pid)[1]
+        subprocess.run(["kill", "-KILL", str(victim)], check=True)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == f"error: worker 1 (process {victim}) was killed by SIGKILL"
+    assert "Traceback" not in errors
+
+
+def children(process):
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.long
+def test_killed_at_any_instant(whole, tmp_path):
+    """25 times, one of two ranks at a random instant of its life, from its start on."""
+    expected, arguments = whole
+    generator = random.Random(0)
+    agent = ("--standalone", "--max-restarts", "1", "--monitor-interval", "0.1")
+    arguments = [*arguments, "--checkpoint-every", 1]
+    started_at = time.monotonic()
+    assert torchrun(2, *arguments, "--out", tmp_path / "undisturbed").returncode == 0
+    duration = time.monotonic() - started_at
+    for number in range(25):
+        out = tmp_path / str(number)
+        with started(command(2, *arguments, "--out", out, agent=agent)) as process:
+            time.sleep(generator.uniform(0, duration))
+            ranks = children(process.pid)
+            if ranks:
+                subprocess.run(["kill", "-KILL", str(generator.choice(ranks))], check=False)
+            _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert weights(out) == weights(expected)
