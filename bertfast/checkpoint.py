@@ -1,15 +1,17 @@
-"""Training state on disk: one safetensors file a checkpoint, written atomically, verified when it is read.
+"""Training state on disk: one safetensors file a checkpoint, written atomically beside training, verified when read.
 
 The tensors are the model's parameters (`model.NAME`) and Adam's state (`exp_avg.NAME`, `exp_avg_sq.NAME`); the file's
-metadata holds the step, what the run was and a digest of the tensors. Nothing is pickled, so that a checkpoint from a
-stranger can run no code.
+metadata holds the step and what the run was. The last tensor, and so the file's last bytes, are the digest of all bytes
+before them, header included. Nothing is pickled, so that a checkpoint from a stranger can run no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,36 +20,91 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bertfast.errors import InputError
-from bertfast.files import save_tensors
+from bertfast.files import sync, whole_file
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_KEEP = 2  # the newest one, and the one before in case the newest is damaged
+_DIGEST = "digest"
+_DIGEST_SIZE = 16
 
 
 class Checkpoint(NamedTuple):
     path: Path
     step: int  # steps done
-    run: dict[str, Any]  # what the run was, as it was given to `save`
+    run: dict[str, Any]  # what the run was, as it was given to the writer
     tensors: dict[str, Tensor]
 
 
-def save(folder: Path, step: int, run: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """Writes `folder`/step-NNNNNNNN.safetensors, and removes those before it but for the last."""
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        tensors[f"model.{name}"] = parameter.detach().cpu().contiguous()
-        state = optimizer.state.get(parameter, {})
-        tensors.update({f"{moment}.{name}": state[moment].cpu() for moment in _MOMENTS if moment in state})
-    metadata = {"step": str(step), "run": json.dumps(run), "digest": _digest(tensors)}
+class Writer:
+    """Writes a run's checkpoints, with what `run` says of it, into `folder`, and keeps the `keep` newest.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:08d}.safetensors"
-    for leftover in folder.glob("*.partial.*"):  # of a run that was killed while it wrote
-        leftover.unlink()
-    save_tensors(tensors, path, metadata)
-    for old in [older for older in _paths(folder) if older < path][_KEEP - 1 :]:
-        old.unlink()
-    return path
+    The tensors are copied when a checkpoint is asked for, into memory that is kept for the next; they are hashed and
+    written by a thread, one checkpoint at a time. Where the disk refuses one, `say` is told, the older ones stay, and
+    the next is tried as usual. `journal`, a file that goes with each checkpoint, is brought safely to the disk before.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        keep: int,
+        journal: Path,
+        run: Mapping[str, Any],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder, self._keep, self._journal, self._say = folder, keep, journal, say
+        self._run, self._model, self._optimizer = json.dumps(run), model, optimizer
+        self._copies: dict[str, Tensor] = {}
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+        self._failing = False
+
+    def save(self, step: int) -> None:
+        """Writes step-NNNNNNNN.safetensors, beside what the caller does next."""
+        self._copy()
+        self._pending = self._thread.submit(self._write_or_tell, step)
+
+    def save_now(self, step: int) -> None:
+        """Writes it before returning. Raises InputError where the disk refuses it."""
+        self._copy()
+        self._write(step)
+
+    def path(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}.safetensors"
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._thread.shutdown()
+
+    def _copy(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+        for name, tensor in _state(self._model, self._optimizer).items():
+            if name not in self._copies:
+                self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._copies[name].copy_(tensor)
+
+    def _write_or_tell(self, step: int) -> None:
+        try:
+            self._write(step)
+            self._failing = False
+        except InputError as error:
+            if not self._failing:
+                self._say(f"warning: {error}; training goes on, and the next one will be tried")
+            self._failing = True
+
+    def _write(self, step: int) -> None:
+        path = self.path(step)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folder.glob("*.partial.*"):  # of a run that was killed while it wrote
+                leftover.unlink()
+            sync(self._journal)
+            _write(path, self._copies, {"step": str(step), "run": self._run})
+            for old in [older for older in _paths(self._folder) if _step(older) < step][self._keep - 1 :]:
+                old.unlink()
+        except OSError as error:
+            raise InputError(f"the checkpoint {path} can't be written: {error.strerror}") from None
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
@@ -59,48 +116,93 @@ def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
     for path in paths:
         try:
             return _load(path)
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            say(f"{path} is damaged ({error}); trying the checkpoint before it")
+        # Deep nesting is how JSON from a stranger overflows the parser's stack.
+        except (OSError, SafetensorError, ValueError, LookupError, RecursionError) as error:
+            say(f"{path} is damaged ({error}): trying the checkpoint before it")
     if paths:
         raise InputError(f"every checkpoint in {folder} is damaged: remove that folder to start the run anew")
     return None
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Puts the checkpoint's tensors into `model` and `optimizer`. Raises InputError where they are another model's."""
+def misfit(checkpoint: Checkpoint, model: nn.Module) -> str | None:
+    """What in the checkpoint can't go into `model`, if anything."""
     for name, parameter in model.named_parameters():
-        saved = checkpoint.tensors.get(f"model.{name}")
-        if saved is None or saved.shape != parameter.shape:
-            raise InputError(
-                f"{checkpoint.path} is a checkpoint of another model ({name} is "
-                f"{'missing' if saved is None else tuple(saved.shape)}, not {tuple(parameter.shape)}): "
-                "give the options of the run that wrote it, or another --out"
-            )
+        for kind in ("model", *_MOMENTS):
+            saved = checkpoint.tensors.get(f"{kind}.{name}")
+            if saved is None and (kind == "model" or (parameter.requires_grad and checkpoint.step)):
+                return f"{kind}.{name} is missing"
+            if saved is not None and (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
+                return f"{kind}.{name} is {tuple(saved.shape)} {saved.dtype}, not {tuple(parameter.shape)}"
+    return None
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts the checkpoint's tensors, which fit, into `model` and `optimizer`."""
+    for name, parameter in model.named_parameters():
         with torch.no_grad():
-            parameter.copy_(saved)
-        if f"exp_avg.{name}" in checkpoint.tensors:
+            parameter.copy_(checkpoint.tensors[f"model.{name}"])
+        if parameter.requires_grad:
             moments = {moment: checkpoint.tensors[f"{moment}.{name}"] for moment in _MOMENTS}
             state = {"step": torch.tensor(float(checkpoint.step)), **moments}
             optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
 
 
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = {}
+    for name, parameter in model.named_parameters():
+        state[f"model.{name}"] = parameter.detach()
+        moments = optimizer.state.get(parameter, {})
+        state.update({f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments})
+    return state
+
+
+def _step(path: Path) -> int:
+    """The steps done that a checkpoint's name tells; -1 for other files."""
+    name = re.fullmatch(r"step-(\d{8,})\.safetensors", path.name)
+    return int(name[1]) if name else -1
+
+
 def _paths(folder: Path) -> list[Path]:
     """The folder's checkpoints, newest first."""
-    return sorted(folder.glob("step-????????.safetensors"), reverse=True)
+    return sorted((path for path in folder.glob("step-*") if _step(path) >= 0), key=_step, reverse=True)
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """A safetensors file. Not by the library: it is hashed as it is written, while other threads compute."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    header[_DIGEST] = {"dtype": "U8", "shape": [_DIGEST_SIZE], "data_offsets": [end, end + _DIGEST_SIZE]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+    pieces: list[Any] = [
+        len(text).to_bytes(8, "little"),
+        text,
+        *(tensor.view(-1).numpy() for tensor in tensors.values()),
+    ]
+    with whole_file(path) as partial, partial.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+            digest.update(piece)
+        file.write(digest.digest())
 
 
 def _load(path: Path) -> Checkpoint:
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    if metadata["digest"] != _digest(tensors):
-        raise ValueError("its digest does not match its tensors")
-    return Checkpoint(path, int(metadata["step"]), json.loads(metadata["run"]), tensors)
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+    with path.open("rb") as file:
+        left = path.stat().st_size - _DIGEST_SIZE
+        while left > 0 and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        if file.read() != digest.digest():
+            raise ValueError("its content does not match its digest")
+    with safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata() or {}
+        tensors = {name: opened.get_tensor(name) for name in opened.keys() if name != _DIGEST}  # noqa: SIM118 (no dict)
+    step, run = int(metadata["step"]), json.loads(metadata["run"])
+    if step != _step(path) or not isinstance(run, dict):
+        raise ValueError("its metadata is not a run's")
+    return Checkpoint(path, step, run, tensors)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from bertfast.config import PRESET_FIELDS, flag
-from bertfast.errors import InputError, ProcessLost
+from bertfast.errors import InputError, ProcessLost, Stopped
 
 Config = TypeVar("Config")
 
@@ -69,6 +69,8 @@ def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequ
             raise
         print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -201,10 +201,14 @@ class TrainConfig(SamplerConfig):
     eval_share: float = setting(0.05, "share of the documents that --eval holds out")
     tensorboard: bool = setting(False, "write event files for TensorBoard too, into the folder's tensorboard/")
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
+    keep_checkpoints: int = setting(2, "checkpoints that are kept, the newest ones")
+    inexact: bool = setting(
+        False, "let --resume go on where the result can't be what the run would have ended with, and say why"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "batch_size", "timeout"):
+        for name in ("steps", "batch_size", "timeout", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{flag(TrainConfig, name)} must be at least 1, not {getattr(self, name)}")
         for name in ("warmup", "gpus", "checkpoint_every", "shards", "max_grad_norm"):

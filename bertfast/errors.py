@@ -9,5 +9,16 @@ class InputError(Exception):
     """
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run after a step; where its checkpoint lies has been said.
+
+    Command lines exit with status 128 + `signal`, as shells count it.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
 class ProcessLost(Exception):
     """Another process of the run ended or fell silent. The message is one line; command lines exit with status 1."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,39 +36,66 @@ class Evaluation(NamedTuple):
 class History:
     """The run's records and evaluations, in the order of their steps."""
 
-    def __init__(self, path: Path | None = None, first_step: int = 0, tensorboard: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        first_step: int = 0,
+        tensorboard: bool = False,
+        say: Callable[[str], None] = print,
+    ) -> None:
         """With `path`, a metrics.jsonl, goes on from what it says of the steps before `first_step`; drops the rest.
 
-        With `tensorboard`, event files lie beside it in tensorboard/.
+        With `tensorboard`, event files lie beside it in tensorboard/. `say` is told what the disk refuses or lacks.
         """
         self.records: list[Record] = []
         self.evaluations: list[Evaluation] = []
         self._path = path
+        self._say = say
         self._events: EventFiles | None = None
+        self._unwritten = b""
         if path is None:
             return
         if tensorboard:
             self._events = EventFiles(path.with_name("tensorboard"), first_step)
-        before = [line for line in _lines(path) if line["step"] < first_step] if path.exists() else []
+        before = [entry for entry in _entries(path) if entry.step < first_step] if path.exists() else []
+        self.records = [entry for entry in before if isinstance(entry, Record)]
+        self.evaluations = [entry for entry in before if isinstance(entry, Evaluation)]
+        if len(self.records) < first_step:
+            say(f"warning: {path} tells only {len(self.records)} of the {first_step} steps that were done")
         with whole_file(path) as partial:
-            partial.write_text("".join(json.dumps(line) + "\n" for line in before), encoding="utf-8")
-        for line in before:
-            if "mlm_loss" in line:
-                self.records.append(Record(**line))
-            else:
-                self.evaluations.append(Evaluation(**line))
+            partial.write_bytes(b"".join(map(_line, before)))
+        self._size = path.stat().st_size
 
     def add(self, entry: Record | Evaluation) -> None:
         if isinstance(entry, Record):
             self.records.append(entry)
         else:
             self.evaluations.append(entry)
-        figures = {name: value for name, value in entry._asdict().items() if value is not None}
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(figures) + "\n")
+            failing = self._unwritten != b""
+            self._unwritten += _line(entry)
+            try:
+                self.write()
+            except OSError as error:
+                if not failing:
+                    self._say(f"warning: {self._path} can't be written: {error.strerror}; what it lacks is kept")
         if self._events is not None:
+            figures = _figures(entry)
             self._events.add(figures.pop("step"), figures)
+
+    def write(self) -> None:
+        """Writes what is not in the file yet: all that was added since the disk refused it. Raises OSError."""
+        if self._path is None or not self._unwritten:
+            return
+        try:
+            with self._path.open("ab") as file:
+                file.write(self._unwritten)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, self._size)  # no half line
+            raise
+        self._size += len(self._unwritten)
+        self._unwritten = b""
 
     def close(self) -> None:
         if self._events is not None:
@@ -77,12 +107,21 @@ class History:
         return sum(r.mlm_loss for r in self.records) / count, sum(r.nsp_loss for r in self.records) / count
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """A metrics.jsonl's entries; a last line that a crash cut short is left out."""
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+def _figures(entry: Record | Evaluation) -> dict[str, Any]:
+    return {name: value for name, value in entry._asdict().items() if value is not None}
+
+
+def _line(entry: Record | Evaluation) -> bytes:
+    return json.dumps(_figures(entry)).encode() + b"\n"
+
+
+def _entries(path: Path) -> list[Record | Evaluation]:
+    """A metrics.jsonl's entries, up to the first line that is none: a crash can cut the end short."""
+    entries: list[Record | Evaluation] = []
+    for line in path.read_bytes().splitlines():
         try:
-            entries.append(json.loads(line))
-        except ValueError:
+            figures = json.loads(line)
+            entries.append(Record(**figures) if "mlm_loss" in figures else Evaluation(**figures))
+        except (ValueError, TypeError, RecursionError):
             break
     return entries

@@ -25,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import Say, choose_devices, leads, make_world, torchrun_world, under_torchrun
-from bertfast.errors import InputError, ProcessLost
+from bertfast.errors import InputError, ProcessLost, Stopped
 from bertfast.files import save_tensors
 from bertfast.history import Evaluation, History, Record
 from bertfast.model import Bert
@@ -139,12 +139,15 @@ def _start_workers(
         (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
         try:
             elastic_launch(launch, sys.executable)("-m", "bertfast.launch", name)
-        except SignalException:
-            raise KeyboardInterrupt from None
-        except ChildFailedError as error:
+        except (SignalException, ChildFailedError) as end:
             if (job / "error").exists():
                 raise InputError((job / "error").read_text(encoding="utf-8")) from None
-            raise ProcessLost(_in_words(error.failures)) from None
+            if (job / "stopped").exists():
+                raise Stopped(int((job / "stopped").read_text(encoding="utf-8"))) from None
+            if isinstance(end, SignalException):
+                say_to_stderr("interrupted")
+                raise Stopped(end.sigval) from None
+            raise ProcessLost(_in_words(end.failures)) from None
         model.load_state_dict(load_file(job / "trained.safetensors"))
         result = json.loads((job / "result.json").read_text(encoding="utf-8"))
     history = History()
@@ -189,6 +192,9 @@ def _work(job: Path) -> int:
         return 2
     except ProcessLost:  # whom, the caller sees
         return 1
+    except Stopped as stopped:
+        (job / "stopped").write_text(str(int(stopped.signal)), encoding="utf-8")
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         return 130
     return 0

@@ -106,6 +106,12 @@ def share_state(world: World, model: nn.Module, optimizer: torch.optim.Optimizer
     return step
 
 
+def wait_for_all(world: World) -> None:
+    """Returns once every rank has come here."""
+    if world.size > 1:
+        dist.barrier()
+
+
 class RankSum:
     """The sum of every rank's list of tensors, in the upper part of one binary tree over the ranks.
 

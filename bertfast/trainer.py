@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import functools
 import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import Say, World, choose_precision, describe, keep_silent
 from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
-from bertfast.errors import InputError
+from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.gradients import clip_gradients, make_gradients
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
+from bertfast.identity import differences, identity
 from bertfast.model import Bert
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
@@ -91,13 +92,18 @@ def train(
     optimizer = make_optimizer(model, config)
     say = say if world.rank == 0 else keep_silent
     first_step = 0
+    run_identity = identity(model.config, corpus, config, world, dtype)
     if resume and out is not None and world.rank == 0:
-        first_step = _resume(model, optimizer, corpus, config, world, out, say)
-    history = History()
+        first_step = _resume(model, optimizer, run_identity, config, out, say)
+    history, checkpoints = History(), None
     if world.rank == 0:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            history = History(out / "metrics.jsonl", first_step, config.tensorboard)
+            journal = out / "metrics.jsonl"
+            history = History(journal, first_step, config.tensorboard, say)
+            checkpoints = checkpoint.Writer(
+                out / "checkpoints", config.keep_checkpoints, journal, run_identity, model, optimizer, say
+            )
             texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
             RunInfo(model.config, config, *texts).write(out)
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
@@ -105,6 +111,7 @@ def train(
 
     with (
         contextlib.closing(history),
+        contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
         ranks.joined(world, run_description(model, corpus, config), config.timeout, say),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
@@ -116,7 +123,7 @@ def train(
             lr = learning_rate(step, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            mlm_loss, nsp_loss, interrupted = gradients(step, flag=float(bool(signals))).tolist()
+            mlm_loss, nsp_loss, stop = gradients(step, flag=_flag(signals, world)).tolist()
             norm = clip_gradients(model, config.max_grad_norm).item()
             if not math.isfinite(mlm_loss + nsp_loss + norm):
                 raise InputError(no_number(step, mlm_loss, norm, out))
@@ -134,21 +141,43 @@ def train(
                 found = evaluate(model, evaluated, step, dtype, world)
                 history.add(found)
                 say(f"step {step + 1}, held-out text: {in_words(found, config.objective)}")
-            due = interrupted or checkpoint_due(step, config) or time.perf_counter() - saved > CHECKPOINT_SECONDS
-            if world.rank == 0 and out is not None and due:
-                identity = run_identity(model, corpus, config, world)
-                path = checkpoint.save(out / "checkpoints", step + 1, identity, model, optimizer)
+            if stop and step + 1 < config.steps:
+                if checkpoints is not None:
+                    _write_all(functools.partial(checkpoints.save_now, step + 1), history.write)
+                    say(f"stopped after step {step + 1}, kept in {checkpoints.path(step + 1)}: --resume goes on")
+                ranks.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
+                raise Stopped(signal.SIGTERM if stop > world.size else signal.SIGINT)
+            late = time.perf_counter() - saved > CHECKPOINT_SECONDS
+            if checkpoints is not None and (late or checkpoint_due(step, config)):
+                checkpoints.save(step + 1)
                 saved = time.perf_counter()
-            if interrupted:
-                if out is not None and world.rank == 0:
-                    say(f"stopped after step {step + 1}, kept in {path}: --resume goes on from there")
-                raise KeyboardInterrupt
 
     model.eval()
     run = Run(model, corpus, config, history, world.devices, pairs_per_second if first_step < config.steps else 0.0)
-    if world.rank == 0 and out is not None:
-        run.save(out)
+    if checkpoints is not None and out is not None:
+        with _noted_signals():
+            last = [functools.partial(checkpoints.save_now, config.steps)] if first_step < config.steps else []
+            _write_all(*last, history.write, functools.partial(run.save, out))
     return run
+
+
+def _write_all(*writes: Callable[[], None]) -> None:
+    """Calls them all, and raises InputError for those that the disk refused."""
+    refused = []
+    for write in writes:
+        try:
+            write()
+        except InputError as error:
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{error.filename or 'a file'} can't be written: {error.strerror}")
+    if refused:
+        raise InputError("; ".join(refused))
+
+
+def _flag(signals: list[int], world: World) -> float:
+    """What a rank adds to the sum that stops the run: one SIGTERM is more than a SIGINT from every rank."""
+    return float(signals[0] == signal.SIGTERM) * world.size + 1 if signals else 0.0
 
 
 @contextlib.contextmanager
@@ -209,21 +238,9 @@ def evaluation_due(step: int, config: TrainConfig) -> bool:
 
 
 def checkpoint_due(step: int, config: TrainConfig) -> bool:
+    """The last step's is written with all else that a run leaves."""
     every = config.checkpoint_every
-    return step + 1 == config.steps or (every > 0 and (step + 1) % every == 0)
-
-
-# What may differ between a run and its resumption. All but the number of steps leaves what is learned as it is; with
-# more steps, the learning rate falls to 0 at the new end.
-_FREE = ("steps", "device", "gpus", "parallel", "checkpoint_every", "tensorboard", "timeout")
-
-
-def run_identity(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> dict[str, Any]:
-    """What a checkpoint says of its run, and what a resumption must share with it."""
-    sums = {"deterministic": world.deterministic, "shards": world.shards if world.deterministic else 0}
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    text = [corpus.fingerprint, corpus.part]
-    return {"model": dataclasses.asdict(model.config), "train": settings | sums, "corpus": text}
+    return every > 0 and (step + 1) % every == 0 and step + 1 < config.steps
 
 
 def run_description(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, dict[str, Any]]:
@@ -233,33 +250,29 @@ def run_description(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[st
 
 
 def _resume(
-    model: Bert,
-    optimizer: torch.optim.Optimizer,
-    corpus: Corpus,
-    config: TrainConfig,
-    world: World,
-    out: Path,
-    say: Say,
+    model: Bert, optimizer: torch.optim.Optimizer, now: dict[str, Any], config: TrainConfig, out: Path, say: Say
 ) -> int:
-    """Restores the newest whole checkpoint and returns the number of steps done."""
+    """Restores the newest whole checkpoint and returns the number of steps done.
+
+    Raises InputError where the run can't go on from it, or not exactly and `config.inexact` does not allow that.
+    """
     found = checkpoint.newest(out / "checkpoints", say)
     if found is None:
         say(f"{out} holds no checkpoint: starting at step 0")
         return 0
-    now = json.loads(json.dumps(run_identity(model, corpus, config, world)))
-    differences = [
-        f"{name} was {before.get(name)!r} and is {value!r}"
-        for part in ("model", "train")
-        for before in [found.run[part]]
-        for name, value in now[part].items()
-        if before.get(name) != value
-    ]
-    if found.run["corpus"] != now["corpus"]:
-        differences.append("the corpus is another one")
-    if differences:
+    changes = "".join(f"\n  {difference}" for difference in differences(found.run, now))
+    if misfit := checkpoint.misfit(found, model):
         raise InputError(
-            f"{found.path} can't be resumed: {'; '.join(differences)}. Give that run's options, or another --out"
+            f"{found.path} is a checkpoint of another model ({misfit}): give the options of the run that wrote it, or "
+            f"another --out. What differs:{changes}"
         )
+    if changes and not config.inexact:
+        raise InputError(
+            f"{found.path} can't be gone on with exactly: give the options of the run that wrote it, another --out, or "
+            f"--inexact to go on all the same. What differs:{changes}"
+        )
+    if changes:
+        say(f"warning: the run won't end as the one that wrote {found.path} would have. What differs:{changes}")
     checkpoint.restore(found, model, optimizer)
     done = ", which is the end: nothing is left to do" if found.step >= config.steps else ""
     say(f"resuming from {found.path}, step {found.step}{done}")

@@ -46,6 +46,7 @@ PYTHON = [
     "diagnosis",
     "devices",
     "shards",
+    "identity",
     "evaluate",
     "peers",
     "ranks",

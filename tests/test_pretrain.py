@@ -335,7 +335,7 @@ def test_another_models_checkpoint_is_refused(texts, tmp_path):
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     done = run("--corpus", texts, "--steps", 1, "--out", out, "--resume", *TINY, "--layers", 3)
     assert done.returncode == 2
-    assert "num_hidden_layers was 2 and is 3" in done.stderr
+    assert "--layers: 2 -> 3" in done.stderr
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 

@@ -1,0 +1,70 @@
+"""What a run's bits depend on: what a checkpoint says of its run, and what a resumption must share with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bertfast._native import native
+from bertfast._version import __version__
+from bertfast.config import BertConfig, TrainConfig, flag
+from bertfast.corpus import Corpus
+from bertfast.devices import World
+from bertfast.shards import one_thread
+
+# These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
+_FREE = ("device", "gpus", "parallel", "timeout", "tensorboard", "checkpoint_every", "keep_checkpoints", "inexact")
+_TOLD = ("precision", "deterministic", "shards")
+
+
+def identity(
+    model: BertConfig, corpus: Corpus, config: TrainConfig, world: World, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Name (a flag, where there is one) to value, of JSON's types: two runs with the same have the same weights."""
+    said: dict[str, Any] = {flag(BertConfig, name): value for name, value in dataclasses.asdict(model).items()}
+    for name, value in dataclasses.asdict(config).items():
+        if name not in _FREE + _TOLD:
+            said[flag(TrainConfig, name)] = value
+    cuda = world.device.type == "cuda"
+    said |= {
+        "corpus": corpus.fingerprint,
+        "documents of the corpus": corpus.part or "all",
+        "kind of device": torch.cuda.get_device_name(world.device) if cuda else "CPU",
+        "instruction set": "CUDA" if cuda else f"{native.isa()}, torch's {torch.backends.cpu.get_cpu_capability()}",
+        "product of two matrices": _product(world.device, dtype),
+        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "order of sums": _order(world),
+        "bertfast": __version__,
+        "torch": str(torch.__version__),
+    }
+    return dict(json.loads(json.dumps(said)))
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for each thing that is not as it was."""
+    names = dict.fromkeys((*before, *now))
+    return [
+        f"{name}: {before.get(name, 'unknown')} -> {now.get(name, 'unknown')}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _order(world: World) -> str:
+    if world.deterministic:
+        return f"one tree over {world.shards} shards"
+    threads = torch.get_num_threads()
+    return f"the fastest over {len(world.devices)} devices, {threads} threads each, in {world.shards} pieces"
+
+
+def _product(device: torch.device, dtype: torch.dtype) -> str:
+    """Digest of a product's bits: it tells processors and libraries apart whose names are the same."""
+    numbers = torch.arange(1 << 16).mul(40503).remainder(65521).div(65521).view(256, 256).to(device, dtype)
+    with one_thread():
+        bits = (numbers @ numbers.T).float().cpu().numpy().tobytes()
+    return hashlib.blake2b(bits, digest_size=8).hexdigest()
