@@ -140,6 +140,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
 
     for (int64_t item = begin; item < end; ++item) {
         const Part part(shape, item);
+        if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         const int64_t key_row = row_stride(part.keys);
         const T* const keys = tensors.key_value + part.key_offset;
