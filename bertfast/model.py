@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertfast.config import BertConfig
-from bertfast.ops.attention import attention
 from bertfast.ops.embedding import embedding_layer_norm
-from bertfast.ops.gelu import bias_gelu
-from bertfast.ops.layer_norm import dropout_add_layer_norm
+from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.masked_lm_loss import masked_lm_loss
+from bertfast.ops.self_attention import self_attention
 from bertfast.sampler import PackedBatch
 
 
@@ -205,36 +204,46 @@ class Layer(nn.Module):
 
     def forward(self, hidden_states: Tensor, sequences: Sequences, read: ReadRows | None, seed: int) -> Tensor:
         """(T, H) -> (T, H), or (R, H) where only the rows of `read` are wanted; keys and values span all tokens."""
-        residual, row_keys, cu_seqlens_q = hidden_states, sequences.row_keys, sequences.cu_seqlens
+        rows, cu_seqlens_q, row_keys = None, sequences.cu_seqlens, sequences.row_keys
         if read is not None:
-            residual, row_keys, cu_seqlens_q = hidden_states[read.rows], row_keys[read.rows], read.cu_seqlens
-        context = attention(
-            linear(residual, self.query).unflatten(1, (self.heads, -1)),
-            linear(hidden_states, self.key_value).unflatten(1, (2, self.heads, -1)),
+            rows, cu_seqlens_q, row_keys = read.rows, read.cu_seqlens, row_keys[read.rows]
+        p_attention, p_hidden = (self.p_attention, self.p_hidden) if self.training else (0.0, 0.0)
+        attended = self_attention(
+            hidden_states,
+            rows,
             cu_seqlens_q,
             sequences.cu_seqlens,
             sequences.max_seqlen,
+            self.query.weight,
+            self.query.bias,
+            self.key_value.weight,
+            self.key_value.bias,
+            self.attention_output.weight,
+            self.attention_output.bias,
+            self.attention_norm.weight,
+            self.attention_norm.bias,
+            self.attention_norm.eps,
+            self.heads,
             row_keys,
-            self.p_attention if self.training else 0.0,
+            p_attention,
+            p_hidden,
             seed,
             self.site,
-        ).flatten(1)
-        attended = self.add_norm(
-            linear(context, self.attention_output),
-            residual,
-            self.attention_norm,
-            row_keys,
-            seed,
-            self.site + 1,
         )
-        widened = bias_gelu(F.linear(attended, self.intermediate.weight.to(attended.dtype)), self.intermediate.bias)
-        return self.add_norm(linear(widened, self.output), attended, self.output_norm, row_keys, seed, self.site + 2)
-
-    def add_norm(
-        self, x: Tensor, residual: Tensor, norm: nn.LayerNorm, row_keys: Tensor, seed: int, site: int
-    ) -> Tensor:
-        p = self.p_hidden if self.training else 0.0
-        return dropout_add_layer_norm(x, residual, norm.weight, norm.bias, norm.eps, row_keys, p, seed, site)
+        return feed_forward(
+            attended,
+            self.intermediate.weight,
+            self.intermediate.bias,
+            self.output.weight,
+            self.output.bias,
+            self.output_norm.weight,
+            self.output_norm.bias,
+            self.output_norm.eps,
+            row_keys,
+            p_hidden,
+            seed,
+            self.site + 2,
+        )
 
 
 class MaskedLMHead(nn.Module):

@@ -12,7 +12,9 @@ DEVICES: dict[str, tuple[str, ...]] = {
     "dropout": ("cpu", "cuda"),
     "dropout_add_layer_norm": ("cpu",),
     "embedding_layer_norm": ("cpu",),
+    "feed_forward": ("cpu",),
     "masked_lm_loss": ("cpu", "cuda"),
+    "self_attention": ("cpu",),
 }
 """For each op, the types of device that it has a native kernel for; on others its plain-torch twin runs."""
 
