@@ -119,9 +119,8 @@ def _linear_cross_entropy(
     buffer = rows.new_empty(min(size, count), columns)
     if needs_gradients:
         d_rows = torch.empty_like(rows)
-        d_weight = torch.zeros_like(weight)
+        d_weight = None
         bias_slices = bias.new_zeros(_slices(rows), columns)
-        product = torch.empty_like(weight if rows.is_cuda else decoder)
 
     with torch.cuda.device_of(rows):
         for begin in range(0, count, size):
@@ -140,9 +139,10 @@ def _linear_cross_entropy(
             )
             if needs_gradients:
                 torch.mm(logits, decoder, out=d_rows[part])
-                _add_product(d_weight, logits.t(), rows[part], product)
+                d_weight = _add_product(d_weight, logits.t(), rows[part])
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
+    d_weight = torch.zeros_like(weight) if d_weight is None else d_weight
     return losses.sum(), d_rows, d_weight, bias_slices[:, :padded_vocab].sum(0)
 
 
@@ -162,14 +162,12 @@ def _slices(rows: Tensor) -> int:
     return 64 if rows.is_cuda else torch.get_num_threads()
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor, product: Tensor) -> None:
-    """`total += left @ right` with `total` in float32, by way of `product` where the factors are bfloat16."""
+def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """`total + left @ right` in float32, in `total` if there is one."""
     if left.dtype == torch.float32:
-        total.addmm_(left, right)
-    elif product.dtype == torch.float32:
-        total.add_(torch.mm(left, right, out_dtype=torch.float32, out=product))
-    else:
-        total.add_(torch.mm(left, right, out=product))
+        return torch.mm(left, right) if total is None else total.addmm_(left, right)
+    product = torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else torch.mm(left, right)
+    return product.float() if total is None else total.add_(product)
 
 
 @_linear_cross_entropy.register_fake
