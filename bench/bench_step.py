@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,28 +15,40 @@ import transformers
 from memory import peak_memory
 from notebook import import_d2l, notebook_dataset, wikitext_folder
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_precision, make_world
-from bertfast.gradients import clip_gradients, make_gradients
+from bertfast.gradients import Shares, clip_gradients, make_gradients
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
 from bertfast.trainer import make_optimizer, prepare
 
-BATCH, MAX_LEN = 512, 64
 CPU = torch.device("cpu")
+# The notebook's; the model's vocabulary is the text's.
+NOTEBOOK = TrainConfig(batch_size=512, max_len=64, device="cpu")
+# BERT-mini's sizes, on filled segments: the padding that packing saves is little.
+MINI = TrainConfig(batch_size=128, max_len=128, segments="fill", device="cpu")
+MINI_MODEL = BertConfig(
+    vocab_size=30522, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
+)
 
 
-def our_step(precision):
-    """One call trains one step of the notebook's model."""
+def prepared(config, model_config=None):
+    """The model, its sampler and the order of its sums, as `train` has them."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
-    config = TrainConfig(batch_size=BATCH, max_len=MAX_LEN, precision=precision, device="cpu")
-    model = Bert(BertConfig(vocab_size=corpus.vocab_size))
+    model = Bert(model_config or BertConfig(vocab_size=corpus.vocab_size))
     world = make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
+    return model, Sampler(corpus, config), world
+
+
+def our_step(config, model_config=None):
+    """One call trains one step, sampling included."""
+    model, sampler, world = prepared(config, model_config)
     optimizer = make_optimizer(model, config)
-    gradients = make_gradients(model, [Sampler(corpus, config)], config, world, choose_precision(config, CPU))
+    gradients = make_gradients(model, [sampler], config, world, choose_precision(config, CPU))
     steps = iter(range(1 << 30))
 
     def step():
@@ -49,8 +63,8 @@ def our_step(precision):
 def notebook_step():
     """The notebook's model, loss and optimizer on its own batches, which are made beforehand: their loading is free."""
     d2l = import_d2l()
-    data = notebook_dataset(MAX_LEN)
-    batches = iter(list(torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True)) * 1000)
+    data = notebook_dataset(NOTEBOOK.max_len)
+    batches = iter(list(torch.utils.data.DataLoader(data, NOTEBOOK.batch_size, shuffle=True, drop_last=True)) * 1000)
     net = d2l.BERTModel(len(data.vocab), num_hiddens=128, ffn_num_hiddens=256, num_heads=2, num_blks=2, dropout=0.2)
     tokens, segments, valid_lens, positions, *_ = next(batches)
     net(tokens, segments, valid_lens.reshape(-1), positions)  # gives the lazy layers their shapes
@@ -67,22 +81,20 @@ def notebook_step():
     return step
 
 
-def transformers_step(dtype, compiled):
+def transformers_step(config, dtype, compiled, model_config=None):
     """transformers' BertForPreTraining of the same sizes on our padded batches, made beforehand."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
-    sampler = Sampler(corpus, TrainConfig(max_len=MAX_LEN))
-    values = {name: getattr(BertConfig(), name) for name in BertConfig.__dataclass_fields__}
-    model = transformers.BertForPreTraining(
-        transformers.BertConfig(**{**values, "vocab_size": corpus.vocab_size}, attn_implementation="sdpa")
-    ).train()
+    sampler = Sampler(corpus, config)
+    sizes = dataclasses.asdict(model_config or BertConfig(vocab_size=corpus.vocab_size))
+    model = transformers.BertForPreTraining(transformers.BertConfig(**sizes, attn_implementation="sdpa")).train()
     run = torch.compile(model) if compiled else model
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     batches = []
     for number in range(8):
-        batch = sampler.padded(number * BATCH, BATCH)
+        batch = sampler.padded(number * config.batch_size, config.batch_size)
         labels = torch.full(batch.input_ids.shape, -100)
         weighed = batch.mlm_weights.bool()
-        rows = torch.arange(BATCH).unsqueeze(1).expand_as(batch.masked_positions)[weighed]
+        rows = torch.arange(config.batch_size).unsqueeze(1).expand_as(batch.masked_positions)[weighed]
         labels[rows, batch.masked_positions[weighed]] = batch.labels[weighed]
         batches.append(
             {
@@ -106,25 +118,95 @@ def transformers_step(dtype, compiled):
     return step
 
 
+def transformers_at_its_best(config, request, model_config=None):
+    """In bf16, compiled; where each benchmark only runs once, not compiled, which takes minutes."""
+    compiled = not request.config.getoption("benchmark_disable")
+    label = "transformers, bf16" + ", compiled" * compiled
+    return {label: transformers_step(config, torch.bfloat16, compiled, model_config)}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
-def test_step_at_the_notebooks_size(compare, precision):
-    dtype = torch.bfloat16 if precision == "auto" else torch.float32
+def test_step_at_the_notebooks_size(compare, request, precision):
+    config = dataclasses.replace(NOTEBOOK, precision=precision)
+    peers = {"notebook (d2l), fp32": notebook_step()}
+    if precision == "fp32":
+        peers["transformers, fp32"] = transformers_step(config, torch.float32, compiled=False)
+    else:
+        peers["transformers, bf16"] = transformers_step(config, torch.bfloat16, compiled=False)
+        peers |= transformers_at_its_best(config, request)
     compare(
-        f"training step, notebook's size, batch {BATCH}, {precision}",
-        our_step(precision),
-        {
-            "notebook (d2l), fp32": notebook_step(),
-            f"transformers, {'bf16' if precision == 'auto' else 'fp32'}": transformers_step(dtype, compiled=False),
-        },
-        items=BATCH,
+        f"training step, notebook's size, batch {config.batch_size}, {precision}",
+        our_step(config),
+        peers,
+        items=config.batch_size,
         unit="pairs",
         rounds=5,
     )
 
 
+def test_step_of_bert_mini(compare, request):
+    compare(
+        "training step, 4 layers of 256, 128 filled pairs of up to 128 tokens, vocabulary 30,522, auto",
+        our_step(MINI, MINI_MODEL),
+        transformers_at_its_best(MINI, request, MINI_MODEL),
+        items=MINI.batch_size,
+        unit="pairs",
+        rounds=5,
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_cores(compare, precision):
+    """The same step by one thread, and by as many as there are cores."""
+    config = dataclasses.replace(NOTEBOOK, precision=precision)
+    cores = torch.get_num_threads()
+
+    def with_threads(count):
+        torch.set_num_threads(count)
+        step = our_step(config)
+
+        def run():
+            torch.set_num_threads(count)
+            step()
+
+        return run
+
+    one, all_of_them = with_threads(1), with_threads(cores)
+    name = f"training step on {cores} cores, notebook's size, {precision}"
+    compare(name, all_of_them, {"one core": one}, items=config.batch_size, unit="pairs", rounds=9)
+    torch.set_num_threads(cores)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_share_of_products(benchmark, tables, precision):
+    """Of one shard's time on one thread: library's products of matrices. Those inside the attention are not counted."""
+    benchmark.pedantic(lambda: None)
+    config = dataclasses.replace(NOTEBOOK, precision=precision)
+    model, sampler, world = prepared(config)
+    shares, parameters = Shares(sampler, 0, config), list(model.parameters())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def shard():
+        losses = shares.losses(model, sampler, 0, world.shards, choose_precision(config, CPU))
+        torch.autograd.grad(losses.sum(), parameters)
+
+    shard()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        start = time.perf_counter()
+        for _ in range(9):
+            shard()
+        seconds = time.perf_counter() - start
+    torch.set_num_threads(threads)
+    products = ("aten::mm", "aten::addmm", "aten::addmm_")
+    share = sum(row.self_cpu_time_total for row in profiled.key_averages() if row.key in products) / 1e6 / seconds
+    benchmark.extra_info["share of products"] = share
+    tables.append([f"products of matrices in the step's time, notebook's size, {precision}: {share:.0%}"])
+
+
 CANDIDATES = {
-    "ours, fp32": lambda: our_step("fp32"),
-    "ours, auto": lambda: our_step("auto"),
+    "ours, fp32": lambda: our_step(dataclasses.replace(NOTEBOOK, precision="fp32")),
+    "ours, auto": lambda: our_step(NOTEBOOK),
     "notebook (d2l), fp32": notebook_step,
 }
 
@@ -133,13 +215,15 @@ def test_peak_memory(benchmark, tables):
     """What training takes beyond the model and its data, each candidate in a process of its own."""
     benchmark.pedantic(lambda: None)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "tests")}
-    table = ["peak memory of three training steps, notebook's size, batch 512"]
+    peaks = {}
     for label in CANDIDATES:
         done = subprocess.run(
             [sys.executable, __file__, label], capture_output=True, text=True, check=True, env=environment
         )
-        benchmark.extra_info[f"{label} (peak MB)"] = peak = float(done.stdout)
-        table.append(f"  {label:<44} {peak:>14,.0f} MB")
+        benchmark.extra_info[f"{label} (peak MB)"] = peaks[label] = float(done.stdout)
+    table = ["peak memory of three training steps, notebook's size, batch 512"]
+    for label, peak in peaks.items():
+        table.append(f"  {label:<44} {peak:>14,.0f} MB{peak / peaks['notebook (d2l), fp32']:>16.2f} of the notebook's")
     tables.append(table)
 
 
