@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torchrun import TINY, command, started, torchrun, weights
+from torchrun import TINY, command, kill, once_written, started, torchrun, weights
 
 STEPS = 12
 
@@ -40,9 +40,9 @@ def test_one_two_and_four_workers_by_resume(whole, tmp_path):
     """Two workers, stopped; then four, stopped; then one."""
     expected, arguments = whole
     out = tmp_path / "out"
-    for workers, signals in ((2, "1:3:TERM"), (4, "2:7:TERM"), (1, "")):
-        done = torchrun(workers, *arguments, "--out", out, "--resume", signals=signals)
-        assert (done.returncode == 0) == (not signals), done.stderr
+    for workers, event in ((2, kill(1, 3, "TERM")), (4, kill(2, 7, "TERM")), (1, "")):
+        done = torchrun(workers, *arguments, "--out", out, "--resume", event=event)
+        assert (done.returncode == 0) == (not event), done.stderr
     assert "step-00000008.safetensors, step 8" in done.stderr
     assert weights(out) == weights(expected)
 
@@ -62,10 +62,11 @@ def test_a_killed_rank_is_named_and_the_group_goes_on(whole, tmp_path, monkeypat
     expected, arguments = whole
     monkeypatch.chdir(tmp_path)
     arguments = [*arguments, "--checkpoint-every", 3, *(["--out", "runs/named"] if killed == 0 else [])]
-    done = torchrun(2, *arguments, signals=f"{killed}:8:KILL", agent=("--standalone", "--max-restarts", "1"))
+    event = once_written(kill(killed, 8), "runs/*/checkpoints/step-00000003.safetensors")
+    done = torchrun(2, *arguments, event=event, agent=("--standalone", "--max-restarts", "1"))
     assert done.returncode == 0, done.stderr
     assert re.search(rf"^error: rank {1 - killed} lost rank {killed} \(host \S+, process \d+\)$", done.stderr, re.M)
-    assert "step-00000006.safetensors, step 6" in done.stderr
+    assert re.search(r"resuming from .*, step [36]$", done.stderr, re.M)
     [out] = Path("runs").iterdir()
     assert weights(out) == weights(expected)
 

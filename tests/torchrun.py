@@ -1,6 +1,6 @@
-"""Runs of several real processes under torchrun, of which one can be sent a signal at a certain step.
+"""Runs of several real processes under torchrun, to one of which something happens at a certain step.
 
-As a script it is one of those processes: `bertfast.pretrain`, but for the signals.
+As a script it is one of those processes: `bertfast.pretrain`, but for what happens.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
 
 
-def command(workers, *arguments, signals="", agent=("--standalone",)):
-    """torchrun's command line. `signals`: RANK:STEP:NAME,... for the ranks of the first incarnation."""
+def command(workers, *arguments, event="", agent=("--standalone",)):
+    """torchrun's command line. `event`, RANK:STEP:COMMAND, has a rank of the first incarnation call the shell."""
     words = [sys.executable, "-m", "torch.distributed.run", *agent, "--nproc-per-node", workers]
-    return [str(word) for word in [*words, __file__, signals, *arguments, *TINY]]
+    return [str(word) for word in [*words, __file__, event, *arguments, *TINY]]
 
 
 def torchrun(workers, *arguments, limit=120, **options):
@@ -48,21 +48,30 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
+def kill(rank: int, step: int, name: str = "KILL") -> str:
+    """The event of a rank that gets a signal."""
+    return f"{rank}:{step}:kill -{name} $PPID"
+
+
+def once_written(event: str, file: Path | str) -> str:
+    """The event, but not before there is such a file (a glob); checkpoints are written beside training."""
+    rank, step, words = event.split(":", 2)
+    return f"{rank}:{step}:until ls {file} >/dev/null 2>&1; do sleep 0.05; done; {words}"
+
+
 def main() -> int:
     from bertfast import trainer
     from bertfast.pretrain import main
 
-    planned = {}
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        planned = {tuple(each.split(":")[:2]): each.split(":")[2] for each in sys.argv[1].split(",") if each}
+    rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
     learning_rate = trainer.learning_rate
 
-    def signalled(step, config):
-        if name := planned.get((os.environ["RANK"], str(step))):
-            os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
-        return learning_rate(step, config)
+    def eventful(now, config):
+        if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"], str(now)) == (rank, "0", step):
+            subprocess.run(words, shell=True, check=True)
+        return learning_rate(now, config)
 
-    trainer.learning_rate = signalled
+    trainer.learning_rate = eventful
     return main(sys.argv[2:])
 
 
