@@ -103,6 +103,8 @@ class CorpusConfig:
         False, "leave out files that cannot be read as text, and name them, instead of stopping"
     )
 
+    deduplicate: bool = setting(False, "drop every sentence that is equal to an earlier one")
+
     def __post_init__(self) -> None:
         if self.vocab_size and self.vocab_size < 6:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")

@@ -134,10 +134,13 @@ def lines_of(text: str) -> Iterator[str]:
         yield line[begin:]
 
 
-def whole_lines(path: Path, on_read: OnRead = ignore) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends ("\\n" alone ends one), none parted. Raises where one is too long."""
-    position, ascii_alone = 0, True
-    with opened(path, on_read) as file:
+def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
+    """The lines of a UTF-8 file, or of its span, with their ends ("\\n" alone ends one), none parted.
+
+    Raises where one is too long.
+    """
+    position, ascii_alone = span[0] if span else 0, True
+    with opened(path, on_read, span) as file:
         while line := file.readline(MAX_RECORD + 1):
             if len(line) > MAX_RECORD:
                 raise InputError(

@@ -9,25 +9,28 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from bertfast.errors import InputError
-from bertfast.lines import COMPRESSED, MAX_RECORD, OnRead, ignore, opened, whole_lines
+from bertfast.lines import BLOCK_BYTES, COMPRESSED, MAX_RECORD, OnRead, Span, ignore, opened, whole_lines
 
 # Rows of a parquet file that are in memory at a time.
 _ROWS = 256
 
 
-def records(path: Path, kind: str, column: str, on_read: OnRead = ignore) -> Iterator[str]:
+def records(path: Path, kind: str, column: str, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
     """The text of each record under `column`; null and empty ones are left out. `kind`: jsonl, csv, tsv or parquet.
+
+    `span`: the first byte that is read of an uncompressed jsonl file, or the first row group of a parquet file, and
+    the first that isn't.
 
     Raises `InputError`, with the line or row, where a record is malformed, lacks the column, or holds there what is
     no text.
     """
-    return filter(None, _READERS[kind](path, column, on_read))
+    return filter(None, _READERS[kind](path, column, on_read, span))
 
 
-def text_of(value: Any, column: str, where: str) -> str:
+def text_of(value: Any, column: str, where: object) -> str:
     """A record's text: the value itself, or nothing for null. Raises `InputError` for what is no text."""
     if value is None:
         return ""
@@ -51,11 +54,27 @@ def missing_column(where: object, column: str, columns: Iterable[str]) -> InputE
     return InputError(f"{where}: no column {column!r}; there are {there}: name one with --text-column")
 
 
-def _jsonl(path: Path, key: str, on_read: OnRead) -> Iterator[str]:
-    for number, line in enumerate(whole_lines(path, on_read), 1):
+class _Line(NamedTuple):
+    """Where a record stands; as a string, FILE:LINE. Only then, for an error, are the lines before a span counted."""
+
+    path: Path
+    begin: int  # the span's
+    number: int  # in it
+
+    def __str__(self) -> str:
+        before, left = 0, self.begin
+        with self.path.open("rb") as file:
+            while block := file.read(min(left, BLOCK_BYTES)):
+                before += block.count(b"\n")
+                left -= len(block)
+        return f"{self.path}:{before + self.number}"
+
+
+def _jsonl(path: Path, key: str, on_read: OnRead, span: Span) -> Iterator[str]:
+    for number, line in enumerate(whole_lines(path, on_read, span), 1):
         if line.isspace():
             continue
-        where = f"{path}:{number}"
+        where = _Line(path, span[0] if span else 0, number)
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
@@ -71,9 +90,9 @@ def _jsonl(path: Path, key: str, on_read: OnRead) -> Iterator[str]:
         yield text_of(record[key], key, where)
 
 
-def _csv(path: Path, column: str, on_read: OnRead, delimiter: str = ",") -> Iterator[str]:
+def _csv(path: Path, column: str, on_read: OnRead, span: Span, delimiter: str = ",") -> Iterator[str]:
     csv.field_size_limit(MAX_RECORD)  # of the whole process, alas; the library's own limit is 128 kB
-    rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
+    rows = csv.reader(whole_lines(path, on_read, span), delimiter=delimiter, strict=True)
     line = 1
     try:
         header = next(rows, [])
@@ -98,11 +117,11 @@ def _csv(path: Path, column: str, on_read: OnRead, delimiter: str = ",") -> Iter
         ) from None
 
 
-def _tsv(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
-    return _csv(path, column, on_read, "\t")
+def _tsv(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
+    return _csv(path, column, on_read, span, "\t")
 
 
-def _parquet(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
+def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
     import pyarrow  # here, for it takes a while
     import pyarrow.parquet
 
@@ -114,8 +133,12 @@ def _parquet(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
             # Buffered as it is read, not before, or a row group's column would be in memory as a whole.
             table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             _check_column(path, column, table.schema_arrow)
-            row, told, total = 0, 0, table.metadata.num_rows
-            for batch in table.iter_batches(_ROWS, columns=[column]):
+            groups = range(*(span or (0, table.num_row_groups)))
+            rows = [table.metadata.row_group(group).num_rows for group in range(groups.stop)]
+            row = before = sum(rows[: groups.start])
+            told, total = 0, sum(rows) - before
+            size = size * len(groups) // max(1, table.num_row_groups)
+            for batch in table.iter_batches(_ROWS, groups, [column]):
                 for value in batch.column(0):
                     row += 1
                     where = f"{path}, row {row}"
@@ -124,8 +147,8 @@ def _parquet(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
                     except UnicodeDecodeError as error:
                         raise InputError(f"{where}: not UTF-8 ({error.reason}): mend that row") from None
                     yield text_of(text, column, where)
-                on_read(size * row // total - told)
-                told = size * row // total
+                on_read(size * (row - before) // total - told)
+                told = size * (row - before) // total
             on_read(size - told)
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.strerror:
@@ -169,7 +192,7 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "null" if value is None else type(value).__name__)
 
 
-_READERS: dict[str, Callable[[Path, str, OnRead], Iterator[str]]] = {
+_READERS: dict[str, Callable[[Path, str, OnRead, Span], Iterator[str]]] = {
     "jsonl": _jsonl,
     "csv": _csv,
     "tsv": _tsv,

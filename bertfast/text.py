@@ -27,7 +27,7 @@ from bertfast.errors import InputError
 from bertfast.folders import find_files, kind_of
 from bertfast.html_text import html_lines
 from bertfast.hub import PREFIX, find_dataset
-from bertfast.lines import OnRead, ignore, lines_of, text_lines
+from bertfast.lines import OnRead, Span, ignore, lines_of, text_lines
 from bertfast.records import records
 from bertfast.standard_input import keep_standard_input
 from bertfast.wikitext import NAMES, find_wikitext
@@ -61,8 +61,9 @@ class TextFile:
     """text, html, jsonl, csv, tsv or parquet; compressed or not as the path's suffix says."""
     column: str = ""
     """The key or column that holds the text, where the kind is one of records."""
-    span: tuple[int, int] | None = None
-    """The bytes that are read, from the first to before the second, where they aren't all of an uncompressed file."""
+    span: Span = None
+    """What is read, from the first to before the second, where that isn't all: bytes of an uncompressed text or jsonl
+    file, row groups of a parquet file."""
 
     @property
     def reading(self) -> tuple[str, str, str]:
@@ -170,7 +171,7 @@ def _texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
     elif file.kind == "html":
         yield html_lines(file.path, on_read)
     else:
-        yield from map(lines_of, records(file.path, file.kind, file.column, on_read))
+        yield from map(lines_of, records(file.path, file.kind, file.column, on_read, file.span))
 
 
 def _wikitext(lines: Iterator[str]) -> Iterator[str]:

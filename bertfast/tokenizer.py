@@ -44,6 +44,12 @@ _PIECES = 1 << 18
 # Of these it is known that a space ends what they look at.
 _WORD_BY_WORD_NORMALIZERS = (normalizers.BertNormalizer, normalizers.Lowercase, NoneType)
 _WORD_BY_WORD_PRE_TOKENIZERS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.WhitespaceSplit)
+# Distinct words that are counted at most, in one part of a text and in all: tens of megabytes, and 150.
+_WORDS = 1 << 18
+MOST_WORDS = 1 << 20
+# WordPiece is trained from no more words than these, and no more distinct ones: seconds, and 300 megabytes.
+_SAMPLE = 1 << 23
+_SAMPLE_DISTINCT = 1 << 18
 # A word is fed to the WordPiece trainer as often as it was counted, at most this often in one string.
 _REPEATS = 4096
 
@@ -174,12 +180,55 @@ class Tokenizer:
 
 
 def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
+    """What `word_tokenizer` makes of the words of some texts."""
+    return word_tokenizer(count_words(texts, "word", config.lowercase), config)
+
+
+def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
+    """What `wordpiece_tokenizer` makes of the words of some texts."""
+    return wordpiece_tokenizer(count_words(texts, "wordpiece", config.lowercase), config)
+
+
+def count_words(texts: Iterable[str], kind: str, lowercase: bool) -> Counter[str]:
+    """How often each word occurs, as a tokenizer of the kind normalises and parts the text, special tokens left out.
+
+    Where there are too many distinct ones to be kept in memory, the rarest are forgotten.
+    """
+    backend = _BACKENDS[kind]({}, lowercase)
+    words: Counter[str] = Counter()
+    pieces: Counter[str] = Counter()
+    normalize = backend.normalizer.normalize_str if backend.normalizer else str
+
+    def settle() -> None:
+        # What stands between spaces is counted first: the distinct pieces, far fewer, are then taken apart.
+        for piece, count in pieces.items():
+            for part in _SPECIAL_TOKEN.split(piece):
+                for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(part)):
+                    words[word] += count
+        pieces.clear()
+        forget_rarest(words, _WORDS)
+
+    for text in texts:
+        pieces.update(text.split(" "))
+        if len(pieces) > _PIECES:
+            settle()
+    settle()
+    return words
+
+
+def forget_rarest(words: Counter[str], most: int) -> None:
+    """Where there are more than `most` words, leaves the most frequent: half as many, or fewer where many are alike."""
+    if len(words) > most:
+        bound = sorted(words.values())[-(most // 2)]
+        for word in [word for word, count in words.items() if count <= bound]:
+            del words[word]
+
+
+def word_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
     """A token for every word (between whitespace) seen at least `min_freq` times, the most frequent first.
 
     This is the notebook's vocabulary. `vocab_size` cuts it off where it is set.
     """
-    backend = _word_backend({}, config)
-    words = _count_words(texts, backend)
     frequent = sorted((-count, word) for word, count in words.items() if count >= config.min_freq)
     if config.vocab_size:
         frequent = frequent[: config.vocab_size - len(SPECIAL_TOKENS)]
@@ -187,16 +236,15 @@ def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
         raise InputError(
             f"no word occurs {config.min_freq} times: give more text, a lower --min-freq or --tokenizer wordpiece"
         )
-    return Tokenizer(_word_backend(_numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)]), config))
+    return Tokenizer(_word_backend(_numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)]), config.lowercase))
 
 
-def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
+def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
     """BERT's WordPiece, of at most `vocab_size` tokens (BERT's own 30,522 where that is not set).
 
-    A character, or a pair to merge, seen less than `min_freq` times gets no token.
+    A character, or a pair to merge, seen less than `min_freq` times gets no token. Pairs are those of a sample where
+    there are too many words: each word in it as often as is its share.
     """
-    backend = _wordpiece_backend({}, config.lowercase)
-    words = _count_words(texts, backend)
     vocab_size = config.vocab_size or BertConfig.vocab_size
     letters, continuations = _alphabet(words, config.min_freq, vocab_size - len(SPECIAL_TOKENS))
     if not letters:
@@ -207,19 +255,27 @@ def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     # The trainer numbers the continuing characters in the order of a hash table with a random seed, and
     # breaks ties between merges by these numbers. As special tokens they are numbered first, in the order
     # given. It takes texts, not counts; hence the repetition.
+    share = sampled_share(words)
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        min_frequency=config.min_freq,
+        min_frequency=max(1, round(config.min_freq * share)),
         special_tokens=[*SPECIAL_TOKENS, *continuations],
         show_progress=False,
     )
     learner = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    learner.train_from_iterator(_repeated({w: n for w, n in words.items() if letters.issuperset(w)}), trainer)
+    counts = {word: round(count * share) for word, count in words.items() if letters.issuperset(word)}
+    most = sorted(counts, key=lambda word: (-counts[word], word))[:_SAMPLE_DISTINCT]
+    learner.train_from_iterator(_repeated({word: counts[word] for word in most}), trainer)
     return Tokenizer(_wordpiece_backend(learner.get_vocab(with_added_tokens=False), config.lowercase))
 
 
-TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
+def sampled_share(words: Counter[str]) -> float:
+    """The share of all words that WordPiece is trained from: 1 but where there are millions."""
+    return min(1.0, _SAMPLE / max(1, words.total()))
+
+
+TRAINERS = {"word": word_tokenizer, "wordpiece": wordpiece_tokenizer}
 
 
 def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
@@ -241,9 +297,9 @@ def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
     return backend
 
 
-def _word_backend(vocabulary: dict[str, int], config: CorpusConfig) -> tokenizers.Tokenizer:
+def _word_backend(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    if config.lowercase:
+    if lowercase:
         backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return backend
@@ -257,30 +313,11 @@ def _wordpiece_backend(vocabulary: dict[str, int], lowercase: bool) -> tokenizer
     return backend
 
 
+_BACKENDS = {"word": _word_backend, "wordpiece": _wordpiece_backend}
+
+
 def _numbered(tokens: Iterable[str]) -> dict[str, int]:
     return {token: id for id, token in enumerate(tokens)}
-
-
-def _count_words(texts: Iterable[str], backend: tokenizers.Tokenizer) -> Counter[str]:
-    """How often each word occurs, as the tokenizer normalises and parts the text, special tokens left out."""
-    words: Counter[str] = Counter()
-    pieces: Counter[str] = Counter()
-    normalize = backend.normalizer.normalize_str if backend.normalizer else str
-
-    def settle() -> None:
-        # What stands between spaces is counted first: the distinct pieces, far fewer, are then taken apart.
-        for piece, count in pieces.items():
-            for part in _SPECIAL_TOKEN.split(piece):
-                for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(part)):
-                    words[word] += count
-        pieces.clear()
-
-    for text in texts:
-        pieces.update(text.split(" "))
-        if len(pieces) > _PIECES:
-            settle()
-    settle()
-    return words
 
 
 def _alphabet(words: Counter[str], min_freq: int, room: int) -> tuple[set[str], list[str]]:

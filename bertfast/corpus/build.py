@@ -1,145 +1,244 @@
-"""Text to the files of a corpus."""
+"""The work of building a corpus, as tasks: any number of processes do them together, and go on where others stopped.
+
+In a folder of its own, for each unit N of the text:
+
+    words-N.json    how often each of its words occurs, beside text-N.txt, its sentences; where a tokenizer is trained
+    tokenizer.json  trained from all of these, or given
+    tokens-N.bin    its sentences, tokenised
+
+and then the corpus, which these are joined into.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+import os
+import pickle
+import platform
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from bertfast.config import CorpusConfig
-from bertfast.corpus.corpus import token_dtype
-from bertfast.corpus.fingerprint import FORMAT, digest, signature
+from bertfast.corpus.fingerprint import signature
+from bertfast.corpus.helpers import helping
+from bertfast.corpus.join import join
+from bertfast.corpus.tasks import Say, Task, finish
+from bertfast.corpus.tokens import Chunk, write_chunk
+from bertfast.corpus.units import Unit
 from bertfast.errors import InputError
-from bertfast.files import sync
-from bertfast.text import Source, TextFile, sentences
-from bertfast.tokenizer import TRAINERS, Tokenizer
+from bertfast.files import whole_file
+from bertfast.lines import OnRead
+from bertfast.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 
 # Characters that go through the tokenizer at a time.
 BATCH = 1 << 20
-_CHECKSUMMED = ("tokenizer.json", "token_counts.bin")
 
 
-def build(
-    folder: Path,
-    fingerprint: str,
-    sources: Sequence[Source],
-    signatures: dict[Path, list[int]],
-    given: Tokenizer | None,
-    config: CorpusConfig,
-    progress: bool,
-) -> None:
-    """Writes the corpus beside its place and then renames it, so that it is there whole or not at all."""
-    building = folder.with_name(f"{fingerprint}.building")
-    # Whoever left this was stopped in the middle: the lock is ours.
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
-        files = [file for source in sources for file in source.files]
-        stream = _at_least_two(_stream(files, "text", config.language, progress), sources)
-        if given is None:
-            # Two passes: the text is cut into sentences in the first, and the second reads these.
-            spool = TextFile(building / "sentences.txt", "lines")
-            tokenizer = TRAINERS[config.tokenizer](_written(stream, spool.path), config)
-            counts = _write_arrays(building, _stream([spool], "tokens", config.language, progress), tokenizer)
-            spool.path.unlink()
-        else:
-            tokenizer = given
-            counts = _write_arrays(building, stream, tokenizer)
-        _check_sentences(counts["sentences"], sources)
-        for path, before in signatures.items():
-            if signature(path) != before:
-                raise InputError(f"{path} changed while it was read: run again")
-        (building / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
-        manifest = {
-            "format": FORMAT,
-            "fingerprint": fingerprint,
-            "vocab_size": tokenizer.vocab_size,
-            **counts,
-            "sizes": {file.name: file.stat().st_size for file in sorted(building.iterdir())},
-            "blake2b": {name: digest(building / name) for name in _CHECKSUMMED},
-        }
-        (building / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for path in (*building.iterdir(), building):
-            sync(path)
-        building.rename(folder)
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+def process_name() -> str:
+    """This process, for others that wait for it."""
+    rank = f"rank {os.environ['RANK']}, " if "RANK" in os.environ else ""
+    return f"{rank}process {os.getpid()} on {platform.node()}"
 
 
-def _stream(files: Sequence[TextFile], stage: str, language: str, progress: bool) -> Iterator[str]:
-    size = sum(file.path.stat().st_size for file in files)
-    with tqdm(desc=stage, total=size, unit="B", unit_scale=True, delay=1, leave=False, disable=not progress) as bar:
-        for file in files:
-            yield from sentences(file, language, bar.update)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be built, and where; helpers get it pickled."""
+
+    work: Path
+    """The folder of the tasks' files."""
+    units: tuple[Unit, ...]
+    signatures: dict[Path, list[int]]
+    """Of the files, when they were digested."""
+    given: str | None
+    """The tokenizer, as its JSON; None: one is trained."""
+    config: CorpusConfig
+    sources: str
+    """For messages."""
+    who: str = dataclasses.field(default_factory=process_name)
+    """The process that wants it."""
+
+    def file(self, name: str, unit: int, suffix: str) -> Path:
+        return self.work / f"{name}-{unit:05}{suffix}"
+
+    def task(self, made: Path, make: Callable[..., None], *arguments: object, size: int = 0) -> Task:
+        return Task(made, self.work / f"{made.stem}.claim", partial(make, self, *arguments), size)
 
 
-def _at_least_two(stream: Iterable[str], sources: Sequence[Source]) -> Iterator[str]:
-    """The stream itself; at its end, `InputError` where it held fewer than two sentences."""
-    count = 0
-    for sentence in stream:
-        count += sentence != ""
-        yield sentence
-    _check_sentences(count, sources)
+def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
+    """Makes `folder` the corpus, from what is in `plan.work` already."""
+    plan.work.mkdir(exist_ok=True)
+    stages = stages_of(plan)
+    tasks = [task for stage in stages.values() for task in stage if task.size]
+    done = [task for task in tasks if task.done]
+    leads = int(os.environ.get("RANK", "0")) == 0
+    if done and leads:
+        _say(f"going on: {len(done)} of {len(tasks)} parts are there")
 
+    def at(stage: str, before: int, size: int) -> None:
+        bar.set_description(stage, refresh=False)
+        bar.update(before + size - bar.n)
 
-def _check_sentences(count: int, sources: Sequence[Source]) -> None:
-    if count < 2:
-        names = ", ".join(source.description for source in sources)
-        raise InputError(f"{'one sentence only' if count else 'no text'} in {names}: give more, or another --text-form")
-
-
-def _written(stream: Iterable[str], path: Path) -> Iterator[str]:
-    """The stream itself, and at its end a copy of it in the file."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for sentence in stream:
-            file.write(f"{sentence}\n")
-            yield sentence
-
-
-def _write_arrays(folder: Path, stream: Iterable[str], tokenizer: Tokenizer) -> dict[str, Any]:
-    """Tokenises the stream into the folder's arrays; returns the counts of documents, sentences and tokens."""
-    # The name of a special token in a training text is no such token: left alone, it would be a boundary or a mask
-    # where there is none.
-    stored = np.arange(tokenizer.vocab_size, dtype=token_dtype(tokenizer))
-    stored[list(tokenizer.special_ids)] = tokenizer.special_ids.unk
-    token_counts = np.zeros(tokenizer.vocab_size, np.int64)
-    num_documents = num_sentences = num_tokens = document_start = 0
     with (
-        (folder / "tokens.bin").open("wb") as tokens,
-        (folder / "sentence_offsets.bin").open("wb") as sentence_offsets,
-        (folder / "document_offsets.bin").open("wb") as document_offsets,
+        tqdm(
+            total=sum(task.size for task in tasks),
+            initial=sum(task.size for task in done),
+            unit="B",
+            unit_scale=True,
+            delay=1,
+            leave=False,
+            disable=not (progress and leads),
+        ) as bar,
+        helping(plan, len(plan.units) if len(done) < len(tasks) else 0),
     ):
-        sentence_offsets.write(bytes(8))
-        document_offsets.write(bytes(8))
+        work_off(plan, _say, at)
+    made = folder / "manifest.json"
+    joined = plan.task(made, _join, folder, fingerprint)
+    finish([joined], plan.who, _say, lambda size: None)
+
+
+def stages_of(plan: Plan) -> dict[str, list[Task]]:
+    """The tasks, by what they do; each stage needs the one before done."""
+    stages: dict[str, list[Task]] = {}
+    if plan.given is None:
+        stages["reading"] = [
+            plan.task(plan.file("words", i, ".json"), _read, i, size=unit.size) for i, unit in enumerate(plan.units)
+        ]
+    stages["vocabulary"] = [plan.task(plan.work / "tokenizer.json", _make_tokenizer)]
+    stages["tokenising"] = [
+        plan.task(plan.file("tokens", i, ".bin"), _tokenise, i, size=unit.size) for i, unit in enumerate(plan.units)
+    ]
+    return stages
+
+
+def work_off(plan: Plan, say: Say, at: Callable[[str, int, int], object]) -> None:
+    """Returns when all stages are done, by this process or others.
+
+    `at` is told the stage, the bytes of those before, and the bytes done of this one.
+    """
+    before = 0
+    for name, tasks in stages_of(plan).items():
+        finish(tasks, plan.who, say, partial(at, name, before))
+        before += sum(task.size for task in tasks)
+
+
+def help_out() -> int:
+    """The life of a helper; its exit status.
+
+    What ends its work, the process that it helps meets as well when it takes over, and tells; so it ends in silence.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is helped decides
+    plan = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    try:
+        work_off(plan, lambda line: None, lambda *progress: None)
+    except (InputError, OSError):
+        return 2
+    return 0
+
+
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+# ---- the tasks
+
+
+def _read(plan: Plan, index: int, on_read: OnRead) -> None:
+    """A unit's sentences and words."""
+    with (
+        whole_file(plan.file("text", index, ".txt")) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as out,
+    ):
+        counted = 0
+
+        def written() -> Iterator[str]:
+            nonlocal counted
+            for sentence in _sentences(plan, index, on_read):
+                out.write(f"{sentence}\n")
+                counted += sentence != ""
+                yield sentence
+
+        words = count_words(written(), plan.config.tokenizer, plan.config.lowercase)
+    with whole_file(plan.file("words", index, ".json")) as partial:
+        partial.write_text(json.dumps({"sentences": counted, "words": words}), encoding="utf-8")
+
+
+def _make_tokenizer(plan: Plan, on_read: OnRead) -> None:
+    backend = plan.given
+    if backend is None:
+        words: Counter[str] = Counter()
+        sentences = 0
+        for index in range(len(plan.units)):
+            counts = json.loads(plan.file("words", index, ".json").read_text(encoding="utf-8"))
+            sentences += counts["sentences"]
+            words.update(counts["words"])
+            forget_rarest(words, MOST_WORDS)
+        check_sentences(sentences, plan.sources)
+        share = sampled_share(words)
+        if share < 1 and plan.config.tokenizer == "wordpiece":
+            _say(f"the vocabulary is learnt from a sample: {share:.2%} of {words.total():,} words")
+        backend = TRAINERS[plan.config.tokenizer](words, plan.config).backend.to_str()
+    with whole_file(plan.work / "tokenizer.json") as partial:
+        partial.write_text(backend, encoding="utf-8")
+
+
+def _tokenise(plan: Plan, index: int, on_read: OnRead) -> None:
+    tokenizer = _tokenizer(plan.work / "tokenizer.json")
+    if plan.given is None:
+        stream = _written_sentences(plan.file("text", index, ".txt"), plan.units[index].size, on_read)
+    else:
+        stream = _sentences(plan, index, on_read)
+    with whole_file(plan.file("tokens", index, ".bin")) as partial, partial.open("wb") as out:
         for batch in _batches(stream):
-            ids = tokenizer.encode_sentences(batch)
-            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-            flat = stored[np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())]
-            tokens.write(flat.tobytes())
-            token_counts += np.bincount(flat, minlength=tokenizer.vocab_size)
+            write_chunk(out, Chunk.of(batch, tokenizer))
 
-            # A sentence without a token is dropped, and then a document without a sentence.
-            written = lengths > 0
-            sentence_offsets.write((num_tokens + lengths[written].cumsum()).tobytes())
-            at_end = np.fromiter((sentence == "" for sentence in batch), bool, len(batch))
-            ends = (num_sentences + written.cumsum())[at_end]
-            ends = ends[np.diff(ends, prepend=document_start) > 0]
-            document_offsets.write(ends.tobytes())
 
-            num_tokens += len(flat)
-            num_sentences += int(written.sum())
-            num_documents += len(ends)
-            document_start = int(ends[-1]) if len(ends) else document_start
-    (folder / "token_counts.bin").write_bytes(token_counts.tobytes())
-    return {"documents": num_documents, "sentences": num_sentences, "tokens": num_tokens}
+def _join(plan: Plan, folder: Path, fingerprint: str, on_read: OnRead) -> None:
+    parts = [plan.file("tokens", index, ".bin") for index in range(len(plan.units))]
+    tokenizer = _tokenizer(plan.work / "tokenizer.json")
+    join(
+        parts,
+        tokenizer,
+        folder,
+        fingerprint,
+        plan.config.deduplicate,
+        lambda count: check_sentences(count, plan.sources),
+    )
+
+
+def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
+    """A unit's, from its files. Raises InputError where these aren't any more what was digested."""
+    unit = plan.units[index]
+    yield from unit.sentences(plan.config.language, on_read)
+    for file in unit.files:
+        if signature(file.path) != plan.signatures[file.path]:
+            raise InputError(f"{file.path} changed while it was read: run again")
+
+
+def _written_sentences(path: Path, size: int, on_read: OnRead) -> Iterator[str]:
+    """Those that `_read` wrote; `on_read` is told of `size` bytes in all."""
+    share = size / max(1, path.stat().st_size)
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            on_read(round(len(line) * share))
+            yield line[:-1]
+
+
+def check_sentences(count: int, sources: str) -> None:
+    if count < 2:
+        raise InputError(
+            f"{'one sentence only' if count else 'no text'} in {sources}: give more, or another --text-form"
+        )
 
 
 def _batches(stream: Iterable[str]) -> Iterator[list[str]]:
@@ -152,3 +251,12 @@ def _batches(stream: Iterable[str]) -> Iterator[list[str]]:
             yield batch
             batch, size = [], 0
     yield batch
+
+
+@lru_cache(1)
+def _tokenizer(path: Path) -> Tokenizer:
+    return Tokenizer.load(path)
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ class Corpus:
             tokenizer=tokenizer,
             folder=folder,
             fingerprint=manifest["fingerprint"],
-            description=(counts,),
+            description=(counts, *_duplicates(manifest["duplicates"])),
         )
 
     @property
@@ -144,6 +145,13 @@ class Corpus:
         if kept < 2:
             raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
         return self.documents(0, kept), self.documents(kept, self.num_documents)
+
+
+def _duplicates(counts: dict[str, int]) -> Iterator[str]:
+    """A line about them, where there are any."""
+    if counts["sentences"]:
+        found = f"{counts['sentences']:,} sentences and {counts['documents']:,} documents are equal to earlier ones"
+        yield f"{found} and were dropped" if counts["dropped"] else f"{found}: --deduplicate drops them"
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:

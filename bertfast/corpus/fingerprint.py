@@ -17,7 +17,7 @@ from bertfast.text import TextFile
 from bertfast.tokenizer import Tokenizer
 
 # Any change of the files' layout, or of what a text becomes, takes a new number, and with it a new fingerprint.
-FORMAT = 2
+FORMAT = 3
 
 
 def fingerprint(
@@ -26,6 +26,7 @@ def fingerprint(
     """Hexadecimal. `digests`: what `digests_of` says of the files; `given`: the tokenizer, where none is trained."""
     settings: dict[str, Any] = {
         "format": FORMAT,
+        "deduplicate": config.deduplicate,
         "tokenizers": importlib.metadata.version("tokenizers"),
         "text": [(*file.reading, digests[file.path]) for file in files],
     }
@@ -46,24 +47,30 @@ def signature(path: Path) -> list[int]:
 
 def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
     """The digest of each file; the memo saves reading again those that have kept their signature."""
+    found = _remembered(signatures, memo)
+    if len(found) < len(signatures):
+        # Who waits here for another to read the same files finds them in the memo.
+        with locked(memo.with_suffix(".lock")):
+            found = _remembered(signatures, memo)
+            learned = {}
+            for path in signatures.keys() - found.keys():
+                try:
+                    found[path] = digest(path)
+                except OSError as error:
+                    raise InputError(f"cannot read {path}: {error.strerror}") from None
+                # Within a tick of the file system's clock a file can be written to again and keep its time.
+                if time.time_ns() - signatures[path][1] > 2_000_000_000:
+                    learned[str(path.resolve())] = [signatures[path], found[path]]
+            if learned:
+                with whole_file(memo) as partial:
+                    partial.write_text(json.dumps(_read_memo(memo) | learned), encoding="utf-8")
+    return found
+
+
+def _remembered(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
     known = _read_memo(memo)
-    digests, learned = {}, {}
-    for path, now in signatures.items():
-        key = str(path.resolve())
-        if key in known and known[key][0] == now:
-            digests[path] = known[key][1]
-            continue
-        try:
-            digests[path] = digest(path)
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
-        # Within a tick of the file system's clock a file can be written to again and keep its time.
-        if time.time_ns() - now[1] > 2_000_000_000:
-            learned[key] = [now, digests[path]]
-    if learned:
-        with locked(memo.with_suffix(".lock")), whole_file(memo) as partial:
-            partial.write_text(json.dumps(_read_memo(memo) | learned), encoding="utf-8")
-    return digests
+    entries = {path: known.get(str(path.resolve())) for path in signatures}
+    return {path: entry[1] for path, entry in entries.items() if entry and entry[0] == signatures[path]}
 
 
 def _read_memo(memo: Path) -> dict[str, Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bertfast.config import CorpusConfig, flag
-from bertfast.corpus.build import build
+from bertfast.corpus.build import Plan, build
 from bertfast.corpus.corpus import Corpus, is_built
 from bertfast.corpus.fingerprint import digests_of, fingerprint, signature
+from bertfast.corpus.units import units_of
 from bertfast.errors import InputError
-from bertfast.files import locked
+from bertfast.files import attempted, shared
 from bertfast.text import embedded_source, find_source
 from bertfast.tokenizer import TRAINERS, Tokenizer
 
@@ -99,13 +101,38 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
         name = fingerprint(files, digests_of(signatures, cache / "digests.json"), given, config)
         folder = out or corpora / name
         if not _used(folder):
-            with locked(corpora / f"{name}.lock"):
+            names = ", ".join(source.description for source in found)
+            work = corpora / f"{name}.building"
+            plan = Plan(work, units_of(files), signatures, given.backend.to_str() if given else None, config, names)
+            with _shared_work(work):
                 if not _used(folder):
-                    build(folder, name, found, signatures, given, config, progress)
+                    build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
     if corpus.fingerprint != name:
         raise InputError(f"{folder} holds another corpus: name another folder")
     return dataclasses.replace(corpus, description=(*(source.description for source in found), *corpus.description))
+
+
+@contextmanager
+def _shared_work(work: Path) -> Iterator[None]:
+    """Any number of processes may work in the folder; whoever is the last to leave it when all is done removes it.
+
+    It stays where one was stopped, or the disk was full, and the next goes on with it; not where the text is no good.
+    """
+    lock = work.with_suffix(".lock")
+    stays = True
+    try:
+        with shared(lock):
+            yield
+        stays = False
+    except InputError:
+        stays = False
+        raise
+    finally:
+        if not stays:
+            with attempted(lock) as alone:
+                if alone:
+                    shutil.rmtree(work, ignore_errors=True)
 
 
 def _used(folder: Path) -> bool:

@@ -1,0 +1,111 @@
+"""The parts of a build, joined to a corpus's files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bertfast.corpus.duplicates import DocumentHashes, repeats
+from bertfast.corpus.fingerprint import FORMAT, digest
+from bertfast.corpus.tokens import chunks
+from bertfast.files import sync
+from bertfast.tokenizer import Tokenizer
+
+_CHECKSUMMED = ("tokenizer.json", "token_counts.bin")
+
+
+def join(
+    parts: Sequence[Path],
+    tokenizer: Tokenizer,
+    folder: Path,
+    fingerprint: str,
+    deduplicate: bool,
+    check: Callable[[int], None],
+) -> None:
+    """Writes the corpus beside `folder` and then renames it, so that it is there whole or not at all.
+
+    `check` is asked whether so many sentences are enough.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        repeated, duplicates = _duplicates(parts, tokenizer, partial)
+        counts = _write_arrays(parts, tokenizer, partial, repeated if deduplicate else None)
+        check(counts["sentences"])
+        for path in partial.glob("hashes-*"):
+            path.unlink()
+        (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
+        manifest = {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "vocab_size": tokenizer.vocab_size,
+            **counts,
+            "duplicates": {**duplicates, "dropped": deduplicate},
+            "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
+            "blake2b": {name: digest(partial / name) for name in _CHECKSUMMED},
+        }
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            sync(path)
+        partial.rename(folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _duplicates(
+    parts: Sequence[Path], tokenizer: Tokenizer, folder: Path
+) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+    """For each sentence, whether an earlier one is equal; and how many sentences, and documents, there are of such."""
+    of_sentences, of_documents = folder / "hashes-sentences", folder / "hashes-documents"
+    documents = DocumentHashes()
+    with of_sentences.open("wb") as sentences_out, of_documents.open("wb") as documents_out:
+        for chunk in chunks(parts, tokenizer):
+            sentences_out.write(chunk.hashes.tobytes())
+            documents_out.write(documents.after(chunk.hashes, chunk.ends).tobytes())
+    repeated = repeats(of_sentences)
+    counts = {"sentences": int(repeated.sum()), "documents": int(repeats(of_documents).sum())}
+    return repeated, counts
+
+
+def _write_arrays(
+    parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, dropped: npt.NDArray[np.bool_] | None
+) -> dict[str, Any]:
+    """Writes the arrays, without the sentences that are dropped; returns the counts of documents, sentences, tokens."""
+    token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+    num_documents = num_sentences = num_tokens = document_start = read = 0
+    with (
+        (folder / "tokens.bin").open("wb") as tokens,
+        (folder / "sentence_offsets.bin").open("wb") as sentence_offsets,
+        (folder / "document_offsets.bin").open("wb") as document_offsets,
+    ):
+        sentence_offsets.write(bytes(8))
+        document_offsets.write(bytes(8))
+        for flat, lengths, hashes, ends in chunks(parts, tokenizer):
+            if dropped is not None:
+                kept = ~dropped[read : read + len(hashes)]
+                read += len(hashes)
+                flat = flat[np.repeat(kept, lengths)]
+                ends = np.concatenate([[0], kept.cumsum()])[ends]
+                lengths = lengths[kept]
+            tokens.write(flat.tobytes())
+            token_counts += np.bincount(flat, minlength=tokenizer.vocab_size)
+            sentence_offsets.write((num_tokens + lengths.cumsum()).tobytes())
+            # A document without a sentence is none.
+            ends = num_sentences + ends
+            ends = ends[np.diff(ends, prepend=document_start) > 0]
+            document_offsets.write(ends.tobytes())
+
+            num_tokens += len(flat)
+            num_sentences += len(lengths)
+            num_documents += len(ends)
+            document_start = int(ends[-1]) if len(ends) else document_start
+    (folder / "token_counts.bin").write_bytes(token_counts.tobytes())
+    return {"documents": num_documents, "sentences": num_sentences, "tokens": num_tokens}
