@@ -121,7 +121,9 @@ def _entries(path: Path) -> list[Record | Evaluation]:
     for line in path.read_bytes().splitlines():
         try:
             figures = json.loads(line)
+            if not all(isinstance(value, int | float) for value in figures.values()):
+                break
             entries.append(Record(**figures) if "mlm_loss" in figures else Evaluation(**figures))
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             break
     return entries

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -244,6 +245,8 @@ def load_config(folder: Path) -> BertConfig:
             continue
         if isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else (int, float)):
             raise InputError(f"{path} has {field.name} {value!r}, which should be a number like {default}")
+        if not 0 <= value < math.inf:
+            raise InputError(f"{path} has {field.name} {value}, which should be a number like {default}")
         known[field.name] = value
     try:
         config = dataclasses.replace(_UNSAID, **known)

@@ -51,7 +51,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: {before.get(name, 'unknown')} -> {now.get(name, 'unknown')}"
         for name in names
-        if before.get(name) != now.get(name)
+        if before.get(name, "unknown") != now.get(name, "unknown")
     ]
 
 

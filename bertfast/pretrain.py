@@ -6,11 +6,16 @@ import argparse
 import dataclasses
 import datetime
 import itertools
+import signal
 import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+# Ctrl-C while the modules below are imported, which takes seconds, ends the process as it ends any: no traceback.
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 
@@ -28,6 +33,8 @@ from bertfast.trainer import Run, say_to_stderr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_command(_main, arguments)
 
 

@@ -65,7 +65,7 @@ class RunInfo:
             return cls(BertConfig(**content["model"]), TrainConfig(**content["train"]), corpus, held_out)
         except FileNotFoundError:
             raise InputError(f"{folder} holds no run.json: give a folder that bertfast.pretrain wrote") from None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
             raise InputError(
                 f"{path} can't be read ({error!r}): it is damaged, or another version of bertfast wrote it"
             ) from None

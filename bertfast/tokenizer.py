@@ -100,7 +100,9 @@ class Tokenizer:
         try:
             if path.suffix == ".txt":
                 return cls(_from_vocab_txt(path, lowercase))
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+            tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
+            tokenizer.encode("\U000e0fff a")  # a character that has no token: some tell only then what they lack
+            return tokenizer
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except Exception as error:  # the library raises nothing narrower

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -37,6 +38,39 @@ def test_a_resumed_history_is_one_that_never_stopped(tmp_path):
     lines = [json.loads(line) for line in whole.read_text().splitlines()]
     assert lines[3]["eval_nsp_accuracy"] == 0.5
     assert "eval_nsp_accuracy" not in lines[-1]
+
+
+def test_what_the_disk_refused_is_written_later(tmp_path):
+    """One warning, no half line meanwhile. A file-size limit stands in for the full disk."""
+    path, said = tmp_path / "metrics.jsonl", []
+    whole = write(tmp_path / "whole.jsonl", 0, 6)
+    history = History(path, say=said.append)
+    history.add(RECORDS[0])
+    line = path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (line + line // 2, limits[1]))
+    try:
+        for record in RECORDS[1:3]:
+            history.add(record)
+        with pytest.raises(OSError, match="File too large"):
+            history.write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert said == [f"warning: {path} can't be written: File too large; what it lacks is kept"]
+    assert len(path.read_bytes()) == line
+    history.add(EVALUATIONS[0])
+    for entry in [*RECORDS[3:], EVALUATIONS[1]]:
+        history.add(entry)
+    assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert history.records == whole.records
+
+
+def test_lines_that_are_missing_are_told(tmp_path):
+    path, said = tmp_path / "metrics.jsonl", []
+    write(path, 0, 6)
+    path.write_bytes(path.read_bytes()[:100] + b"\xff" + path.read_bytes()[101:])
+    assert History(path, 5, say=said.append).records == RECORDS[:1]
+    assert said == [f"warning: {path} tells only 1 of the 5 steps that were done"]
 
 
 def test_event_files_of_a_resumed_run_hold_each_step_once(tmp_path):

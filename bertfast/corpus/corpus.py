@@ -162,5 +162,8 @@ def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
 def _token_counts(tokens: npt.NDArray[Any], vocab_size: int) -> npt.NDArray[np.int64]:
     counts = np.zeros(vocab_size, np.int64)
     for begin in range(0, len(tokens), 1 << 20):  # bincount makes each an int64
-        counts += np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
+        found = np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
+        if len(found) > vocab_size:
+            raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")
+        counts += found
     return counts

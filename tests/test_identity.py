@@ -1,0 +1,89 @@
+"""What a run's bits depend on, and what is said where it differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_trainer import CONFIG, CPU, corpus  # noqa: F401 (corpus is a fixture)
+
+from bertfast import identity as module
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.corpus import Corpus
+from bertfast.devices import World, make_world
+from bertfast.identity import differences, identity
+
+MODEL = BertConfig(vocab_size=50)
+WORLD = World(0, 1, [CPU], [CPU], True, 8)
+
+
+def of(corpus: Corpus, world: World = WORLD, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:  # noqa: F811
+    return identity(MODEL, corpus, dataclasses.replace(CONFIG, **changes), world, dtype)
+
+
+def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:  # noqa: F811
+    one = of(corpus)
+    free = {"gpus": 2, "timeout": 9, "tensorboard": True, "checkpoint_every": 3, "keep_checkpoints": 5, "inexact": True}
+    assert differences(one, of(corpus, **free)) == []
+    assert differences(one, of(corpus, World(3, 4, [CPU] * 4, [CPU], True, 8))) == []
+    assert differences(one, of(corpus, precision="auto", deterministic=True, shards=8)) == []
+    assert differences(one, of(corpus)) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_bears_on_plain_sums_alone(corpus: Corpus, threads: int) -> None:  # noqa: F811
+    before = torch.get_num_threads()
+    one, plain = of(corpus), of(corpus, World(0, 1, [CPU], [CPU], False, 1))
+    torch.set_num_threads(threads)
+    try:
+        assert differences(one, of(corpus)) == []
+        found = differences(plain, of(corpus, World(0, 1, [CPU], [CPU], False, 1)))
+        assert len(found) == (threads != before)
+    finally:
+        torch.set_num_threads(before)
+
+
+CHANGES: dict[str, tuple[Callable[[Corpus], dict[str, Any]], str]] = {
+    "steps": (lambda text: of(text, steps=4), "--steps: 3 -> 4"),
+    "clip": (lambda text: of(text, max_grad_norm=2.0), "--clip: 1.0 -> 2.0"),
+    "precision": (lambda text: of(text, dtype=torch.bfloat16), "precision: fp32 -> bf16"),
+    "part": (lambda text: of(text.documents(3, 9)), "documents of the corpus: all -> [3, 9]"),
+    "text": (lambda text: of(dataclasses.replace(text, fingerprint="f2")), "corpus: {fingerprint} -> f2"),
+    "sums": (
+        lambda text: of(text, make_world(TrainConfig(deterministic=True, shards=4), [CPU], [CPU])),
+        "order of sums: one tree over 8 shards -> one tree over 4 shards",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_does_not(corpus: Corpus, case: str) -> None:  # noqa: F811
+    change, line = CHANGES[case]
+    found = differences(of(corpus), change(corpus))
+    assert line.format(fingerprint=corpus.fingerprint) in found
+    others = [other for other in found if other != line.format(fingerprint=corpus.fingerprint)]
+    assert all(other.startswith("product of two matrices") for other in others)
+
+
+def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    before = of(corpus)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    monkeypatch.setattr(module, "__version__", "8.8")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "ABACUS")
+    names = [line.split(":")[0] for line in differences(before, of(corpus))]
+    assert names == ["instruction set", "bertfast", "torch"]
+
+
+def test_a_product_with_other_bits(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Of a processor or a library whose name says nothing."""
+    before = of(corpus)
+    matmul = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: torch.nextafter(matmul(a, b), torch.tensor(9e9)))
+    assert [line.split(":")[0] for line in differences(before, of(corpus))] == ["product of two matrices"]
+
+
+def test_names_that_only_one_of_them_knows() -> None:
+    assert differences({"a": 1, "b": 2}, {"b": 2, "c": None}) == ["a: 1 -> unknown", "c: unknown -> None"]
