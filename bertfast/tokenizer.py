@@ -221,7 +221,7 @@ def count_words(texts: Iterable[str], kind: str, lowercase: bool) -> Counter[str
 def forget_rarest(words: Counter[str], most: int) -> None:
     """Where there are more than `most` words, leaves the most frequent: half as many, or fewer where many are alike."""
     if len(words) > most:
-        bound = sorted(words.values())[-(most // 2)]
+        bound = sorted(words.values())[-(most // 2) - 1]
         for word in [word for word, count in words.items() if count <= bound]:
             del words[word]
 
@@ -262,6 +262,7 @@ def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
         vocab_size=vocab_size,
         min_frequency=max(1, round(config.min_freq * share)),
         special_tokens=[*SPECIAL_TOKENS, *continuations],
+        initial_alphabet=sorted(letters),  # the sample may lack some
         show_progress=False,
     )
     learner = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from notebook import wikitext_folder
 
@@ -96,6 +99,77 @@ def test_build_leaves_what_is_there(text, built, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert command(capsys, "build", text, "--out", tmp_path / "empty")[0] == 0
     assert load_corpus(tmp_path / "empty").num_documents == 6
+
+
+# ---- bad input
+
+
+def binary(folder: Path) -> None:
+    (folder / "bad.txt").write_bytes(bytes(range(256)) * 9)
+
+
+def nul(folder: Path) -> None:
+    (folder / "bad.txt").write_bytes(b"Some text.\n" * 9 + b"\0")
+
+
+def mixed_encodings(folder: Path) -> None:
+    (folder / "bad.txt").write_bytes("Zürich.\n".encode() * 9 + "Zürich.\n".encode("latin-1"))
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "bad.txt.gz").write_bytes(gzip.compress(TEXT.encode())[:-9])
+
+
+def no_such_column(folder: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({"other": ["a"]}), folder / "bad.parquet")
+
+
+def symlink_loop(folder: Path) -> None:
+    (folder / "bad").symlink_to(folder)
+
+
+BAD = {
+    binary: "{0}/bad.txt is not text: byte 0 is zero; give UTF-8 text files",
+    nul: "{0}/bad.txt is not text: byte 99 is zero; give UTF-8 text files",
+    mixed_encodings: "{0}/bad.txt is not UTF-8: byte 82 (",
+    cut_short: "{0}/bad.txt.gz is cut short or damaged (",
+    no_such_column: "{0}/bad.parquet: no column 'text'; there are 'other': name one with --text-column",
+    symlink_loop: "{0}/bad is a symbolic link to a folder around it, {0}: remove the link",
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_bad_input_is_one_line_or_skipped(text, tmp_path, capsys, spoil):
+    folder, out = tmp_path / "texts", tmp_path / "out"
+    folder.mkdir()
+    text.rename(folder / "good.txt")
+    (folder / "empty.txt").write_text("")
+    spoil(folder)
+    status, output, errors = command(capsys, "build", folder, "--out", out, "--min-freq", "1")
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"error: {BAD[spoil].format(folder)}")
+    assert not out.exists()
+    status, output, _ = command(capsys, "build", folder, "--out", out, "--min-freq", "1", "--skip-bad-files")
+    assert status == 0
+    assert f"1 bad left out, the first: {BAD[spoil].format(folder)}" in output
+    assert "6 documents, 15 sentences" in output
+
+
+def test_a_tokenizer_without_a_mask(text, tmp_path, capsys):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    status, _, errors = command(capsys, "build", text, "--out", tmp_path / "out", "--tokenizer", tmp_path / "vocab.txt")
+    lacks = "the tokenizer has no [MASK]: bertfast needs all of BERT's special tokens"
+    assert (status, errors) == (2, f"error: {tmp_path}/vocab.txt: {lacks}\n")
+
+
+@pytest.mark.parametrize("form", ["lines", "plain"])
+@pytest.mark.parametrize("size", [5, pytest.param(50, marks=pytest.mark.long)])
+def test_a_line_of_50_mb(tmp_path, capsys, size, form):
+    words = size * 1_000_000 // 11
+    (tmp_path / "some.txt").write_text(f"a first . line\n{'ten chars. ' * words}\na last . line\n")
+    assert command(capsys, "build", tmp_path / "some.txt", "--out", tmp_path / "out", "--text-form", form)[0] == 0
+    corpus = load_corpus(tmp_path / "out")
+    assert corpus.token_counts[corpus.tokenizer.backend.token_to_id("ten")] == words
 
 
 # ---- info

@@ -21,7 +21,18 @@ from tokenizers import AddedToken, models, pre_tokenizers
 from bertfast.config import CorpusConfig
 from bertfast.errors import InputError
 from bertfast.text import TextFile, sentences
-from bertfast.tokenizer import SPECIAL_TOKENS, SpecialTokens, Tokenizer, train_word, train_wordpiece
+from bertfast.tokenizer import (
+    SPECIAL_TOKENS,
+    SpecialTokens,
+    Tokenizer,
+    count_words,
+    forget_rarest,
+    sampled_share,
+    train_word,
+    train_wordpiece,
+    word_tokenizer,
+    wordpiece_tokenizer,
+)
 
 TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
 # The notebook's names of the special tokens, and BERT's.
@@ -172,6 +183,45 @@ def test_more_distinct_words_than_are_kept_in_mind(kind, monkeypatch):
     assert TRAINERS[kind](TEXTS, CorpusConfig(min_freq=1)).backend.to_str() == whole
 
 
+def test_counts_beyond_64_bits_and_a_sample_in_proportion(monkeypatch):
+    """As many times as many words, and of these a sample of the original size: the same vocabulary."""
+    words = count_words(wikitext_sentences(), "wordpiece", True)
+    expected = wordpiece_tokenizer(words, CorpusConfig()).backend.to_str()
+    monkeypatch.setattr("bertfast.tokenizer._SAMPLE", words.total())
+    for times in (1, 1 << 30, 1 << 60):
+        many = Counter({word: count * times for word, count in words.items()})
+        assert sampled_share(many) == 1 / times
+        assert wordpiece_tokenizer(many, CorpusConfig(min_freq=5 * times)).backend.to_str() == expected
+    many = Counter({word: count << 60 for word, count in words.items()})
+    ours = word_tokenizer(many, CorpusConfig(min_freq=5 << 60)).backend.to_str()
+    assert ours == word_tokenizer(words, CorpusConfig()).backend.to_str()
+
+
+def test_a_sample_has_the_most_frequent_words(monkeypatch):
+    monkeypatch.setattr("bertfast.tokenizer._SAMPLE_DISTINCT", 2)
+    words = Counter({"abab": 9, "abcd": 8, "xyxy": 7})
+    vocabulary = wordpiece_tokenizer(words, CorpusConfig(min_freq=1)).backend.get_vocab()
+    assert {"abab", "abcd", "x", "##y"} <= set(vocabulary)
+    assert not {"xy", "##xy"} & set(vocabulary)
+
+
+def test_the_rarest_words_are_forgotten(monkeypatch):
+    words = Counter({"a": 5, "b": 4, "c": 3, "d": 2, "e": 2, "f": 1})
+    for order in (1, -1):
+        few = Counter(dict(list(words.items())[::order]))
+        forget_rarest(few, 6)
+        assert few == words
+        forget_rarest(few, 5)
+        assert few == {"a": 5, "b": 4}
+    monkeypatch.setattr("bertfast.tokenizer._PIECES", 1000)
+    whole = count_words(wikitext_sentences(), "word", True)
+    monkeypatch.setattr("bertfast.tokenizer._WORDS", 2000)
+    bounded = count_words(wikitext_sentences(), "word", True)
+    assert len(bounded) <= 2000 + 1000
+    for word, count in whole.most_common(50):  # what was counted of a word before it was forgotten is lost
+        assert 0.95 * count <= bounded[word] <= count
+
+
 # ---- ids
 
 
@@ -294,6 +344,29 @@ def test_wordpiece_is_berts_own(transformers, lowercase, tmp_path):
     same()
     for line in wikitext_sentences()[:300]:
         assert theirs(line)["input_ids"] == ours.encode(line)[0]
+
+
+@pytest.mark.parametrize("lowercase", [True, False], ids=["lower-cased", "cased"])
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
+def test_a_tokenizer_that_is_given_keeps_berts_ids(transformers, lowercase, name, tmp_path):
+    """As transformers has them, of any text and of whole files: one by one, and in bulk, as a corpus asks for them."""
+    vocabulary = train_wordpiece([*TEXTS, *wikitext_sentences()], CorpusConfig(lowercase=lowercase))
+    vocabulary.save(tmp_path, 64)
+    theirs = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=lowercase)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = Tokenizer.load(tmp_path / ("vocab.txt" if name == "vocab.txt" else "theirs/tokenizer.json"), lowercase)
+
+    @settings(max_examples=300)
+    @given(st.one_of(unicode_text, st.text()))
+    def same(text):
+        ids = theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.encode_sentences([text]) == [ids]
+        assert ours.encode(text)[0] == theirs(text)["input_ids"]
+
+    same()
+    for file in ("valid.txt", "test.txt"):
+        lines = (wikitext_folder() / file).read_text(encoding="utf-8").splitlines()
+        assert ours.encode_sentences(lines) == theirs(lines, add_special_tokens=False)["input_ids"]
 
 
 # ---- loading

@@ -229,9 +229,9 @@ def _written_sentences(path: Path, size: int, on_read: OnRead) -> Iterator[str]:
     """Those that `_read` wrote; `on_read` is told of `size` bytes in all."""
     share = size / max(1, path.stat().st_size)
     with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            on_read(round(len(line) * share))
-            yield line[:-1]
+        while lines := file.readlines(BATCH):
+            yield from (line[:-1] for line in lines)
+            on_read(round(sum(map(len, lines)) * share))
 
 
 def check_sentences(count: int, sources: str) -> None:
