@@ -1,8 +1,13 @@
-"""Text to a corpus on the disk, vocabulary included, beside the tokenizers library's encoding alone."""
+"""Text to a corpus on the disk, vocabulary included, beside the tokenizers library's encoding alone; and its memory."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,31 @@ from notebook import wikitext_folder
 from bertfast.corpus import load_corpus
 from bertfast.text import TextFile, sentences
 
-REPEATS = 4  # of WikiText-2's validation and test text: 9.5 MB
+MEGABYTES = 10  # of text whose building is timed
+MANY_MEGABYTES = 300  # of text whose building's memory is measured
+RARE = 0.03  # of the words, in each copy of WikiText-2's text, are words of that copy alone, as new text has some
+
+
+def write_text(path: Path, megabytes: int) -> None:
+    """Writes copies of WikiText-2's validation and test text, each with some words of its own."""
+    lines = [line for name in ("valid.txt", "test.txt") for line in (wikitext_folder() / name).open(encoding="utf-8")]
+    numbers = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for copy in itertools.count():
+            for line in lines:
+                words = line.split(" ")
+                for i, word in enumerate(words):
+                    if copy and word.isalpha() and numbers.random() < RARE:
+                        words[i] = f"{word}{copy}"
+                file.write(" ".join(words))
+                if file.tell() >= megabytes * 1_000_000:
+                    return
 
 
 @pytest.mark.parametrize("kind", ["word", "wordpiece"])
 def test_corpus(compare: Any, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "wiki.train.tokens"
-    path.write_bytes(b"".join((wikitext_folder() / name).read_bytes() for name in ("valid.txt", "test.txt")) * REPEATS)
+    write_text(path, MEGABYTES)
     texts = [sentence for sentence in sentences(TextFile(path, "wikitext")) if sentence]
     backend = load_corpus(path, tokenizer=kind, cache_dir=tmp_path / "first", progress=False).tokenizer.backend
     caches = (tmp_path / f"cache-{i}" for i in itertools.count())
@@ -37,3 +60,33 @@ def test_corpus(compare: Any, tmp_path: Path, kind: str) -> None:
         items=path.stat().st_size,
         unit="B",
     )
+
+
+def test_memory(benchmark: Any, tables: list[list[str]], tmp_path: Path) -> None:
+    """Of all processes together, as the system counts what each has resident: shared libraries several times."""
+    path = tmp_path / "wiki.train.tokens"
+    write_text(path, MANY_MEGABYTES)
+    command = [sys.executable, "-m", "bertfast.corpus", "build", str(path), "--out", str(tmp_path / "out")]
+    peak = 0
+
+    def build() -> None:
+        nonlocal peak
+        environment = {**os.environ, "BERTFAST_CACHE": str(tmp_path / "cache")}
+        with subprocess.Popen([*command, "--tokenizer", "wordpiece"], env=environment) as process:
+            while process.poll() is None:
+                peak = max(peak, resident(process.pid))
+                time.sleep(0.2)
+        assert process.returncode == 0
+
+    benchmark.pedantic(build, rounds=1)
+    tables.append([f"a wordpiece corpus of {MANY_MEGABYTES} MB: {peak / 1e6:,.0f} MB of memory at the peak"])
+
+
+def resident(pid: int) -> int:
+    """Bytes that a process and those that it started have in memory."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(resident(int(child)) for child in children)

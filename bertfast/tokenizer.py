@@ -39,17 +39,17 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 
 
 _SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 _CONTINUATION = "##"
-# Distinct pieces of text, between spaces, that are remembered at most: tens of megabytes.
-_PIECES = 1 << 18
+# Distinct pieces of text, between spaces, that are remembered at most: ten or twenty megabytes.
+_PIECES = 1 << 16
 # Of these it is known that a space ends what they look at.
 _WORD_BY_WORD_NORMALIZERS = (normalizers.BertNormalizer, normalizers.Lowercase, NoneType)
 _WORD_BY_WORD_PRE_TOKENIZERS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.WhitespaceSplit)
 # Distinct words that are counted at most, in one part of a text and in all: tens of megabytes, and 150.
 _WORDS = 1 << 18
 MOST_WORDS = 1 << 20
-# WordPiece is trained from no more words than these, and no more distinct ones: seconds, and 300 megabytes.
+# WordPiece is trained from no more words than these, and no more distinct ones: seconds, and 200 megabytes.
 _SAMPLE = 1 << 23
-_SAMPLE_DISTINCT = 1 << 18
+_SAMPLE_DISTINCT = 1 << 17
 # A word is fed to the WordPiece trainer as often as it was counted, at most this often in one string.
 _REPEATS = 4096
 

@@ -16,7 +16,6 @@ import json
 import os
 import pickle
 import platform
-import signal
 import sys
 import threading
 from collections import Counter
@@ -134,7 +133,6 @@ def help_out() -> int:
 
     What ends its work, the process that it helps meets as well when it takes over, and tells; so it ends in silence.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is helped decides
     plan = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:

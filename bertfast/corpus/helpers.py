@@ -12,9 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-# With the process that they help. Each takes about 100 MB.
+# With the process that they help. Each takes up to 100 MB, and that one 300 while it learns a vocabulary.
 _MOST = 8
-_HELP = "import sys; from bertfast.corpus.build import help_out; sys.exit(help_out())"
+_HELP = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is helped decides
+from bertfast.corpus.build import help_out
+sys.exit(help_out())
+"""
 
 
 @contextlib.contextmanager
