@@ -69,6 +69,13 @@ class Writer:
         self._copy()
         self._write(step)
 
+    def tidy(self, step: int) -> None:
+        """Removes what is older than the `keep` newest up to `step`, and what a killed run was just writing."""
+        for leftover in self._folder.glob("*.partial.*"):
+            leftover.unlink()
+        for old in [older for older in _paths(self._folder) if _step(older) < step][self._keep - 1 :]:
+            old.unlink()
+
     def path(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}.safetensors"
 
@@ -97,12 +104,9 @@ class Writer:
         path = self.path(step)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for leftover in self._folder.glob("*.partial.*"):  # of a run that was killed while it wrote
-                leftover.unlink()
             sync(self._journal)
             _write(path, self._copies, {"step": str(step), "run": self._run})
-            for old in [older for older in _paths(self._folder) if _step(older) < step][self._keep - 1 :]:
-                old.unlink()
+            self.tidy(step)
         except OSError as error:
             raise InputError(f"the checkpoint {path} can't be written: {error.strerror}") from None
 

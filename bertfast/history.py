@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bertfast.files import whole_file
 from bertfast.tensorboard import EventFiles
 
 
@@ -33,8 +32,16 @@ class Evaluation(NamedTuple):
     eval_nsp_accuracy: float | None = None
 
 
+# Bytes of a metrics.jsonl that are read at once as a run is resumed: more steps than a diagnosis looks at.
+_LATEST = 1 << 19
+
+
 class History:
-    """The run's records and evaluations, in the order of their steps."""
+    """The run's records and evaluations, in the order of their steps.
+
+    Of a run that is resumed they begin with the latest of those before; `complete` brings in the earlier ones, so that
+    a run of a million steps is resumed as soon as one of a hundred.
+    """
 
     def __init__(
         self,
@@ -53,18 +60,19 @@ class History:
         self._say = say
         self._events: EventFiles | None = None
         self._unwritten = b""
+        self._unread = 0  # bytes at the file's beginning
+        self._lacks = 0  # how many of the steps before `first_step` it does not tell, or has not read yet
         if path is None:
             return
         if tensorboard:
             self._events = EventFiles(path.with_name("tensorboard"), first_step)
-        before = [entry for entry in _entries(path) if entry.step < first_step] if path.exists() else []
-        self.records = [entry for entry in before if isinstance(entry, Record)]
-        self.evaluations = [entry for entry in before if isinstance(entry, Evaluation)]
-        if len(self.records) < first_step:
-            say(f"warning: {path} tells only {len(self.records)} of the {first_step} steps that were done")
-        with whole_file(path) as partial:
-            partial.write_bytes(b"".join(map(_line, before)))
-        self._size = path.stat().st_size
+        path.touch()
+        lines = _lines_before(first_step, path.read_bytes())
+        self._size = len(lines)
+        os.truncate(path, self._size)
+        self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1
+        self.records, self.evaluations = _entries(lines[self._unread :])
+        self._lacks = first_step - len(self.records)
 
     def add(self, entry: Record | Evaluation) -> None:
         if isinstance(entry, Record):
@@ -97,6 +105,16 @@ class History:
         self._size += len(self._unwritten)
         self._unwritten = b""
 
+    def complete(self) -> None:
+        """Reads what was left for later; `say` is told where the file lacks steps that were done."""
+        if self._path is not None and self._unread:
+            records, evaluations = _entries(self._path.read_bytes()[: self._unread])
+            self.records[:0], self.evaluations[:0] = records, evaluations
+            self._unread = 0
+            self._lacks -= len(records)
+        if self._lacks:
+            self._say(f"warning: {self._path} does not tell of {self._lacks} of the steps that were done")
+
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
@@ -115,15 +133,30 @@ def _line(entry: Record | Evaluation) -> bytes:
     return json.dumps(_figures(entry)).encode() + b"\n"
 
 
-def _entries(path: Path) -> list[Record | Evaluation]:
-    """A metrics.jsonl's entries, up to the first line that is none: a crash can cut the end short."""
-    entries: list[Record | Evaluation] = []
-    for line in path.read_bytes().splitlines():
-        try:
-            figures = json.loads(line)
-            if not all(isinstance(value, int | float) for value in figures.values()):
-                break
-            entries.append(Record(**figures) if "mlm_loss" in figures else Evaluation(**figures))
-        except (ValueError, TypeError, AttributeError, RecursionError):
+def _entry(line: bytes) -> Record | Evaluation | None:
+    """What a line of metrics.jsonl says; None if it is no such line."""
+    try:
+        figures = json.loads(line)
+        if all(isinstance(value, int | float) for value in figures.values()):
+            return Record(**figures) if "mlm_loss" in figures else Evaluation(**figures)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    return None
+
+
+def _entries(lines: bytes) -> tuple[list[Record], list[Evaluation]]:
+    entries = list(map(_entry, lines.splitlines()))
+    records = [entry for entry in entries if isinstance(entry, Record)]
+    return records, [entry for entry in entries if isinstance(entry, Evaluation)]
+
+
+def _lines_before(step: int, content: bytes) -> bytes:
+    """A metrics.jsonl's content up to the last line of a step before `step`: a crash can cut a line short."""
+    end = content.rfind(b"\n") + 1
+    while end:
+        begin = content.rfind(b"\n", 0, end - 1) + 1
+        entry = _entry(content[begin:end])
+        if entry is not None and entry.step < step:
             break
-    return entries
+        end = begin
+    return content[:end]

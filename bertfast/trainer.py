@@ -104,6 +104,7 @@ def train(
             checkpoints = checkpoint.Writer(
                 out / "checkpoints", config.keep_checkpoints, journal, run_identity, model, optimizer, say
             )
+            checkpoints.tidy(first_step)
             texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
             RunInfo(model.config, config, *texts).write(out)
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
@@ -153,6 +154,7 @@ def train(
                 saved = time.perf_counter()
 
     model.eval()
+    history.complete()
     run = Run(model, corpus, config, history, world.devices, pairs_per_second if first_step < config.steps else 0.0)
     if checkpoints is not None and out is not None:
         with _noted_signals():

@@ -46,18 +46,18 @@ def goes_on_exactly(story: Story, out: Path) -> str:
     return done.err
 
 
-# At which call of what the process dies, by SIGKILL. A step samples in 8 shards; whole_file replaces metrics.jsonl and
-# run.json before the checkpoints of the steps 4, 8 and 12.
+# At which call of what the process dies, by SIGKILL. A step samples in 8 shards. Files that take their name's place,
+# two syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
 INSTANTS = {
     "sampling": Fault("bertfast.sampler:Sampler.packed", 6 * 8 + 3),
     "gradients are there": Fault("torch.optim:Adam.step", 7),
-    "before the second checkpoint's name": Fault("pathlib:Path.replace", 4),
-    "after the second checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
+    "before the second checkpoint's name": Fault("pathlib:Path.replace", 3),
+    "after the second checkpoint's name": Fault("pathlib:Path.replace", 3, after=True),
 }
 MORE_INSTANTS = {
-    "before anything": Fault("pathlib:Path.replace", 1),
-    "metrics.jsonl is there": Fault("pathlib:Path.replace", 1, after=True),
-    "run.json is there": Fault("pathlib:Path.replace", 2, after=True),
+    "before anything": Fault("bertfast.history:_lines_before", 1),
+    "before run.json": Fault("pathlib:Path.replace", 1),
+    "after run.json": Fault("pathlib:Path.replace", 1, after=True),
     "sampling the first": Fault("bertfast.sampler:Sampler.packed", 1),
     "sampling the last": Fault("bertfast.sampler:Sampler.packed", STEPS * 8),
     "the first step": Fault("torch.optim:Adam.step", 1, after=True),
@@ -70,14 +70,14 @@ MORE_INSTANTS = {
     "copied": Fault("bertfast.checkpoint:_state", 2, after=True),
     "the first checkpoint begins": Fault("bertfast.checkpoint:_write", 1),
     "the second checkpoint begins": Fault("bertfast.checkpoint:_write", 2),
-    "the checkpoint is not synced": Fault("bertfast.files:sync", 2 * 3 + 1),
-    "the checkpoint is synced": Fault("bertfast.files:sync", 2 * 3 + 1, after=True),
-    "the folder is not synced": Fault("bertfast.files:sync", 2 * 3 + 2),
-    "the folder is synced": Fault("bertfast.files:sync", 2 * 3 + 2, after=True),
-    "before the first checkpoint's name": Fault("pathlib:Path.replace", 3),
-    "before the last checkpoint's name": Fault("pathlib:Path.replace", 5),
-    "after the last checkpoint's name": Fault("pathlib:Path.replace", 5, after=True),
-    "before the model's name": Fault("pathlib:Path.replace", 6),
+    "the checkpoint is not synced": Fault("bertfast.files:sync", 2 * 2 + 1),
+    "the checkpoint is synced": Fault("bertfast.files:sync", 2 * 2 + 1, after=True),
+    "the folder is not synced": Fault("bertfast.files:sync", 2 * 2 + 2),
+    "the folder is synced": Fault("bertfast.files:sync", 2 * 2 + 2, after=True),
+    "before the first checkpoint's name": Fault("pathlib:Path.replace", 2),
+    "before the last checkpoint's name": Fault("pathlib:Path.replace", 4),
+    "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
+    "before the model's name": Fault("pathlib:Path.replace", 5),
     "the tokenizer": Fault("bertfast.tokenizer:Tokenizer.save", 1),
     "the picture": Fault("bertfast.trainer:draw_losses", 2),
 }

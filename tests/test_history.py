@@ -32,6 +32,7 @@ def test_a_resumed_history_is_one_that_never_stopped(tmp_path):
     with parts.open("a") as file:
         file.write('{"step": 4, "mlm_l')  # the crash came in the middle of a line
     resumed = write(parts, 3, 6)
+    resumed.complete()
     assert parts.read_bytes() == whole.read_bytes()
     assert resumed.records == RECORDS
     assert resumed.evaluations == EVALUATIONS
@@ -69,8 +70,24 @@ def test_lines_that_are_missing_are_told(tmp_path):
     path, said = tmp_path / "metrics.jsonl", []
     write(path, 0, 6)
     path.write_bytes(path.read_bytes()[:100] + b"\xff" + path.read_bytes()[101:])
-    assert History(path, 5, say=said.append).records == RECORDS[:1]
-    assert said == [f"warning: {path} tells only 1 of the 5 steps that were done"]
+    history = History(path, 5, say=said.append)
+    history.complete()
+    assert history.records == [RECORDS[0], *RECORDS[2:5]]
+    assert said == [f"warning: {path} does not tell of 1 of the steps that were done"]
+
+
+def test_a_long_history_is_read_at_the_end(tmp_path, monkeypatch):
+    """Until then it has the latest steps, which is all that is looked at meanwhile."""
+    monkeypatch.setattr("bertfast.history._LATEST", 150)  # bytes: two lines
+    write(tmp_path / "whole.jsonl", 0, 6)
+    write(tmp_path / "metrics.jsonl", 0, 5)
+    history = History(tmp_path / "metrics.jsonl", 5, say=pytest.fail)
+    assert history.records == RECORDS[3:5]
+    history.add(RECORDS[5])
+    history.add(EVALUATIONS[1])
+    history.complete()
+    assert (history.records, history.evaluations) == (RECORDS, EVALUATIONS)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
 def test_event_files_of_a_resumed_run_hold_each_step_once(tmp_path):

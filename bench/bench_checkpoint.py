@@ -1,0 +1,103 @@
+"""What checkpoints cost, beside the same training without, and how soon a run is resumed."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import torch
+from notebook import wikitext_folder
+
+from bertfast import trainer
+from bertfast.checkpoint import Writer
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.corpus import load_corpus
+from bertfast.devices import choose_precision, make_world
+from bertfast.gradients import clip_gradients, make_gradients
+from bertfast.identity import identity
+from bertfast.launch import pretrain
+from bertfast.model import Bert
+from bertfast.sampler import Sampler
+from bertfast.trainer import learning_rate, make_optimizer, prepare
+
+CPU = torch.device("cpu")
+EVERY = 50
+LATE = 1_000_000
+
+
+class Trained:
+    """The notebook's training, step by step."""
+
+    def __init__(self, config):
+        self.config = config
+        self.corpus = load_corpus(wikitext_folder(), tokenizer="word")
+        self.model = Bert(BertConfig(vocab_size=self.corpus.vocab_size))
+        self.world, self.dtype = make_world(config, [CPU], [CPU]), choose_precision(config, CPU)
+        prepare(self.model, self.corpus, config, self.world)
+        self.optimizer = make_optimizer(self.model, config)
+        samplers = [Sampler(self.corpus, config)]
+        self.gradients = make_gradients(self.model, samplers, config, self.world, self.dtype)
+
+    def step(self, number):
+        self.gradients(number).tolist()
+        clip_gradients(self.model, self.config.max_grad_norm)
+        self.optimizer.step()
+
+    def writer(self, folder, say):
+        journal = folder / "metrics.jsonl"
+        journal.touch()
+        said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype)
+        keep = self.config.keep_checkpoints
+        return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer, say)
+
+
+def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
+    """It is asked for before the steps, which it is then written beside."""
+    trained, said = Trained(TrainConfig(device="cpu")), []
+    writer = trained.writer(tmp_path, said.append)
+    numbers = itertools.count()
+
+    def steps():
+        for _ in range(EVERY):
+            trained.step(next(numbers))
+
+    def with_checkpoint():
+        writer.save(next(numbers))
+        steps()
+
+    name = f"training, notebook's size, batch {trained.config.batch_size}, a checkpoint every {EVERY} steps"
+    seconds = compare(name, with_checkpoint, {"without checkpoints": steps}, rounds=5, items=EVERY, unit="steps")
+    writer.close()
+    assert not said
+    tables[-1].append(f"  a checkpoint's price: {seconds['ours'] / seconds['without checkpoints'] - 1:.2%} of the time")
+
+
+def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path):
+    """From the checkpoint's weights to the first step: nothing is replayed."""
+    benchmark.pedantic(lambda: None)
+    config = TrainConfig(device="cpu", steps=LATE + 1)
+    trained = Trained(config)
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        file.writelines(f'{{"step": {step}, "mlm_loss": 5.9, "nsp_loss": 0.7, "lr": 0.001}}\n' for step in range(LATE))
+    trained.step(0)
+    trained.writer(tmp_path, print).save_now(LATE)
+    times = {}
+
+    def say(line):
+        if line.startswith("resuming from"):
+            times["resumed"] = time.perf_counter()
+
+    def begin_a_step(*given):
+        times["begun"] = time.perf_counter()
+        return learning_rate(*given)
+
+    monkeypatch.setattr(trainer, "learning_rate", begin_a_step)
+    started = time.perf_counter()
+    pretrain(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True, say=say)
+    tables.append(
+        [
+            f"resuming the notebook's model at step {LATE:,}",
+            f"  checkpoint found, verified and loaded after      {times['resumed'] - started:8.2f} s",
+            f"  and from there to the first step                 {times['begun'] - times['resumed']:8.2f} s",
+        ]
+    )

@@ -1,0 +1,52 @@
+"""A long run takes no more memory and no more files than a short one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from test_trainer import corpus  # noqa: F401 (a fixture)
+
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.corpus import Corpus
+from bertfast.history import Evaluation, History, Record
+from bertfast.launch import pretrain
+from bertfast.model import Bert
+
+STEPS, WARM = 20_000, 2_000
+
+
+@pytest.mark.long
+def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """20,000 steps with a checkpoint every 50th: under 2% more memory than after the first 2,000; no file more."""
+    memory: list[int] = []
+    files: list[int] = []
+    add = History.add
+
+    def watched(history: History, entry: Record | Evaluation) -> None:
+        add(history, entry)
+        # Between two checkpoints, so that none is being written.
+        if entry.step >= WARM and entry.step % 500 == 25:
+            memory.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            files.append(len(list(Path("/proc/self/fd").iterdir())))
+
+    monkeypatch.setattr(History, "add", watched)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # what is to be had of a second is no worth its waiting, in steps of a millisecond
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
+    model = Bert(BertConfig(vocab_size=corpus.vocab_size, **sizes))
+    config = TrainConfig(
+        steps=STEPS, batch_size=8, shards=1, max_len=16, device="cpu", precision="fp32", checkpoint_every=50, eval=True
+    )
+    try:
+        pretrain(model, corpus, config, tmp_path / "out", say=lambda line: None)
+    finally:
+        torch.set_num_threads(threads)
+    growth = max(memory) / memory[0] - 1
+    print(f"{memory[0] / 1e6:.1f} MB after {WARM:,} steps, at most {growth:.2%} more; files {sorted(set(files))}")
+    assert len(memory) == (STEPS - WARM) // 500
+    assert growth < 0.02
+    assert max(files) <= files[0]
