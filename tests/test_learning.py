@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from notebook import wikitext_folder
 from test_pretrain import metrics, run
 
@@ -32,3 +33,17 @@ def test_the_notebooks_learning_rate(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.match(r"MLM loss 6\.", done.stdout)
     assert max(record["mlm_loss"] for record in metrics(tmp_path / "out")) < 7.5
+
+
+@pytest.mark.long
+def test_bf16_learns_as_well_as_fp32(tmp_path):
+    """The loss on held-out text, always masked alike, after 200 steps."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        options = ["--precision", precision, "--steps", 200, "--batch-size", 128, "--eval", "--device", "cpu"]
+        done = run("--corpus", wikitext_folder(), *options, "--out", out)
+        assert done.returncode == 0, done.stderr
+        found[precision] = metrics(out)[-1]["eval_mlm_loss"]
+    assert found["fp32"] < 6.2, found
+    assert abs(found["bf16"] - found["fp32"]) < 0.02, found
