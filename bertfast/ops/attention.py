@@ -57,7 +57,7 @@ def _attention(
     seed: int,
     site: int,
 ) -> tuple[Tensor, Tensor]:
-    """The result, and (query tokens, heads) log-sum-exp of the scores, from which the backward pass rebuilds them."""
+    """The result, and (query tokens, heads) log-sum-exps, from which the backward pass rebuilds the probabilities."""
     query, key_value = query.contiguous(), key_value.contiguous()
     out = torch.empty_like(query)
     log_sum_exp = query.new_empty(query.shape[:2], dtype=torch.float32)

@@ -16,12 +16,12 @@ using bertfast::cpu::Isa;
 namespace {
 
 const char* isa_name(Isa isa) {
-    return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "portable";
+    return isa == Isa::amx ? "amx" : isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "portable";
 }
 
 // For tests: runs a lesser instruction set than the processor's best.
 void use_isa(const std::string& name) {
-    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
+    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx}) {
         if (name != isa_name(isa)) continue;
         if (isa > bertfast::cpu::best_isa()) throw py::value_error("this processor has no " + name);
         bertfast::cpu::active_isa() = isa;

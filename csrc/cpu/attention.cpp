@@ -1,5 +1,7 @@
 #include "cpu/attention.h"
 
+#include "cpu/attention_rows.h"
+#include "cpu/attention_tiles.h"
 #include "cpu/dropout_scales.h"
 #include "cpu/matrix.h"
 #include "cpu/parallel.h"
@@ -7,56 +9,6 @@
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
-
-// Queries whose scores are held at once: 96 rows of 512 scores are 200 kB.
-constexpr int64_t BLOCK = 96;
-
-// One sequence and head: where its rows begin, and how many there are.
-struct Part {
-    int64_t head, first_query, queries, first_key, keys;
-    int64_t query_stride, key_stride;  // elements between tokens
-    int64_t query_offset, key_offset, value_offset;
-
-    Part(const AttentionShape& shape, int64_t item)
-        : head(item % shape.heads),
-          first_query(shape.cu_seqlens_q[item / shape.heads]),
-          queries(shape.cu_seqlens_q[item / shape.heads + 1] - first_query),
-          first_key(shape.cu_seqlens_k[item / shape.heads]),
-          keys(shape.cu_seqlens_k[item / shape.heads + 1] - first_key),
-          query_stride(shape.heads * shape.head_dim),
-          key_stride(2 * query_stride),
-          query_offset(first_query * query_stride + head * shape.head_dim),
-          key_offset(first_key * key_stride + head * shape.head_dim),
-          value_offset(key_offset + query_stride) {}
-};
-
-// Scores of keys that the sequence hasn't become -infinity: `row` holds whole vectors.
-inline void hide_padding(float* row, int64_t keys) {
-    const int64_t last = keys / LANES * LANES;
-    if (last == keys) return;
-    Ints lane;
-    for (int64_t i = 0; i < LANES; ++i) lane[i] = static_cast<int32_t>(i);
-    store(row + last, lane < static_cast<int32_t>(keys - last) ? load(row + last) : broadcast(-HUGE_VALF));
-}
-
-// scores become e^(score - greatest) times dropout's factor. Returns the greatest score and the sum before dropout.
-struct Softmax {
-    float greatest, sum;
-};
-
-inline Softmax softmax(float* scores, int64_t keys, const float* factors) {
-    hide_padding(scores, keys);
-    Floats greatest = load(scores);
-    for (int64_t j = LANES; j < keys; j += LANES) greatest = maximum(greatest, load(scores + j));
-    const float shift = maximum(greatest);
-    Floats total = {};
-    for (int64_t j = 0; j < keys; j += LANES) {
-        const Floats e = exponential(load(scores + j) - shift);
-        total += e;
-        store(scores + j, e * load(factors + j));
-    }
-    return {shift, sum(total)};
-}
 
 template <typename T>
 void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, int64_t begin, int64_t end) {
@@ -83,39 +35,22 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
-            pack(tensors.query + offset, part.query_stride, rows, width, scale, query, wide);
+            pack(tensors.query + offset, part.query_stride, rows, width, 1.0f, query, wide);
             product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, scores, key_row, false);
             Softmax softmaxes[BLOCK];
             for (int64_t i = 0; i < rows; ++i) {
-                softmaxes[i] = softmax(scores + i * key_row, part.keys, factors.of(row_keys[i]));
+                float* const row = scores + i * key_row;
+                softmaxes[i] = softmax(row, part.keys, scale, factors.of(row_keys[i]), row);
             }
             product(rows, width, part.keys, scores, key_row, 1, value, wide, out, wide, false);
             for (int64_t i = 0; i < rows; ++i) {
                 tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head] =
-                    softmaxes[i].greatest + std::log(softmaxes[i].sum);
+                    softmaxes[i].log_sum_exp(scale);
             }
             unpack(
                 out, wide, rows, width, [&](int64_t i) { return 1.0f / softmaxes[i].sum; }, tensors.out + offset,
                 part.query_stride);
         }
-    }
-}
-
-// With P the probabilities, F dropout's factors, D = P F the dropped ones and G = (grad v^T) F the gradient of P, the
-// scores' gradient is S = P (G - rowsum(P G)). In: scores and grad v^T; out: D in their place and S.
-inline void backward_row(float* scores, float* gradients, int64_t keys, float log_sum_exp, const float* factors) {
-    hide_padding(scores, keys);
-    Floats products = {};
-    for (int64_t j = 0; j < keys; j += LANES) {
-        const Floats probability = exponential(load(scores + j) - log_sum_exp);
-        store(scores + j, probability);
-        products += probability * load(gradients + j) * load(factors + j);
-    }
-    const float mean = sum(products);
-    for (int64_t j = 0; j < keys; j += LANES) {
-        const Floats probability = load(scores + j), factor = load(factors + j);
-        store(gradients + j, probability * (load(gradients + j) * factor - mean));
-        store(scores + j, probability * factor);
     }
 }
 
@@ -158,14 +93,15 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
             const bool add = first > 0;
-            pack(tensors.query + offset, part.query_stride, rows, width, scale, query, wide);
+            pack(tensors.query + offset, part.query_stride, rows, width, 1.0f, query, wide);
             pack(tensors.grad + offset, part.query_stride, rows, width, 1.0f, grad, wide);
             product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, dropped, key_row, false);
             product(rows, part.keys, width, grad, wide, 1, value_transposed, key_row, grad_scores, key_row, false);
             for (int64_t i = 0; i < rows; ++i) {
                 const float log_sum_exp = tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head];
-                backward_row(dropped + i * key_row, grad_scores + i * key_row, part.keys, log_sum_exp,
-                             factors.of(row_keys[i]));
+                float *const scores = dropped + i * key_row, *const gradients = grad_scores + i * key_row;
+                backward_row(scores, gradients, part.keys, scale, log_sum_exp, factors.of(row_keys[i]), scores,
+                             gradients);
             }
             product(part.keys, width, rows, dropped, 1, key_row, grad, wide, grad_value, wide, add);
             product(part.keys, width, rows, grad_scores, 1, key_row, query, wide, grad_key, wide, add);
@@ -175,7 +111,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
                 part.query_stride);
         }
         unpack(
-            grad_key, wide, part.keys, width, [](int64_t) { return 1.0f; }, tensors.grad_key_value + part.key_offset,
+            grad_key, wide, part.keys, width, [=](int64_t) { return scale; }, tensors.grad_key_value + part.key_offset,
             part.key_stride);
         unpack(
             grad_value, wide, part.keys, width, [](int64_t) { return 1.0f; },
@@ -191,8 +127,13 @@ void attention(const AttentionShape& shape, const AttentionForward<float>& tenso
 }
 
 void attention(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors) {
-    parallel_for(shape.batch * shape.heads, 1,
-                 [&](int64_t begin, int64_t end) { forward(shape, tensors, begin, end); });
+    parallel_for(shape.batch * shape.heads, 1, [&](int64_t begin, int64_t end) {
+#if defined(__AMX_BF16__)
+        forward_tiles(shape, tensors, begin, end);
+#else
+        forward(shape, tensors, begin, end);
+#endif
+    });
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionBackward<float>& tensors) {
@@ -201,8 +142,13 @@ void attention_backward(const AttentionShape& shape, const AttentionBackward<flo
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors) {
-    parallel_for(shape.batch * shape.heads, 1,
-                 [&](int64_t begin, int64_t end) { backward(shape, tensors, begin, end); });
+    parallel_for(shape.batch * shape.heads, 1, [&](int64_t begin, int64_t end) {
+#if defined(__AMX_BF16__)
+        backward_tiles(shape, tensors, begin, end);
+#else
+        backward(shape, tensors, begin, end);
+#endif
+    });
 }
 
 }  // namespace bertfast::cpu::BERTFAST_ISA

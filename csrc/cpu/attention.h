@@ -21,7 +21,7 @@ struct AttentionForward {
     const T* query;      // (query tokens, heads, head_dim)
     const T* key_value;  // (tokens, 2, heads, head_dim)
     T* out;              // (query tokens, heads, head_dim)
-    float* log_sum_exp;  // (query tokens, heads)
+    float* log_sum_exp;  // (query tokens, heads): of the scaled scores, divided by the scale
 };
 
 template <typename T>

@@ -2,16 +2,32 @@
 // that is compiled for the baseline processor.
 #pragma once
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace bertfast::cpu {
 
-enum class Isa { portable, avx2, avx512 };
+enum class Isa { portable, avx2, avx512, amx };
+
+// Whether this process may use the tiles of AMX, which Linux grants on request.
+inline bool may_use_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+    constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
 
 inline Isa best_isa() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
-        return Isa::avx512;
+        const bool has_tiles = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16");
+        return has_tiles && may_use_tiles() ? Isa::amx : Isa::avx512;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
         return Isa::avx2;
@@ -29,11 +45,11 @@ inline Isa& active_isa() {
 
 // BERTFAST_DISPATCH(function(arguments)) calls the active set's function.
 #if defined(__x86_64__)
-#define BERTFAST_DISPATCH(...)                                                                               \
-    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512                                           \
-         ? ::bertfast::cpu::avx512::__VA_ARGS__                                                              \
-         : (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2 ? ::bertfast::cpu::avx2::__VA_ARGS__ \
-                                                                        : ::bertfast::cpu::portable::__VA_ARGS__))
+#define BERTFAST_DISPATCH(...)                                                                              \
+    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::amx      ? ::bertfast::cpu::amx::__VA_ARGS__    \
+     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512 ? ::bertfast::cpu::avx512::__VA_ARGS__ \
+     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2   ? ::bertfast::cpu::avx2::__VA_ARGS__   \
+                                                                     : ::bertfast::cpu::portable::__VA_ARGS__)
 #else
 #define BERTFAST_DISPATCH(...) (::bertfast::cpu::portable::__VA_ARGS__)
 #endif

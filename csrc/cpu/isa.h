@@ -12,6 +12,9 @@
     }                                   \
     namespace bertfast::cpu::avx512 {   \
     __VA_ARGS__;                        \
+    }                                   \
+    namespace bertfast::cpu::amx {      \
+    __VA_ARGS__;                        \
     }
 #else
 #define BERTFAST_DECLARE(...)           \

@@ -8,6 +8,10 @@
 
 #include "core/bfloat16.h"
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 namespace bertfast::cpu::BERTFAST_ISA {
 
 #if defined(__AVX512F__)
@@ -52,12 +56,16 @@ static inline void store(float* to, Floats value) {
     memcpy(to, &value, sizeof value);
 }
 
-// To the nearest, ties to even; a NaN stays one.
+// To the nearest, ties to even; a NaN stays one. The processor's own instruction makes zeros of subnormal numbers.
 static inline void store(bfloat16* to, Floats value) {
+#if defined(__AVX512BF16__)
+    const __m256bh halves = _mm512_cvtneps_pbh((__m512)value);
+#else
     const Words bits = bits_as<Words>(value);
     Words rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
     rounded = value == value ? rounded : Words{} + 0x7FFF;
     const Halves halves = __builtin_convertvector(rounded, Halves);
+#endif
     memcpy(to, &halves, sizeof halves);
 }
 
