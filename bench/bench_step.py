@@ -35,18 +35,18 @@ MINI_MODEL = BertConfig(
 )
 
 
-def prepared(config, model_config=None):
+def prepared(config, model_config=None, world=None):
     """The model, its sampler and the order of its sums, as `train` has them."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     model = Bert(model_config or BertConfig(vocab_size=corpus.vocab_size))
-    world = make_world(config, [CPU], [CPU])
+    world = world or make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
     return model, Sampler(corpus, config), world
 
 
-def our_step(config, model_config=None):
+def our_step(config, model_config=None, world=None):
     """One call trains one step, sampling included."""
-    model, sampler, world = prepared(config, model_config)
+    model, sampler, world = prepared(config, model_config, world)
     optimizer = make_optimizer(model, config)
     gradients = make_gradients(model, [sampler], config, world, choose_precision(config, CPU))
     steps = iter(range(1 << 30))

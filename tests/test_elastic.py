@@ -13,6 +13,7 @@ import pytest
 from torchrun import TINY, command, kill, once_written, started, torchrun, weights
 
 STEPS = 12
+pretrain = importlib.import_module("bertfast.pretrain").main
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,7 @@ def whole(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
     arguments = ["--corpus", folder / "texts.txt", "--steps", STEPS, "--dropout", 0.2]
-    main = importlib.import_module("bertfast.pretrain").main
-    assert main([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
+    assert pretrain([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
     yield folder / "out", arguments
     patch.undo()
 
@@ -47,13 +47,16 @@ def test_one_two_and_four_workers_by_resume(whole, tmp_path):
     assert weights(out) == weights(expected)
 
 
-def test_four_workers(whole, tmp_path):
-    expected, arguments = whole
-    done = torchrun(4, *arguments, "--out", tmp_path / "out")
+def test_four_workers_in_more_shards(whole, tmp_path):
+    """A batch that is cut finer, to take less memory, has its own bits, and they too are the same for all workers."""
+    first, arguments = whole
+    arguments = [*arguments, "--shards", 16]
+    assert pretrain([str(word) for word in [*arguments, "--out", tmp_path / "one", *TINY]]) == 0
+    done = torchrun(4, *arguments, "--out", tmp_path / "four")
     assert done.returncode == 0, done.stderr
-    assert "4 CPU processes with 1 thread, deterministic over 8 shards" in done.stderr
+    assert "4 CPU processes with 1 thread, deterministic over 16 shards" in done.stderr
     assert done.stdout.count("sentence pairs/sec") == 1
-    assert weights(tmp_path / "out") == weights(expected)
+    assert weights(tmp_path / "four") == weights(tmp_path / "one") != weights(first)
 
 
 @pytest.mark.parametrize("killed", [0, 1])

@@ -1,7 +1,10 @@
 """A step's losses and gradients: those of the whole batch at once, however it is cut and whoever computes it."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +127,28 @@ def test_clipping(model, corpus):  # noqa: F811
     assert clip_gradients(model, 0).item() == pytest.approx(norm.item() / 2, rel=1e-5)
     clip_gradients(model, norm.item())
     assert clip_gradients(model, 0).item() == pytest.approx(norm.item() / 2, rel=1e-5)
+
+
+def test_more_shards_take_less_memory(corpus):  # noqa: F811
+    """The peaks of one process that trains a small batch, then a large one in 32 shards, then that one at once."""
+    script = f"""
+import dataclasses, torch
+from pathlib import Path
+from test_trainer import CONFIG, make_model
+from bertfast.corpus import Corpus
+from bertfast.launch import pretrain
+torch.set_num_threads(1)
+corpus = Corpus.open({str(corpus.folder)!r})
+for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
+    config = dataclasses.replace(CONFIG, batch_size=batch_size, shards=shards, steps=1, deterministic=True)
+    pretrain(make_model(corpus), corpus, config, say=str)
+    print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    small, in_shards, at_once = map(int, done.stdout.split())
+    assert 8 * (in_shards - small) < at_once - small
 
 
 def test_which_way_to_sum():

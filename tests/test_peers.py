@@ -23,6 +23,7 @@ def together(*calls):
 def incarnation(monkeypatch):
     """incarnation(store, size) -> the peers of so many ranks over the store."""
     monkeypatch.setattr(peers, "BEAT", 0.1)
+    monkeypatch.setattr(peers, "MISSED_AFTER_A_LOSS", 15)
     begun = []
 
     def meet(store, size):
