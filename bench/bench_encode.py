@@ -1,37 +1,43 @@
-"""Encoding 2,000 real sentences, beside a transformers loop with padding, the same weights."""
+"""Encoding 5,000 real sentences, beside sentence-transformers and a padded transformers loop, the same weights."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from notebook import notebook_paragraphs
+from sentence_transformers import SentenceTransformer
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.encoder import Encoder
+from bertfast.export import export
 from bertfast.huggingface import save_model
 from bertfast.model import Bert
 from bertfast.tokenizer import train_wordpiece
 
-SENTENCES = 2000
-BATCH = 32
+SENTENCES = 5000
+BATCH = 32  # sentence-transformers' own
 
 
 @pytest.mark.parametrize("layers, hidden", [(2, 128), (4, 256)])
-def test_embed(compare, tmp_path, layers, hidden):
-    texts = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph][:SENTENCES]
-    tokenizer = train_wordpiece(texts, CorpusConfig(vocab_size=8000, min_freq=2))
+def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int) -> None:
+    sentences = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph]
+    tokenizer = train_wordpiece(sentences, CorpusConfig(vocab_size=8000, min_freq=2))
+    texts = sentences[:SENTENCES]
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": hidden // 64}
-    model = Bert(BertConfig(vocab_size=tokenizer.vocab_size, intermediate_size=4 * hidden, **sizes))
-    save_model(model, tmp_path)
+    save_model(Bert(BertConfig(vocab_size=tokenizer.vocab_size, intermediate_size=4 * hidden, **sizes)), tmp_path)
     tokenizer.save(tmp_path, 512)
+    export(tmp_path, "sentence-transformers")
 
     encoder = Encoder.load(tmp_path)
+    sentence_transformer = SentenceTransformer(str(tmp_path), device="cpu")
     theirs = transformers.AutoModel.from_pretrained(tmp_path).eval()
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
 
     @torch.inference_mode()
-    def transformers_loop():
+    def transformers_loop() -> torch.Tensor:
         vectors = []
         for first in range(0, SENTENCES, BATCH):
             batch = their_tokenizer(texts[first : first + BATCH], padding=True, truncation=True, return_tensors="pt")
@@ -40,11 +46,21 @@ def test_embed(compare, tmp_path, layers, hidden):
             vectors.append((states * mask).sum(1) / mask.sum(1))
         return torch.cat(vectors)
 
-    torch.testing.assert_close(encoder.embed(texts), transformers_loop(), rtol=1e-4, atol=1e-4)
+    def sentence_transformers_encode() -> torch.Tensor:
+        vectors: torch.Tensor = sentence_transformer.encode(texts, batch_size=BATCH, convert_to_tensor=True)
+        return vectors
+
+    ours = encoder.embed(texts)
+    torch.testing.assert_close(ours, transformers_loop(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours, sentence_transformers_encode(), rtol=1e-4, atol=1e-4)
     compare(
         f"Encoder.embed, {SENTENCES} sentences, {layers} layers, hidden {hidden}, fp32",
         lambda: encoder.embed(texts),
-        {"transformers, padded batches of 32": transformers_loop},
+        {
+            "sentence-transformers": sentence_transformers_encode,
+            "transformers, padded batches of 32": transformers_loop,
+        },
+        rounds=5,
         items=SENTENCES,
         unit="sentences",
     )

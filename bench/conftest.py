@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-PACKAGES = ("bertfast", "torch", "numpy", "transformers", "d2l")
+PACKAGES = ("bertfast", "torch", "numpy", "transformers", "sentence-transformers", "d2l")
 TABLES: list[list[str]] = []
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertfast._native import native
 from bertfast.config import EncodeConfig
 from bertfast.devices import choose_precision
 from bertfast.errors import InputError
@@ -94,6 +95,8 @@ class Encoder:
     ) -> tuple[Tensor, int]:
         """What `embed` gives, and how many texts were truncated. `done` hears how many texts, or windows, are."""
         layer = config.layer_of(self.model.config)
+        if self.device.type == "cpu":
+            native.keep_freed_memory()
         pieces, owners, truncated = self._pieces(texts, config)
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         lengths = [len(piece) for piece in pieces]
