@@ -342,31 +342,57 @@ def test_wordpiece_is_berts_own(transformers, lowercase, tmp_path):
         assert theirs(text)["input_ids"] == ours.encode(text)[0]
 
     same()
-    for line in wikitext_sentences()[:300]:
-        assert theirs(line)["input_ids"] == ours.encode(line)[0]
+    real = wikitext_sentences()
+    assert theirs(real)["input_ids"] == [ours.encode(sentence)[0] for sentence in real]
 
 
-@pytest.mark.parametrize("lowercase", [True, False], ids=["lower-cased", "cased"])
-@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
-def test_a_tokenizer_that_is_given_keeps_berts_ids(transformers, lowercase, name, tmp_path):
-    """As transformers has them, of any text and of whole files: one by one, and in bulk, as a corpus asks for them."""
-    vocabulary = train_wordpiece([*TEXTS, *wikitext_sentences()], CorpusConfig(lowercase=lowercase))
-    vocabulary.save(tmp_path, 64)
-    theirs = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=lowercase)
-    theirs.save_pretrained(tmp_path / "theirs")
-    ours = Tokenizer.load(tmp_path / ("vocab.txt" if name == "vocab.txt" else "theirs/tokenizer.json"), lowercase)
+WAYS = [
+    {},
+    {"do_lower_case": False},
+    {"do_lower_case": False, "strip_accents": True},
+    {"strip_accents": False},
+    {"tokenize_chinese_chars": False},
+]
 
-    @settings(max_examples=300)
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory) -> Path:
+    """A vocab.txt with words of either case, accents kept."""
+    folder = tmp_path_factory.mktemp("vocabulary")
+    texts = [*TEXTS, *(text.lower() for text in TEXTS), *wikitext_sentences()]
+    train_wordpiece(texts, CorpusConfig(lowercase=False, vocab_size=8000)).save(folder, 64)
+    return folder / "vocab.txt"
+
+
+@pytest.mark.parametrize("form", ["vocab.txt", "tokenizer.json"])
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_given_tokenizer_is_berts_own(transformers, vocabulary, way, form, tmp_path):
+    """As BertTokenizerFast makes it of a vocabulary and its settings, or saved it: ids of any text and a whole file.
+
+    What a corpus, which holds no [CLS] and [SEP], is made with gives the same.
+    """
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **way}))
+    theirs = transformers.BertTokenizerFast.from_pretrained(folder)
+    if form == "tokenizer.json":
+        folder = tmp_path / "saved"
+        theirs.save_pretrained(folder)
+        assert (folder / form).is_file()
+    ours = Tokenizer.load(folder)
+
+    @settings(max_examples=200)
     @given(st.one_of(unicode_text, st.text()))
     def same(text):
-        ids = theirs(text, add_special_tokens=False)["input_ids"]
-        assert ours.encode_sentences([text]) == [ids]
-        assert ours.encode(text)[0] == theirs(text)["input_ids"]
+        ids = theirs(text)["input_ids"]
+        assert ours.encode(text)[0] == ids
+        assert ours.encode_sentences([text]) == [ids[1:-1]]
 
     same()
-    for file in ("valid.txt", "test.txt"):
-        lines = (wikitext_folder() / file).read_text(encoding="utf-8").splitlines()
-        assert ours.encode_sentences(lines) == theirs(lines, add_special_tokens=False)["input_ids"]
+    whole_file = wikitext_folder() / {"vocab.txt": "valid.txt", "tokenizer.json": "test.txt"}[form]
+    lines = whole_file.read_text(encoding="utf-8").splitlines()
+    assert ours.encode_sentences(lines) == theirs(lines, add_special_tokens=False)["input_ids"]
 
 
 # ---- loading
