@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bertfast import checkpoint
+from bertfast import checkpoint, files
 from bertfast.checkpoint import Writer
 from bertfast.errors import InputError
 
@@ -112,14 +112,55 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     training = Training(tmp_path, keep)
     training.folder.mkdir()
     (training.folder / "step-00000001.partial.safetensors").write_bytes(b"of a run that was killed")
-    for step in (1, 2, 3, 10, 200_000_000):
+    for step in (1, 2, 3, 99_999_999, 100_000_000):
         training.writer.save(step)
     training.writer.close()
-    steps = [1, 2, 3, 10, 200_000_000][-keep:]
+    steps = [1, 2, 3, 99_999_999, 100_000_000][-keep:]
     assert {path.name for path in training.folder.iterdir()} == {f"step-{step:08d}.safetensors" for step in steps}
     found = training.newest()
     assert found is not None
-    assert found.step == 200_000_000
+    assert found.step == 100_000_000
+
+
+def test_what_a_killed_run_left_is_removed(training: Training) -> None:
+    """Killed as it wrote, or before it removed the oldest."""
+    for step in (1, 2):
+        training.writer.save_now(step)
+    (training.folder / "step-00000003.safetensors").write_bytes(b"x")
+    (training.folder / "step-00000004.partial.safetensors").write_bytes(b"x")
+    training.writer.tidy(3)
+    assert {path.name for path in training.folder.iterdir()} == {
+        "step-00000002.safetensors",
+        "step-00000003.safetensors",
+    }
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And metrics.jsonl before either; the oldest goes last."""
+    for step in (1, 2):
+        training.writer.save_now(step)
+    order: list[str] = []
+
+    def note(owner: object, name: str) -> None:
+        function = getattr(owner, name)
+
+        def noted(path: Path, *rest: object, **options: object) -> object:
+            order.append(f"{name} {path.name}")
+            return function(path, *rest, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for owner, name in ((files, "sync"), (checkpoint, "sync"), (Path, "replace"), (Path, "unlink")):
+        note(owner, name)
+    training.writer.save_now(3)
+    order.remove("unlink step-00000003.partial.safetensors")  # where writing failed, it would still be there
+    assert order == [
+        "sync metrics.jsonl",
+        "sync step-00000003.partial.safetensors",
+        "replace step-00000003.partial.safetensors",
+        "sync checkpoints",
+        "unlink step-00000001.safetensors",
+    ]
 
 
 def test_a_disk_that_refuses_is_told_once(training: Training) -> None:

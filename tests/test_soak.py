@@ -34,7 +34,7 @@ def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(History, "add", watched)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # what is to be had of a second is no worth its waiting, in steps of a millisecond
+    torch.set_num_threads(1)  # a second one would only wait, in steps this small
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
     model = Bert(BertConfig(vocab_size=corpus.vocab_size, **sizes))
