@@ -21,6 +21,9 @@ from bertfast.shards import one_thread
 _FREE = ("device", "gpus", "parallel", "timeout", "tensorboard", "checkpoint_every", "keep_checkpoints", "inexact")
 _TOLD = ("precision", "deterministic", "shards")
 
+# Of hosts of other kinds these differ.
+_HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
+
 
 def identity(
     model: BertConfig, corpus: Corpus, config: TrainConfig, world: World, dtype: torch.dtype
@@ -39,10 +42,19 @@ def identity(
         "product of two matrices": _product(world.device, dtype),
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "order of sums": _order(world),
+        "threads": 1 if world.deterministic else torch.get_num_threads(),  # that a product or a sum is cut for
         "bertfast": __version__,
         "torch": str(torch.__version__),
     }
     return dict(json.loads(json.dumps(said)))
+
+
+def of_all_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:
+    """The part of a run's identity that its ranks share: all of it where their sums are to have the same bits on any
+    number of them, and else all but what is their host's."""
+    whole = world.deterministic and not config.inexact
+    shared = {name: value for name, value in run.items() if whole or name not in _HOSTS}
+    return {**shared, "--device": world.device.type}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -58,8 +70,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _order(world: World) -> str:
     if world.deterministic:
         return f"one tree over {world.shards} shards"
-    threads = torch.get_num_threads()
-    return f"the fastest over {len(world.devices)} devices, {threads} threads each, in {world.shards} pieces"
+    return f"the fastest over {len(world.devices)} devices, in {world.shards} pieces"
 
 
 def _product(device: torch.device, dtype: torch.dtype) -> str:

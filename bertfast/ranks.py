@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bertfast.devices import Say, World
 from bertfast.errors import InputError, ProcessLost
+from bertfast.identity import differences
 from bertfast.peers import peers
 
 
@@ -29,7 +30,8 @@ def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterato
         yield
         return
     store, theirs = peers().arrive(json.dumps(run), say)
-    _compare(run, json.loads(theirs), world.rank)
+    if found := differences(json.loads(theirs), run):
+        raise InputError(f"rank {world.rank} would compute otherwise than rank 0 (rank 0's -> its): {'; '.join(found)}")
     lost = False
     try:
         dist.init_process_group(
@@ -66,17 +68,6 @@ def _not_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _compare(mine: dict[str, Any], theirs: dict[str, Any], rank: int) -> None:
-    differences = [
-        f"{name} is {mine[part][name]!r} and not {theirs[part][name]!r}"
-        for part in mine
-        for name in mine[part]
-        if json.loads(json.dumps(mine[part][name])) != theirs[part][name]
-    ]
-    if differences:
-        raise InputError(f"rank {rank} was started otherwise than rank 0: {'; '.join(differences)}")
 
 
 def _tells_of_a_lost_peer(error: RuntimeError) -> bool:

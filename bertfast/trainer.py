@@ -33,7 +33,7 @@ from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.gradients import clip_gradients, make_gradients
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
-from bertfast.identity import differences, identity
+from bertfast.identity import differences, identity, of_all_ranks
 from bertfast.model import Bert
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
@@ -113,7 +113,7 @@ def train(
     with (
         contextlib.closing(history),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
-        ranks.joined(world, run_description(model, corpus, config), config.timeout, say),
+        ranks.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):
@@ -243,12 +243,6 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
     """The last step's is written with all else that a run leaves."""
     every = config.checkpoint_every
     return every > 0 and (step + 1) % every == 0 and step + 1 < config.steps
-
-
-def run_description(model: Bert, corpus: Corpus, config: TrainConfig) -> dict[str, dict[str, Any]]:
-    """What all ranks must have been given alike."""
-    text = {"corpus": corpus.fingerprint, "its documents": corpus.part}
-    return {"model": dataclasses.asdict(model.config), "train": dataclasses.asdict(config), "text": text}
 
 
 def _resume(

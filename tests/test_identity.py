@@ -14,7 +14,7 @@ from bertfast import identity as module
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import World, make_world
-from bertfast.identity import differences, identity
+from bertfast.identity import differences, identity, of_all_ranks
 
 MODEL = BertConfig(vocab_size=50)
 WORLD = World(0, 1, [CPU], [CPU], True, 8)
@@ -87,3 +87,19 @@ def test_a_product_with_other_bits(corpus: Corpus, monkeypatch: pytest.MonkeyPat
 
 def test_names_that_only_one_of_them_knows() -> None:
     assert differences({"a": 1, "b": 2}, {"b": 2, "c": None}) == ["a: 1 -> unknown", "c: unknown -> None"]
+
+
+@pytest.mark.parametrize("deterministic, inexact", [(True, False), (True, True), (False, False)])
+def test_what_ranks_share(corpus: Corpus, monkeypatch, deterministic: bool, inexact: bool) -> None:  # noqa: F811
+    """A rank on a processor of another kind is refused where sums have one order, unless that is allowed."""
+    config, world = dataclasses.replace(CONFIG, inexact=inexact), World(0, 2, [CPU] * 2, [CPU], deterministic, 8)
+
+    def shared(**changes: Any) -> dict[str, Any]:
+        return of_all_ranks(of(corpus, world, **changes), world, config)
+
+    first = shared()
+    assert differences(first, shared(lr=1.0)) == [f"--lr: {CONFIG.lr} -> 1.0"]
+    monkeypatch.setattr(module, "_product", lambda device, dtype: "other")
+    assert differences(first, shared()) == (
+        [f"product of two matrices: {first['product of two matrices']} -> other"] if deterministic > inexact else []
+    )
