@@ -129,10 +129,10 @@ class Peers:
     def goes_on(self, folder: Path) -> bool:
         """Whether a former incarnation of this job has begun the run in `folder`.
 
-        A store that went down with its host can't tell: there the number of restarts does.
+        A new store, the former one having gone down with its host, can't tell: there the number of restarts does.
         """
         if self._store_is_new:
-            return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+            return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and folder.is_dir()
         return str(folder.absolute()) in self._folders
 
     def begins(self, folder: Path) -> None:

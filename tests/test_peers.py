@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from torch.distributed import HashStore
@@ -120,8 +119,8 @@ def test_a_store_that_is_gone(incarnation, monkeypatch):
     other.end()
 
 
-def test_a_restart_knows_the_folders_of_before(incarnation, monkeypatch):
-    job, folder = HashStore(), Path("runs/mine")
+def test_a_restart_knows_the_folders_of_before(incarnation, monkeypatch, tmp_path):
+    job, folder = HashStore(), tmp_path / "mine"
     [first] = incarnation(job, 1)
     assert not first.goes_on(folder)
     first.begins(folder)
@@ -129,9 +128,12 @@ def test_a_restart_knows_the_folders_of_before(incarnation, monkeypatch):
     assert first.folder_of_before() is None
     [second] = incarnation(job, 1)
     assert second.goes_on(folder)
-    assert not second.goes_on(Path("runs/other"))  # which the first may have refused
+    assert not second.goes_on(tmp_path / "other")  # which the first may have refused
     assert second.folder_of_before() == folder.absolute()
 
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert not incarnation(job, 1)[0].goes_on(Path("runs/other"))
-    assert incarnation(HashStore(), 1)[0].goes_on(folder)  # the store went down with its host
+    assert not incarnation(job, 1)[0].goes_on(tmp_path / "other")
+    [third] = incarnation(HashStore(), 1)  # the store went down with its host
+    assert not third.goes_on(folder)  # or all were killed before they had met
+    folder.mkdir()
+    assert third.goes_on(folder)
