@@ -1,5 +1,6 @@
 """Exports in the libraries that they are for: sentence-transformers, onnxruntime."""
 
+import importlib
 import importlib.util
 import logging
 import shutil
@@ -190,6 +191,13 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, capfd, arguments, messag
 def test_missing_packages_are_named(folder, monkeypatch, capfd):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert module.main(["--model", str(folder), "--to", "onnx"]) == 2
+    assert capfd.readouterr().err == "error: an export to onnx needs more packages: pip install onnx onnxscript\n"
+
+
+def test_a_run_misses_them_before_it_reads_any_text(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    pretrain = importlib.import_module("bertfast.pretrain")
+    assert pretrain.main(["--corpus", str(tmp_path / "nowhere"), "--export", "onnx"]) == 2
     assert capfd.readouterr().err == "error: an export to onnx needs more packages: pip install onnx onnxscript\n"
 
 
