@@ -47,7 +47,7 @@ def locked(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def shared(path: Path) -> Iterator[None]:
     """Lets in any number of processes, but none beside one that is `locked` in there."""
-    with path.open("w") as file:
+    with path.open("a+") as file:  # over NFS one has to be able to read it to share it
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
 

@@ -47,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATH|NAME",
         help="a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
-        "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103; repeatable "
-        "(default: the prose of Python's own documentation)",
+        "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103; a folder that python -m bertfast.corpus build "
+        "wrote; repeatable (default: the prose of Python's own documentation)",
     )
     what.add_argument(
         "--eval-corpus",

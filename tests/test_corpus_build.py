@@ -251,8 +251,18 @@ from bertfast.config import CorpusConfig
 from bertfast.corpus import build, load_corpus, units
 
 units.UNIT = int(sys.argv[2])
+met = False
+
+def meet():  # returns when both ranks have called it
+    for i in "01":
+        open(f"{sys.argv[3]}/{i}", "w" if i == os.environ["RANK"] else "r").close()
+
 for name in ("_read", "_tokenise", "_make_tokenizer", "_join"):
     def note(plan, *rest, make=getattr(build, name), name=name):
+        global met
+        if name == "_tokenise" and not met:
+            met = True
+            meet()  # so that both have time to do some
         make(plan, *rest)
         unit = rest[0] if name in ("_read", "_tokenise") else "-"
         os.write(1, f"{name} {os.environ['RANK']} {unit}\\n".encode())
@@ -264,9 +274,11 @@ os.write(1, f"fingerprint {os.environ['RANK']} {corpus.fingerprint}\\n".encode()
 
 def test_under_torchrun_every_rank_does_its_share(text, expected, tmp_path, cache, small_units):
     (tmp_path / "script.py").write_text(DONE_BY)
+    for name in "01":
+        os.mkfifo(tmp_path / name)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launcher, "--no-python", sys.executable, str(tmp_path / "script.py"), str(text), str(SMALL)],
+        [*launcher, "--no-python", sys.executable, str(tmp_path / "script.py"), str(text), str(SMALL), str(tmp_path)],
         capture_output=True,
         text=True,
         cwd=ROOT,

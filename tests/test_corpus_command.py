@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 from pathlib import Path
 
@@ -99,6 +100,12 @@ def test_build_leaves_what_is_there(text, built, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert command(capsys, "build", text, "--out", tmp_path / "empty")[0] == 0
     assert load_corpus(tmp_path / "empty").num_documents == 6
+
+
+def test_standard_input(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    assert command(capsys, "build", "-", "--out", tmp_path / "out", "--min-freq", "1")[0] == 0
+    assert load_corpus(tmp_path / "out").num_sentences == 15
 
 
 # ---- bad input

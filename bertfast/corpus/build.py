@@ -181,7 +181,7 @@ def _make_tokenizer(plan: Plan, on_read: OnRead) -> None:
             sentences += counts["sentences"]
             words.update(counts["words"])
             forget_rarest(words, MOST_WORDS)
-        check_sentences(sentences, plan.sources)
+        _check_sentences(sentences, plan.sources)
         share = sampled_share(words)
         if share < 1 and plan.config.tokenizer == "wordpiece":
             _say(f"the vocabulary is learnt from a sample: {share:.2%} of {words.total():,} words")
@@ -210,7 +210,7 @@ def _join(plan: Plan, folder: Path, fingerprint: str, on_read: OnRead) -> None:
         folder,
         fingerprint,
         plan.config.deduplicate,
-        lambda count: check_sentences(count, plan.sources),
+        lambda count: _check_sentences(count, plan.sources),
     )
 
 
@@ -232,7 +232,7 @@ def _written_sentences(path: Path, size: int, on_read: OnRead) -> Iterator[str]:
             on_read(round(sum(map(len, lines)) * share))
 
 
-def check_sentences(count: int, sources: str) -> None:
+def _check_sentences(count: int, sources: str) -> None:
     if count < 2:
         raise InputError(
             f"{'one sentence only' if count else 'no text'} in {sources}: give more, or another --text-form"

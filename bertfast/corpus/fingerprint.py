@@ -16,7 +16,8 @@ from bertfast.files import locked, whole_file
 from bertfast.text import TextFile
 from bertfast.tokenizer import Tokenizer
 
-# Any change of the files' layout, or of what a text becomes, takes a new number, and with it a new fingerprint.
+# Any change of the files' layout, a build's parts included, or of what a text becomes, takes a new number, and with it
+# a new fingerprint.
 FORMAT = 3
 
 
