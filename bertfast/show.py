@@ -38,23 +38,23 @@ def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> It
     last = first + config.batch_size - 1
     yield f"step {step}: examples {first:,} to {last:,}, of epoch {first // sampler.num_examples}"
     batch = sampler.packed(first, count)
-    for index, (begin, end) in enumerate(
-        zip(batch.cu_seqlens[:-1].tolist(), batch.cu_seqlens[1:].tolist(), strict=True)
-    ):
+    for index in range(count):
         label = ""
         if config.objective != "none":
             label = f" ({_LABELS[config.objective][int(batch.next_sentence_label[index])]})"
-        yield f"{first + index:,}{label}: {_in_words(batch, begin, end, corpus.tokenizer)}"
+        yield f"{first + index:,}{label}: {_in_words(batch, index, corpus.tokenizer)}"
     if count < config.batch_size:
         yield f"and {config.batch_size - count:,} more (--examples)"
 
 
-def _in_words(batch: PackedBatch, begin: int, end: int, tokenizer: Tokenizer) -> str:
-    """The tokens from `begin` to `end`: a predicted one in brackets, a continuation joined to the one before."""
+def _in_words(batch: PackedBatch, index: int, tokenizer: Tokenizer) -> str:
+    """The tokens of one example: a predicted one in brackets, a continuation joined to the one before."""
+    begin, end = batch.cu_seqlens[index : index + 2].tolist()
+    predicted = slice(*batch.cu_masked[index : index + 2].tolist())
     ids = batch.input_ids[begin:end]
     continues = tokenizer.continuation[ids.numpy()]
-    inside = (batch.masked_positions >= begin) & (batch.masked_positions < end)
-    were = dict(zip((batch.masked_positions[inside] - begin).tolist(), batch.labels[inside].tolist(), strict=True))
+    positions = (batch.masked_positions[predicted] - begin).tolist()
+    were = dict(zip(positions, batch.labels[predicted].tolist(), strict=True))
     words = ""
     for position, token in enumerate(tokenizer.tokens(ids.tolist())):
         if position in were:

@@ -360,7 +360,7 @@ def test_a_build_that_was_stopped_goes_on(text, expected, cache, monkeypatch, ca
     assert content(corpus.folder) == expected
 
 
-def test_helpers_end_with_who_they_help(text, tmp_path, small_units):
+def test_helpers_end_with_who_they_help(text, cache, small_units):
     """However that ends: else they would go on with what nobody wants."""
     code = """
         import os, signal, subprocess, sys
@@ -368,10 +368,7 @@ def test_helpers_end_with_who_they_help(text, tmp_path, small_units):
         units.UNIT = int(sys.argv[2])
         os.sched_getaffinity = lambda pid: {0, 1}
         popen = subprocess.Popen
-        def started(*args, **more):
-            helper = popen(*args, **more, stdout=int(sys.argv[3]))
-            return helper
-        helpers.subprocess.Popen = started
+        helpers.subprocess.Popen = lambda *args, **more: popen(*args, **more, stdout=int(sys.argv[3]))
         build.work_off = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
         load_corpus(sys.argv[1])
     """
@@ -382,6 +379,7 @@ def test_helpers_end_with_who_they_help(text, tmp_path, small_units):
     os.close(write)
     assert os.read(read, 1) == b""  # the helper held the other end as long as it lived
     os.close(read)
+    assert not list(cache.glob("corpora/*.building/tokens-*.bin"))
 
 
 def test_a_full_disk(text, expected, tmp_path, monkeypatch, capsys, small_units):
