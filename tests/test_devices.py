@@ -1,0 +1,36 @@
+"""Which arithmetic a run chooses for its device, and that it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bertfast import devices
+from bertfast._native import native
+from bertfast.config import EncodeConfig, TrainConfig
+from bertfast.devices import choose_precision, describe, make_world
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("computes_bf16", [True, False])
+def test_auto_is_bf16_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch, computes_bf16: bool) -> None:
+    monkeypatch.setattr(devices.native, "cpu_has_bf16", lambda: computes_bf16)
+    world = make_world(TrainConfig(), [CPU], [CPU])
+    for config in (TrainConfig(precision="auto"), EncodeConfig(precision="auto")):
+        dtype = choose_precision(config, CPU)
+        assert dtype == (torch.bfloat16 if computes_bf16 else torch.float32)
+        assert describe(world, dtype).endswith("bf16" if computes_bf16 else "fp32")
+    assert choose_precision(TrainConfig(precision="fp32"), CPU) == torch.float32
+    assert choose_precision(TrainConfig(precision="bf16"), CPU) == torch.bfloat16
+
+
+def test_the_processor_is_asked() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        pytest.skip("the system doesn't list the processor's instructions")
+    flags = cpuinfo.read_text()
+    assert native.cpu_has_bf16() == ("avx512_bf16" in flags)
+    assert (native.isa() == "amx") <= ("amx_bf16" in flags)
