@@ -179,6 +179,7 @@ def test_opcheck() -> None:
         {"cu_seqlens_k": cumulative([0, 14, 3]), "max_seqlen": 17},
         {"row_keys": torch.arange(3)},
         {"key_value": torch.zeros(17, 2, 2, 15)},
+        {"query": torch.zeros(17, 2, 0), "key_value": torch.zeros(17, 2, 2, 0)},
     ],
 )
 def test_wrong_arguments(changed: dict[str, object]) -> None:

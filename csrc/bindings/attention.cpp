@@ -40,6 +40,7 @@ struct Sequences {
             longest = std::max({longest, queries, keys});
         }
         if (heads > 256) throw py::value_error("attention takes at most 256 heads");
+        if (query.size(2) == 0) throw py::value_error("attention's heads need a width");  // 1 / sqrt(0)
         const Dropout rule = checked_dropout(p, seed, 256 * site);
         return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), p > 0, rule};
     }

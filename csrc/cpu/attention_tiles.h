@@ -101,6 +101,7 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
 
     for (int64_t item = begin; item < end; ++item) {
         const Part part(shape, item);
+        if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         const int64_t depth = round_up(part.keys, TILE_DEPTH);
         if (part.queries > 0) {

@@ -22,7 +22,7 @@ void call_one(FuzzInput& input, const Check& check) {
             queries[i] = static_cast<int32_t>(input.between(0, 110));
             keys[i] = static_cast<int32_t>(input.between(queries[i] > 0, 110));
         }
-        calls.template attention<T>(queries, keys, input.between(0, 3), input.between(0, 70));
+        calls.template attention<T>(queries, keys, input.between(0, 3), input.between(1, 70));
     } else {
         const int64_t wide = 8 * input.between(1, 40);
         calls.template mlm_loss<T>(rows, wide, input.between(1, wide), input.between(1, 5));
