@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bertfast.config import BertConfig
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
+from bertfast.ops.linear import linear
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.ops.self_attention import self_attention
 from bertfast.sampler import PackedBatch
@@ -121,11 +122,11 @@ class Bert(nn.Module):
 
     def pooled(self, first_rows: Tensor) -> Tensor:
         """tanh(W h + b) of the sequences' first rows, (B, H)."""
-        return torch.tanh(linear(first_rows, self.pooler))
+        return torch.tanh(linear(first_rows, self.pooler.weight, self.pooler.bias))
 
     def next_sentence_logits(self, pooled: Tensor) -> Tensor:
         """(B, 2): for the true next sentence, and for another."""
-        return linear(pooled, self.next_sentence_head)
+        return linear(pooled, self.next_sentence_head.weight, self.next_sentence_head.bias)
 
     def masked_lm_logits(self, hidden_states: Tensor) -> Tensor:
         """(rows, vocab_size) for `hidden_states` (rows, H)."""
@@ -287,11 +288,6 @@ class MaskedLMHead(nn.Module):
         )
 
     def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:
-        transformed = self.norm(F.gelu(linear(hidden_states, self.transform)).float()).to(hidden_states.dtype)
-        weight, bias = word_weight[: self.vocab_size], self.bias[: self.vocab_size]
-        return F.linear(transformed, weight.to(hidden_states.dtype), bias.to(hidden_states.dtype))
-
-
-def linear(x: Tensor, layer: nn.Linear) -> Tensor:
-    """The layer in x's dtype; its parameters stay float32, and so do their gradients."""
-    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+        transformed = F.gelu(linear(hidden_states, self.transform.weight, self.transform.bias))
+        normalized = self.norm(transformed.float()).to(hidden_states.dtype)
+        return linear(normalized, word_weight[: self.vocab_size], self.bias[: self.vocab_size])

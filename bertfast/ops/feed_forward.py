@@ -150,5 +150,5 @@ def feed_forward_twin(
 ) -> Tensor:
     """`feed_forward` of its parts."""
     activated = bias_gelu(F.linear(x, in_weight.to(x.dtype)), in_bias)
-    narrowed = F.linear(activated, out_weight.to(x.dtype), out_bias.to(x.dtype))
+    narrowed = linear(activated, out_weight, out_bias)
     return dropout_add_layer_norm(narrowed, x, norm_weight, norm_bias, eps, row_keys, p, seed, site)

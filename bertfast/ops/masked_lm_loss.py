@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.gather_rows import gather_rows
+from bertfast.ops.linear import linear
 
 
 def masked_lm_loss(
@@ -64,7 +65,7 @@ def _transform(
     rows: Tensor, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float
 ) -> Tensor:
     """LayerNorm(gelu(W x + c)) of each row, the LayerNorm in float32."""
-    rows = F.gelu(F.linear(rows, weight.to(rows.dtype), bias.to(rows.dtype)))
+    rows = F.gelu(linear(rows, weight, bias))
     return F.layer_norm(rows.float(), rows.shape[1:], norm_weight, norm_bias, eps).to(rows.dtype)
 
 
@@ -85,9 +86,9 @@ def masked_lm_loss_twin(
     """`masked_lm_loss` in plain torch, all logits at once, everything in the dtype of `hidden_states`."""
     dtype = hidden_states.dtype
     rows = hidden_states if positions is None else hidden_states[positions]
-    rows = F.gelu(F.linear(rows, transform_weight.to(dtype), transform_bias.to(dtype)))
+    rows = F.gelu(linear(rows, transform_weight, transform_bias))
     rows = F.layer_norm(rows, rows.shape[1:], layer_norm_weight.to(dtype), layer_norm_bias.to(dtype), layer_norm_eps)
-    logits = F.linear(rows, decoder_weight[:vocab_size].to(dtype), decoder_bias[:vocab_size].to(dtype))
+    logits = linear(rows, decoder_weight[:vocab_size], decoder_bias[:vocab_size])
     return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
 
 

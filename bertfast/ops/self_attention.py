@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast.ops import has_kernel
@@ -227,14 +226,10 @@ def self_attention_twin(
     site: int,
 ) -> Tensor:
     """`self_attention` of its parts."""
-
-    def project(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
-
     residual = x if rows is None else x[rows]
-    query = project(residual, query_weight, query_bias).unflatten(1, (heads, -1))
-    key_value = project(x, key_value_weight, key_value_bias).unflatten(1, (2, heads, -1))
+    query = linear(residual, query_weight, query_bias).unflatten(1, (heads, -1))
+    key_value = linear(x, key_value_weight, key_value_bias).unflatten(1, (2, heads, -1))
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen)
     context = attention(query, key_value, *sequences, row_keys, p_attention, seed, site).flatten(1)
-    projected = project(context, out_weight, out_bias)
+    projected = linear(context, out_weight, out_bias)
     return dropout_add_layer_norm(projected, residual, norm_weight, norm_bias, eps, row_keys, p, seed, site + 1)
