@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bertfast.errors import InputError
 from bertfast.files import sync, whole_file
+from bertfast.say import Say
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _DIGEST = "digest"
@@ -50,7 +51,7 @@ class Writer:
         run: Mapping[str, Any],
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        say: Callable[[str], None],
+        say: Say,
     ) -> None:
         self._folder, self._keep, self._journal, self._say = folder, keep, journal, say
         self._run, self._model, self._optimizer = json.dumps(run), model, optimizer
@@ -111,7 +112,7 @@ class Writer:
             raise InputError(f"the checkpoint {path} can't be written: {error.strerror}") from None
 
 
-def newest(folder: Path, say: Callable[[str], None]) -> Checkpoint | None:
+def newest(folder: Path, say: Say) -> Checkpoint | None:
     """The newest whole checkpoint in `folder`, if it holds any; damaged ones are named through `say` and passed over.
 
     Raises InputError where all are damaged.

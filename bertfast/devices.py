@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,18 +10,13 @@ import torch
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.errors import InputError
-
-Say = Callable[[str], None]
+from bertfast.say import Say, keep_silent
 
 # Of a deterministic run that asks for no other number: as many workers as most machines have, at most.
 SHARDS = 8
 
 # What csrc/cuda is compiled for at least (CMakeLists.txt).
 OLDEST_CAPABILITY = (8, 0)
-
-
-def keep_silent(line: str) -> None:
-    """A `Say` for processes that don't speak for the run."""
 
 
 class World(NamedTuple):
@@ -127,11 +121,6 @@ def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -
 def under_torchrun() -> bool:
     """Whether torchrun (or a launcher with its environment) started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def leads() -> bool:
-    """Whether this process speaks for the run: rank 0, or the only one."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def torchrun_world(config: TrainConfig) -> World:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertfast.say import Say
 from bertfast.tensorboard import EventFiles
 
 
@@ -48,7 +48,7 @@ class History:
         path: Path | None = None,
         first_step: int = 0,
         tensorboard: bool = False,
-        say: Callable[[str], None] = print,
+        say: Say = print,
     ) -> None:
         """With `path`, a metrics.jsonl, goes on from what it says of the steps before `first_step`; drops the rest.
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from bertfast.devices import Say
 from bertfast.errors import ProcessLost
+from bertfast.say import Say
 
 START = 300  # seconds within which all ranks have started, once torchrun has them all
 BEAT = 0.25  # seconds between signs of life

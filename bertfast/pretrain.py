@@ -22,14 +22,15 @@ import torch
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
 from bertfast.corpus import load_corpus, refuse_settings
-from bertfast.devices import choose_devices, keep_silent, leads, under_torchrun
+from bertfast.devices import choose_devices, under_torchrun
 from bertfast.errors import InputError
 from bertfast.export import FORMS, check_form, export
 from bertfast.huggingface import Pretrained, load_pretrained
 from bertfast.launch import check_extras, claim_folder, pretrain
 from bertfast.model import Bert
 from bertfast.peers import peers
-from bertfast.trainer import Run, say_to_stderr
+from bertfast.say import keep_silent, leads, say_to_stderr
+from bertfast.trainer import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,10 +14,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bertfast.devices import Say, World
+from bertfast.devices import World
 from bertfast.errors import InputError, ProcessLost
 from bertfast.identity import differences
 from bertfast.peers import peers
+from bertfast.say import Say
 
 
 @contextlib.contextmanager

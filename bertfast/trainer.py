@@ -26,7 +26,7 @@ from bertfast import checkpoint, ops, ranks
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import Say, World, choose_precision, describe, keep_silent
+from bertfast.devices import World, choose_precision, describe
 from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
 from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
@@ -38,6 +38,7 @@ from bertfast.model import Bert
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
 from bertfast.sampler import Sampler
+from bertfast.say import Say, keep_silent
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
@@ -63,10 +64,6 @@ class Run:
         for name in ("loss.svg", "loss.png"):
             entropy = unigram_entropy(self.corpus.token_counts)
             draw_losses(self.history, folder / name, entropy, self.config.objective)
-
-
-def say_to_stderr(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
 
 
 def train(

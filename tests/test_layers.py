@@ -13,6 +13,7 @@ PYTHON = [
     "_version",
     "errors",
     "config",
+    "say",
     "command_line",
     "files",
     "_native",

@@ -29,12 +29,13 @@ from bertfast.config import CorpusConfig
 from bertfast.corpus.fingerprint import signature
 from bertfast.corpus.helpers import helping
 from bertfast.corpus.join import join
-from bertfast.corpus.tasks import Say, Task, finish
+from bertfast.corpus.tasks import Task, finish
 from bertfast.corpus.tokens import Chunk, write_chunk
 from bertfast.corpus.units import Unit
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.lines import OnRead
+from bertfast.say import Say, keep_silent, leads, say_to_stderr
 from bertfast.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 
 # Characters that go through the tokenizer at a time.
@@ -77,9 +78,8 @@ def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
     stages = stages_of(plan)
     tasks = [task for stage in stages.values() for task in stage if task.size]
     done = [task for task in tasks if task.done]
-    leads = int(os.environ.get("RANK", "0")) == 0
-    if done and leads:
-        _say(f"going on: {len(done)} of {len(tasks)} parts are there")
+    if done and leads():
+        say_to_stderr(f"going on: {len(done)} of {len(tasks)} parts are there")
 
     def at(stage: str, before: int, size: int) -> None:
         bar.set_description(stage, refresh=False)
@@ -93,14 +93,14 @@ def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
             unit_scale=True,
             delay=1,
             leave=False,
-            disable=not (progress and leads),
+            disable=not (progress and leads()),
         ) as bar,
         helping(plan, len(plan.units) if len(done) < len(tasks) else 0),
     ):
-        work_off(plan, _say, at)
+        work_off(plan, say_to_stderr, at)
     made = folder / "manifest.json"
     joined = plan.task(made, _join, folder, fingerprint)
-    finish([joined], plan.who, _say, lambda size: None)
+    finish([joined], plan.who, say_to_stderr, lambda size: None)
 
 
 def stages_of(plan: Plan) -> dict[str, list[Task]]:
@@ -136,7 +136,7 @@ def help_out() -> int:
     plan = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        work_off(plan, lambda line: None, lambda *progress: None)
+        work_off(plan, keep_silent, lambda *progress: None)
     except (InputError, OSError):
         return 2
     return 0
@@ -184,7 +184,7 @@ def _make_tokenizer(plan: Plan, on_read: OnRead) -> None:
         _check_sentences(sentences, plan.sources)
         share = sampled_share(words)
         if share < 1 and plan.config.tokenizer == "wordpiece":
-            _say(f"the vocabulary is learnt from a sample: {share:.2%} of {words.total():,} words")
+            say_to_stderr(f"the vocabulary is learnt from a sample: {share:.2%} of {words.total():,} words")
         backend = TRAINERS[plan.config.tokenizer](words, plan.config).backend.to_str()
     with whole_file(plan.work / "tokenizer.json") as partial:
         partial.write_text(backend, encoding="utf-8")
@@ -254,7 +254,3 @@ def _batches(stream: Iterable[str]) -> Iterator[list[str]]:
 @lru_cache(1)
 def _tokenizer(path: Path) -> Tokenizer:
     return Tokenizer.load(path)
-
-
-def _say(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from bertfast.files import attempted
 from bertfast.lines import OnRead
-
-Say = Callable[[str], object]
+from bertfast.say import Say
 
 
 @dataclass(frozen=True)
