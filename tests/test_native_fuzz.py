@@ -90,7 +90,8 @@ def bias_gelu_backward(rng: random.Random, memory: Memory) -> Arguments:
     dtype, rows, columns = float_type(rng), size(rng), size(rng)
     grad, x = (memory.floats(rows, columns, dtype=dtype) for _ in range(2))
     grad_x, grad_bias = memory.empty(rows, columns, dtype=dtype), memory.empty(columns)
-    return {"grad": grad, "x": x, "bias": memory.floats(columns), "grad_x": grad_x, "grad_bias": grad_bias}
+    arguments = {"grad": grad, "x": x, "bias": memory.floats(columns), "grad_x": grad_x, "grad_bias": grad_bias}
+    return {**arguments, "partial": None}
 
 
 def dropout_add_layer_norm(rng: random.Random, memory: Memory) -> Arguments:
@@ -122,6 +123,7 @@ def dropout_add_layer_norm_backward(rng: random.Random, memory: Memory) -> Argum
         "grad_residual": memory.empty(rows, columns, dtype=dtype),
         "grad_weight": memory.empty(columns),
         "grad_bias": memory.empty(columns),
+        "partial": None,
     }
 
 

@@ -33,9 +33,9 @@ def parameters(generator: torch.Generator, *sizes: tuple[int, int]) -> list[Tens
 
 
 def attention_case(
-    case: str, dtype: torch.dtype, p: float
+    case: str, dtype: torch.dtype, p: float, device: str = "cpu"
 ) -> tuple[list[Tensor], Callable[..., Callable[..., Tensor]]]:
-    """The leaves, and what makes of `self_attention` or its twin a function of them."""
+    """The leaves, and what makes of `self_attention` or its twin a function of them, on `device`."""
     lengths, asked, hidden, heads, _ = CASES[case]
     generator = torch.Generator().manual_seed(len(case))
     tokens = sum(lengths)
@@ -47,9 +47,10 @@ def attention_case(
         chosen = [
             [start, *range(end - n + 1, end)][:n] for start, end, n in zip(starts, starts[1:], asked, strict=False)
         ]
-        rows = torch.tensor([row for each in chosen for row in each])
-    sequences = (rows, cumulative(lengths if asked is None else asked), cumulative(lengths), max([1, *lengths]))
-    row_keys = torch.arange(tokens if rows is None else rows.numel()) * 7
+        rows = torch.tensor([row for each in chosen for row in each], device=device)
+    offsets = (cumulative(lengths if asked is None else asked).to(device), cumulative(lengths).to(device))
+    sequences = (rows, *offsets, max([1, *lengths]))
+    row_keys = torch.arange(tokens if rows is None else rows.numel(), device=device) * 7
 
     def of(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda x, *rest: op(x, *sequences, *rest, 1e-12, heads, row_keys, p, p, 5, 4)
@@ -58,13 +59,13 @@ def attention_case(
 
 
 def feed_forward_case(
-    case: str, dtype: torch.dtype, p: float
+    case: str, dtype: torch.dtype, p: float, device: str = "cpu"
 ) -> tuple[list[Tensor], Callable[..., Callable[..., Tensor]]]:
     lengths, _, hidden, _, intermediate = CASES[case]
     generator = torch.Generator().manual_seed(len(case))
     leaves = [torch.randn(sum(lengths), hidden, generator=generator).to(dtype)]
     leaves += parameters(generator, (hidden, intermediate), (intermediate, hidden))
-    row_keys = torch.arange(sum(lengths)) * 7
+    row_keys = torch.arange(sum(lengths), device=device) * 7
 
     def of(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda x, *rest: op(x, *rest, 1e-12, row_keys, p, 5, 4)

@@ -8,11 +8,11 @@ from bertfast._native import native
 
 DEVICES: dict[str, tuple[str, ...]] = {
     "attention": ("cpu",),
-    "bias_gelu": ("cpu",),
+    "bias_gelu": ("cpu", "cuda"),
     "dropout": ("cpu", "cuda"),
-    "dropout_add_layer_norm": ("cpu",),
+    "dropout_add_layer_norm": ("cpu", "cuda"),
     "embedding_layer_norm": ("cpu",),
-    "feed_forward": ("cpu",),
+    "feed_forward": ("cpu", "cuda"),
     "masked_lm_loss": ("cpu", "cuda"),
     "self_attention": ("cpu",),
 }

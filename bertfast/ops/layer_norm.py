@@ -11,6 +11,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout, widened
+from bertfast.ops.partial_sums import partial_sums
 
 
 def dropout_add_layer_norm(
@@ -39,7 +40,7 @@ def dropout_add_layer_norm(
     return dropout_add_layer_norm_twin(x, residual, weight, bias, eps, row_keys, p, seed, site)
 
 
-@torch.library.custom_op("bertfast::dropout_add_layer_norm", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("bertfast::dropout_add_layer_norm", mutates_args=(), device_types=("cpu", "cuda"))
 def _dropout_add_layer_norm(
     x: Tensor,
     residual: Tensor,
@@ -56,7 +57,8 @@ def _dropout_add_layer_norm(
     out, moments = torch.empty_like(x), weight.new_empty(x.shape[0], 2)
     parameters = (weight.contiguous(), bias.contiguous(), eps)
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
-    native.dropout_add_layer_norm(x, residual, *parameters, *rule, out, moments)
+    with torch.cuda.device_of(x):
+        native.dropout_add_layer_norm(x, residual, *parameters, *rule, out, moments)
     return out, moments
 
 
@@ -65,7 +67,7 @@ def _(x: Tensor, residual: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, 
     return x.new_empty(x.shape), weight.new_empty(x.shape[0], 2)
 
 
-@torch.library.custom_op("bertfast::dropout_add_layer_norm_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("bertfast::dropout_add_layer_norm_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def _dropout_add_layer_norm_backward(
     grad: Tensor,
     x: Tensor,
@@ -80,7 +82,8 @@ def _dropout_add_layer_norm_backward(
     grad, x, residual, weight = (each.contiguous() for each in (grad, x, residual, weight))
     grads = (torch.empty_like(x), torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight))
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
-    native.dropout_add_layer_norm_backward(grad, x, residual, weight, moments, *rule, *grads)
+    with torch.cuda.device_of(x):
+        native.dropout_add_layer_norm_backward(grad, x, residual, weight, moments, *rule, *grads, partial_sums(x, 2))
     return grads
 
 

@@ -1,14 +1,11 @@
 #include "bindings/dropout.h"
 
-#include <stdexcept>
-
+#include "bindings/cuda.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
 #include "cpu/dropout.h"
-#if defined(BERTFAST_HAS_CUDA)
 #include "cuda/dropout.h"
-#endif
 
 namespace bertfast::bindings {
 
@@ -24,12 +21,8 @@ template <typename T>
 void run(const Tensor& x, const Tensor& row_keys, const Dropout& rule, const Tensor& out) {
     const py::gil_scoped_release unlocked;
     if (x.place().cuda) {
-#if defined(BERTFAST_HAS_CUDA)
-        cuda::dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>(),
-                      x.place().stream);
-#else
-        throw std::runtime_error("dropout: this build of bertfast has no CUDA kernels");
-#endif
+        BERTFAST_CUDA("dropout", dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule,
+                                         out.data<T>(), x.place().stream));
     } else {
         BERTFAST_DISPATCH(dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>()));
     }

@@ -1,32 +1,42 @@
 #include "cpu/gelu.h"
 
+#include "bindings/cuda.h"
 #include "bindings/module.h"
+#include "bindings/partial_sums.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
+#include "cuda/gelu.h"
 
 namespace bertfast::bindings {
 
 namespace {
 
 Tensor checked_x(py::handle object) {
-    Tensor x(object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
-    if (x.place().cuda) throw std::runtime_error("bias_gelu has no CUDA kernel: call its plain-torch twin");
-    return x;
+    return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
 }
 
 template <typename T>
 void forward(const Tensor& x, const Tensor& bias, const Tensor& out) {
     const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_DISPATCH(bias_gelu(call));
+    if (x.place().cuda) {
+        BERTFAST_CUDA("bias_gelu", bias_gelu(call, x.place().stream));
+    } else {
+        BERTFAST_DISPATCH(bias_gelu(call));
+    }
 }
 
 template <typename T>
-void backward(const Tensor& grad, const Tensor& x, const Tensor& bias, const Tensor& grad_x, const Tensor& grad_bias) {
+void backward(const Tensor& grad, const Tensor& x, const Tensor& bias, const Tensor& grad_x, const Tensor& grad_bias,
+              const PartialSums& partial) {
     const BiasGeluBackward<T> call{grad.data<T>(), x.data<T>(),      bias.data<float>(),     x.size(0),
                                    x.size(1),      grad_x.data<T>(), grad_bias.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_DISPATCH(bias_gelu_backward(call));
+    if (x.place().cuda) {
+        BERTFAST_CUDA("bias_gelu_backward", bias_gelu_backward(call, partial.data, partial.slices, x.place().stream));
+    } else {
+        BERTFAST_DISPATCH(bias_gelu_backward(call));
+    }
 }
 
 void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {
@@ -37,15 +47,17 @@ void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {
     x.dtype() == Dtype::float32 ? forward<float>(x, bias, out) : forward<bfloat16>(x, bias, out);
 }
 
-void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::handle grad_x_, py::handle grad_bias_) {
+void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::handle grad_x_, py::handle grad_bias_,
+                        py::handle partial_) {
     const Tensor x = checked_x(x_);
     const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
     const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
     const Tensor grad_x(grad_x_, "grad_x", x.dtype(), x.shape(), x);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
     check_apart({&grad_x, &grad_bias}, {&grad, &x, &bias});
-    x.dtype() == Dtype::float32 ? backward<float>(grad, x, bias, grad_x, grad_bias)
-                                : backward<bfloat16>(grad, x, bias, grad_x, grad_bias);
+    const PartialSums partial(partial_, 1, x, {&grad, &x, &bias, &grad_x, &grad_bias});
+    x.dtype() == Dtype::float32 ? backward<float>(grad, x, bias, grad_x, grad_bias, partial)
+                                : backward<bfloat16>(grad, x, bias, grad_x, grad_bias, partial);
 }
 
 }  // namespace
@@ -53,7 +65,7 @@ void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::h
 void bind_gelu(py::module_& module) {
     module.def("bias_gelu", &bias_gelu, py::arg("x"), py::arg("bias"), py::arg("out"));
     module.def("bias_gelu_backward", &bias_gelu_backward, py::arg("grad"), py::arg("x"), py::arg("bias"),
-               py::arg("grad_x"), py::arg("grad_bias"));
+               py::arg("grad_x"), py::arg("grad_bias"), py::arg("partial"));
 }
 
 }  // namespace bertfast::bindings

@@ -1,20 +1,19 @@
 #include "cpu/layer_norm.h"
 
+#include "bindings/cuda.h"
 #include "bindings/dropout.h"
 #include "bindings/module.h"
+#include "bindings/partial_sums.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
+#include "cuda/layer_norm.h"
 
 namespace bertfast::bindings {
 
 namespace {
 
 Tensor checked_x(py::handle object) {
-    Tensor x(object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
-    if (x.place().cuda) {
-        throw std::runtime_error("dropout_add_layer_norm has no CUDA kernel: call its plain-torch twin");
-    }
-    return x;
+    return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
 }
 
 template <typename T>
@@ -33,13 +32,17 @@ void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, cons
                                       out.data<T>(),
                                       moments.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_DISPATCH(dropout_add_layer_norm(call));
+    if (x.place().cuda) {
+        BERTFAST_CUDA("dropout_add_layer_norm", dropout_add_layer_norm(call, x.place().stream));
+    } else {
+        BERTFAST_DISPATCH(dropout_add_layer_norm(call));
+    }
 }
 
 template <typename T>
 void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& moments,
               const Tensor& row_keys, double p, const Dropout& rule, const Tensor& grad_x, const Tensor& grad_residual,
-              const Tensor& grad_weight, const Tensor& grad_bias) {
+              const Tensor& grad_weight, const Tensor& grad_bias, const PartialSums& partial) {
     const DropoutAddLayerNormBackward<T> call{grad.data<T>(),
                                               x.data<T>(),
                                               residual.data<T>(),
@@ -55,7 +58,12 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const
                                               grad_weight.data<float>(),
                                               grad_bias.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_DISPATCH(dropout_add_layer_norm_backward(call));
+    if (x.place().cuda) {
+        BERTFAST_CUDA("dropout_add_layer_norm_backward",
+                      dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.place().stream));
+    } else {
+        BERTFAST_DISPATCH(dropout_add_layer_norm_backward(call));
+    }
 }
 
 void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weight_, py::handle bias_, double eps,
@@ -76,7 +84,7 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
 void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle residual_, py::handle weight_,
                                      py::handle moments_, py::handle row_keys_, double p, int64_t seed, int64_t place,
                                      py::handle grad_x_, py::handle grad_residual_, py::handle grad_weight_,
-                                     py::handle grad_bias_) {
+                                     py::handle grad_bias_, py::handle partial_) {
     const Tensor x = checked_x(x_);
     const Tensor residual(residual_, "residual", x.dtype(), x.shape(), x);
     const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
@@ -89,11 +97,14 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
     check_apart({&grad_x, &grad_residual, &grad_weight, &grad_bias},
                 {&grad, &x, &residual, &weight, &moments, &row_keys});
+    const PartialSums partial(
+        partial_, 2, x,
+        {&grad, &x, &residual, &weight, &moments, &row_keys, &grad_x, &grad_residual, &grad_weight, &grad_bias});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
-                                                  grad_residual, grad_weight, grad_bias)
+                                                  grad_residual, grad_weight, grad_bias, partial)
                                 : backward<bfloat16>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
-                                                     grad_residual, grad_weight, grad_bias);
+                                                     grad_residual, grad_weight, grad_bias, partial);
 }
 
 }  // namespace
@@ -105,7 +116,7 @@ void bind_layer_norm(py::module_& module) {
     module.def("dropout_add_layer_norm_backward", &dropout_add_layer_norm_backward, py::arg("grad"), py::arg("x"),
                py::arg("residual"), py::arg("weight"), py::arg("moments"), py::arg("row_keys"), py::arg("p"),
                py::arg("seed"), py::arg("place"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"),
-               py::arg("grad_bias"));
+               py::arg("grad_bias"), py::arg("partial"));
 }
 
 }  // namespace bertfast::bindings

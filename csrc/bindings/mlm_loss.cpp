@@ -1,9 +1,9 @@
 #include "cpu/mlm_loss.h"
 
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
+#include "bindings/cuda.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
@@ -26,11 +26,7 @@ template <typename T>
 void run(const MlmLossChunk<T>& chunk, const Place& place) {
     const py::gil_scoped_release unlocked;
     if (place.cuda) {
-#if defined(BERTFAST_HAS_CUDA)
-        cuda::mlm_loss(chunk, place.stream);
-#else
-        throw std::runtime_error("mlm_loss: this build of bertfast has no CUDA kernels");
-#endif
+        BERTFAST_CUDA("mlm_loss", mlm_loss(chunk, place.stream));
     } else {
         check_labels(chunk.labels, chunk.rows, chunk.vocab_size);
         BERTFAST_DISPATCH(mlm_loss(chunk));

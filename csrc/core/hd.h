@@ -7,8 +7,10 @@
 // Internal linkage: the same header is compiled for several instruction sets, and the linker must never pick one
 // set's copy of a function for another's.
 #define BERTFAST_HD static inline __host__ __device__
+#define BERTFAST_HD_MEMBER __host__ __device__
 #else
 #define BERTFAST_HD static inline
+#define BERTFAST_HD_MEMBER
 #endif
 
 namespace bertfast {

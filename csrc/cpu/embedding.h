@@ -1,52 +1,8 @@
 // dropout(LayerNorm(word + type + position)) of tokens, and the gradients of the tables.
 #pragma once
 
-#include "core/dropout.h"
+#include "core/embedding.h"
 #include "cpu/isa.h"
-
-namespace bertfast {
-
-struct EmbeddingTables {
-    const int64_t* input_ids;  // (tokens,), as are the next two; every id is in its table
-    const int64_t* token_type_ids;
-    const int64_t* position_ids;
-    const float* word;      // (words, hidden)
-    const float* type;      // (types, hidden)
-    const float* position;  // (positions, hidden)
-    int64_t words, types, positions, tokens, hidden;
-};
-
-template <typename T>
-struct EmbeddingLayerNorm {
-    EmbeddingTables tables;
-    const float* weight;
-    const float* bias;
-    float eps;
-    const int64_t* row_keys;  // (tokens,)
-    bool drops;
-    Dropout rule;
-    T* out;          // (tokens, hidden)
-    float* moments;  // (tokens, 2): mean and 1 / sqrt(variance + eps), for the backward pass
-};
-
-template <typename T>
-struct EmbeddingLayerNormBackward {
-    const T* grad;  // (tokens, hidden)
-    EmbeddingTables tables;
-    const float* weight;
-    const float* moments;
-    const int64_t* row_keys;
-    bool drops;
-    Dropout rule;
-    float* grad_sum;  // (tokens, hidden), working memory
-    float* grad_word;
-    float* grad_type;
-    float* grad_position;
-    float* grad_weight;
-    float* grad_bias;
-};
-
-}  // namespace bertfast
 
 BERTFAST_DECLARE(void embedding_layer_norm(const EmbeddingLayerNorm<float>& call))
 BERTFAST_DECLARE(void embedding_layer_norm(const EmbeddingLayerNorm<bfloat16>& call))

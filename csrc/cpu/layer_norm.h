@@ -1,44 +1,8 @@
 // LayerNorm(dropout(x) + residual) of rows, and its gradients.
 #pragma once
 
-#include "core/dropout.h"
+#include "core/layer_norm.h"
 #include "cpu/isa.h"
-
-namespace bertfast {
-
-template <typename T>
-struct DropoutAddLayerNorm {
-    const T* x;         // (rows, columns)
-    const T* residual;  // (rows, columns)
-    const float* weight;
-    const float* bias;
-    float eps;
-    const int64_t* row_keys;  // (rows,)
-    bool drops;
-    Dropout rule;
-    int64_t rows, columns;
-    T* out;          // (rows, columns)
-    float* moments;  // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
-};
-
-template <typename T>
-struct DropoutAddLayerNormBackward {
-    const T* grad;      // (rows, columns)
-    const T* x;         // (rows, columns)
-    const T* residual;  // (rows, columns)
-    const float* weight;
-    const float* moments;
-    const int64_t* row_keys;
-    bool drops;
-    Dropout rule;
-    int64_t rows, columns;
-    T* grad_x;
-    T* grad_residual;
-    float* grad_weight;
-    float* grad_bias;
-};
-
-}  // namespace bertfast
 
 BERTFAST_DECLARE(void dropout_add_layer_norm(const DropoutAddLayerNorm<float>& call))
 BERTFAST_DECLARE(void dropout_add_layer_norm(const DropoutAddLayerNorm<bfloat16>& call))

@@ -7,11 +7,10 @@ namespace bertfast::cuda {
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int64_t MOST_BLOCKS = 1 << 16;
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS) dropout_kernel(DropoutArguments<T> arguments) {
-    const int64_t items = arguments.rows * slots_per_row(arguments);
+    const int64_t items = arguments.rows * fours(arguments.columns);
     const int64_t stride = static_cast<int64_t>(gridDim.x) * THREADS;
     for (int64_t item = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; item < items; item += stride) {
         dropout_thread(arguments, item);
@@ -21,13 +20,10 @@ __global__ void __launch_bounds__(THREADS) dropout_kernel(DropoutArguments<T> ar
 template <typename T>
 void launch(const T* x, const int64_t* row_keys, int64_t rows, int64_t columns, const Dropout& rule, T* out,
             void* stream) {
-    const auto address = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(out);
-    const bool in_fours = columns % 4 == 0 && address % sizeof(Four<T>) == 0;
-    const DropoutArguments<T> arguments{x, row_keys, rows, columns, rule, out, in_fours};
-    const int64_t blocks = (rows * slots_per_row(arguments) + THREADS - 1) / THREADS;
+    const DropoutArguments<T> arguments{x, row_keys, rows, columns, rule, out, in_fours(columns, x, out)};
+    const unsigned blocks = grid(rows * fours(columns), THREADS);
     if (blocks == 0) return;
-    dropout_kernel<<<static_cast<unsigned>(blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS), THREADS, 0,
-                     static_cast<cudaStream_t>(stream)>>>(arguments);
+    dropout_kernel<<<blocks, THREADS, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
     check_launch("dropout of " + std::to_string(rows) + " x " + std::to_string(columns));
 }
 

@@ -2,8 +2,15 @@
 #pragma once
 
 #include "core/dropout.h"
+#include "cuda/four.h"
 
 namespace bertfast::cuda {
+
+// Four columns of the row with this key, from column 4 slot on, in place.
+BERTFAST_HD void drop_four(const Dropout& rule, int64_t row_key, int64_t slot, float (&x)[4]) {
+    const Philox words = dropout_words(rule, static_cast<uint64_t>(row_key), static_cast<uint32_t>(slot));
+    for (int i = 0; i < 4; ++i) x[i] = drop(rule, words.word[i], x[i]);
+}
 
 template <typename T>
 struct DropoutArguments {
@@ -11,39 +18,19 @@ struct DropoutArguments {
     const int64_t* row_keys;  // (rows,)
     int64_t rows, columns;
     Dropout rule;
-    T* out;         // (rows, columns)
-    bool in_fours;  // rows hold whole fours at addresses that allow one access for four elements
+    T* out;      // (rows, columns)
+    bool whole;  // see in_fours
 };
 
-template <typename T>
-BERTFAST_HD int64_t slots_per_row(const DropoutArguments<T>& arguments) {
-    return (arguments.columns + 3) / 4;
-}
-
-template <typename T>
-struct alignas(4 * sizeof(T)) Four {
-    T element[4];
-};
-
-// item in [0, rows * slots_per_row)
+// item in [0, rows * fours(columns))
 template <typename T>
 BERTFAST_HD void dropout_thread(const DropoutArguments<T>& arguments, int64_t item) {
-    const int64_t slots = slots_per_row(arguments), row = item / slots, slot = item % slots;
-    const Philox words =
-        dropout_words(arguments.rule, static_cast<uint64_t>(arguments.row_keys[row]), static_cast<uint32_t>(slot));
-    const int64_t first = row * arguments.columns + 4 * slot;
-    if (arguments.in_fours) {
-        const Four<T> x = *reinterpret_cast<const Four<T>*>(arguments.x + first);
-        Four<T> out;
-        for (int i = 0; i < 4; ++i) {
-            from_float(drop(arguments.rule, words.word[i], to_float(x.element[i])), out.element[i]);
-        }
-        *reinterpret_cast<Four<T>*>(arguments.out + first) = out;
-    } else {
-        for (int i = 0; i < 4 && 4 * slot + i < arguments.columns; ++i) {
-            from_float(drop(arguments.rule, words.word[i], to_float(arguments.x[first + i])), arguments.out[first + i]);
-        }
-    }
+    const int64_t slots = fours(arguments.columns), row = item / slots, slot = item % slots;
+    const int64_t first = row * arguments.columns + 4 * slot, left = arguments.columns - 4 * slot;
+    float x[4];
+    load_four(arguments.x + first, left, arguments.whole, x);
+    drop_four(arguments.rule, arguments.row_keys[row], slot, x);
+    store_four(x, left, arguments.whole, arguments.out + first);
 }
 
 }  // namespace bertfast::cuda

@@ -1,4 +1,5 @@
-// A failed launch becomes an exception that names the kernel and its sizes.
+// Launching: how many blocks, how much shared memory; a failed launch becomes an exception that names the kernel and
+// its sizes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,6 +12,35 @@ namespace bertfast::cuda {
 inline void check_launch(const std::string& what) {
     const cudaError_t error = cudaGetLastError();
     if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
+}
+
+// Blocks for `items` of which each takes `per_block` at a time. A kernel goes on by as many as there are.
+inline unsigned grid(int64_t items, int64_t per_block) {
+    const int64_t blocks = (items + per_block - 1) / per_block;
+    return static_cast<unsigned>(blocks < 1 << 16 ? blocks : 1 << 16);
+}
+
+// The most shared memory that a block of the current device can have.
+inline int64_t most_shared_bytes() {
+    int device = 0, most = 0;
+    if (cudaGetDevice(&device) == cudaSuccess) {
+        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
+    return most;
+}
+
+// `bytes` as a launch takes them, allowed to `kernel` where it is more than any kernel may have unasked. `what` needs
+// them.
+template <typename Kernel>
+int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
+    if (bytes <= 48 << 10) return static_cast<int>(bytes);
+    if (const int64_t most = most_shared_bytes(); bytes > most) {
+        throw std::runtime_error(what + " takes " + std::to_string(bytes) +
+                                 " bytes of shared memory, and the device has " + std::to_string(most));
+    }
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    check_launch(what + ": shared memory");
+    return static_cast<int>(bytes);
 }
 
 }  // namespace bertfast::cuda

@@ -75,23 +75,9 @@ std::string sizes(int64_t count, const SamplerOptions& options) {
     return " of " + std::to_string(count) + " examples of up to " + std::to_string(options.max_len) + " tokens";
 }
 
-// The dynamic shared memory of a block; allowed to `kernel` where it is more than any kernel may have unasked.
 template <typename Kernel>
-int shared_bytes(Kernel* kernel, const SamplerOptions& options) {
-    const int64_t bytes = mask_shared_bytes(options);
-    if (bytes <= 48 << 10) return static_cast<int>(bytes);
-    int device = 0, most = 0;
-    if (cudaGetDevice(&device) == cudaSuccess) {
-        cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    }
-    if (bytes > most) {
-        throw std::runtime_error("sampler: max_len " + std::to_string(options.max_len) + " takes " +
-                                 std::to_string(bytes) + " bytes of shared memory, and the device has " +
-                                 std::to_string(most) + ": lower max_len");
-    }
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-    check_launch("sampler: shared memory");
-    return static_cast<int>(bytes);
+int example_shared_bytes(Kernel* kernel, const SamplerOptions& options) {
+    return shared_bytes(kernel, mask_shared_bytes(options), "sampler: max_len " + std::to_string(options.max_len));
 }
 
 }  // namespace
@@ -106,8 +92,8 @@ void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* fi
     }
     if (count > 0 && masks_words(options)) {
         count_words_kernel<<<static_cast<unsigned>(count), example_threads(options),
-                             shared_bytes(count_words_kernel, options), in>>>(corpus, options, first, examples,
-                                                                              cu_masked);
+                             example_shared_bytes(count_words_kernel, options), in>>>(corpus, options, first, examples,
+                                                                                      cu_masked);
         check_launch("sampler: words" + sizes(count, options));
     }
     scan_kernel<<<2, SCAN_THREADS, 0, in>>>(cu_seqlens, cu_masked, count);
@@ -117,8 +103,9 @@ void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* fi
 void sample(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count,
             const Example* examples, const Batch& batch, void* stream) {
     if (count == 0) return;
-    sample_kernel<<<static_cast<unsigned>(count), example_threads(options), shared_bytes(sample_kernel, options),
-                    static_cast<cudaStream_t>(stream)>>>(corpus, options, first, examples, batch);
+    sample_kernel<<<static_cast<unsigned>(count), example_threads(options),
+                    example_shared_bytes(sample_kernel, options), static_cast<cudaStream_t>(stream)>>>(
+        corpus, options, first, examples, batch);
     check_launch("sampler: batch" + sizes(count, options));
 }
 

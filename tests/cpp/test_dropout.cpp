@@ -20,7 +20,7 @@ bool same(int64_t rows, int64_t columns, double p) {
     BERTFAST_DISPATCH(dropout(x.data(), row_keys.data(), rows, columns, rule, cpu.data()));
     const cuda::DropoutArguments<T> arguments{x.data(),    row_keys.data(), rows, columns, rule,
                                               cuda.data(), columns % 4 == 0};
-    for (int64_t item = 0; item < rows * cuda::slots_per_row(arguments); ++item) cuda::dropout_thread(arguments, item);
+    for (int64_t item = 0; item < rows * cuda::fours(columns); ++item) cuda::dropout_thread(arguments, item);
     const bool equal = memcmp(cpu.data(), cuda.data(), x.size() * sizeof(T)) == 0;
     if (!equal) std::printf("dropout of %d x %d at %g differs\n", int(rows), int(columns), p);
     return equal;

@@ -1,0 +1,17 @@
+"""Working memory of the CUDA kernels' sums over rows, which native code never allocates itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+MOST_SLICES = 1024
+"""Into how many parts a sum over rows is split on a GPU: enough to fill it. The order of a sum depends on it."""
+
+
+def partial_sums(x: Tensor, sums: int) -> Tensor | None:
+    """(slices, sums, columns) float32, uninitialised, for sums over the rows of `x`; None on a CPU."""
+    if not x.is_cuda:
+        return None
+    rows, columns = x.shape
+    return x.new_empty(min(MOST_SLICES, max(rows, 1)), sums, columns, dtype=torch.float32)

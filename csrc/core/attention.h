@@ -1,0 +1,37 @@
+// Attention over packed sequences: dropout(softmax(q k^T / sqrt(head_dim))) v for each sequence and head. What host
+// and device are given.
+#pragma once
+
+#include "core/dropout.h"
+
+namespace bertfast {
+
+struct AttentionShape {
+    int64_t batch, heads, head_dim;
+    const int32_t* cu_seqlens_q;  // (batch + 1,)
+    const int32_t* cu_seqlens_k;  // (batch + 1,)
+    int64_t max_seqlen;           // of queries and of keys
+    const int64_t* row_keys;      // (query tokens,)
+    bool drops;
+    Dropout rule;  // head h draws at place rule.place + h
+};
+
+template <typename T>
+struct AttentionForward {
+    const T* query;      // (query tokens, heads, head_dim)
+    const T* key_value;  // (tokens, 2, heads, head_dim)
+    T* out;              // (query tokens, heads, head_dim)
+    float* log_sum_exp;  // (query tokens, heads): of the scaled scores, divided by the scale
+};
+
+template <typename T>
+struct AttentionBackward {
+    const T* grad;  // (query tokens, heads, head_dim)
+    const T* query;
+    const T* key_value;
+    const float* log_sum_exp;
+    T* grad_query;
+    T* grad_key_value;
+};
+
+}  // namespace bertfast

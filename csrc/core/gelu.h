@@ -1,0 +1,26 @@
+// gelu(x + bias) of rows, gelu(u) = u Phi(u), and its gradients: what host and device are given.
+#pragma once
+
+#include "core/bfloat16.h"
+
+namespace bertfast {
+
+template <typename T>
+struct BiasGelu {
+    const T* x;         // (rows, columns)
+    const float* bias;  // (columns,)
+    int64_t rows, columns;
+    T* out;  // (rows, columns)
+};
+
+template <typename T>
+struct BiasGeluBackward {
+    const T* grad;      // (rows, columns)
+    const T* x;         // (rows, columns)
+    const float* bias;  // (columns,)
+    int64_t rows, columns;
+    T* grad_x;         // (rows, columns)
+    float* grad_bias;  // (columns,)
+};
+
+}  // namespace bertfast

@@ -1,0 +1,40 @@
+// LayerNorm(dropout(x) + residual) of rows, and its gradients: what host and device are given.
+#pragma once
+
+#include "core/dropout.h"
+
+namespace bertfast {
+
+template <typename T>
+struct DropoutAddLayerNorm {
+    const T* x;         // (rows, columns)
+    const T* residual;  // (rows, columns)
+    const float* weight;
+    const float* bias;
+    float eps;
+    const int64_t* row_keys;  // (rows,)
+    bool drops;
+    Dropout rule;
+    int64_t rows, columns;
+    T* out;          // (rows, columns)
+    float* moments;  // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
+};
+
+template <typename T>
+struct DropoutAddLayerNormBackward {
+    const T* grad;      // (rows, columns)
+    const T* x;         // (rows, columns)
+    const T* residual;  // (rows, columns)
+    const float* weight;
+    const float* moments;
+    const int64_t* row_keys;
+    bool drops;
+    Dropout rule;
+    int64_t rows, columns;
+    T* grad_x;
+    T* grad_residual;
+    float* grad_weight;
+    float* grad_bias;
+};
+
+}  // namespace bertfast

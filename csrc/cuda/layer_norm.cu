@@ -1,0 +1,86 @@
+#include "cuda/column_sums.h"
+#include "cuda/layer_norm.h"
+#include "cuda/layer_norm_kernel.h"
+#include "cuda/warps.h"
+
+namespace bertfast::cuda {
+
+namespace {
+
+template <typename T>
+__global__ void __launch_bounds__(MOST_WARPS* WARP) layer_norm_kernel(DropoutAddLayerNorm<T> call, bool whole) {
+    for_each_item(call.rows, call.columns, LAYER_NORM_ROWS, [&](int64_t row, const WarpRows& warp) {
+        for (int phase = 0; phase < LAYER_NORM_PHASES; ++phase) {
+            layer_norm_phase(phase, call, whole, row, warp);
+            __syncwarp();
+        }
+    });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
+    layer_norm_backward_kernel(DropoutAddLayerNormBackward<T> call, bool whole, float* partial, int64_t slices) {
+    for_each_item(slices, call.columns, LAYER_NORM_BACKWARD_ROWS, [&](int64_t slice, const WarpRows& warp) {
+        clear_sums(warp, 2, 2);
+        const int64_t end = slice_row(call.rows, slices, slice + 1);
+        for (int64_t row = slice_row(call.rows, slices, slice); row < end; ++row) {
+            for (int phase = 0; phase < LAYER_NORM_BACKWARD_PHASES; ++phase) {
+                layer_norm_backward_phase(phase, call, whole, row, warp);
+                __syncwarp();
+            }
+        }
+        store_sums(warp, 2, 2, whole, partial + slice * 2 * call.columns);
+    });
+}
+
+std::string sizes(int64_t rows, int64_t columns) {
+    return " of " + std::to_string(rows) + " x " + std::to_string(columns);
+}
+
+template <typename T>
+void forward(const DropoutAddLayerNorm<T>& call, void* stream) {
+    if (call.rows == 0) return;
+    const std::string what = "dropout_add_layer_norm" + sizes(call.rows, call.columns);
+    const auto kernel = layer_norm_kernel<T>;
+    const WarpsLaunch launch = warps_launch(kernel, call.rows, call.columns, LAYER_NORM_ROWS, what);
+    const bool whole = in_fours(call.columns, call.x, call.residual, call.weight, call.bias, call.out);
+    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole);
+    check_launch(what);
+}
+
+template <typename T>
+void backward(const DropoutAddLayerNormBackward<T>& call, float* partial, int64_t slices, void* stream) {
+    if (call.columns == 0) return;
+    const std::string what = "dropout_add_layer_norm_backward" + sizes(call.rows, call.columns);
+    const auto kernel = layer_norm_backward_kernel<T>;
+    const WarpsLaunch launch = warps_launch(kernel, slices, call.columns, LAYER_NORM_BACKWARD_ROWS, what);
+    const bool whole =
+        in_fours(call.columns, call.grad, call.x, call.residual, call.weight, call.grad_x, call.grad_residual, partial);
+    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole, partial,
+                                                                                               slices);
+    check_launch(what);
+    column_sums(partial, slices, 2 * call.columns, call.columns, call.grad_weight, stream);
+    column_sums(partial + call.columns, slices, 2 * call.columns, call.columns, call.grad_bias, stream);
+}
+
+}  // namespace
+
+void dropout_add_layer_norm(const DropoutAddLayerNorm<float>& call, void* stream) {
+    forward(call, stream);
+}
+
+void dropout_add_layer_norm(const DropoutAddLayerNorm<bfloat16>& call, void* stream) {
+    forward(call, stream);
+}
+
+void dropout_add_layer_norm_backward(const DropoutAddLayerNormBackward<float>& call, float* partial, int64_t slices,
+                                     void* stream) {
+    backward(call, partial, slices, stream);
+}
+
+void dropout_add_layer_norm_backward(const DropoutAddLayerNormBackward<bfloat16>& call, float* partial, int64_t slices,
+                                     void* stream) {
+    backward(call, partial, slices, stream);
+}
+
+}  // namespace bertfast::cuda

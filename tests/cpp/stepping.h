@@ -1,0 +1,71 @@
+// What the tests of CUDA kernels' threads share: phases stepped on the host, memory that starts as NaN, comparisons.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "core/bfloat16.h"
+
+namespace bertfast {
+
+// Each thread's turn, backwards, so that a phase which needs another thread's result of the same phase fails.
+template <typename Phase>
+void every_thread(int threads, const Phase& phase) {
+    for (int thread = threads - 1; thread >= 0; --thread) phase(thread);
+}
+
+// What a kernel must write before anything reads it: all bits set, which is NaN in both types.
+template <typename T>
+std::vector<T> poisoned(int64_t count) {
+    std::vector<T> values(count);
+    if (count > 0) memset(static_cast<void*>(values.data()), 0xFF, count * sizeof(T));
+    return values;
+}
+
+template <typename T>
+std::vector<T> random_floats(int64_t count, std::mt19937& random, float scale = 1.0f) {
+    std::normal_distribution<float> normal;
+    std::vector<T> values(count);
+    for (T& value : values) from_float(scale * normal(random), value);
+    return values;
+}
+
+inline std::vector<int64_t> random_ints(int64_t count, std::mt19937& random, int64_t below) {
+    std::vector<int64_t> values(count);
+    for (int64_t& value : values) value = static_cast<int64_t>(random() % static_cast<uint64_t>(below));
+    return values;
+}
+
+template <typename T>
+std::vector<float> floats_of(const std::vector<T>& values) {
+    std::vector<float> floats;
+    for (const T value : values) floats.push_back(to_float(value));
+    return floats;
+}
+
+// Within `tolerance` of the greatest element, and one rounding to T; exactly 0 where `expected` is, if `zeros`.
+template <typename T>
+bool near(const std::vector<T>& got, const std::vector<float>& expected, double tolerance, const char* what,
+          bool zeros = false) {
+    const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0.0;
+    double greatest = 0;
+    for (const float each : expected) greatest = std::fmax(greatest, std::fabs(each));
+    if (got.size() != expected.size()) {
+        std::printf("%s: %zu elements, not %zu\n", what, got.size(), expected.size());
+        return false;
+    }
+    for (size_t i = 0; i < got.size(); ++i) {
+        const double value = to_float(got[i]), wanted = expected[i];
+        const bool good = std::fabs(value - wanted) <= tolerance * greatest + rounding * std::fabs(wanted);
+        if (!good || (zeros && (wanted == 0) != (value == 0))) {
+            std::printf("%s[%zu]: %.9g, not %.9g\n", what, i, value, wanted);
+            return false;
+        }
+    }
+    return true;
+}
+
+}  // namespace bertfast

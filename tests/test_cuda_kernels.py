@@ -1,0 +1,99 @@
+"""Every op on a GPU: against float64 and its twin there, with the CPU's dropout masks, the same bits each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import test_gelu
+import test_layer_norm
+import test_sublayers
+import torch
+from numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
+from torch import Tensor
+
+from bertfast import ops
+from bertfast.ops.dropout import dropout_mask_twin
+from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu, bias_gelu_twin
+from bertfast.ops.layer_norm import (
+    _dropout_add_layer_norm,
+    _dropout_add_layer_norm_backward,
+    dropout_add_layer_norm,
+    dropout_add_layer_norm_twin,
+)
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+def cuda(tensors: list[Tensor]) -> list[Tensor]:
+    return [each.detach().cuda() for each in tensors]
+
+
+def check(
+    op: Callable[..., Tensor],
+    twin: Callable[..., Tensor],
+    exact: Callable[..., Tensor],
+    leaves: list[Tensor],
+    grad: Tensor,
+    terms: int = 1,
+) -> list[Tensor]:
+    """`op` and `twin` run on the GPU, `exact` in float64 on the CPU. Returns the op's results, on the CPU."""
+    ours = run(op, cuda(leaves), grad.cuda())
+    assert_equal(ours, run(op, cuda(leaves), grad.cuda()))
+    ours, twins = ([each.cpu() for each in results] for results in (ours, run(twin, cuda(leaves), grad.cuda())))
+    assert_as_exact(ours, twins, run(exact, doubled(leaves), grad), terms)
+    return ours
+
+
+def test_all_ops_have_kernels() -> None:
+    assert set(ops.kernels(torch.device("cuda")).values()) == {"native (cuda)"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*test_gelu.SHAPES, (3000, 768)])
+def test_bias_gelu(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    leaves, grad = test_gelu.inputs(*shape, dtype)
+    check(bias_gelu, bias_gelu_twin, bias_gelu_twin, leaves, grad, shape[0])
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*test_layer_norm.SHAPES, (3000, 768)])
+def test_dropout_add_layer_norm(shape: tuple[int, int], dtype: torch.dtype, p: float) -> None:
+    leaves, keys, grad = test_layer_norm.inputs(*shape, dtype)
+    of = test_layer_norm.of
+    exact = of(dropout_add_layer_norm_twin, keys, p)
+    op, twin = (of(each, keys.cuda(), p) for each in (dropout_add_layer_norm, dropout_add_layer_norm_twin))
+    _, grad_x, *_ = check(op, twin, exact, leaves, grad, shape[0])
+    if p > 0 and shape[1] > 2:
+        kept = dropout_mask_twin(keys, shape[1], p, 7, 3 * 256)
+        assert torch.all(grad_x[~kept] == 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("case", test_sublayers.CASES)
+@pytest.mark.parametrize("name", test_sublayers.OPS)
+def test_sublayer(monkeypatch: pytest.MonkeyPatch, name: str, case: str, p: float, dtype: torch.dtype) -> None:
+    op, twin, make = test_sublayers.OPS[name]
+    leaves, of = make(case, dtype, p)
+    _, of_cuda = make(case, dtype, p, "cuda")
+    grad = test_sublayers.upstream(of(twin)(*leaves))
+    ours = [each.cpu() for each in run(of_cuda(op), cuda(leaves), grad.cuda())]
+    monkeypatch.setattr(ops, "DEVICES", dict.fromkeys(ops.DEVICES, ()))  # the twin's parts are twins, too
+    twins = [each.cpu() for each in run(of_cuda(twin), cuda(leaves), grad.cuda())]
+    assert_as_exact(ours, twins, run(of(twin), doubled(leaves), grad), 512)
+
+
+def test_opcheck() -> None:
+    leaves, grad = test_gelu.inputs(5, 33, torch.bfloat16)
+    x, bias = cuda(leaves)
+    torch.library.opcheck(_bias_gelu, (x.clone().requires_grad_(), bias.clone().requires_grad_()))
+    torch.library.opcheck(_bias_gelu_backward, (grad.cuda(), x, bias))
+    leaves, keys, grad = test_layer_norm.inputs(5, 33, torch.bfloat16)
+    x, residual, weight, bias = cuda(leaves)
+    rule = (keys.cuda(), 0.2, 7, 3)
+    differentiable = [each.clone().requires_grad_() for each in (x, residual, weight, bias)]
+    torch.library.opcheck(_dropout_add_layer_norm, (*differentiable, 1e-12, *rule))
+    moments = torch.ones(5, 2, device="cuda")
+    torch.library.opcheck(_dropout_add_layer_norm_backward, (grad.cuda(), x, residual, weight, moments, *rule))
