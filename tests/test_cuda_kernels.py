@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import test_embedding
 import test_gelu
 import test_layer_norm
 import test_sublayers
@@ -14,6 +15,12 @@ from torch import Tensor
 
 from bertfast import ops
 from bertfast.ops.dropout import dropout_mask_twin
+from bertfast.ops.embedding import (
+    _embedding_layer_norm,
+    _embedding_layer_norm_backward,
+    embedding_layer_norm,
+    embedding_layer_norm_twin,
+)
 from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu, bias_gelu_twin
 from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm,
@@ -70,6 +77,29 @@ def test_dropout_add_layer_norm(shape: tuple[int, int], dtype: torch.dtype, p: f
         assert torch.all(grad_x[~kept] == 0)
 
 
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*test_embedding.SHAPES, (3000, 768, 40_000)])
+def test_embedding_layer_norm(shape: tuple[int, int, int], dtype: torch.dtype, p: float) -> None:
+    ids, leaves, keys, grad = test_embedding.inputs(*shape)
+    of, on_gpu = test_embedding.of, tuple(cuda([*ids]))
+    exact = of(embedding_layer_norm_twin, ids, keys, p, torch.float64)
+    op, twin = (of(each, on_gpu, keys.cuda(), p, dtype) for each in (embedding_layer_norm, embedding_layer_norm_twin))
+    out, *_ = check(op, twin, exact, leaves, grad.to(dtype), shape[0])
+    if p > 0:
+        kept = dropout_mask_twin(keys, shape[1], p, 7, 3 * 256)
+        assert torch.all(out[~kept] == 0)
+
+
+def test_an_id_beyond_its_table_is_nan() -> None:
+    ids, leaves, keys, _ = test_embedding.inputs(5, 33, 10)
+    for which, id in ((0, 10), (0, -1), (1, 2), (2, 64)):
+        on_gpu = cuda([*ids])
+        on_gpu[which][3] = id
+        out = embedding_layer_norm(*on_gpu, *cuda(leaves), 1e-12, keys.cuda(), 0.0, 7, 3, torch.float32)
+        assert out.isnan().all(1).tolist() == [False, False, False, True, False]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("case", test_sublayers.CASES)
@@ -97,3 +127,8 @@ def test_opcheck() -> None:
     torch.library.opcheck(_dropout_add_layer_norm, (*differentiable, 1e-12, *rule))
     moments = torch.ones(5, 2, device="cuda")
     torch.library.opcheck(_dropout_add_layer_norm_backward, (grad.cuda(), x, residual, weight, moments, *rule))
+    ids, leaves, keys, grad = test_embedding.inputs(5, 33, 10)
+    on_gpu, parameters, rule = cuda([*ids]), cuda(leaves), (keys.cuda(), 0.2, 7, 3)
+    differentiable = [each.clone().requires_grad_() for each in parameters]
+    torch.library.opcheck(_embedding_layer_norm, (*on_gpu, *differentiable, 1e-12, *rule, torch.bfloat16))
+    torch.library.opcheck(_embedding_layer_norm_backward, (grad.cuda(), *on_gpu, *parameters[:4], moments, *rule))

@@ -11,7 +11,7 @@ DEVICES: dict[str, tuple[str, ...]] = {
     "bias_gelu": ("cpu", "cuda"),
     "dropout": ("cpu", "cuda"),
     "dropout_add_layer_norm": ("cpu", "cuda"),
-    "embedding_layer_norm": ("cpu",),
+    "embedding_layer_norm": ("cpu", "cuda"),
     "feed_forward": ("cpu", "cuda"),
     "masked_lm_loss": ("cpu", "cuda"),
     "self_attention": ("cpu",),

@@ -11,6 +11,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout
+from bertfast.ops.partial_sums import partial_sums
 
 
 def embedding_layer_norm(
@@ -68,7 +69,7 @@ def _embedding_layer_norm_kernel(*arguments: Any) -> Tensor:
     return cast(Tensor, _embedding_layer_norm(*arguments)[0])
 
 
-@torch.library.custom_op("bertfast::embedding_layer_norm", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("bertfast::embedding_layer_norm", mutates_args=(), device_types=("cpu", "cuda"))
 def _embedding_layer_norm(
     input_ids: Tensor,
     token_type_ids: Tensor,
@@ -92,7 +93,8 @@ def _embedding_layer_norm(
     moments = weight.new_empty(input_ids.shape[0], 2)
     parameters = (weight.contiguous(), bias.contiguous(), eps)
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
-    native.embedding_layer_norm(*ids, *tables, *parameters, *rule, out, moments)
+    with torch.cuda.device_of(out):
+        native.embedding_layer_norm(*ids, *tables, *parameters, *rule, out, moments)
     return out, moments
 
 
@@ -102,7 +104,7 @@ def _(input_ids: Tensor, _1: Tensor, _2: Tensor, word_weight: Tensor, *rest: Any
     return word_weight.new_empty(tokens, word_weight.shape[1], dtype=rest[-1]), word_weight.new_empty(tokens, 2)
 
 
-@torch.library.custom_op("bertfast::embedding_layer_norm_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("bertfast::embedding_layer_norm_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def _embedding_layer_norm_backward(
     grad: Tensor,
     input_ids: Tensor,
@@ -125,8 +127,25 @@ def _embedding_layer_norm_backward(
     grad_sum = weight.new_empty(grad.shape)
     word, type_, position = (torch.empty_like(table) for table in tables)
     grads = (word, type_, position, torch.empty_like(weight), torch.empty_like(weight))
-    native.embedding_layer_norm_backward(grad.contiguous(), *ids, *tables, weight, moments, *rule, grad_sum, *grads)
+    by_word, by_position = (_tokens_by_entry(ids[i], tables[i].shape[0]) for i in (0, 2))
+    working = (*by_word, *by_position, partial_sums(grad_sum, 2 + type_.shape[0]))
+    with torch.cuda.device_of(grad):
+        native.embedding_layer_norm_backward(
+            grad.contiguous(), *ids, *tables, weight, moments, *rule, grad_sum, *grads, *working
+        )
     return grads
+
+
+def _tokens_by_entry(ids: Tensor, entries: int) -> tuple[Tensor | None, Tensor | None]:
+    """On a GPU: the tokens in a stable order of their ids, and (entries + 1,) where each entry's begin in it.
+
+    Sorting takes time by the bytes of what is sorted.
+    """
+    if not ids.is_cuda:
+        return None, None
+    dtype = torch.int16 if entries <= torch.iinfo(torch.int16).max else torch.int32
+    sorted_ids, order = ids.to(dtype).sort(stable=True)
+    return order, torch.searchsorted(sorted_ids, torch.arange(entries + 1, dtype=dtype, device=ids.device))
 
 
 @_embedding_layer_norm_backward.register_fake

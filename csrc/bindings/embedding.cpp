@@ -1,15 +1,18 @@
 #include "cpu/embedding.h"
 
+#include "bindings/cuda.h"
 #include "bindings/dropout.h"
 #include "bindings/module.h"
+#include "bindings/partial_sums.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
+#include "cuda/embedding.h"
 
 namespace bertfast::bindings {
 
 namespace {
 
-// Ids and tables, checked: an id beyond its table would read beyond the tensor.
+// Ids and tables, checked: an id beyond its table would read beyond the tensor. A CUDA kernel checks for itself.
 struct Tables {
     Tensor input_ids, token_type_ids, position_ids, word, type, position;
 
@@ -21,9 +24,7 @@ struct Tables {
           word(word_, "word_weight", Dtype::float32, {ANY, ANY}, input_ids),
           type(type_, "type_weight", Dtype::float32, {ANY, word.size(1)}, input_ids),
           position(position_, "position_weight", Dtype::float32, {ANY, word.size(1)}, input_ids) {
-        if (input_ids.place().cuda) {
-            throw std::runtime_error("embedding_layer_norm has no CUDA kernel: call its plain-torch twin");
-        }
+        if (input_ids.place().cuda) return;
         check(input_ids, "input_ids", word.size(0));
         check(token_type_ids, "token_type_ids", type.size(0));
         check(position_ids, "position_ids", position.size(0));
@@ -54,6 +55,18 @@ struct Tables {
     }
 };
 
+// Which tokens hold each entry of a table, on a CUDA device; None on a CPU. What it says is believed.
+struct ByEntry {
+    cuda::TokensByEntry addresses = {};
+
+    ByEntry(py::handle order, py::handle begin, const std::string& name, int64_t tokens, const Tensor& table) {
+        if (!table.place().cuda) return;
+        addresses.order = Tensor(order, (name + "_order").c_str(), Dtype::int64, {tokens}, table).data<const int64_t>();
+        addresses.begin =
+            Tensor(begin, (name + "_begin").c_str(), Dtype::int64, {table.size(0) + 1}, table).data<const int64_t>();
+    }
+};
+
 void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::handle position_ids, py::handle word,
                           py::handle type, py::handle position, py::handle weight_, py::handle bias_, double eps,
                           py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_,
@@ -80,7 +93,11 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
                                                                                  out_data,
                                                                                  moments.data<float>()};
         const py::gil_scoped_release unlocked;
-        BERTFAST_DISPATCH(embedding_layer_norm(call));
+        if (out.place().cuda) {
+            BERTFAST_CUDA("embedding_layer_norm", embedding_layer_norm(call, out.place().stream));
+        } else {
+            BERTFAST_DISPATCH(embedding_layer_norm(call));
+        }
     };
     out.dtype() == Dtype::float32 ? run(out.data<float>()) : run(out.data<bfloat16>());
 }
@@ -90,7 +107,8 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
                                    py::handle weight_, py::handle moments_, py::handle row_keys_, double p,
                                    int64_t seed, int64_t place, py::handle grad_sum_, py::handle grad_word_,
                                    py::handle grad_type_, py::handle grad_position_, py::handle grad_weight_,
-                                   py::handle grad_bias_) {
+                                   py::handle grad_bias_, py::handle word_order, py::handle word_begin,
+                                   py::handle position_order, py::handle position_begin, py::handle partial_) {
     const Tables tables(input_ids, token_type_ids, position_ids, word, type, position);
     const Tensor& words = tables.word;
     const int64_t tokens = tables.input_ids.size(0), hidden = words.size(1);
@@ -109,6 +127,12 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
     check_apart({&grad_sum, &grad_word, &grad_type, &grad_position, &grad_weight, &grad_bias},
                 {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word, &tables.type,
                  &tables.position, &weight, &moments, &row_keys});
+    const ByEntry by_word(word_order, word_begin, "word", tokens, words);
+    const ByEntry by_position(position_order, position_begin, "position", tokens, tables.position);
+    const PartialSums partial(partial_, 2 + tables.type.size(0), words,
+                              {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
+                               &tables.type, &tables.position, &weight, &moments, &row_keys, &grad_sum, &grad_word,
+                               &grad_type, &grad_position, &grad_weight, &grad_bias});
     const Dropout rule = checked_dropout(p, seed, place);
     const auto run = [&](const auto* grad_data) {
         const EmbeddingLayerNormBackward<std::remove_cv_t<std::remove_pointer_t<decltype(grad_data)>>> call{
@@ -126,7 +150,13 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
             grad_weight.data<float>(),
             grad_bias.data<float>()};
         const py::gil_scoped_release unlocked;
-        BERTFAST_DISPATCH(embedding_layer_norm_backward(call));
+        if (grad.place().cuda) {
+            BERTFAST_CUDA("embedding_layer_norm_backward",
+                          embedding_layer_norm_backward(call, by_word.addresses, by_position.addresses, partial.data,
+                                                        partial.slices, grad.place().stream));
+        } else {
+            BERTFAST_DISPATCH(embedding_layer_norm_backward(call));
+        }
     };
     grad.dtype() == Dtype::float32 ? run(grad.data<float>()) : run(grad.data<bfloat16>());
 }
@@ -142,7 +172,8 @@ void bind_embedding(py::module_& module) {
                py::arg("token_type_ids"), py::arg("position_ids"), py::arg("word_weight"), py::arg("type_weight"),
                py::arg("position_weight"), py::arg("weight"), py::arg("moments"), py::arg("row_keys"), py::arg("p"),
                py::arg("seed"), py::arg("place"), py::arg("grad_sum"), py::arg("grad_word"), py::arg("grad_type"),
-               py::arg("grad_position"), py::arg("grad_weight"), py::arg("grad_bias"));
+               py::arg("grad_position"), py::arg("grad_weight"), py::arg("grad_bias"), py::arg("word_order"),
+               py::arg("word_begin"), py::arg("position_order"), py::arg("position_begin"), py::arg("partial"));
 }
 
 }  // namespace bertfast::bindings

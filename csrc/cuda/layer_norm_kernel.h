@@ -42,20 +42,11 @@ BERTFAST_HD void layer_norm_phase(int phase, const DropoutAddLayerNorm<T>& call,
     }
     const Moments moments = moments_of(warp, call.eps);
     for (int64_t c = warp.begin(); c < call.columns; c += WarpRows::STEP) {
-        const int64_t left = call.columns - c;
-        float x[4], weight[4], bias[4];
-        load_four(warp.row(0) + c, 4, true, x);
-        load_four(call.weight + c, left, whole, weight);
-        load_four(call.bias + c, left, whole, bias);
-        for (int i = 0; i < 4; ++i) {
-            x[i] = (x[i] - moments.mean) * moments.reciprocal_deviation * weight[i] + bias[i];
-        }
-        store_four(x, left, whole, call.out + row * call.columns + c);
+        float x[4];
+        normalized_four(warp, moments, call.weight, call.bias, c, whole, x);
+        store_four(x, call.columns - c, whole, call.out + row * call.columns + c);
     }
-    if (warp.lane == 0) {
-        call.moments[2 * row] = moments.mean;
-        call.moments[2 * row + 1] = moments.reciprocal_deviation;
-    }
+    store_moments(warp, moments, call.moments + 2 * row);
 }
 
 constexpr int LAYER_NORM_BACKWARD_PHASES = 2;

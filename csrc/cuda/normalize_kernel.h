@@ -66,6 +66,22 @@ BERTFAST_HD Moments moments_of(const WarpRows& warp, float eps) {
     return {lanes_sum(warp.lanes(0)) / count, 1.0f / sqrtf(lanes_sum(warp.lanes(1)) / count + eps)};
 }
 
+// Four columns of the result at c.
+BERTFAST_HD void normalized_four(const WarpRows& warp, const Moments& moments, const float* weight, const float* bias,
+                                 int64_t c, bool whole, float (&x)[4]) {
+    float factor[4], shift[4];
+    load_four(warp.row(0) + c, 4, true, x);
+    load_four(weight + c, warp.columns - c, whole, factor);
+    load_four(bias + c, warp.columns - c, whole, shift);
+    for (int i = 0; i < 4; ++i) x[i] = (x[i] - moments.mean) * moments.reciprocal_deviation * factor[i] + shift[i];
+}
+
+BERTFAST_HD void store_moments(const WarpRows& warp, const Moments& moments, float* to) {
+    if (warp.lane > 0) return;
+    to[0] = moments.mean;
+    to[1] = moments.reciprocal_deviation;
+}
+
 // With n the normalised row and g = grad weight, the row's gradient is
 // reciprocal_deviation (g - mean(g) - n mean(g n)). From row 0 and row 1 = grad to n and g, with each lane's sums of g
 // and g n in lanes(0) and lanes(1); adds to weight's and bias's gradients in rows 2 and 3.

@@ -1,8 +1,13 @@
-// The threads of the CUDA kernels that work by rows (GELU, LayerNorm, sums over rows), stepped on the host, give what
-// the CPU kernels give in float32.
+// The threads of the CUDA kernels that work by rows (GELU, LayerNorm, embedding, sums over rows), stepped on the host,
+// give what the CPU kernels give in float32.
+#include <algorithm>
+#include <numeric>
+
 #include "cpu/dispatch.h"
+#include "cpu/embedding.h"
 #include "cpu/gelu.h"
 #include "cpu/layer_norm.h"
+#include "cuda/embedding_kernel.h"
 #include "cuda/gelu_kernel.h"
 #include "cuda/layer_norm_kernel.h"
 #include "stepping.h"
@@ -109,17 +114,137 @@ bool layer_norm(int64_t rows, int64_t columns, int64_t slices, bool whole, bool 
            near(column_sums(second, slices, 2 * columns, columns), grad_bias, 1e-5, "bias's gradient");
 }
 
+struct Entries {
+    std::vector<int64_t> order, begin;
+
+    Entries(const std::vector<int64_t>& ids, int64_t entries) : order(ids.size()) {
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return ids[a] < ids[b]; });
+        for (int64_t entry = 0; entry <= entries; ++entry) {
+            begin.push_back(std::count_if(ids.begin(), ids.end(), [&](int64_t id) { return id < entry; }));
+        }
+    }
+
+    std::vector<float> sums(const std::vector<float>& rows, int64_t hidden, bool whole) const {
+        const int64_t entries = begin.size() - 1;
+        auto grad = poisoned<float>(entries * hidden);
+        const cuda::EntrySums sums{rows.data(), {order.data(), begin.data()}, entries, hidden, grad.data(), whole};
+        for (int64_t entry = 0; entry < entries; ++entry) {
+            auto shared = poisoned<float>(cuda::entry_shared_floats(hidden));
+            for (int phase = 0; phase < cuda::ENTRY_PHASES; ++phase) {
+                every_thread(cuda::ENTRY_THREADS,
+                             [&](int thread) { cuda::entry_phase(phase, sums, entry, thread, shared.data()); });
+            }
+        }
+        return grad;
+    }
+};
+
+template <typename T>
+bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool drops) {
+    constexpr int64_t WORDS = 9, TYPES = 2, POSITIONS = 70;
+    std::mt19937 random(static_cast<uint32_t>(tokens * 1009 + hidden));
+    const auto ids = random_ints(tokens, random, WORDS), types = random_ints(tokens, random, TYPES);
+    const auto places = random_ints(tokens, random, POSITIONS);
+    const auto word = random_floats<float>(WORDS * hidden, random), type = random_floats<float>(TYPES * hidden, random);
+    const auto position = random_floats<float>(POSITIONS * hidden, random);
+    const auto weight = random_floats<float>(hidden, random), bias = random_floats<float>(hidden, random);
+    const auto row_keys = random_ints(tokens, random, int64_t{1} << 60);
+    const auto grad = random_floats<T>(tokens * hidden, random);
+    const auto wide_grad = floats_of(grad);
+    const Dropout rule = make_dropout(0.2, 11, 256 * 5);
+    const EmbeddingTables tables = {ids.data(), types.data(), places.data(), word.data(), type.data(), position.data(),
+                                    WORDS,      TYPES,        POSITIONS,     tokens,      hidden};
+    std::vector<float> out(tokens * hidden), moments(2 * tokens), grad_sum(out.size()), grad_word(word.size());
+    std::vector<float> grad_type(type.size()), grad_position(position.size()), grad_weight(hidden), grad_bias(hidden);
+    BERTFAST_DISPATCH(embedding_layer_norm(EmbeddingLayerNorm<float>{
+        tables, weight.data(), bias.data(), 1e-12f, row_keys.data(), drops, rule, out.data(), moments.data()}));
+    BERTFAST_DISPATCH(embedding_layer_norm_backward(EmbeddingLayerNormBackward<float>{
+        wide_grad.data(), tables, weight.data(), moments.data(), row_keys.data(), drops, rule, grad_sum.data(),
+        grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
+
+    auto our_out = poisoned<T>(out.size());
+    auto our_moments = poisoned<float>(2 * tokens), our_grad_sum = poisoned<float>(out.size());
+    auto partial = poisoned<float>(slices * (2 + TYPES) * hidden);
+    const EmbeddingLayerNorm<T> forward{tables, weight.data(),  bias.data(),       1e-12f, row_keys.data(), drops,
+                                        rule,   our_out.data(), our_moments.data()};
+    const EmbeddingLayerNormBackward<T> backward{
+        grad.data(),         tables,  weight.data(), moments.data(), row_keys.data(), drops,  rule,
+        our_grad_sum.data(), nullptr, nullptr,       nullptr,        nullptr,         nullptr};
+    for (int64_t token = 0; token < tokens; ++token) {
+        auto memory = poisoned<float>(cuda::warp_floats(hidden, cuda::EMBEDDING_ROWS));
+        for (int phase = 0; phase < cuda::EMBEDDING_PHASES; ++phase) {
+            every_thread(cuda::WARP, [&](int lane) {
+                cuda::embedding_phase(phase, forward, whole, token, {memory.data(), hidden, lane});
+            });
+        }
+    }
+    for (int64_t slice = 0; slice < slices; ++slice) {
+        auto memory = poisoned<float>(cuda::warp_floats(hidden, cuda::embedding_backward_rows(tables)));
+        const auto lanes = [&](const auto& phase) {
+            every_thread(cuda::WARP, [&](int lane) { phase(cuda::WarpRows{memory.data(), hidden, lane}); });
+        };
+        lanes([&](const cuda::WarpRows& warp) { cuda::clear_sums(warp, 2, 2 + TYPES); });
+        const int64_t end = cuda::slice_row(tokens, slices, slice + 1);
+        for (int64_t token = cuda::slice_row(tokens, slices, slice); token < end; ++token) {
+            for (int phase = 0; phase < cuda::EMBEDDING_BACKWARD_PHASES; ++phase) {
+                lanes([&](const cuda::WarpRows& warp) {
+                    cuda::embedding_backward_phase(phase, backward, whole, token, warp);
+                });
+            }
+        }
+        lanes([&](const cuda::WarpRows& warp) {
+            cuda::store_sums(warp, 2, 2 + TYPES, whole, partial.data() + slice * (2 + TYPES) * hidden);
+        });
+    }
+    const int64_t stride = (2 + TYPES) * hidden;
+    const auto sums = [&](int64_t first, int64_t columns) {
+        return column_sums(partial.data() + first, slices, stride, columns);
+    };
+    return near(our_moments, moments, 1e-6, "moments") && near(our_out, out, 1e-5, "embedding", drops) &&
+           near(our_grad_sum, grad_sum, 1e-5, "the sum's gradient") &&
+           near(sums(0, hidden), grad_weight, 1e-5, "weight's gradient") &&
+           near(sums(hidden, hidden), grad_bias, 1e-5, "bias's gradient") &&
+           near(sums(2 * hidden, TYPES * hidden), grad_type, 1e-5, "types' gradient") &&
+           near(Entries(ids, WORDS).sums(our_grad_sum, hidden, whole), grad_word, 1e-5, "words' gradient") &&
+           near(Entries(places, POSITIONS).sums(our_grad_sum, hidden, whole), grad_position, 1e-5,
+                "positions' gradient");
+}
+
+// An id beyond its table reads nothing, which AddressSanitizer would see, and makes its row NaN alone.
+bool bad_ids_are_nan() {
+    constexpr int64_t HIDDEN = 12;
+    const std::vector<float> table(2 * HIDDEN, 1.0f), weight(HIDDEN, 1.0f);
+    const std::vector<int64_t> good(1, 1), row_keys(1, 0);
+    bool fine = true;
+    for (const int64_t id : {int64_t{-1}, int64_t{1}, int64_t{2}, INT64_MIN, INT64_MAX}) {
+        for (int which = 0; which < 3; ++which) {
+            const std::vector<int64_t> bad(1, id);
+            const auto ids = [&](int number) { return (number == which ? bad : good).data(); };
+            const EmbeddingTables tables = {ids(0), ids(1), ids(2), table.data(), table.data(), table.data(), 2,
+                                            2,      2,      1,      HIDDEN};
+            auto memory = poisoned<float>(cuda::warp_floats(HIDDEN, 1));
+            every_thread(cuda::WARP, [&](int lane) { cuda::add_up(tables, true, 0, {memory.data(), HIDDEN, lane}); });
+            const float first = cuda::WarpRows{memory.data(), HIDDEN, 0}.row(0)[0];
+            fine &= id == 1 ? first == 3.0f : std::isnan(first);
+        }
+    }
+    if (!fine) std::printf("an id out of range is not NaN\n");
+    return fine;
+}
+
 template <typename T>
 bool all() {
     bool good = true;
-    for (const int64_t columns : {1, 2, 7, 8, 33, 64, 128, 130, 768, 1500}) {
+    for (const int64_t columns : {1, 2, 7, 33, 64, 130, 768}) {
         for (const int64_t rows : {0, 1, 5, 70}) {
             for (const int64_t slices : {1, 3, 40}) {
                 for (const bool whole : {false, columns % 4 == 0}) {
                     // Of rows of two, the gradients all but cancel.
                     const bool fine = gelu<T>(rows, columns, slices, whole) &&
                                       (columns <= 2 || (layer_norm<T>(rows, columns, slices, whole, false) &&
-                                                        layer_norm<T>(rows, columns, slices, whole, true)));
+                                                        layer_norm<T>(rows, columns, slices, whole, true) &&
+                                                        embedding<T>(rows, columns, slices, whole, rows % 2 == 0)));
                     if (!fine) {
                         std::printf("%d x %d, %d slices, %s, %d bytes\n", int(rows), int(columns), int(slices),
                                     whole ? "whole" : "elements", int(sizeof(T)));
@@ -135,5 +260,5 @@ bool all() {
 }  // namespace
 
 int main() {
-    return all<float>() & all<bfloat16>() ? 0 : 1;
+    return bad_ids_are_nan() & all<float>() & all<bfloat16>() ? 0 : 1;
 }

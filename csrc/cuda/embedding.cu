@@ -1,0 +1,117 @@
+#include "cuda/column_sums.h"
+#include "cuda/embedding.h"
+#include "cuda/embedding_kernel.h"
+#include "cuda/warps.h"
+
+namespace bertfast::cuda {
+
+namespace {
+
+template <typename T>
+__global__ void __launch_bounds__(MOST_WARPS* WARP, 4) embedding_kernel(EmbeddingLayerNorm<T> call, bool whole) {
+    for_each_item(call.tables.tokens, call.tables.hidden, EMBEDDING_ROWS, [&](int64_t token, const WarpRows& warp) {
+        for (int phase = 0; phase < EMBEDDING_PHASES; ++phase) {
+            embedding_phase(phase, call, whole, token, warp);
+            __syncwarp();
+        }
+    });
+}
+
+template <typename T>
+__global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
+    embedding_backward_kernel(EmbeddingLayerNormBackward<T> call, bool whole, float* partial, int64_t slices) {
+    const EmbeddingTables& tables = call.tables;
+    const int64_t rows = embedding_backward_rows(tables), sums = rows - 2;
+    for_each_item(slices, tables.hidden, rows, [&](int64_t slice, const WarpRows& warp) {
+        clear_sums(warp, 2, sums);
+        const int64_t end = slice_row(tables.tokens, slices, slice + 1);
+        for (int64_t token = slice_row(tables.tokens, slices, slice); token < end; ++token) {
+            for (int phase = 0; phase < EMBEDDING_BACKWARD_PHASES; ++phase) {
+                embedding_backward_phase(phase, call, whole, token, warp);
+                __syncwarp();
+            }
+        }
+        store_sums(warp, 2, sums, whole, partial + slice * sums * tables.hidden);
+    });
+}
+
+__global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums sums) {
+    extern __shared__ float4 shared_memory[];
+    for (int64_t entry = blockIdx.x; entry < sums.entries; entry += gridDim.x) {
+        for (int phase = 0; phase < ENTRY_PHASES; ++phase) {
+            entry_phase(phase, sums, entry, static_cast<int>(threadIdx.x), reinterpret_cast<float*>(shared_memory));
+            __syncthreads();
+        }
+    }
+}
+
+std::string sizes(const EmbeddingTables& tables) {
+    return " of " + std::to_string(tables.tokens) + " x " + std::to_string(tables.hidden);
+}
+
+template <typename T>
+void forward(const EmbeddingLayerNorm<T>& call, void* stream) {
+    const EmbeddingTables& tables = call.tables;
+    if (tables.tokens == 0) return;
+    const std::string what = "embedding_layer_norm" + sizes(tables);
+    const auto kernel = embedding_kernel<T>;
+    const WarpsLaunch launch = warps_launch(kernel, tables.tokens, tables.hidden, EMBEDDING_ROWS, what);
+    const bool whole =
+        in_fours(tables.hidden, tables.word, tables.type, tables.position, call.weight, call.bias, call.out);
+    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole);
+    check_launch(what);
+}
+
+void sum_by_entry(const float* rows, const TokensByEntry& tokens, int64_t entries, int64_t hidden, float* grad,
+                  void* stream) {
+    const unsigned blocks = grid(entries, 1);
+    if (blocks == 0) return;
+    const std::string what = "a table's gradient, " + std::to_string(entries) + " x " + std::to_string(hidden);
+    const int bytes = shared_bytes(entry_kernel, entry_shared_floats(hidden) * int64_t{sizeof(float)}, what);
+    entry_kernel<<<blocks, ENTRY_THREADS, bytes, static_cast<cudaStream_t>(stream)>>>(
+        {rows, tokens, entries, hidden, grad, in_fours(hidden, rows, grad)});
+    check_launch(what);
+}
+
+template <typename T>
+void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by_word, const TokensByEntry& by_position,
+              float* partial, int64_t slices, void* stream) {
+    const EmbeddingTables& tables = call.tables;
+    const int64_t hidden = tables.hidden, sums = 2 + tables.types;
+    if (hidden == 0) return;
+    const std::string what = "embedding_layer_norm_backward" + sizes(tables);
+    const auto kernel = embedding_backward_kernel<T>;
+    const WarpsLaunch launch = warps_launch(kernel, slices, hidden, embedding_backward_rows(tables), what);
+    const bool whole =
+        in_fours(hidden, call.grad, tables.word, tables.type, tables.position, call.weight, call.grad_sum, partial);
+    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole, partial,
+                                                                                               slices);
+    check_launch(what);
+    column_sums(partial, slices, sums * hidden, hidden, call.grad_weight, stream);
+    column_sums(partial + hidden, slices, sums * hidden, hidden, call.grad_bias, stream);
+    column_sums(partial + 2 * hidden, slices, sums * hidden, tables.types * hidden, call.grad_type, stream);
+    sum_by_entry(call.grad_sum, by_word, tables.words, hidden, call.grad_word, stream);
+    sum_by_entry(call.grad_sum, by_position, tables.positions, hidden, call.grad_position, stream);
+}
+
+}  // namespace
+
+void embedding_layer_norm(const EmbeddingLayerNorm<float>& call, void* stream) {
+    forward(call, stream);
+}
+
+void embedding_layer_norm(const EmbeddingLayerNorm<bfloat16>& call, void* stream) {
+    forward(call, stream);
+}
+
+void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<float>& call, const TokensByEntry& by_word,
+                                   const TokensByEntry& by_position, float* partial, int64_t slices, void* stream) {
+    backward(call, by_word, by_position, partial, slices, stream);
+}
+
+void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<bfloat16>& call, const TokensByEntry& by_word,
+                                   const TokensByEntry& by_position, float* partial, int64_t slices, void* stream) {
+    backward(call, by_word, by_position, partial, slices, stream);
+}
+
+}  // namespace bertfast::cuda
