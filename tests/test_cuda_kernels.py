@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import test_attention
 import test_embedding
 import test_gelu
 import test_layer_norm
@@ -14,6 +15,7 @@ from numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from torch import Tensor
 
 from bertfast import ops
+from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
 from bertfast.ops.dropout import dropout_mask_twin
 from bertfast.ops.embedding import (
     _embedding_layer_norm,
@@ -82,9 +84,9 @@ def test_dropout_add_layer_norm(shape: tuple[int, int], dtype: torch.dtype, p: f
 @pytest.mark.parametrize("shape", [*test_embedding.SHAPES, (3000, 768, 40_000)])
 def test_embedding_layer_norm(shape: tuple[int, int, int], dtype: torch.dtype, p: float) -> None:
     ids, leaves, keys, grad = test_embedding.inputs(*shape)
-    of, on_gpu = test_embedding.of, tuple(cuda([*ids]))
+    of, gpu_ids = test_embedding.of, tuple(cuda([*ids]))
     exact = of(embedding_layer_norm_twin, ids, keys, p, torch.float64)
-    op, twin = (of(each, on_gpu, keys.cuda(), p, dtype) for each in (embedding_layer_norm, embedding_layer_norm_twin))
+    op, twin = (of(each, gpu_ids, keys.cuda(), p, dtype) for each in (embedding_layer_norm, embedding_layer_norm_twin))
     out, *_ = check(op, twin, exact, leaves, grad.to(dtype), shape[0])
     if p > 0:
         kept = dropout_mask_twin(keys, shape[1], p, 7, 3 * 256)
@@ -94,10 +96,47 @@ def test_embedding_layer_norm(shape: tuple[int, int, int], dtype: torch.dtype, p
 def test_an_id_beyond_its_table_is_nan() -> None:
     ids, leaves, keys, _ = test_embedding.inputs(5, 33, 10)
     for which, id in ((0, 10), (0, -1), (1, 2), (2, 64)):
-        on_gpu = cuda([*ids])
-        on_gpu[which][3] = id
-        out = embedding_layer_norm(*on_gpu, *cuda(leaves), 1e-12, keys.cuda(), 0.0, 7, 3, torch.float32)
+        gpu_ids = cuda([*ids])
+        gpu_ids[which][3] = id
+        out = embedding_layer_norm(*gpu_ids, *cuda(leaves), 1e-12, keys.cuda(), 0.0, 7, 3, torch.float32)
         assert out.isnan().all(1).tolist() == [False, False, False, True, False]
+
+
+def on_gpu(inputs: test_attention.Packed) -> test_attention.Packed:
+    return test_attention.Packed(*(each.detach().cuda() if isinstance(each, Tensor) else each for each in inputs))
+
+
+ATTENTION_CASES = {
+    **test_attention.CASES,
+    "two tiles": ([128, 90, 127], 12, 64, None),
+    "wide": ([70, 130], 2, 136, None),
+    "many": ([128] * 256, 2, 64, None),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("case", ATTENTION_CASES)
+def test_attention_(case: str, p: float, dtype: torch.dtype) -> None:
+    lengths, heads, head_dim, query_lengths = ATTENTION_CASES[case]
+    inputs = test_attention.packed(lengths, heads, head_dim, dtype, query_lengths)
+    of, rule = test_attention.of, (p, 77, 5)
+    op, twin = (of(each, on_gpu(inputs), *rule) for each in (attention, attention_twin))
+    exact, grad = of(attention_twin, inputs, *rule), test_attention.upstream(inputs)
+    check(op, twin, exact, test_attention.leaves(inputs), grad, head_dim + inputs.max_seqlen)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_drops_what_the_cpu_drops(dtype: torch.dtype) -> None:
+    """With equal scores and one-hot values, the output shows each probability."""
+    length, heads, p, seed, site = 136, 2, 0.5, 21, 3
+    key_value = torch.zeros(length, 2, heads, length, dtype=dtype, device="cuda")
+    key_value[:, 1] = torch.eye(length, device="cuda")[:, None, :]
+    cu, keys = test_attention.cumulative([length]).cuda(), torch.arange(length) * 2**40 + 5
+    query = torch.zeros(length, heads, length, dtype=dtype, device="cuda")
+    out = attention(query, key_value, cu, cu, length, keys.cuda(), p, seed, site).cpu()
+    for head in range(heads):
+        assert torch.equal(out[:, head] != 0, dropout_mask_twin(keys, length, p, seed, site * 256 + head))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -128,7 +167,39 @@ def test_opcheck() -> None:
     moments = torch.ones(5, 2, device="cuda")
     torch.library.opcheck(_dropout_add_layer_norm_backward, (grad.cuda(), x, residual, weight, moments, *rule))
     ids, leaves, keys, grad = test_embedding.inputs(5, 33, 10)
-    on_gpu, parameters, rule = cuda([*ids]), cuda(leaves), (keys.cuda(), 0.2, 7, 3)
+    gpu_ids, parameters, rule = cuda([*ids]), cuda(leaves), (keys.cuda(), 0.2, 7, 3)
     differentiable = [each.clone().requires_grad_() for each in parameters]
-    torch.library.opcheck(_embedding_layer_norm, (*on_gpu, *differentiable, 1e-12, *rule, torch.bfloat16))
-    torch.library.opcheck(_embedding_layer_norm_backward, (grad.cuda(), *on_gpu, *parameters[:4], moments, *rule))
+    torch.library.opcheck(_embedding_layer_norm, (*gpu_ids, *differentiable, 1e-12, *rule, torch.bfloat16))
+    torch.library.opcheck(_embedding_layer_norm_backward, (grad.cuda(), *gpu_ids, *parameters[:4], moments, *rule))
+    inputs = on_gpu(test_attention.packed([5, 9, 70], 2, 16, torch.bfloat16))
+    of_two = [each.clone().requires_grad_() for each in inputs[:2]]
+    torch.library.opcheck(_attention, (*of_two, *inputs[2:], 0.2, 1, 2))
+    out, log_sum_exp = _attention(*inputs, 0.2, 1, 2)
+    torch.library.opcheck(_attention_backward, (out, *inputs[:2], log_sum_exp, *inputs[2:], 0.2, 1, 2))
+
+
+def test_every_op_can_be_captured() -> None:
+    """Nothing waits for the device, reads it on the host or has a shape that depends on it."""
+    dtype = torch.bfloat16
+    ids, leaves, keys, _ = test_embedding.inputs(65, 64, 10)
+    embed = test_embedding.of(embedding_layer_norm, tuple(cuda([*ids])), keys.cuda(), 0.2, dtype)
+    attend_leaves, attend = test_sublayers.attention_case("few", dtype, 0.2, "cuda")
+    widen_leaves, widen = test_sublayers.feed_forward_case("few", dtype, 0.2, "cuda")
+    calls = [
+        (embed, cuda(leaves)),
+        (attend(test_sublayers.self_attention), cuda(attend_leaves)),
+        (widen(test_sublayers.feed_forward), cuda(widen_leaves)),
+    ]
+    for function, arguments in calls:
+        grad = torch.ones_like(function(*arguments))
+        eager = run(function, arguments, grad)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            run(function, arguments, grad)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = run(function, arguments, grad)
+        graph.replay()
+        assert_equal(captured, eager)

@@ -7,14 +7,14 @@ import torch
 from bertfast._native import native
 
 DEVICES: dict[str, tuple[str, ...]] = {
-    "attention": ("cpu",),
+    "attention": ("cpu", "cuda"),
     "bias_gelu": ("cpu", "cuda"),
     "dropout": ("cpu", "cuda"),
     "dropout_add_layer_norm": ("cpu", "cuda"),
     "embedding_layer_norm": ("cpu", "cuda"),
     "feed_forward": ("cpu", "cuda"),
     "masked_lm_loss": ("cpu", "cuda"),
-    "self_attention": ("cpu",),
+    "self_attention": ("cpu", "cuda"),
 }
 """For each op, the types of device that it has a native kernel for; on others its plain-torch twin runs."""
 

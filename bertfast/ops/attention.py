@@ -45,7 +45,7 @@ def attention(
     return attention_twin(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
 
 
-@torch.library.custom_op("bertfast::attention", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("bertfast::attention", mutates_args=(), device_types=("cpu", "cuda"))
 def _attention(
     query: Tensor,
     key_value: Tensor,
@@ -62,7 +62,8 @@ def _attention(
     out = torch.empty_like(query)
     log_sum_exp = query.new_empty(query.shape[:2], dtype=torch.float32)
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
-    native.attention(query, key_value, *sequences, out, log_sum_exp)
+    with torch.cuda.device_of(query):
+        native.attention(query, key_value, *sequences, out, log_sum_exp)
     return out, log_sum_exp
 
 
@@ -71,7 +72,7 @@ def _(query: Tensor, key_value: Tensor, *sequences: Any) -> tuple[Tensor, Tensor
     return query.new_empty(query.shape), query.new_empty(query.shape[:2], dtype=torch.float32)
 
 
-@torch.library.custom_op("bertfast::attention_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("bertfast::attention_backward", mutates_args=(), device_types=("cpu", "cuda"))
 def _attention_backward(
     grad: Tensor,
     query: Tensor,
@@ -88,7 +89,8 @@ def _attention_backward(
     grad, query, key_value = grad.contiguous(), query.contiguous(), key_value.contiguous()
     grad_query, grad_key_value = torch.empty_like(query), torch.empty_like(key_value)
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
-    native.attention_backward(grad, query, key_value, log_sum_exp, *sequences, grad_query, grad_key_value)
+    with torch.cuda.device_of(query):
+        native.attention_backward(grad, query, key_value, log_sum_exp, *sequences, grad_query, grad_key_value)
     return grad_query, grad_key_value
 
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "bindings/cuda.h"
 #include "bindings/dropout.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
+#include "cuda/attention.h"
 
 namespace bertfast::bindings {
 
@@ -18,15 +20,24 @@ struct Sequences {
     Sequences(const Tensor& query, py::handle cu_seqlens_q_, py::handle cu_seqlens_k_, py::handle row_keys_)
         : cu_seqlens_q(cu_seqlens_q_, "cu_seqlens_q", Dtype::int32, {ANY}, query),
           cu_seqlens_k(cu_seqlens_k_, "cu_seqlens_k", Dtype::int32, cu_seqlens_q.shape(), query),
-          row_keys(row_keys_, "row_keys", Dtype::int64, {query.size(0)}, query) {
-        if (query.place().cuda) throw std::runtime_error("attention has no CUDA kernel: call its plain-torch twin");
-    }
+          row_keys(row_keys_, "row_keys", Dtype::int64, {query.size(0)}, query) {}
 
     AttentionShape shape(const Tensor& query, const Tensor& key_value, int64_t max_seqlen, double p, int64_t seed,
                          int64_t site) const {
         const int64_t batch = cu_seqlens_q.size(0) - 1, heads = query.size(1);
         const int32_t *q = cu_seqlens_q.data<int32_t>(), *k = cu_seqlens_k.data<int32_t>();
-        if (batch < 0 || q[0] != 0 || k[0] != 0 || q[batch] != query.size(0) || k[batch] != key_value.size(0)) {
+        if (batch < 0) throw py::value_error("cu_seqlens must hold at least one offset");
+        if (heads > 256) throw py::value_error("attention takes at most 256 heads");
+        if (query.size(2) == 0) throw py::value_error("attention's heads need a width");  // 1 / sqrt(0)
+        const Dropout rule = checked_dropout(p, seed, 256 * site);
+        const int64_t longest = query.place().cuda ? max_seqlen : longest_of(q, k, batch, query, key_value, max_seqlen);
+        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), p > 0, rule};
+    }
+
+    // The longest of the sequences, whose offsets are checked; on a CUDA device nobody looks at them.
+    static int64_t longest_of(const int32_t* q, const int32_t* k, int64_t batch, const Tensor& query,
+                              const Tensor& key_value, int64_t max_seqlen) {
+        if (q[0] != 0 || k[0] != 0 || q[batch] != query.size(0) || k[batch] != key_value.size(0)) {
             throw py::value_error("cu_seqlens must begin at 0 and end at the number of tokens");
         }
         int64_t longest = 0;
@@ -39,10 +50,7 @@ struct Sequences {
             }
             longest = std::max({longest, queries, keys});
         }
-        if (heads > 256) throw py::value_error("attention takes at most 256 heads");
-        if (query.size(2) == 0) throw py::value_error("attention's heads need a width");  // 1 / sqrt(0)
-        const Dropout rule = checked_dropout(p, seed, 256 * site);
-        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), p > 0, rule};
+        return longest;
     }
 };
 
@@ -51,7 +59,11 @@ void forward(const AttentionShape& shape, const Tensor& query, const Tensor& key
              const Tensor& log_sum_exp) {
     const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(), log_sum_exp.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_DISPATCH(attention(shape, tensors));
+    if (query.place().cuda) {
+        BERTFAST_CUDA("attention", attention(shape, tensors, query.place().stream));
+    } else {
+        BERTFAST_DISPATCH(attention(shape, tensors));
+    }
 }
 
 template <typename T>
@@ -61,7 +73,11 @@ void backward(const AttentionShape& shape, const Tensor& grad, const Tensor& que
                                        key_value.data<T>(),  log_sum_exp.data<float>(),
                                        grad_query.data<T>(), grad_key_value.data<T>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_DISPATCH(attention_backward(shape, tensors));
+    if (query.place().cuda) {
+        BERTFAST_CUDA("attention_backward", attention_backward(shape, tensors, query.place().stream));
+    } else {
+        BERTFAST_DISPATCH(attention_backward(shape, tensors));
+    }
 }
 
 Tensor checked_query(py::handle query) {

@@ -34,4 +34,23 @@ struct AttentionBackward {
     T* grad_key_value;
 };
 
+// One sequence and head: where its rows begin, and how many there are.
+struct AttentionPart {
+    int64_t head, first_query, queries, first_key, keys;
+    int64_t query_stride, key_stride;  // elements between tokens
+    int64_t query_offset, key_offset, value_offset;
+
+    BERTFAST_HD_MEMBER AttentionPart(const AttentionShape& shape, int64_t item)
+        : head(item % shape.heads),
+          first_query(shape.cu_seqlens_q[item / shape.heads]),
+          queries(shape.cu_seqlens_q[item / shape.heads + 1] - first_query),
+          first_key(shape.cu_seqlens_k[item / shape.heads]),
+          keys(shape.cu_seqlens_k[item / shape.heads + 1] - first_key),
+          query_stride(shape.heads * shape.head_dim),
+          key_stride(2 * query_stride),
+          query_offset(first_query * query_stride + head * shape.head_dim),
+          key_offset(first_key * key_stride + head * shape.head_dim),
+          value_offset(key_offset + query_stride) {}
+};
+
 }  // namespace bertfast

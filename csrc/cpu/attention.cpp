@@ -24,7 +24,7 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
-        const Part part(shape, item);
+        const AttentionPart part(shape, item);
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         if (part.queries == 0) continue;
         const int64_t key_row = row_stride(part.keys);
@@ -74,7 +74,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
-        const Part part(shape, item);
+        const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         const int64_t key_row = row_stride(part.keys);

@@ -40,7 +40,7 @@ static inline void forward_tiles(const AttentionShape& shape, const AttentionFor
     const Tiles tiles;
 
     for (int64_t item = begin; item < end; ++item) {
-        const Part part(shape, item);
+        const AttentionPart part(shape, item);
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         if (part.queries == 0) continue;
         const int64_t depth = round_up(part.keys, TILE_DEPTH);
@@ -100,7 +100,7 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
     const Tiles tiles;
 
     for (int64_t item = begin; item < end; ++item) {
-        const Part part(shape, item);
+        const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         const int64_t depth = round_up(part.keys, TILE_DEPTH);

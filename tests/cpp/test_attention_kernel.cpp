@@ -1,0 +1,275 @@
+// The CUDA attention kernel, its threads stepped on the host between barriers, gives what the CPU kernel gives in
+// float32; and the layouts of its tiles are what the tensor cores' instructions take.
+#include <algorithm>
+#include <set>
+
+#include "cpu/attention.h"
+#include "cpu/dispatch.h"
+#include "cuda/attention_kernel.h"
+#include "stepping.h"
+
+using namespace bertfast;
+using cuda::TILE;
+using cuda::TILE_ELEMENTS;
+using cuda::TILE_THREADS;
+
+namespace {
+
+struct HostBlock {
+    std::vector<cuda::AttentionRegisters> registers = poisoned<cuda::AttentionRegisters>(TILE_THREADS);
+
+    template <typename Phase>
+    void each(const Phase& phase) {
+        every_thread(TILE_THREADS, [&](int thread) { phase(thread, registers[thread]); });
+    }
+};
+
+template <typename T, typename Body>
+void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
+    for (int64_t item = 0; item < shape.batch * shape.heads; ++item) {
+        auto shared = poisoned<cuda::AttentionShared<T>>(1);
+        auto delta = poisoned<float>(shape.max_seqlen);
+        HostBlock block;
+        body(cuda::AttentionBlock<T, HostBlock>(block, shape, item, whole, shared[0], delta.data()));
+    }
+}
+
+// `queries` and `keys`: each sequence's length. One with queries has keys.
+template <typename T>
+bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width,
+               bool drops, bool whole) {
+    std::mt19937 random(static_cast<uint32_t>(width));
+    std::vector<int32_t> cu_queries = {0}, cu_keys = {0};
+    int64_t longest = 0;
+    for (size_t i = 0; i < queries.size(); ++i) {
+        cu_queries.push_back(cu_queries.back() + queries[i]);
+        cu_keys.push_back(cu_keys.back() + keys[i]);
+        longest = std::max({longest, int64_t{queries[i]}, int64_t{keys[i]}});
+    }
+    const int64_t tokens = cu_queries.back(), query_size = tokens * heads * width;
+    const int64_t key_size = 2 * cu_keys.back() * heads * width;
+    auto query = random_floats<T>(query_size, random), key_value = random_floats<T>(key_size, random);
+    // A few loud queries, so that some rows of the softmax are all but one-hot.
+    for (int64_t i = 0; i < query_size; ++i) {
+        if (i / (heads * width) % 5 == 2) from_float(4 * to_float(query[i]), query[i]);
+    }
+    const auto grad = random_floats<T>(query_size, random);
+    const auto row_keys = random_ints(tokens, random, int64_t{1} << 60);
+    const AttentionShape shape = {static_cast<int64_t>(queries.size()),
+                                  heads,
+                                  width,
+                                  cu_queries.data(),
+                                  cu_keys.data(),
+                                  longest,
+                                  row_keys.data(),
+                                  drops,
+                                  make_dropout(0.2, 13, 256)};
+    const auto wide_query = floats_of(query), wide_key_value = floats_of(key_value), wide_grad = floats_of(grad);
+    std::vector<float> out(query_size), log_sum_exp(tokens * heads), grad_query(query_size), grad_key_value(key_size);
+    BERTFAST_DISPATCH(attention(
+        shape, AttentionForward<float>{wide_query.data(), wide_key_value.data(), out.data(), log_sum_exp.data()}));
+    BERTFAST_DISPATCH(attention_backward(
+        shape, AttentionBackward<float>{wide_grad.data(), wide_query.data(), wide_key_value.data(), log_sum_exp.data(),
+                                        grad_query.data(), grad_key_value.data()}));
+
+    auto our_out = poisoned<T>(query_size), our_grad_query = poisoned<T>(query_size);
+    auto our_grad_key_value = poisoned<T>(key_size);
+    auto our_log_sum_exp = poisoned<float>(tokens * heads);
+    const AttentionForward<T> forward{query.data(), key_value.data(), our_out.data(), our_log_sum_exp.data()};
+    const AttentionBackward<T> backward{grad.data(),        query.data(),          key_value.data(),
+                                        log_sum_exp.data(), our_grad_query.data(), our_grad_key_value.data()};
+    for_each_item<T>(shape, whole, [&](auto block) { block.forward(forward); });
+    for_each_item<T>(shape, whole, [&](auto block) { block.backward(backward); });
+    // In bfloat16 the factors of the second products are rounded, too.
+    const double tolerance = sizeof(T) == 2 ? 4e-3 : 3e-5;
+    return near(our_log_sum_exp, log_sum_exp, 1e-6, "log_sum_exp") && near(our_out, out, tolerance, "attention") &&
+           near(our_grad_query, grad_query, tolerance, "gradient of the queries") &&
+           near(our_grad_key_value, grad_key_value, tolerance, "gradient of keys and values");
+}
+
+template <typename T>
+bool all_sizes() {
+    struct Case {
+        std::vector<int32_t> queries, keys;
+        int64_t heads, width;
+    };
+    const Case cases[] = {{{1}, {1}, 1, 8},
+                          {{45, 33, 64, 12}, {45, 33, 64, 12}, 2, 64},
+                          {{63, 65, 1, 7}, {63, 65, 1, 7}, 3, 33},
+                          {{128, 100}, {128, 100}, 1, 64},
+                          {{200}, {200}, 1, 32},
+                          {{8, 70, 1}, {45, 130, 20}, 2, 72},
+                          {{0, 5, 0, 0, 9, 0}, {0, 5, 3, 0, 9, 70}, 2, 48},
+                          {{20}, {70}, 1, 136},
+                          {{0, 0}, {0, 0}, 2, 16},
+                          {{}, {}, 2, 16}};
+    bool good = true;
+    for (const Case& each : cases) {
+        for (const bool drops : {false, true}) {
+            const bool whole = drops && each.width % 8 == 0;
+            const bool fine = attention<T>(each.queries, each.keys, each.heads, each.width, drops, whole);
+            if (!fine) {
+                std::printf("case %d, dropout %d, whole %d, %d bytes\n", int(&each - cases), drops, whole,
+                            int(sizeof(T)));
+            }
+            good &= fine;
+        }
+    }
+    return good;
+}
+
+// --- Layouts ---
+
+// Each element of a result is one thread's, and what stands together does so in memory.
+template <typename T>
+bool places_are_a_bijection() {
+    bool good = true;
+    for (const bool transposed : {false, true}) {
+        std::set<int> seen;
+        for (int thread = 0; thread < TILE_THREADS; ++thread) {
+            for (int element = 0; element < TILE_ELEMENTS; ++element) {
+                const cuda::Place at = cuda::place<T>(thread, element, transposed);
+                good &= at.row >= 0 && at.row < TILE && at.column >= 0 && at.column < TILE;
+                seen.insert(at.row * TILE + at.column);
+                const int together = transposed && sizeof(T) == 2 ? 2 : 4, first = element / together * together;
+                const cuda::Place begin = cuda::place<T>(thread, first, transposed);
+                good &= at.row == begin.row && at.column == begin.column + element - first;
+                good &= begin.column % together == 0;
+            }
+        }
+        good &= seen.size() == TILE * TILE;
+    }
+    if (!good) std::printf("places in a result are wrong, %d bytes\n", int(sizeof(T)));
+    return good;
+}
+
+template <typename T>
+bool tiles_hold_every_element_once() {
+    std::set<int> seen;
+    for (int i = 0; i < TILE * TILE; ++i) seen.insert(cuda::Tile<T>::index(i / TILE, i % TILE));
+    const int room = sizeof(cuda::Tile<T>) / sizeof(T);
+    const bool good = seen.size() == TILE * TILE && *seen.begin() >= 0 && *seen.rbegin() < room;
+    if (!good) std::printf("a tile's elements overlap, %d bytes\n", int(sizeof(T)));
+    return good;
+}
+
+int address(cuda::Place at) {
+    return cuda::Tile<bfloat16>::index(at.row, at.column);
+}
+
+// ldmatrix reads eight rows of 16 bytes at a time: they must begin at multiples of 16 bytes and cover all 32 banks.
+bool no_bank_conflicts() {
+    bool good = true;
+    const auto eight = [&](int first_thread, const auto& place_of) {
+        std::set<int> banks;
+        for (int thread = first_thread; thread < first_thread + 8; ++thread) {
+            const int at = address(place_of(thread));
+            good &= at % 8 == 0;
+            banks.insert(at / 8 % 8);
+        }
+        good &= banks.size() == 8;
+    };
+    for (const bool transposed : {false, true}) {
+        for (int thread = 0; thread < TILE_THREADS; thread += 8) {
+            for (int k = 0; k < TILE; k += 16) {
+                eight(thread, [&](int each) { return cuda::left_address(each, k, transposed); });
+                for (int pair = 0; pair < 2; ++pair) {
+                    eight(thread, [&](int each) { return cuda::right_address(each, k, pair, transposed); });
+                }
+            }
+        }
+    }
+    if (!good) std::printf("ldmatrix's rows share banks\n");
+    return good;
+}
+
+// What a warp's ldmatrix.x4 gives, by the description of the instruction: matrix m's rows are at the addresses of lanes
+// 8 m ... 8 m + 7; lane l gets elements 2 (l % 4) and the next of row l / 4, or, transposed, of column l / 4.
+struct Fragment {
+    float element[4][2];
+};
+
+Fragment loaded(const cuda::Tile<bfloat16>& tile, const std::vector<int>& rows, bool transposed, int lane) {
+    Fragment fragment;
+    for (int matrix = 0; matrix < 4; ++matrix) {
+        for (int i = 0; i < 2; ++i) {
+            const int line = lane / 4, along = lane % 4 * 2 + i;
+            const int row = transposed ? along : line, column = transposed ? line : along;
+            fragment.element[matrix][i] = to_float(tile.data[rows[8 * matrix + row] + column]);
+        }
+    }
+    return fragment;
+}
+
+// mma.m16n8k16 by the description of its fragments: the left factor's registers hold rows l / 4 (+ 8 in the second and
+// fourth) and k = 2 (l % 4) and the next (+ 8 in the third and fourth); the right's, column l / 4 and the same k (+ 8
+// in the second); the sum's, row l / 4 (+ 8 in the third and fourth) and columns 2 (l % 4) and the next.
+void mma(const std::vector<Fragment>& left, const std::vector<Fragment>& right, int first_right,
+         const std::vector<float*>& sum, int product) {
+    float a[16][16], b[8][16];
+    for (int lane = 0; lane < 32; ++lane) {
+        for (int i = 0; i < 2; ++i) {
+            const int line = lane / 4, k = lane % 4 * 2 + i;
+            for (int each = 0; each < 4; ++each) a[line + each % 2 * 8][k + each / 2 * 8] = left[lane].element[each][i];
+            for (int each = 0; each < 2; ++each) b[line][k + 8 * each] = right[lane].element[first_right + each][i];
+        }
+    }
+    for (int lane = 0; lane < 32; ++lane) {
+        for (int each = 0; each < 4; ++each) {
+            const int row = lane / 4 + each / 2 * 8, column = lane % 4 * 2 + each % 2;
+            for (int k = 0; k < 16; ++k) sum[lane][cuda::mma_element(product, each)] += a[row][k] * b[column][k];
+        }
+    }
+}
+
+// The device's side of `multiply`, instruction by instruction, gives each thread the elements that `place` says.
+template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED>
+bool tensor_cores_multiply() {
+    std::mt19937 random(3);
+    cuda::Tile<bfloat16> left, right;
+    for (cuda::Tile<bfloat16>* tile : {&left, &right}) {
+        for (bfloat16& each : tile->data)
+            from_float(static_cast<float>(int(random() % 17)) - 8.0f, each);  // exact sums
+    }
+    bool good = true;
+    for (int warp = 0; warp < TILE_THREADS / 32; ++warp) {
+        std::vector<std::vector<float>> sums(32, std::vector<float>(TILE_ELEMENTS, 0.0f));
+        const auto load = [&](const cuda::Tile<bfloat16>& tile, bool transposed, const auto& place_of) {
+            std::vector<int> rows;
+            for (int lane = 0; lane < 32; ++lane) rows.push_back(address(place_of(32 * warp + lane)));
+            std::vector<Fragment> fragments;
+            for (int lane = 0; lane < 32; ++lane) fragments.push_back(loaded(tile, rows, transposed, lane));
+            return fragments;
+        };
+        for (int k = 0; k < TILE; k += 16) {
+            const auto a =
+                load(left, LEFT_TRANSPOSED, [&](int thread) { return cuda::left_address(thread, k, LEFT_TRANSPOSED); });
+            for (int pair = 0; pair < 2; ++pair) {
+                const auto b = load(right, RIGHT_TRANSPOSED,
+                                    [&](int thread) { return cuda::right_address(thread, k, pair, RIGHT_TRANSPOSED); });
+                std::vector<float*> c;
+                for (auto& each : sums) c.push_back(each.data() + 8 * pair);
+                for (int half = 0; half < 2; ++half) mma(a, b, 2 * half, c, half);
+            }
+        }
+        for (int lane = 0; lane < 32; ++lane) {
+            float expected[TILE_ELEMENTS] = {};
+            cuda::multiply<LEFT_TRANSPOSED, RIGHT_TRANSPOSED>(left, right, 32 * warp + lane, expected);
+            good &= std::equal(expected, expected + TILE_ELEMENTS, sums[lane].begin());
+        }
+    }
+    if (!good) std::printf("tensor cores: wrong, transposed %d %d\n", LEFT_TRANSPOSED, RIGHT_TRANSPOSED);
+    return good;
+}
+
+}  // namespace
+
+int main() {
+    bool good = places_are_a_bijection<float>() & places_are_a_bijection<bfloat16>();
+    good &= tiles_hold_every_element_once<float>() & tiles_hold_every_element_once<bfloat16>();
+    good &= no_bank_conflicts();
+    good &= tensor_cores_multiply<false, false>() & tensor_cores_multiply<false, true>();
+    good &= tensor_cores_multiply<true, true>() & tensor_cores_multiply<true, false>();
+    good &= all_sizes<float>() & all_sizes<bfloat16>();
+    return good ? 0 : 1;
+}
