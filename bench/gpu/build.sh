@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# build.sh FOLDER: installs the package from this tree, without a network, beside the torch that is there; with it, in
+# the same build FOLDER, tests/cpp/device_self_test.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+missing=()
+for tool in nvcc cmake ninja; do
+  command -v "$tool" >/dev/null || missing+=("$tool (on the PATH)")
+done
+for module in pip scikit_build_core pybind11; do
+  "$PYTHON" -c "import $module" 2>/dev/null || missing+=("$module (a module of $("$PYTHON" --version))")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  printf -v list ', %s' "${missing[@]}"
+  echo "missing: ${list:2}"
+  exit 1
+fi
+
+"$PYTHON" -m pip install --no-index --no-build-isolation --no-deps --force-reinstall \
+  --config-settings=build-dir="$1" --config-settings=build.targets='_bertfast;device_self_test' \
+  --config-settings=cmake.define.BERTFAST_CUDA=ON --config-settings=cmake.define.BERTFAST_CPP_TESTS=ON .
+cd /
+"$PYTHON" -c 'from bertfast._native import native; assert native.has_cuda; print(native.__file__)'

@@ -1,0 +1,29 @@
+"""Times of work on a device: warm, and waited for."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def wait_for(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object], device: str, calls: int = 1) -> float:
+    """Of one call, among so many between two waits."""
+    wait_for(device)
+    started = time.perf_counter()
+    for _ in range(calls):
+        work()
+    wait_for(device)
+    return (time.perf_counter() - started) / calls
+
+
+def median_seconds(work: Callable[[], object], device: str, calls: int = 10, rounds: int = 5) -> float:
+    seconds(work, device)
+    return statistics.median(seconds(work, device, calls) for _ in range(rounds))

@@ -1,0 +1,49 @@
+"""What is trained: the notebook's size, BERT-base and BERT-large, on a generated corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from bertfast.config import PRESETS, BertConfig, TrainConfig
+
+
+class Workload(NamedTuple):
+    """A model, what a step of its training is, and how many steps tell its time."""
+
+    model: BertConfig
+    train: TrainConfig
+    sentences_per_document: float
+    """On average: a paragraph's, or an article's where segments are to be filled."""
+    warm_up: int
+    """Steps of a run before those that are counted: they meet, and capture, what will come again."""
+    steps: int
+    """Steps that are counted."""
+    peer_steps: int
+    """Likewise, of the peers, which are slower."""
+
+
+def _preset(name: str, vocab_size: int, **train: object) -> tuple[BertConfig, TrainConfig]:
+    preset = PRESETS[name]
+    return BertConfig(vocab_size=vocab_size, **preset.model), TrainConfig(gpus=1, **{**preset.train, **train})
+
+
+# WikiText-2's vocabulary, and BERT's.
+WORKLOADS = {
+    "notebook": Workload(*_preset("notebook", 20256, batch_size=512, max_len=64), 4.8, 100, 1000, 20),
+    "base": Workload(*_preset("base", 30522, batch_size=256, max_len=128, segments="fill"), 100.0, 20, 40, 10),
+    "large": Workload(*_preset("large", 30522, batch_size=128, max_len=128, segments="fill"), 100.0, 20, 20, 5),
+}
+
+
+def workload(name: str, device: str, tiny: bool) -> Workload:
+    """`tiny`: the same, so small that a CPU trains it in a moment."""
+    found = WORKLOADS[name]
+    train = dataclasses.replace(found.train, device=device)
+    if not tiny:
+        return found._replace(train=train)
+    model = dataclasses.replace(
+        found.model, vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    train = dataclasses.replace(train, batch_size=8, max_len=32)
+    return Workload(model, train, found.sentences_per_document, warm_up=2, steps=4, peer_steps=2)
