@@ -23,7 +23,8 @@ from bertfast.devices import choose_precision, make_world
 from bertfast.gradients import Shares, clip_gradients, make_gradients
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.trainer import make_optimizer, prepare
+from bertfast.steps import make_optimizer
+from bertfast.trainer import prepare
 
 CPU = torch.device("cpu")
 # The notebook's; the model's vocabulary is the text's.

@@ -197,6 +197,11 @@ class TrainConfig(SamplerConfig):
         0,
         "pieces that a step's batch is computed in: more take less memory; 0: 8 where deterministic, else one a worker",
     )
+    cuda_graph: bool | None = setting(
+        None,
+        "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
+        "one by one (default: captured where one process trains on one GPU, and not deterministically)",
+    )
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")
     eval: bool = setting(False, "hold out the last documents, and evaluate on them ten times a run")

@@ -28,6 +28,7 @@ class World(NamedTuple):
     local: list[torch.device]  # this process's own: one, or with DataParallel several
     deterministic: bool  # whether the batch is summed in one order, whatever the number of workers and threads
     shards: int  # pieces that the batch is computed in
+    captured: bool = False  # whether the step is a CUDA graph
 
     @property
     def device(self) -> torch.device:
@@ -55,14 +56,18 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     if config.parallel == "dp" and len(devices) > 1 and devices[0].type == "cpu":
         raise InputError("--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp")
     local = 1 if config.parallel == "ddp" else len(devices)
-    _choose_sums(config, len(devices) // local, local, devices[0])  # complains, if it does, before any work
+    make_world(config, devices, devices[:local])  # complains, if it does, before any work
     return devices
 
 
 def make_world(config: TrainConfig, devices: list[torch.device], local: list[torch.device], rank: int = 0) -> World:
     """The place of rank `rank` among the `len(devices) // len(local)` processes that compute on `devices`."""
     size = len(devices) // len(local)
-    return World(rank, size, devices, local, *_choose_sums(config, size, len(local), local[0]))
+    world = World(rank, size, devices, local, *_choose_sums(config, size, len(local), local[0]))
+    obstacle = _no_graph(world)
+    if config.cuda_graph and obstacle:
+        raise InputError(f"--cuda-graph: {obstacle} (or leave it out)")
+    return world._replace(captured=not obstacle and config.cuda_graph is not False)
 
 
 def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.device) -> tuple[bool, int]:
@@ -87,6 +92,19 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     if config.deterministic or (config.deterministic is None and cheap and not obstacle):
         return True, shards
     return False, max(config.shards, size * local)
+
+
+def _no_graph(world: World) -> str | None:
+    """Why the step can't be captured as a CUDA graph, if it can't."""
+    if world.device.type != "cuda":
+        return "a CPU has none"
+    if len(world.devices) > 1:
+        return "it holds the step of one GPU, give --gpus 1"
+    if world.deterministic:
+        return "it holds a batch in one piece, give --no-deterministic"
+    if world.shards > 1:
+        return "it holds a batch in one piece, give --shards 1"
+    return None
 
 
 def _uses_cuda(config: TrainConfig, say: Say) -> bool:
@@ -141,7 +159,7 @@ def torchrun_world(config: TrainConfig) -> World:
 
 
 def describe(world: World, dtype: torch.dtype) -> str:
-    """One line: devices, threads, precision, order of sums."""
+    """One line: devices, threads, precision, order of sums, and on a GPU whether the step is a CUDA graph."""
     count = len(world.devices)
     if world.device.type == "cuda":
         where = f"{count} x {torch.cuda.get_device_name(world.device)}"
@@ -153,4 +171,6 @@ def describe(world: World, dtype: torch.dtype) -> str:
         ways = f"deterministic over {world.shards} shards"
     elif world.shards > count:
         ways += f" in {world.shards} shards"
+    if world.device.type == "cuda":
+        ways += ", step in a CUDA graph" if world.captured else f", no CUDA graph ({_no_graph(world) or 'not wanted'})"
     return f"{where}, {ways}, {'bf16' if dtype == torch.bfloat16 else 'fp32'}"

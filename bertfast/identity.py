@@ -19,7 +19,7 @@ from bertfast.shards import one_thread
 
 # These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
 _FREE = ("device", "gpus", "parallel", "timeout", "tensorboard", "checkpoint_every", "keep_checkpoints", "inexact")
-_TOLD = ("precision", "deterministic", "shards")
+_TOLD = ("precision", "deterministic", "shards", "cuda_graph")
 
 # Of hosts of other kinds these differ.
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
@@ -70,7 +70,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _order(world: World) -> str:
     if world.deterministic:
         return f"one tree over {world.shards} shards"
-    return f"the fastest over {len(world.devices)} devices, in {world.shards} pieces"
+    pieces = "one filled piece" if world.captured else f"{world.shards} pieces"
+    return f"the fastest over {len(world.devices)} devices, in {pieces}"
 
 
 def _product(device: torch.device, dtype: torch.dtype) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -183,17 +183,34 @@ class Sampler:
         planned = host
         if self._native is not self._host:
             planned = self._plan(first_example, count, self._native, self.device)
-        tokens, predictions = int(host.cu_seqlens[-1]), int(host.cu_masked[-1])
+        return self._packed(planned, int(host.cu_seqlens[-1]), int(host.cu_masked[-1]), torch.empty)
+
+    def packed_within(self, first_example: Tensor, count: int, tokens: int, predictions: int) -> PackedBatch:
+        """The same from where the batch is made: nothing of it comes from the host but its sizes.
+
+        Args:
+            first_example: (1,) int64, on this sampler's device.
+            count: examples.
+            tokens, predictions: the sizes of the batch's tensors, which end in zeros. By `plan` the caller knows that
+                the examples have no more, which on a GPU nobody looks at.
+        """
+        return self._packed(self._plan_from(first_example, count, self._native), tokens, predictions, torch.zeros)
+
+    def _packed(self, planned: _Planned, tokens: int, predictions: int, make: Callable[..., Tensor]) -> PackedBatch:
+        def column(size: int) -> Tensor:
+            return make(size, dtype=torch.int64, device=self.device)
+
+        count = planned.examples.shape[0]
         batch = PackedBatch(
-            input_ids=self._empty(tokens),
-            token_type_ids=self._empty(tokens),
-            position_ids=self._empty(tokens),
+            input_ids=column(tokens),
+            token_type_ids=column(tokens),
+            position_ids=column(tokens),
             cu_seqlens=planned.cu_seqlens,
-            masked_positions=self._empty(predictions),
+            masked_positions=column(predictions),
             cu_masked=planned.cu_masked,
-            labels=self._empty(predictions),
-            next_sentence_label=self._empty(0 if self.config.objective == "none" else count),
-            row_keys=self._empty(tokens),
+            labels=column(predictions),
+            next_sentence_label=column(0 if self.config.objective == "none" else count),
+            row_keys=column(tokens),
             max_seqlen=self.config.max_len,
         )
         with self._current_device():
@@ -230,8 +247,12 @@ class Sampler:
             raise ValueError(f"no {count} examples from number {first_example}: numbers are 0 to 2^63 / max_len")
         if count * max_len >= 1 << 31:
             raise InputError(f"a batch of {count} examples of {max_len} tokens is too large: make it smaller")
+        return self._plan_from(torch.full((1,), first_example, dtype=torch.int64, device=device), count, sampler)
+
+    def _plan_from(self, first_example: Tensor, count: int, sampler: Any) -> _Planned:
+        device = first_example.device
         planned = _Planned(
-            torch.full((1,), first_example, dtype=torch.int64, device=device),
+            first_example,
             torch.empty((count, native.EXAMPLE_FIELDS), dtype=torch.int64, device=device),
             torch.empty(count + 1, dtype=torch.int32, device=device),
             torch.empty(count + 1, dtype=torch.int32, device=device),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import os
 import signal
 import sys
@@ -30,7 +29,6 @@ from bertfast.devices import World, choose_precision, describe
 from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
 from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
-from bertfast.gradients import clip_gradients, make_gradients
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.identity import differences, identity, of_all_ranks
@@ -39,6 +37,7 @@ from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
 from bertfast.sampler import Sampler
 from bertfast.say import Say, keep_silent
+from bertfast.steps import learning_rate, make_optimizer, make_steps
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
@@ -115,27 +114,25 @@ def train(
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):
         first_step = ranks.share_state(world, model, optimizer, first_step)
-        gradients = make_gradients(model, samplers, config, world, dtype)
+        take_step = make_steps(model, samplers, optimizer, config, world, dtype, first_step)
         started = saved = time.perf_counter()
         for step in range(first_step, config.steps):
-            lr = learning_rate(step, config)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            mlm_loss, nsp_loss, stop = gradients(step, flag=_flag(signals, world)).tolist()
-            norm = clip_gradients(model, config.max_grad_norm).item()
-            if not math.isfinite(mlm_loss + nsp_loss + norm):
-                raise InputError(no_number(step, mlm_loss, norm, out))
-            optimizer.step()
-
-            record = Record(step, mlm_loss, nsp_loss, lr)
-            history.add(record)
-            pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
-            pairs = "" if config.objective == "none" else f", {config.objective.upper()} {record.nsp_loss:.3f}"
-            bar.set_postfix_str(f"MLM {record.mlm_loss:.3f}{pairs}, {pairs_per_second:.0f} pairs/s", refresh=False)
-            bar.update()
-            if finding := diagnosis.after(history.records):
-                say(finding)
-            if evaluated is not None and evaluation_due(step, config):
+            evaluates, keeps = evaluation_due(step, config), checkpoint_due(step, config)
+            keeps |= time.perf_counter() - saved > CHECKPOINT_SECONDS
+            flag, stop = _flag(signals, world), 0.0
+            for measured in take_step(step, flag, wait=evaluates or keeps or flag > 0):
+                if not measured.is_number():
+                    raise InputError(no_number(measured.step, measured.mlm_loss, measured.norm, out))
+                lr, stop = learning_rate(measured.step, config), measured.stop
+                history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr))
+                if finding := diagnosis.after(history.records):
+                    say(finding)
+                pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
+                pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
+                losses = f"MLM {measured.mlm_loss:.3f}{pairs}, {pairs_per_second:.0f} pairs/s"
+                bar.set_postfix_str(losses, refresh=False)
+                bar.update()
+            if evaluated is not None and evaluates:
                 found = evaluate(model, evaluated, step, dtype, world)
                 history.add(found)
                 say(f"step {step + 1}, held-out text: {in_words(found, config.objective)}")
@@ -145,8 +142,7 @@ def train(
                     say(f"stopped after step {step + 1}, kept in {checkpoints.path(step + 1)}: --resume goes on")
                 ranks.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
                 raise Stopped(signal.SIGTERM if stop > world.size else signal.SIGINT)
-            late = time.perf_counter() - saved > CHECKPOINT_SECONDS
-            if checkpoints is not None and (late or checkpoint_due(step, config)):
+            if keeps and checkpoints is not None:
                 checkpoints.save(step + 1)
                 saved = time.perf_counter()
 
@@ -199,10 +195,6 @@ def _noted_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
-
-
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
     model.config.check_takes(corpus.vocab_size, config)
@@ -216,13 +208,6 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rises over `warmup` steps, then falls to 0 at the end, both on a straight line, as BERT's does."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)
 
 
 def no_number(step: int, loss: float, norm: float, out: Path | None) -> str:

@@ -857,8 +857,10 @@ def test_extension_checks_its_tensors() -> None:
         packed(first, examples, good._replace(row_keys=good.row_keys[1:]))
     with pytest.raises(ValueError, match="masked_positions must not share memory with labels"):
         packed(first, examples, good._replace(labels=good.masked_positions))
-    with pytest.raises(ValueError, match="have the sizes that the plan says"):
+    with pytest.raises(ValueError, match="have room for what the plan says"):
         packed(first, examples, good._replace(cu_seqlens=good.cu_seqlens - 1))
+    with pytest.raises(ValueError, match="have room for what the plan says"):
+        packed(first, examples, good._replace(labels=good.labels[1:], masked_positions=good.masked_positions[1:]))
     moved = good.cu_masked.clone()
     moved[1] += 1
     with pytest.raises(ValueError, match="cu_masked is not these examples' plan"):

@@ -15,7 +15,7 @@ from bertfast.devices import choose_devices
 from bertfast.errors import InputError
 from bertfast.launch import pretrain
 from bertfast.model import Bert
-from bertfast.trainer import learning_rate
+from bertfast.steps import learning_rate
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")

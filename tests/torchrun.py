@@ -64,14 +64,14 @@ def main() -> int:
     from bertfast.pretrain import main
 
     rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
-    learning_rate = trainer.learning_rate
+    evaluation_due = trainer.evaluation_due
 
     def eventful(now, config):
         if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"], str(now)) == (rank, "0", step):
             subprocess.run(words, shell=True, check=True)
-        return learning_rate(now, config)
+        return evaluation_due(now, config)
 
-    trainer.learning_rate = eventful
+    trainer.evaluation_due = eventful
     return main(sys.argv[2:])
 
 

@@ -260,18 +260,18 @@ class Sampler {
         }
     }
 
-    // That the offsets of a packed batch are the examples', and end where its tensors do. How many predictions an
-    // example has is seen when they are made.
+    // That the offsets of a packed batch are the examples', and that its tensors have room for them. How many
+    // predictions an example has is seen when they are made.
     static void check_plan(const Tensor& examples, const int32_t* cu_seqlens, const int32_t* cu_masked, int64_t tokens,
                            int64_t predictions) {
         const int64_t count = examples.size(0);
         bool fits =
-            cu_seqlens[0] == 0 && cu_masked[0] == 0 && cu_seqlens[count] == tokens && cu_masked[count] == predictions;
+            cu_seqlens[0] == 0 && cu_masked[0] == 0 && cu_seqlens[count] <= tokens && cu_masked[count] <= predictions;
         for (int64_t i = 0; fits && i < count; ++i) {
             fits = int64_t{cu_seqlens[i]} + length(examples.data<Example>()[i]) == cu_seqlens[i + 1] &&
                    cu_masked[i] <= cu_masked[i + 1];
         }
-        if (!fits) throw py::value_error("input_ids, labels and their offsets must have the sizes that the plan says");
+        if (!fits) throw py::value_error("input_ids, labels and their offsets must have room for what the plan says");
     }
 
     void sample(const Tensor& first, const Tensor& examples, const Batch& batch) const {

@@ -1,0 +1,157 @@
+"""Training steps, one after another: gradients, clipping, Adam, and what was measured.
+
+Two ways: `EagerSteps` asks the device for each step's losses before it changes the weights. `BucketedSteps` asks for
+nothing: a step is a function of tensors that stay on the device, which a CUDA graph can hold.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+
+from bertfast.buckets import Bucket, Buckets
+from bertfast.config import TrainConfig
+from bertfast.devices import World
+from bertfast.gradients import Gradients, clip_gradients, make_gradients
+from bertfast.graph import Graphs
+from bertfast.model import Bert
+from bertfast.ring import Ring
+from bertfast.sampler import Sampler
+
+
+class Measured(NamedTuple):
+    """What one step has found. Where it is no number, the weights are as they were before."""
+
+    step: int
+    mlm_loss: float
+    nsp_loss: float
+    norm: float
+    """The gradient's, before it was clipped."""
+    stop: float
+    """The sum of the ranks' flags."""
+
+    def is_number(self) -> bool:
+        return math.isfinite(self.mlm_loss + self.nsp_loss + self.norm)
+
+
+class Steps(Protocol):
+    """Takes a step."""
+
+    def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
+        """What has become known of it and of those before: each step once, in order; with `wait`, all up to this one.
+
+        Steps are taken in order. A `flag` that is not 0 is given with `wait`.
+        """
+
+
+def make_steps(
+    model: Bert,
+    samplers: list[Sampler],
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    world: World,
+    dtype: torch.dtype,
+    first_step: int,
+) -> Steps:
+    if world.captured:
+        run = Graphs(world.device)
+        return BucketedSteps(model, samplers[0], optimizer, config, dtype, first_step, run)
+    return EagerSteps(model, make_gradients(model, samplers, config, world, dtype), optimizer, config)
+
+
+class EagerSteps:
+    def __init__(
+        self, model: Bert, gradients: Gradients, optimizer: torch.optim.Optimizer, config: TrainConfig
+    ) -> None:
+        self._model, self._gradients, self._optimizer, self._config = model, gradients, optimizer, config
+
+    def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
+        mlm_loss, nsp_loss, stop = self._gradients(step, flag).tolist()
+        norm = clip_gradients(self._model, self._config.max_grad_norm).item()
+        measured = Measured(step, mlm_loss, nsp_loss, norm, stop)
+        if measured.is_number():
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate(step, self._config)
+            self._optimizer.step()
+        return [measured]
+
+
+class BucketedSteps:
+    """Steps of one process and one device, whose batches have a bucket's size.
+
+    The step's number, its first example's, and the learning rate of every step are on the device. The host only says
+    which bucket comes next, which it knows by planning the batch itself. `run(bucket, function)` calls the function,
+    or does what it did before in that bucket.
+    """
+
+    def __init__(
+        self,
+        model: Bert,
+        sampler: Sampler,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        dtype: torch.dtype,
+        first_step: int,
+        run: Callable[[Bucket, Callable[[], None]], None],
+    ) -> None:
+        self._model, self._sampler, self._optimizer, self._config, self._dtype = (
+            model,
+            sampler,
+            optimizer,
+            config,
+            dtype,
+        )
+        self._run = run
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._buckets = Buckets(config.batch_size, config.max_len)
+        device = sampler.device
+        self._ring = Ring(3, first_step, device)
+        self._step = torch.full((1,), first_step, device=device)
+        self._first = self._step * config.batch_size
+        rates = [learning_rate(step, config) for step in range(config.steps)]
+        self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self._rate, self._refused = torch.zeros((), device=device), torch.zeros((), device=device)
+        for group in optimizer.param_groups:
+            group["lr"], group["capturable"] = self._rate, True
+        optimizer.found_inf = self._refused  # type: ignore[attr-defined]  # not 0: torch's fused Adam changes nothing
+
+    def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
+        size = self._config.batch_size
+        plan = self._sampler.plan(step * size, size)
+        bucket = self._buckets.of(int(plan.lengths.sum()), int(plan.num_masked.sum()))
+        self._run(bucket, lambda: self._take(bucket))
+        return [Measured(number, mlm, nsp, norm, flag) for number, (mlm, nsp, norm) in self._ring.read(step, wait)]
+
+    def _take(self, bucket: Bucket) -> None:
+        config = self._config
+        batch = self._sampler.packed_within(self._first, config.batch_size, *bucket)
+        losses = torch.stack(self._model(*self._buckets.fill(batch), config.seed, self._dtype))
+        gradients = torch.autograd.grad(losses.sum(), self._parameters)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = clip_gradients(self._model, config.max_grad_norm)
+        measured = torch.cat([losses.detach(), norm[None]])
+        self._refused.copy_(measured.sum().isfinite().logical_not())
+        self._rate.copy_(self._rates.index_select(0, self._step)[0])
+        with warnings.catch_warnings():  # before its capture, a step runs as it is once
+            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
+            self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._ring.write(self._step, measured)
+        self._step += 1
+        self._first += config.batch_size
+
+
+def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """Rises over `warmup` steps, then falls to 0 at the end, both on a straight line, as BERT's does."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)

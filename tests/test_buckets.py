@@ -1,0 +1,89 @@
+"""Filled batches: few sizes, and the losses and gradients of the batch as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from test_trainer import CONFIG, corpus, make_model  # noqa: F401 (corpus is a fixture)
+
+from bertfast.buckets import Buckets
+from bertfast.gradients import Shares
+from bertfast.sampler import Sampler
+
+
+def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):
+    plan = sampler.plan(first, count)
+    bucket = buckets.of(int(plan.lengths.sum()), int(plan.num_masked.sum()))
+    batch = sampler.packed_within(torch.tensor([first]), count, *bucket)
+    return bucket, batch, buckets.fill(batch)
+
+
+@pytest.mark.parametrize("objective", ["nsp", "none"])
+def test_nothing_of_the_fillers_is_learned(corpus, objective):  # noqa: F811
+    """Several steps, dropout on, against the batch in its own size."""
+    config = dataclasses.replace(CONFIG, objective=objective)
+    model = make_model(corpus).train()
+    sampler, buckets = Sampler(corpus, config), Buckets(config.batch_size, config.max_len)
+    parameters = [each for name, each in model.named_parameters() if objective == "nsp" or "layers" in name]
+    for step in range(3):
+        _, _, asked = filled(sampler, buckets, step * config.batch_size, config.batch_size)
+        ours = torch.stack(model(*asked, config.seed, torch.float32))
+        theirs = Shares(sampler, step, config).losses(model, sampler, 0, 1, torch.float32)
+        pairs = zip(
+            [ours, *torch.autograd.grad(ours.sum(), parameters)],
+            [theirs, *torch.autograd.grad(theirs.sum(), parameters)],
+            strict=True,
+        )
+        for mine, its in pairs:
+            torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "max_len"), [(12, 24), (1, 5), (300, 5), (2048, 24)])
+def test_fillers_are_sequences(corpus, count, max_len):  # noqa: F811
+    """None is empty or too long, none of their predictions is a first token or comes twice; the batch stays whole."""
+    sampler = Sampler(corpus, dataclasses.replace(CONFIG, max_len=max_len))
+    buckets, sizes = Buckets(count, max_len), set()
+    for first in range(0, 5 * count, count):
+        bucket, batch, (sequences, predictions, weights) = filled(sampler, buckets, first, count)
+        sizes.add(bucket)
+        plain = sampler.packed(first, count)
+        tokens, own = plain.input_ids.numel(), plain.labels.numel()
+        assert bucket == (sequences.input_ids.numel(), predictions.labels.numel())
+        assert bucket.tokens % 128 == bucket.predictions % 128 == 0
+        for name in ("input_ids", "token_type_ids", "position_ids", "row_keys"):
+            assert torch.equal(getattr(batch, name)[:tokens], getattr(plain, name))
+            assert not getattr(batch, name)[tokens:].any()
+        assert torch.equal(predictions.labels[:own], plain.labels)
+        assert torch.equal(predictions.masked_positions[:own], plain.masked_positions)
+        assert torch.equal(predictions.next_sentence_label, plain.next_sentence_label)
+        assert torch.equal(
+            weights, torch.full((own,), 1 / own).new_zeros(bucket.predictions).index_fill(0, torch.arange(own), 1 / own)
+        )
+
+        assert torch.equal(sequences.cu_seqlens[: count + 1], plain.cu_seqlens)
+        lengths = sequences.cu_seqlens[count:].diff()
+        assert sequences.cu_seqlens[-1] == bucket.tokens
+        assert lengths.min() >= 1
+        assert lengths.max() <= max_len
+        fillers = predictions.masked_positions[own:]
+        assert (predictions.masked_positions.diff() > 0).all()
+        assert not torch.isin(fillers, sequences.cu_seqlens).any()
+        assert (fillers > tokens).all()
+        assert (fillers < bucket.tokens).all()
+    assert len(sizes) < 5
+
+
+def test_every_size_has_its_bucket():
+    """The fillers have room for what is missing, whatever is; a bucket wastes little more than its step."""
+    for count, max_len in ((12, 24), (512, 64), (2048, 128), (3, 5)):
+        buckets = Buckets(count, max_len)
+        step = max(1024, count * max_len // 32 + 128)
+        for tokens in range(5 * count, count * max_len + 1, max(1, count * max_len // 500)):
+            for predictions in (count, max(count, tokens // 7), tokens - 2 * count):
+                bucket = buckets.of(tokens, predictions)
+                room, missing = bucket.tokens - tokens, bucket.predictions - predictions
+                assert 0 <= missing < step // 8 + 1
+                assert buckets.fillers + missing + missing // (max_len - 1) <= room <= buckets.fillers * max_len
+                assert room < step * 1.2 + buckets.fillers + step / 8 / (max_len - 1)

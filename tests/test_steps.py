@@ -1,0 +1,191 @@
+"""Steps that stay on the device: those of the plain way, and what the loop learns of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
+
+from bertfast import ring, trainer
+from bertfast.devices import describe, make_world
+from bertfast.errors import InputError
+from bertfast.gradients import make_gradients
+from bertfast.graph import Graphs
+from bertfast.launch import pretrain
+from bertfast.ring import PERIOD
+from bertfast.sampler import Sampler
+from bertfast.steps import BucketedSteps, EagerSteps, learning_rate, make_optimizer
+from bertfast.trainer import prepare, train
+
+PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)
+GPU = torch.device("cuda", 0)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def as_it_is(bucket, function):
+    function()
+
+
+def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU):  # noqa: F811
+    model = make_model(corpus)
+    prepare(model, corpus, config, make_world(PLAIN, [CPU], [CPU])._replace(local=[device]))
+    optimizer = make_optimizer(model, config)
+    sampler = Sampler(corpus, config, device)
+    return model, BucketedSteps(model, sampler, optimizer, config, dtype, first_step, run), optimizer
+
+
+def plain(corpus, config):  # noqa: F811
+    model, world = make_model(corpus), make_world(config, [CPU], [CPU])
+    prepare(model, corpus, config, world)
+    optimizer = make_optimizer(model, config)
+    gradients = make_gradients(model, [Sampler(corpus, config)], config, world, torch.float32)
+    return model, EagerSteps(model, gradients, optimizer, config)
+
+
+@pytest.mark.parametrize("objective", ["nsp", "none"])
+@pytest.mark.parametrize("clip", [0.05, 0.0])
+def test_buckets_change_nothing(corpus, objective, clip):  # noqa: F811
+    """Losses, norms and, at the end, the weights of the plain way; dropout on."""
+    config = dataclasses.replace(PLAIN, objective=objective, max_grad_norm=clip)
+    one, filled, _ = bucketed(corpus, config)
+    two, whole = plain(corpus, config)
+    for step in range(config.steps):
+        (ours,), (theirs,) = filled(step, 0.0, wait=True), whole(step, 0.0, wait=True)
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    for mine, its in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_no_number_reaches_no_weight(corpus):  # noqa: F811
+    model, step, optimizer = bucketed(corpus, PLAIN)
+    assert step(0, 0.0, wait=False) == []
+    with torch.no_grad():
+        model.masked_lm_head.norm.weight[0] = math.nan
+    before = [parameter.clone() for parameter in model.parameters()]
+    assert step(1, 0.0, wait=False) == []
+    first, second = step(2, 1.0, wait=True)[:2]
+    assert first.is_number()
+    assert (second.step, second.is_number(), second.stop) == (1, False, 1.0)
+    for parameter, was in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter.nan_to_num(), was.nan_to_num())
+        assert optimizer.state[parameter]["step"] == 1
+        assert optimizer.state[parameter]["exp_avg"].isfinite().all()
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch):
+    """The loop with the captured way's steps, called one by one."""
+
+    def make_steps(model, samplers, optimizer, config, world, dtype, first_step):
+        return BucketedSteps(model, samplers[0], optimizer, config, dtype, first_step, as_it_is)
+
+    monkeypatch.setattr(trainer, "make_steps", make_steps)
+
+
+def test_the_loop_tells_all_of_it(corpus, tmp_path, on_the_cpu, monkeypatch):  # noqa: F811
+    """A line a step, though read a period at a time; resumed, the same run."""
+    monkeypatch.setattr(ring, "PERIOD", 4)
+    config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10)
+    world = make_world(config, [CPU], [CPU])
+    whole = train(make_model(corpus), corpus, config, world, tmp_path / "whole", False, lambda line: None)
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(config.steps))
+    assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]
+    assert lines[-1]["mlm_loss"] < lines[0]["mlm_loss"]
+
+    last = max((tmp_path / "whole" / "checkpoints").iterdir())
+    last.unlink()
+    said = []
+    again = train(make_model(corpus), corpus, config, world, tmp_path / "whole", True, said.append)
+    assert any("step 10" in line for line in said)
+    assert [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()] == lines
+    assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
+
+
+def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, on_the_cpu, monkeypatch):  # noqa: F811
+    taken = BucketedSteps.__call__
+
+    def spoilt(self, step, flag, wait):
+        if step == 3:
+            with torch.no_grad():
+                self._model.masked_lm_head.norm.weight[0] = math.nan
+        return taken(self, step, flag, wait)
+
+    monkeypatch.setattr(BucketedSteps, "__call__", spoilt)
+    config = dataclasses.replace(PLAIN, steps=200, checkpoint_every=7)
+    with pytest.raises(InputError, match="at step 3 the loss is nan"):
+        train(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), tmp_path, False, lambda line: None)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_who_captures(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+
+    def line(gpus=1, local=1, **changes):
+        config = dataclasses.replace(CONFIG, **changes)
+        devices = [torch.device("cuda", i) for i in range(gpus)]
+        return describe(make_world(config, devices, devices[:local]), torch.float32)
+
+    assert line() == "1 x GPU, one process, step in a CUDA graph, fp32"
+    assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (not wanted), fp32"
+    assert line(gpus=2) == "2 x GPU, DDP, no CUDA graph (it holds the step of one GPU, give --gpus 1), fp32"
+    assert "no CUDA graph (it holds a batch in one piece, give --no-deterministic)" in line(deterministic=True)
+    assert "no CUDA graph (it holds a batch in one piece, give --shards 1)" in line(shards=2)
+    with pytest.raises(InputError, match="--cuda-graph: it holds the step of one GPU, give --gpus 1"):
+        line(gpus=2, cuda_graph=True)
+    with pytest.raises(InputError, match="--cuda-graph: a CPU has none"):
+        make_world(dataclasses.replace(CONFIG, cuda_graph=True), [CPU], [CPU])
+    assert "graph" not in describe(make_world(CONFIG, [CPU], [CPU]), torch.float32)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):  # noqa: F811
+    """Long enough that most steps are replayed, in several buckets. A sum by atomics in any op would show here."""
+    config = dataclasses.replace(PLAIN, steps=40, batch_size=96)
+    results = []
+    for run in (as_it_is, Graphs(GPU)):
+        model, step, _ = bucketed(corpus, config, dtype, run=run, device=GPU)
+        found = [each for number in range(config.steps) for each in step(number, 0.0, number + 1 == config.steps)]
+        results.append((found, [parameter.detach().cpu() for parameter in model.parameters()]))
+    (eager, weights), (replayed, its) = results
+    assert [each.step for each in eager] == list(range(config.steps))
+    assert replayed == eager
+    assert all(map(torch.equal, weights, its))
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_run_on_a_gpu_is_captured(corpus, tmp_path):  # noqa: F811
+    said = []
+    config = dataclasses.replace(CONFIG, device="cuda", gpus=1, steps=2 * PERIOD + 5, checkpoint_every=PERIOD)
+    run = pretrain(make_model(corpus), corpus, config, tmp_path, say=said.append)
+    assert any("step in a CUDA graph" in line for line in said)
+    assert len(run.history.records) == config.steps
+    without = dataclasses.replace(config, cuda_graph=False)
+    eager = pretrain(make_model(corpus), corpus, without, say=said.append).history.records
+    for ours, theirs in zip(run.history.records[:5], eager[:5], strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_graphs_read_their_input_anew():
+    total, each, calls = torch.zeros((), device=GPU), torch.zeros((), device=GPU), []
+
+    def add():
+        calls.append(None)
+        total.add_(each)
+
+    graphs = Graphs(GPU)
+    for number in range(6):
+        each.fill_(number)
+        graphs("a", add)
+    assert total.item() == 15
+    assert len(calls) == 2  # as it is, and captured
