@@ -110,7 +110,7 @@ ATTENTION_CASES = {
     **test_attention.CASES,
     "two tiles": ([128, 90, 127], 12, 64, None),
     "wide": ([70, 130], 2, 136, None),
-    "many": ([128] * 256, 2, 64, None),
+    "many": ([128] * 50, 2, 64, None),
 }
 
 

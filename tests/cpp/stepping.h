@@ -1,9 +1,11 @@
 // What the tests of CUDA kernels' threads share: phases stepped on the host, memory that starts as NaN, comparisons.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -11,10 +13,15 @@
 
 namespace bertfast {
 
-// Each thread's turn, backwards, so that a phase which needs another thread's result of the same phase fails.
+// Each thread's turn, in an order that changes from phase to phase, so that one which needs another thread's result of
+// the same phase, or overwrites what another still reads, fails.
 template <typename Phase>
 void every_thread(int threads, const Phase& phase) {
-    for (int thread = threads - 1; thread >= 0; --thread) phase(thread);
+    static std::mt19937 random;
+    std::vector<int> order(threads);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), random);
+    for (const int thread : order) phase(thread);
 }
 
 // What a kernel must write before anything reads it: all bits set, which is NaN in both types.
