@@ -163,10 +163,10 @@ def test_gradient_with_strides_zero() -> None:
 
 def test_opcheck() -> None:
     inputs = packed([5, 9, 3], 2, 16, torch.float32)
-    torch.library.opcheck(_attention, (*inputs, 0.2, 1, 2))
+    torch.library.opcheck(_attention.registered, (*inputs, 0.2, 1, 2))
     out, log_sum_exp = _attention(*inputs, 0.2, 1, 2)
     arguments = [each.detach() for each in (out, inputs.query, inputs.key_value, log_sum_exp)]
-    torch.library.opcheck(_attention_backward, (*arguments, *inputs[2:], 0.2, 1, 2))
+    torch.library.opcheck(_attention_backward.registered, (*arguments, *inputs[2:], 0.2, 1, 2))
 
 
 @pytest.mark.parametrize(

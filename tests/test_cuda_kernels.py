@@ -157,25 +157,29 @@ def test_sublayer(monkeypatch: pytest.MonkeyPatch, name: str, case: str, p: floa
 def test_opcheck() -> None:
     leaves, grad = test_gelu.inputs(5, 33, torch.bfloat16)
     x, bias = cuda(leaves)
-    torch.library.opcheck(_bias_gelu, (x.clone().requires_grad_(), bias.clone().requires_grad_()))
-    torch.library.opcheck(_bias_gelu_backward, (grad.cuda(), x, bias))
+    torch.library.opcheck(_bias_gelu.registered, (x.clone().requires_grad_(), bias.clone().requires_grad_()))
+    torch.library.opcheck(_bias_gelu_backward.registered, (grad.cuda(), x, bias))
     leaves, keys, grad = test_layer_norm.inputs(5, 33, torch.bfloat16)
     x, residual, weight, bias = cuda(leaves)
     rule = (keys.cuda(), 0.2, 7, 3)
     differentiable = [each.clone().requires_grad_() for each in (x, residual, weight, bias)]
-    torch.library.opcheck(_dropout_add_layer_norm, (*differentiable, 1e-12, *rule))
+    torch.library.opcheck(_dropout_add_layer_norm.registered, (*differentiable, 1e-12, *rule))
     moments = torch.ones(5, 2, device="cuda")
-    torch.library.opcheck(_dropout_add_layer_norm_backward, (grad.cuda(), x, residual, weight, moments, *rule))
+    torch.library.opcheck(
+        _dropout_add_layer_norm_backward.registered, (grad.cuda(), x, residual, weight, moments, *rule)
+    )
     ids, leaves, keys, grad = test_embedding.inputs(5, 33, 10)
     gpu_ids, parameters, rule = cuda([*ids]), cuda(leaves), (keys.cuda(), 0.2, 7, 3)
     differentiable = [each.clone().requires_grad_() for each in parameters]
-    torch.library.opcheck(_embedding_layer_norm, (*gpu_ids, *differentiable, 1e-12, *rule, torch.bfloat16))
-    torch.library.opcheck(_embedding_layer_norm_backward, (grad.cuda(), *gpu_ids, *parameters[:4], moments, *rule))
+    torch.library.opcheck(_embedding_layer_norm.registered, (*gpu_ids, *differentiable, 1e-12, *rule, torch.bfloat16))
+    torch.library.opcheck(
+        _embedding_layer_norm_backward.registered, (grad.cuda(), *gpu_ids, *parameters[:4], moments, *rule)
+    )
     inputs = on_gpu(test_attention.packed([5, 9, 70], 2, 16, torch.bfloat16))
     of_two = [each.clone().requires_grad_() for each in inputs[:2]]
-    torch.library.opcheck(_attention, (*of_two, *inputs[2:], 0.2, 1, 2))
+    torch.library.opcheck(_attention.registered, (*of_two, *inputs[2:], 0.2, 1, 2))
     out, log_sum_exp = _attention(*inputs, 0.2, 1, 2)
-    torch.library.opcheck(_attention_backward, (out, *inputs[:2], log_sum_exp, *inputs[2:], 0.2, 1, 2))
+    torch.library.opcheck(_attention_backward.registered, (out, *inputs[:2], log_sum_exp, *inputs[2:], 0.2, 1, 2))
 
 
 def test_every_op_can_be_captured() -> None:

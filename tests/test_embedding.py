@@ -78,9 +78,11 @@ def test_gradient_with_strides_zero() -> None:
 def test_opcheck() -> None:
     ids, leaves, keys, grad = inputs(5, 33, 10)
     rest = (1e-12, keys, 0.2, 7, 3, torch.bfloat16)
-    torch.library.opcheck(_embedding_layer_norm, (*ids, *(leaf.requires_grad_() for leaf in leaves), *rest))
+    torch.library.opcheck(_embedding_layer_norm.registered, (*ids, *(leaf.requires_grad_() for leaf in leaves), *rest))
     parameters = [leaf.detach() for leaf in leaves[:4]]
-    torch.library.opcheck(_embedding_layer_norm_backward, (grad, *ids, *parameters, torch.ones(5, 2), keys, 0.2, 7, 3))
+    torch.library.opcheck(
+        _embedding_layer_norm_backward.registered, (grad, *ids, *parameters, torch.ones(5, 2), keys, 0.2, 7, 3)
+    )
 
 
 def test_compiles_whole() -> None:

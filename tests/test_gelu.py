@@ -63,8 +63,8 @@ def test_gradient_with_strides_zero() -> None:
 
 def test_opcheck() -> None:
     (x, bias), grad = inputs(5, 33, torch.bfloat16)
-    torch.library.opcheck(_bias_gelu, (x.requires_grad_(), bias.requires_grad_()))
-    torch.library.opcheck(_bias_gelu_backward, (grad, x.detach(), bias.detach()))
+    torch.library.opcheck(_bias_gelu.registered, (x.requires_grad_(), bias.requires_grad_()))
+    torch.library.opcheck(_bias_gelu_backward.registered, (grad, x.detach(), bias.detach()))
 
 
 def test_compiles_whole() -> None:

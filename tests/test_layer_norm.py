@@ -72,10 +72,10 @@ def test_gradient_with_strides_zero() -> None:
 def test_opcheck() -> None:
     leaves, keys, grad = inputs(5, 33, torch.bfloat16)
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    torch.library.opcheck(_dropout_add_layer_norm, (*leaves, 1e-12, keys, 0.2, 7, 3))
+    torch.library.opcheck(_dropout_add_layer_norm.registered, (*leaves, 1e-12, keys, 0.2, 7, 3))
     x, residual, weight, _ = (leaf.detach() for leaf in leaves)
     torch.library.opcheck(
-        _dropout_add_layer_norm_backward, (grad, x, residual, weight, torch.ones(5, 2), keys, 0.2, 7, 3)
+        _dropout_add_layer_norm_backward.registered, (grad, x, residual, weight, torch.ones(5, 2), keys, 0.2, 7, 3)
     )
 
 

@@ -281,7 +281,9 @@ def test_opcheck(rows: int, dtype: torch.dtype, needs_gradients: bool) -> None:
     inputs = values["hidden_states"][:rows].clone(), values["decoder_weight"], values["decoder_bias"]
     for each in inputs:
         each.requires_grad_(needs_gradients)
-    torch.library.opcheck(_linear_cross_entropy, (*inputs, values["labels"], values["weights"], 129, needs_gradients))
+    torch.library.opcheck(
+        _linear_cross_entropy.registered, (*inputs, values["labels"], values["weights"], 129, needs_gradients)
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
@@ -316,8 +318,8 @@ def test_gathered_rows_equal_indexing(dtype: torch.dtype, device: str) -> None:
 def test_gather_rows_passes_opcheck_and_is_linear() -> None:
     x = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
     positions = torch.tensor([9, 0, 4])
-    torch.library.opcheck(_gather_rows, (x, positions))
-    torch.library.opcheck(_scatter_rows, (x[:3].detach().requires_grad_(), positions, 7 + 4))
+    torch.library.opcheck(_gather_rows.registered, (x, positions))
+    torch.library.opcheck(_scatter_rows.registered, (x[:3].detach().requires_grad_(), positions, 7 + 4))
     assert torch.autograd.gradcheck(gather_rows, (x, positions))
     assert torch.autograd.gradgradcheck(gather_rows, (x, positions))
     with pytest.raises(IndexError):

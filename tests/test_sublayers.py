@@ -117,7 +117,7 @@ def test_opcheck(name: str, case: str) -> None:
         "self_attention": (_self_attention, _self_attention_backward),
         "feed_forward": (_feed_forward, _feed_forward_backward),
     }[name]
-    of(lambda *arguments: torch.library.opcheck(native, arguments))(*leaves)
+    of(lambda *arguments: torch.library.opcheck(native.registered, arguments))(*leaves)
 
     def check_backward(*arguments: object) -> None:
         out, *intermediate = native(*arguments)
@@ -129,6 +129,6 @@ def test_opcheck(name: str, case: str) -> None:
             *read, query, _, key_value, _, out_weight, _, norm_weight, _, _, _ = plain[:15]
             read, rest = [*read, query, key_value, out_weight, norm_weight], plain[15:]
         intermediate = [each.detach() for each in intermediate]
-        torch.library.opcheck(backward, (upstream(out), *read, *intermediate, *rest))
+        torch.library.opcheck(backward.registered, (upstream(out), *read, *intermediate, *rest))
 
     of(check_backward)(*leaves)

@@ -10,6 +10,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout_mask_twin, widened
+from bertfast.ops.op import op
 
 
 def attention(
@@ -45,7 +46,7 @@ def attention(
     return attention_twin(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
 
 
-@torch.library.custom_op("bertfast::attention", mutates_args=(), device_types=("cpu", "cuda"))
+@op("attention")
 def _attention(
     query: Tensor,
     key_value: Tensor,
@@ -72,7 +73,7 @@ def _(query: Tensor, key_value: Tensor, *sequences: Any) -> tuple[Tensor, Tensor
     return query.new_empty(query.shape), query.new_empty(query.shape[:2], dtype=torch.float32)
 
 
-@torch.library.custom_op("bertfast::attention_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("attention_backward")
 def _attention_backward(
     grad: Tensor,
     query: Tensor,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.ops import has_kernel
+from bertfast.ops.op import op
 
 PLACES_PER_SITE = 256
 """Places that one dropout site owns; attention numbers its heads within them."""
@@ -38,7 +39,7 @@ def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tens
     return dropout_twin(x, row_keys, p, seed, site)
 
 
-@torch.library.custom_op("bertfast::dropout", mutates_args=(), device_types=("cpu", "cuda"))
+@op("dropout")
 def _dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)

@@ -11,6 +11,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout
+from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
 
 
@@ -69,7 +70,7 @@ def _embedding_layer_norm_kernel(*arguments: Any) -> Tensor:
     return cast(Tensor, _embedding_layer_norm(*arguments)[0])
 
 
-@torch.library.custom_op("bertfast::embedding_layer_norm", mutates_args=(), device_types=("cpu", "cuda"))
+@op("embedding_layer_norm")
 def _embedding_layer_norm(
     input_ids: Tensor,
     token_type_ids: Tensor,
@@ -104,7 +105,7 @@ def _(input_ids: Tensor, _1: Tensor, _2: Tensor, word_weight: Tensor, *rest: Any
     return word_weight.new_empty(tokens, word_weight.shape[1], dtype=rest[-1]), word_weight.new_empty(tokens, 2)
 
 
-@torch.library.custom_op("bertfast::embedding_layer_norm_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("embedding_layer_norm_backward")
 def _embedding_layer_norm_backward(
     grad: Tensor,
     input_ids: Tensor,

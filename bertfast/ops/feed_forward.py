@@ -20,6 +20,7 @@ from bertfast.ops.layer_norm import (
     dropout_add_layer_norm,
 )
 from bertfast.ops.linear import linear, linear_gradients
+from bertfast.ops.op import op
 
 
 def feed_forward(
@@ -52,7 +53,7 @@ def feed_forward(
     return feed_forward_twin(x, *parameters, eps, row_keys, p, seed, site)
 
 
-@torch.library.custom_op("bertfast::feed_forward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("feed_forward")
 def _feed_forward(
     x: Tensor,
     in_weight: Tensor,
@@ -82,7 +83,7 @@ def _(x: Tensor, in_weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     return torch.empty_like(x), wide, torch.empty_like(wide), torch.empty_like(x), moments
 
 
-@torch.library.custom_op("bertfast::feed_forward_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("feed_forward_backward")
 def _feed_forward_backward(
     grad: Tensor,
     x: Tensor,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 from torch import Tensor
+
+from bertfast.ops.op import op
 
 
 def gather_rows(x: Tensor, positions: Tensor) -> Tensor:
@@ -21,12 +22,12 @@ def gather_rows(x: Tensor, positions: Tensor) -> Tensor:
     return cast(Tensor, _gather_rows(x, positions))
 
 
-@torch.library.custom_op("bertfast::gather_rows", mutates_args=())
+@op("gather_rows")
 def _gather_rows(x: Tensor, positions: Tensor) -> Tensor:
     return x.index_select(0, positions)
 
 
-@torch.library.custom_op("bertfast::scatter_rows", mutates_args=())
+@op("scatter_rows")
 def _scatter_rows(x: Tensor, positions: Tensor, rows: int) -> Tensor:
     """(rows, columns): `out[positions[i]] = x[i]`, and zeros."""
     return x.new_zeros(rows, x.shape[1]).index_copy_(0, positions, x)

@@ -11,6 +11,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.dropout import widened
+from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
 
 
@@ -28,7 +29,7 @@ def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     return bias_gelu_twin(x, bias)
 
 
-@torch.library.custom_op("bertfast::bias_gelu", mutates_args=(), device_types=("cpu", "cuda"))
+@op("bias_gelu")
 def _bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
@@ -42,7 +43,7 @@ def _(x: Tensor, bias: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-@torch.library.custom_op("bertfast::bias_gelu_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("bias_gelu_backward")
 def _bias_gelu_backward(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     grad, x, bias = grad.contiguous(), x.contiguous(), bias.contiguous()
     grad_x, grad_bias = torch.empty_like(x), torch.empty_like(bias)

@@ -11,6 +11,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout, widened
+from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
 
 
@@ -40,7 +41,7 @@ def dropout_add_layer_norm(
     return dropout_add_layer_norm_twin(x, residual, weight, bias, eps, row_keys, p, seed, site)
 
 
-@torch.library.custom_op("bertfast::dropout_add_layer_norm", mutates_args=(), device_types=("cpu", "cuda"))
+@op("dropout_add_layer_norm")
 def _dropout_add_layer_norm(
     x: Tensor,
     residual: Tensor,
@@ -67,7 +68,7 @@ def _(x: Tensor, residual: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, 
     return x.new_empty(x.shape), weight.new_empty(x.shape[0], 2)
 
 
-@torch.library.custom_op("bertfast::dropout_add_layer_norm_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("dropout_add_layer_norm_backward")
 def _dropout_add_layer_norm_backward(
     grad: Tensor,
     x: Tensor,

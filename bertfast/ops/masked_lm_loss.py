@@ -13,6 +13,7 @@ from bertfast._native import native
 from bertfast.ops import has_kernel
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import linear
+from bertfast.ops.op import is_traced, op
 
 
 def masked_lm_loss(
@@ -92,7 +93,7 @@ def masked_lm_loss_twin(
     return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
 
 
-@torch.library.custom_op("bertfast::linear_cross_entropy", mutates_args=(), device_types=("cpu", "cuda"))
+@op("linear_cross_entropy")
 def _linear_cross_entropy(
     rows: Tensor,
     weight: Tensor,
@@ -196,7 +197,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 @once_differentiable
 def _backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    return *(gradient * d_loss for gradient in ctx.saved_tensors), None, None, None, None
+    gradients = ctx.saved_tensors
+    # In training it is 1, which saves passes over a matrix of the vocabulary's size. To ask a GPU would stop the host.
+    if is_traced(d_loss) or d_loss.is_cuda or d_loss != 1:
+        gradients = tuple(gradient * d_loss for gradient in gradients)
+    return *gradients, None, None, None, None
 
 
 _linear_cross_entropy.register_autograd(_backward, setup_context=_setup_context)

@@ -15,6 +15,7 @@ from bertfast.ops.layer_norm import (
     dropout_add_layer_norm,
 )
 from bertfast.ops.linear import linear, linear_gradients
+from bertfast.ops.op import op
 
 
 def self_attention(
@@ -62,7 +63,7 @@ def self_attention(
     return self_attention_twin(x, rows, cu_seqlens_q, cu_seqlens_k, max_seqlen, *arguments)
 
 
-@torch.library.custom_op("bertfast::self_attention", mutates_args=(), device_types=("cpu", "cuda"))
+@op("self_attention")
 def _self_attention(
     x: Tensor,
     rows: Tensor | None,
@@ -118,7 +119,7 @@ def _(
     return out, query, key_value, torch.empty_like(query), log_sum_exp, torch.empty_like(out), moments
 
 
-@torch.library.custom_op("bertfast::self_attention_backward", mutates_args=(), device_types=("cpu", "cuda"))
+@op("self_attention_backward")
 def _self_attention_backward(
     grad: Tensor,
     x: Tensor,
