@@ -14,7 +14,7 @@ import pytest
 import torch
 from bench_step import CPU, NOTEBOOK, our_step
 
-from bertfast.devices import make_world
+from bertfast.devices import SHARDS, UNASKED_SHARDS, make_world
 from bertfast.ranks import joined
 
 STEPS = 2  # a call
@@ -91,17 +91,21 @@ def test_two_workers_and_one_process(compare, workers):
     )
 
 
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_the_price_of_one_order(compare, workers, size):
-    def steps(deterministic):
-        return (workers if size > 1 else lambda _, **settings: one_process(**settings))(
-            size, deterministic=deterministic
-        )
+def test_the_price_of_one_order(compare, workers, size, precision):
+    def steps(**settings):
+        made = workers if size > 1 else lambda _, **settings: one_process(**settings)
+        return made(size, precision=precision, **settings)
 
     compare(
-        f"training step, notebook's size, {size} process{'es' * (size > 1)}, deterministic over 8 shards",
-        steps(True),
-        {"plain all-reduce" if size > 1 else "not deterministic": steps(False)},
+        f"training step, notebook's size, {precision}, {size} process{'es' * (size > 1)}, deterministic over "
+        f"{UNASKED_SHARDS} shards",
+        steps(deterministic=True, shards=UNASKED_SHARDS),
+        {
+            "plain all-reduce" if size > 1 else "not deterministic": steps(deterministic=False),
+            f"deterministic over {SHARDS} shards": steps(deterministic=True),
+        },
         items=STEPS * NOTEBOOK.batch_size,
         unit="pairs",
         rounds=9,

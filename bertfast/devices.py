@@ -12,8 +12,12 @@ from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.errors import InputError
 from bertfast.say import Say, keep_silent
 
-# Of a deterministic run that asks for no other number: as many workers as most machines have, at most.
+# Of a run that is asked to be deterministic, and for no other number: as many workers as most machines have, at most.
 SHARDS = 8
+
+# Of one that is deterministic unasked: as many as the notebook's batch can be cut into for less than a twentieth of the
+# time (docs/promises.md).
+UNASKED_SHARDS = 4
 
 # What csrc/cuda is compiled for at least (CMakeLists.txt).
 OLDEST_CAPABILITY = (8, 0)
@@ -74,11 +78,13 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     """Whether the run is deterministic, and its number of shards.
 
     Where the configuration leaves it open, it is on a CPU, where its price was measured, if it can be and no core
-    would stand idle. Raises InputError where the batch can't be shared as the configuration asks.
+    would stand idle; in fewer shards than if it were asked to be, since each has its price. Raises InputError where the
+    batch can't be shared as the configuration asks.
     """
     if config.batch_size < size * local:
         raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
-    shards = config.shards or min(SHARDS, 1 << (config.batch_size.bit_length() - 1))
+    most = SHARDS if config.deterministic else UNASKED_SHARDS
+    shards = config.shards or min(most, 1 << (config.batch_size.bit_length() - 1))
     obstacle = None
     if local > 1:
         obstacle = "DataParallel sums in no fixed order: use --parallel ddp"

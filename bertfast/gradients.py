@@ -146,7 +146,7 @@ class Shares:
         predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
         weights = torch.full(batch.labels.shape, 1 / self._predictions, device=batch.labels.device)
         asked = (Sequences.of(batch), predictions, weights)
-        if dtype == torch.bfloat16 and weights.device.type == "cpu":
+        if weights.device.type == "cpu":
             asked = rounded(*asked)
         return Share((*asked, self._config.seed, dtype), (end - begin) / size)
 

@@ -1,8 +1,9 @@
-"""Batches rounded up to sizes that come again: oneDNN compiles a program for each shape of a bfloat16 product.
+"""Batches rounded up to sizes that come again.
 
-That takes about as long as a shard's whole step, and the number of a batch's tokens is hardly ever seen twice. So one
-more sequence, of token 0, brings tokens and predictions to multiples of `ROWS`. Nothing of it reaches a loss or a
-gradient: its predictions weigh nothing, and no other sequence attends to it.
+oneDNN compiles a program for each shape of a bfloat16 product, which takes about as long as a shard's whole step; and
+memory that one batch has freed fits the next only if that is no longer. But the number of a batch's tokens is hardly
+ever seen twice. So one more sequence, of token 0, brings tokens and predictions to multiples of `ROWS`. Nothing of it
+reaches a loss or a gradient: its predictions weigh nothing, and no other sequence attends to it.
 """
 
 from __future__ import annotations

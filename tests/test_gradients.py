@@ -63,8 +63,7 @@ def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):  # noqa: F81
 
 
 def test_threads_change_no_bit(model, corpus):  # noqa: F811
-    world = make_world(CONFIG, [CPU], [CPU])
-    assert world.deterministic
+    world = make_world(dataclasses.replace(CONFIG, deterministic=True), [CPU], [CPU])
     assert world.shards == 8
     before = torch.get_num_threads()
     results = []
@@ -153,11 +152,16 @@ for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
 
 def test_which_way_to_sum():
     def chosen(workers=1, local=1, **changes):
-        world = make_world(dataclasses.replace(CONFIG, batch_size=64, **changes), [CPU] * workers, [CPU] * local)
+        config = dataclasses.replace(CONFIG, batch_size=64, **changes)
+        with one_thread():
+            world = make_world(config, [CPU] * workers, [CPU] * local)
         return world.deterministic, world.shards
 
-    assert chosen() == (True, 8)
-    assert chosen(workers=4) == (True, 8)
+    assert chosen() == (True, 4)
+    assert chosen(deterministic=True) == (True, 8)
+    assert chosen(workers=4) == (True, 4)
+    assert chosen(workers=8) == (False, 8)
+    assert chosen(workers=8, deterministic=True) == (True, 8)
     assert chosen(workers=3) == (False, 3)
     assert chosen(workers=2, local=2) == (False, 2)
     assert chosen(deterministic=False) == (False, 1)
