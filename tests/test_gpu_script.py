@@ -116,3 +116,10 @@ def test_generated_corpus():
     assert int(corpus.tokens.max()) < corpus.vocab_size
     same = generated_corpus(1000, 5.0, 20_000)
     assert np.array_equal(corpus.tokens, same.tokens)
+
+
+def test_the_self_test_launches_every_kernel():
+    text = (SCRIPT.parents[1] / "tests" / "cpp" / "device_self_test.cpp").read_text()
+    for path in (SCRIPT.parents[1] / "csrc" / "cuda").glob("*.cu"):
+        if path.stem != "column_sums":  # the second half of others
+            assert f'#include "cuda/{path.stem}.h"' in text, path.name

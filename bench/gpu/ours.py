@@ -25,7 +25,7 @@ class Ours:
 
     def train(self, steps: int, seed: int = 0) -> float:
         """Seconds."""
-        config = dataclasses.replace(self._workload.train, steps=steps, seed=seed, warmup=0)
+        config = dataclasses.replace(self._workload.train, steps=steps, seed=seed)
         self.said.clear()
         started = time.perf_counter()
         pretrain(self._model, self._corpus, config, say=self.said.append)

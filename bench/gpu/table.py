@@ -50,6 +50,7 @@ def training(result: dict[str, Any]) -> Iterator[str]:
             f"  {label:<30} {1e3 * step['pairs'] / rate:>9.3f} {rate:>11,.0f} {entry['needed_TFLOP_per_s']:>8.2f} "
             f"{shares} {memory:>6} {times}"
         )
+    yield from (f"    {line}" for line in result["candidates"]["ours"].get("said", ())[:1])
     for each in result["candidates"]["ours"].get("kernels", ())[:KERNELS]:
         yield f"    {each['share']:>6.1%}  {each['kernel'][:90]}"
 
