@@ -8,7 +8,7 @@ import time
 import torch
 from notebook import wikitext_folder
 
-from bertfast import steps
+from bertfast import trainer
 from bertfast.checkpoint import Writer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
@@ -18,8 +18,8 @@ from bertfast.identity import identity
 from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.steps import learning_rate, make_optimizer
-from bertfast.trainer import prepare
+from bertfast.steps import make_optimizer
+from bertfast.trainer import evaluation_due, prepare
 
 CPU = torch.device("cpu")
 EVERY = 50
@@ -90,9 +90,9 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
 
     def begin_a_step(*given):
         times["begun"] = time.perf_counter()
-        return learning_rate(*given)
+        return evaluation_due(*given)
 
-    monkeypatch.setattr(steps, "learning_rate", begin_a_step)
+    monkeypatch.setattr(trainer, "evaluation_due", begin_a_step)
     started = time.perf_counter()
     pretrain(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True, say=say)
     tables.append(

@@ -203,6 +203,7 @@ class TrainConfig(SamplerConfig):
         "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
         "one by one (default: captured where one process trains on one GPU, and not deterministically)",
     )
+    compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")
     eval: bool = setting(False, "hold out the last documents, and evaluate on them ten times a run")

@@ -92,6 +92,8 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
         obstacle = f"--shards must be a power of two, not {shards}"
     elif size & (size - 1) or size > shards:
         obstacle = f"{size} workers can't share {shards} shards evenly: start a power of two, {shards} at most"
+    if config.compile and local > 1:
+        raise InputError("--compile: DataParallel's replicas are not compiled: use --parallel ddp, or leave it out")
     if config.deterministic and obstacle:
         raise InputError(f"--deterministic: {obstacle} (or give --no-deterministic)")
     cheap = device.type == "cpu" and torch.get_num_threads() <= max(1, shards // size)

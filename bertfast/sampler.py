@@ -20,6 +20,9 @@ from bertfast._native import native
 from bertfast.config import SamplerConfig
 from bertfast.errors import InputError
 
+# Of a GPU's memory, what is kept for the model and its activations, however large the corpus is.
+TRAINING_SHARE = 0.5
+
 
 class SpecialIds(Protocol):
     """The ids of the special tokens, by name, and all of them by iteration."""
@@ -132,7 +135,8 @@ class Sampler:
     Args:
         corpus: a TokenisedCorpus, whose arrays may be memory-mapped.
         config: what an example is.
-        device: where batches are made, "cpu" or a CUDA device; the corpus's arrays are copied to it once.
+        device: where batches are made, "cpu" or a CUDA device. To the latter the corpus's arrays are copied once or,
+            where they would leave too little of its memory, into pinned host memory, which it reads; `residence` says.
 
     Raises:
         InputError: no example can be drawn from the corpus as the configuration asks.
@@ -155,8 +159,15 @@ class Sampler:
         tables = {name: None if array is None else _tensor(array) for name, array in arrays.items()}
         self._host = native.Sampler(options, **tables)
         self._native = self._host
+        self.residence = ""
         if self.device.type != "cpu":
-            moved = {name: None if table is None else table.to(self.device) for name, table in tables.items()}
+            size = sum(table.nbytes for table in tables.values() if table is not None)
+            fits, self.residence = _residence(size, *torch.cuda.mem_get_info(self.device))
+            large = () if fits else ("tokens", "sentence_offsets", "anchors")
+            moved = {
+                name: None if table is None else table.pin_memory() if name in large else table.to(self.device)
+                for name, table in tables.items()
+            }
             self._native = native.Sampler(options, **moved)
 
     @property
@@ -260,6 +271,17 @@ class Sampler:
         with self._current_device():
             sampler.plan(*planned)
         return planned
+
+
+def _residence(size: int, free: int, total: int) -> tuple[bool, str]:
+    """Whether a corpus of `size` bytes goes to a device with so much memory, and where it goes, in words."""
+    kept = int(total * TRAINING_SHARE)
+    if size <= free - kept:
+        return True, f"{size / 1e9:.3g} GB on the GPU"
+    return False, (
+        f"{size / 1e9:.3g} GB in pinned host memory "
+        f"(the GPU has {free / 1e9:.3g} GB free, {kept / 1e9:.3g} GB of its memory are kept for the training)"
+    )
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

@@ -104,7 +104,9 @@ def train(
             texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
             RunInfo(model.config, config, *texts).write(out)
         kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
-        say(f"{describe(world, dtype)}; kernels: {kernels}")
+        say(f"{describe(world, dtype)}{', compiled' if config.compile else ''}; kernels: {kernels}")
+        if samplers[0].residence:
+            say(f"the corpus takes {samplers[0].residence}")
 
     with (
         contextlib.closing(history),
@@ -208,6 +210,8 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
+    if config.compile:
+        model.compile(dynamic=True, fullgraph=True)  # one program for batches of all sizes
 
 
 def no_number(step: int, loss: float, norm: float, out: Path | None) -> str:

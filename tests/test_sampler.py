@@ -18,11 +18,12 @@ from notebook import notebook_dataset, notebook_paragraphs
 from reference import Reference, philox4x32
 from scipy import stats
 
+from bertfast import sampler as sampler_module
 from bertfast._native import native
 from bertfast.config import CorpusConfig, SamplerConfig
 from bertfast.corpus import load_corpus
 from bertfast.errors import InputError
-from bertfast.sampler import PackedBatch, PaddedBatch, Sampler
+from bertfast.sampler import PackedBatch, PaddedBatch, Sampler, _residence
 from bertfast.sampler import _options as sampler_options
 
 
@@ -870,6 +871,18 @@ def test_extension_checks_its_tensors() -> None:
         packed(first, examples, good)
 
 
+def test_where_a_corpus_goes() -> None:
+    """To a GPU as long as half of its memory stays for the training, and it has room now."""
+    gb = 10**9
+    assert _residence(40 * gb, 80 * gb, 80 * gb) == (True, "40 GB on the GPU")
+    assert _residence(41 * gb, 80 * gb, 80 * gb)[0] is False
+    assert _residence(10 * gb, 50 * gb, 80 * gb)[0] is True
+    assert _residence(10 * gb, 40 * gb, 80 * gb) == (
+        False,
+        "10 GB in pinned host memory (the GPU has 40 GB free, 40 GB of its memory are kept for the training)",
+    )
+
+
 def test_extension_checks_its_corpus() -> None:
     corpus = make_corpus(some_documents(1), VOCABULARY)
     good = {
@@ -918,3 +931,15 @@ def test_gpu_shared_memory() -> None:
     )
     with pytest.raises(RuntimeError, match=r"shared memory.*lower max_len"):
         Sampler(corpus, SamplerConfig(max_len=65536), "cuda").packed(0, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not (torch.cuda.is_available() and native.has_cuda), reason="needs a CUDA device and its kernels")
+@pytest.mark.parametrize("too_long", ["truncate", "drop"])
+def test_a_corpus_in_pinned_memory_gives_the_same(monkeypatch: pytest.MonkeyPatch, too_long: str) -> None:
+    corpus, config = make_corpus(some_documents(1), VOCABULARY), SamplerConfig(too_long=too_long)
+    monkeypatch.setattr(sampler_module, "TRAINING_SHARE", 1.0)
+    gpu = Sampler(corpus, config, "cuda")
+    assert "pinned host memory" in gpu.residence
+    for ours, theirs in zip(gpu.packed(5, 40), Sampler(corpus, config).packed(5, 40), strict=True):
+        assert ours == theirs if isinstance(ours, int) else torch.equal(ours.cpu(), theirs)

@@ -11,7 +11,7 @@ import torch
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_devices
+from bertfast.devices import choose_devices, make_world
 from bertfast.errors import InputError
 from bertfast.launch import pretrain
 from bertfast.model import Bert
@@ -126,3 +126,20 @@ def test_the_package_offers_its_contract(corpus):
         assert callable(getattr(bertfast, name))
     importlib.import_module("bertfast.pretrain")  # now `bertfast.pretrain` is the module: it must still be callable
     assert bertfast.pretrain(make_model(corpus), corpus, CONFIG).history.records
+
+
+@pytest.mark.parametrize("deterministic", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_compiled_the_model_learns_the_same(corpus, deterministic):
+    """Batches of several sizes, dropout on; deterministic, in several threads."""
+    config, said = dataclasses.replace(CONFIG, deterministic=deterministic, steps=4), []
+    plain = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
+    config = dataclasses.replace(config, compile=True)
+    compiled = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config, say=said.append).history.records
+    assert ", compiled; kernels" in "".join(said)
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_replicas_are_not_compiled():
+    with pytest.raises(InputError, match="--compile: DataParallel's replicas are not compiled"):
+        make_world(dataclasses.replace(CONFIG, compile=True), [CPU] * 2, [CPU] * 2)

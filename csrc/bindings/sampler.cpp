@@ -88,10 +88,18 @@ void check_offsets(const Tensor& offsets, int64_t end) {
     if (!ascend) throw py::value_error(offsets.name() + " must ascend from 0 to " + std::to_string(end));
 }
 
+// Raises ValueError unless `table` lies where `neighbour` does or, for a CUDA device, in pinned host memory: under
+// unified addressing the device reads that at its host address.
+const Tensor& readable_beside(const Tensor& table, py::handle object, const Tensor& neighbour) {
+    const bool mapped = neighbour.place().cuda && !table.place().cuda && object.attr("is_pinned")().cast<bool>();
+    return mapped ? table : table.beside(neighbour);
+}
+
 class Sampler {
   public:
-    // Every tensor lies in one place; this object keeps them alive. On the CPU whatever would lead outside of them is
-    // refused here; on a CUDA device, where looking would stop the stream, the caller has checked a copy on the host.
+    // Every tensor lies where `document_offsets` does, or a large one in pinned host memory; this object keeps them
+    // alive. On the CPU whatever would lead outside of them is refused here; on a CUDA device, where looking would stop
+    // the stream, the caller has checked a copy on the host.
     Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets, py::object document_offsets,
             py::object anchors, py::object continuation)
         : keep_alive_(py::make_tuple(tokens, sentence_offsets, document_offsets, anchors, continuation)),
@@ -99,11 +107,11 @@ class Sampler {
         const Tensor ids(tokens, "tokens", {Dtype::uint16, Dtype::uint32}, {ANY});
         const Tensor sentences(sentence_offsets, "sentence_offsets", {Dtype::int64}, {ANY});
         const Tensor documents(document_offsets, "document_offsets", {Dtype::int64}, {ANY});
-        place_ = ids.place();
-        corpus_.tokens = ids.data<void>();
+        place_ = documents.place();
+        corpus_.tokens = readable_beside(ids, tokens, documents).data<void>();
         corpus_.token_bytes = ids.dtype() == Dtype::uint16 ? 2 : 4;
-        corpus_.sentence_offsets = sentences.beside(ids).data<int64_t>();
-        corpus_.document_offsets = documents.beside(ids).data<int64_t>();
+        corpus_.sentence_offsets = readable_beside(sentences, sentence_offsets, documents).data<int64_t>();
+        corpus_.document_offsets = documents.data<int64_t>();
         if (!place_.cuda) {
             check_offsets(sentences, ids.size(0));
             check_offsets(documents, sentences.size(0) - 1);
@@ -114,7 +122,7 @@ class Sampler {
         if (options.objective != Objective::none) corpus_.num_anchors -= corpus_.num_documents;
         if (!anchors.is_none()) {
             const Tensor table(anchors, "anchors", {Dtype::int64}, {ANY});
-            corpus_.anchors = table.beside(ids).data<int64_t>();
+            corpus_.anchors = readable_beside(table, anchors, documents).data<int64_t>();
             for (int64_t i = 0; !place_.cuda && i < table.size(0); ++i) {
                 if (corpus_.anchors[i] < 0 || corpus_.anchors[i] >= corpus_.num_anchors) {
                     throw py::value_error("anchors must be below " + std::to_string(corpus_.num_anchors));
@@ -124,7 +132,7 @@ class Sampler {
         }
         if (!continuation.is_none()) {
             const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
-            corpus_.continuation = table.beside(ids).data<uint8_t>();
+            corpus_.continuation = table.beside(documents).data<uint8_t>();
         }
 #if !defined(BERTFAST_HAS_CUDA)
         if (place_.cuda) throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
