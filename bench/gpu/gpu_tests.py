@@ -23,6 +23,7 @@ class Outcomes:
             self.counts[report.outcome] += 1
         if report.outcome == "failed":
             self.failed.append(report.nodeid)
+        save({"outcomes": self.counts, "failed": self.failed})
 
 
 def main() -> None:
@@ -36,7 +37,6 @@ def main() -> None:
     files = [str(path) for path in sorted(TESTS.glob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")]
     outcomes = Outcomes()
     status = pytest.main(["-q", "-m", "gpu and not long", "-p", "no:cacheprovider", *files], plugins=[outcomes])
-    save({"files": [Path(file).name for file in files], "outcomes": outcomes.counts, "failed": outcomes.failed})
     if status or not outcomes.counts["passed"]:
         sys.exit(f"{dict(outcomes.counts)}: {', '.join(outcomes.failed) or 'no test passed'}")
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 KERNELS = 5
+FAILED = ("failed", "out of time")
 
 
 def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         reason = f": {entry['reason']}" if "reason" in entry else ""
         yield f"{entry['stage']:<12} {entry['seconds']:>4.0f} s  {entry['status']}{reason}"
+        if entry["stage"] == "build" and entry["status"] in FAILED:
+            yield "  so all that follows is of the package that was installed before"
     results = {entry["stage"]: entry["result"] for entry in entries if "result" in entry}
     if "ceilings" in results:
         yield from ceilings(results["ceilings"])
@@ -62,7 +65,7 @@ def share(value: float | None) -> str:
 def main() -> None:
     entries = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     print("\n" + "\n".join(lines(entries)))
-    sys.exit(any(entry["status"] in ("failed", "out of time") for entry in entries))
+    sys.exit(any(entry["status"] in FAILED for entry in entries))
 
 
 if __name__ == "__main__":
