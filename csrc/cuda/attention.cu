@@ -6,6 +6,10 @@ namespace bertfast::cuda {
 
 namespace {
 
+// Of which a multiprocessor holds as many at once: float32's backward pass wants more registers than two would have.
+template <typename T>
+constexpr int BLOCKS = sizeof(T) == 2 ? 2 : 1;
+
 struct DeviceBlock {
     AttentionRegisters registers;
 
@@ -32,13 +36,13 @@ __device__ void for_each_item(const AttentionShape& shape, bool whole, const Bod
 }
 
 template <typename T>
-__global__ void __launch_bounds__(TILE_THREADS, 2)
+__global__ void __launch_bounds__(TILE_THREADS, BLOCKS<T>)
     attention_kernel(const __grid_constant__ AttentionShape shape, AttentionForward<T> tensors, bool whole) {
     for_each_item<T>(shape, whole, [&](auto block) { block.forward(tensors); });
 }
 
 template <typename T>
-__global__ void __launch_bounds__(TILE_THREADS, 2)
+__global__ void __launch_bounds__(TILE_THREADS, BLOCKS<T>)
     attention_backward_kernel(const __grid_constant__ AttentionShape shape, AttentionBackward<T> tensors, bool whole) {
     for_each_item<T>(shape, whole, [&](auto block) { block.backward(tensors); });
 }

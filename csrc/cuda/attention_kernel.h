@@ -7,7 +7,6 @@
 
 #include "core/attention.h"
 #include "core/log_sum_exp.h"
-#include "cuda/dropout_kernel.h"
 #include "cuda/tile.h"
 
 namespace bertfast::cuda {
@@ -24,6 +23,7 @@ struct AttentionRegisters {
     float scores[TILE_ELEMENTS];     // q k^T, not scaled
     float gradients[TILE_ELEMENTS];  // grad v^T
     float first[TILE_ELEMENTS], second[TILE_ELEMENTS];
+    uint32_t kept;  // of the scores' elements, those that dropout keeps: a bit for each
     LogSumExp part[TILE_ELEMENTS / 4];
 };
 
@@ -42,6 +42,7 @@ class AttentionBlock {
           width_(static_cast<int>(shape.head_dim)),
           rule_(shape.rule),
           scale_(1.0f / sqrtf(static_cast<float>(shape.head_dim))),
+          factor_(shape.drops ? shape.rule.scale : 1.0f),
           whole_(whole),
           shared_(shared),
           delta_(delta) {
@@ -159,7 +160,7 @@ class AttentionBlock {
                         load_queries(tensors.query, query, d, thread, shared_.left);
                         load_queries(tensors.grad, query, d, thread, shared_.right);
                         store_gradients(thread, query, mine);
-                        store_dropped(thread, query, key, mine);
+                        store_dropped(thread, mine);
                     });
                     block_.each([&](int thread, AttentionRegisters& mine) {
                         multiply<true, true>(shared_.grad_scores, shared_.left, thread, mine.first);
@@ -265,10 +266,19 @@ class AttentionBlock {
         for_each_four(thread, [&](int four, Place at) { shared_.part[at.row][at.column / 4] = mine.part[four]; });
     }
 
-    BERTFAST_HD_MEMBER void drop(int query, int key, Place at, float (&x)[4]) const {
-        if (shape_.drops && query + at.row < queries_) {
-            drop_four(rule_, shape_.row_keys[part_.first_query + query + at.row], (key + at.column) / 4, x);
-        }
+    // Which of the four at a place are kept: a bit for each.
+    BERTFAST_HD_MEMBER uint32_t draw_kept(int query, int key, Place at) const {
+        if (!shape_.drops || query + at.row >= queries_) return 15;
+        const int64_t row_key = shape_.row_keys[part_.first_query + query + at.row];
+        const uint32_t slot = static_cast<uint32_t>(key + at.column) / 4;
+        const Philox words = dropout_words(rule_, static_cast<uint64_t>(row_key), slot);
+        uint32_t kept = 0;
+        for (int i = 0; i < 4; ++i) kept |= static_cast<uint32_t>(words.word[i] <= rule_.last_kept) << i;
+        return kept;
+    }
+
+    BERTFAST_HD_MEMBER float dropped(uint32_t kept, int element, float x) const {
+        return kept >> element & 1 ? x * factor_ : 0.0f;
     }
 
     BERTFAST_HD_MEMBER static void store_four(const float (&x)[4], Place at, Tile<T>& tile) {
@@ -280,12 +290,13 @@ class AttentionBlock {
     BERTFAST_HD_MEMBER void drop_probabilities(int thread, int query, int key, const AttentionRegisters& mine) {
         for_each_four(thread, [&](int four, Place at) {
             const float shift = shared_.row[at.row].maximum;
+            const uint32_t kept = draw_kept(query, key, at);
             float x[4];
             for (int i = 0; i < 4; ++i) {
                 const bool padding = key + at.column + i >= keys_;
                 x[i] = padding ? 0.0f : fast_exponential(mine.scores[4 * four + i] * scale_ - shift);
+                x[i] = dropped(kept, i, x[i]);
             }
-            drop(query, key, at, x);
             store_four(x, at, shared_.dropped);
         });
     }
@@ -296,15 +307,14 @@ class AttentionBlock {
         for_each_four(thread, [&](int four, Place at) {
             const bool is_row = query + at.row < queries_;
             const float shift = is_row ? log_sum_exp[statistic(query + at.row)] : 0.0f;
-            float gradients[4];
+            const uint32_t kept = draw_kept(query, key, at);
+            mine.kept = four == 0 ? kept : mine.kept | kept << 4 * four;
             for (int i = 0; i < 4; ++i) {
                 const bool padding = !is_row || key + at.column + i >= keys_;
-                float& score = mine.scores[4 * four + i];
+                float &score = mine.scores[4 * four + i], &gradient = mine.gradients[4 * four + i];
                 score = padding ? 0.0f : fast_exponential((score - shift) * scale_);
-                gradients[i] = mine.gradients[4 * four + i];
+                gradient = dropped(kept, i, gradient);
             }
-            drop(query, key, at, gradients);
-            for (int i = 0; i < 4; ++i) mine.gradients[4 * four + i] = gradients[i];
         });
     }
 
@@ -317,11 +327,10 @@ class AttentionBlock {
         });
     }
 
-    BERTFAST_HD_MEMBER void store_dropped(int thread, int query, int key, const AttentionRegisters& mine) {
+    BERTFAST_HD_MEMBER void store_dropped(int thread, const AttentionRegisters& mine) {
         for_each_four(thread, [&](int four, Place at) {
             float x[4];
-            for (int i = 0; i < 4; ++i) x[i] = mine.scores[4 * four + i];
-            drop(query, key, at, x);
+            for (int i = 0; i < 4; ++i) x[i] = dropped(mine.kept, 4 * four + i, mine.scores[4 * four + i]);
             store_four(x, at, shared_.dropped);
         });
     }
@@ -331,7 +340,7 @@ class AttentionBlock {
     AttentionPart part_;
     int queries_, keys_, width_;  // in a sequence all counts are small
     Dropout rule_;
-    float scale_;
+    float scale_, factor_;  // of the scores, and of what dropout keeps
     bool whole_;
     AttentionShared<T>& shared_;
     float* delta_;

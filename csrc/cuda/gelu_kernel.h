@@ -9,6 +9,15 @@
 
 namespace bertfast::cuda {
 
+// Within 2 units in the last place on the device; 0 from 2^126 on.
+BERTFAST_HD float fast_reciprocal(float x) {
+#if defined(__CUDA_ARCH__)
+    return __fdividef(1.0f, x);
+#else
+    return 1.0f / x;
+#endif
+}
+
 struct Normal {
     float below, density;
 };
@@ -16,7 +25,7 @@ struct Normal {
 // As cpu/normal.h.
 BERTFAST_HD Normal normal(float u) {
     const float e = fast_exponential(u * u * -0.5f);
-    const float tail = e * normal_tail_ratio(1.0f / (1.0f + fabsf(u) * 0.25f));
+    const float tail = e * normal_tail_ratio(fast_reciprocal(1.0f + fabsf(u) * 0.25f));
     return {u > 0.0f ? 1.0f - tail : tail, e * 0.398942280f};
 }
 

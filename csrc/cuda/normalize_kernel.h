@@ -29,9 +29,13 @@ struct WarpRows {
 
 // Of all lanes, in the same order for each of them.
 BERTFAST_HD float lanes_sum(const float* lanes) {
-    float sum = 0.0f;
-    for (int lane = 0; lane < WARP; ++lane) sum += lanes[lane];
-    return sum;
+    float sum[4] = {};
+    for (int lane = 0; lane < WARP; lane += 4) {
+        float four[4];
+        load_four(lanes + lane, 4, true, four);
+        for (int i = 0; i < 4; ++i) sum[i] += four[i];
+    }
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 struct Moments {

@@ -163,6 +163,7 @@ BERTFAST_HD void multiply(const Tile<T>& left, const Tile<T>& right, int thread,
             }
         }
     } else
+#pragma unroll 2
 #endif
         for (int k = 0; k < TILE; ++k) {
             for (int element = 0; element < TILE_ELEMENTS; ++element) {
