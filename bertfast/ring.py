@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import Tensor
 
-PERIOD = 32
-"""Steps between two readings."""
+MOST_STEPS = 32
+"""Between two readings; so many rows the ring has."""
+
+_SECONDS = 0.1
 
 
 class Ring:
-    """A row of `columns` float32 for each step, the latest `PERIOD` of them.
+    """A row of `columns` float32 for each step, the latest `MOST_STEPS` of them.
 
-    Every `PERIOD` steps the rows are copied, behind the last step in the device's queue; the host takes the copy when
-    the next is due. So it runs at most two periods ahead of the device.
+    At times the rows are copied, behind the last step in the device's queue; the host takes the copy when the next is
+    due. So it runs at most two readings ahead of the device, and a signal has it wait no longer than for these steps.
+    There is a reading after each step at first, and then after twice as many each time that one came within a tenth of
+    a second.
     """
 
     def __init__(self, columns: int, first_step: int, device: torch.device) -> None:
-        self._rows = torch.zeros(PERIOD, columns, device=device)
-        self._copy = torch.zeros(PERIOD, columns, pin_memory=device.type == "cuda")
+        self._rows = torch.zeros(MOST_STEPS, columns, device=device)
+        self._copy = torch.zeros(MOST_STEPS, columns, pin_memory=device.type == "cuda")
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
         self._in_copy = range(first_step, first_step)
+        self._period, self._read_at = 1, time.perf_counter()
 
     def write(self, step: Tensor, row: Tensor) -> None:
         """On the device: `row` (columns,) is that of `step` (1,) int64."""
-        self._rows.index_copy_(0, step % PERIOD, row[None])
+        self._rows.index_copy_(0, step % MOST_STEPS, row[None])
 
     def read(self, step: int, wait: bool) -> list[tuple[int, list[float]]]:
         """On the host, after each `step`: the numbers and rows of steps, in order, each once.
 
         With `wait`, all up to `step`.
         """
-        if not wait and (step + 1) % PERIOD:
+        if not wait and step + 1 - self._in_copy.stop < self._period:
             return []
         taken = self._take()
         self._copy.copy_(self._rows, non_blocking=True)
         if self._copied is not None:
             self._copied.record()
         self._in_copy = range(self._in_copy.stop, step + 1)
+        before, self._read_at = self._read_at, time.perf_counter()
+        if self._read_at - before < _SECONDS:
+            self._period = min(2 * self._period, MOST_STEPS)
         return taken + self._take() if wait else taken
 
     def _take(self) -> list[tuple[int, list[float]]]:
         if self._copied is not None:
             self._copied.synchronize()
-        taken = [(step, self._copy[step % PERIOD].tolist()) for step in self._in_copy]
+        taken = [(step, self._copy[step % MOST_STEPS].tolist()) for step in self._in_copy]
         self._in_copy = range(self._in_copy.stop, self._in_copy.stop)
         return taken

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
 
-from bertfast.ring import PERIOD, Ring
+from bertfast.ring import MOST_STEPS, Ring
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("first", [0, 5, PERIOD, 3 * PERIOD - 1])
-@pytest.mark.parametrize("waits", [set(), {0}, {3, 4, PERIOD - 1, PERIOD, 2 * PERIOD + 7}])
+@pytest.mark.parametrize("first", [0, 5, MOST_STEPS, 3 * MOST_STEPS - 1])
+@pytest.mark.parametrize("waits", [set(), {0}, {3, 4, MOST_STEPS - 1, MOST_STEPS, 2 * MOST_STEPS + 7}])
 def test_every_step_once_in_order(first: int, waits: set[int]) -> None:
-    ring, steps = Ring(2, first, CPU), 4 * PERIOD + 3
+    ring, steps = Ring(2, first, CPU), 4 * MOST_STEPS + 3
     found = []
     for step in range(first, first + steps):
         ring.write(torch.tensor([step]), torch.tensor([float(step), -1.0]))
@@ -25,17 +26,30 @@ def test_every_step_once_in_order(first: int, waits: set[int]) -> None:
         if step - first in waits or last:
             assert found[-1][0] == step
         else:
-            assert len(found) + 2 * PERIOD > step - first
+            assert len(found) + 2 * MOST_STEPS > step - first
     assert found == [(step, [float(step), -1.0]) for step in range(first, first + steps)]
 
 
 def test_what_is_no_number_stays_none() -> None:
     ring = Ring(1, 0, CPU)
-    for step, value in enumerate((1.0, math.nan, math.inf)):
+    found = []
+    for step, value in enumerate((1.0, math.nan, math.inf, 2.0)):
         ring.write(torch.tensor([step]), torch.tensor([value]))
-        assert ring.read(step, wait=False) == []
-    ring.write(torch.tensor([3]), torch.tensor([2.0]))
-    (one, _), (two, (nothing,)), (three, (endless,)), (four, _) = ring.read(3, wait=True)
-    assert (one, two, three, four) == (0, 1, 2, 3)
-    assert math.isnan(nothing)
-    assert endless == math.inf
+        found += ring.read(step, wait=step == 3)
+    assert [step for step, _ in found] == [0, 1, 2, 3]
+    assert math.isnan(found[1][1][0])
+    assert found[2][1] == [math.inf]
+
+
+def test_fast_steps_are_read_seldom_and_slow_ones_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of our own: the readings come after 1, 2, 4 ... steps, or after each."""
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    for seconds, readings in ((0.001, [1, 2, 4, 8, 16, 32, 32]), (0.03, [1, 2, 4, 4, 4]), (0.3, [1, 1, 1])):
+        ring, found = Ring(1, 0, CPU), []
+        for step in range(sum(readings)):
+            ring.write(torch.tensor([step]), torch.tensor([0.0]))
+            now += seconds
+            if rows := ring.read(step, wait=False):
+                found.append(len(rows))
+        assert found == readings[:-1]  # the last one's rows are taken by the next
