@@ -30,6 +30,7 @@ from bertfast.launch import check_extras, claim_folder, pretrain
 from bertfast.model import Bert
 from bertfast.peers import peers
 from bertfast.say import keep_silent, leads, say_to_stderr
+from bertfast.text import SOURCES
 from bertfast.trainer import Run
 
 
@@ -47,9 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH|NAME",
-        help="a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
-        "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103; a folder that python -m bertfast.corpus build "
-        "wrote; repeatable (default: the prose of Python's own documentation)",
+        help=f"{SOURCES}; a folder that python -m bertfast.corpus build wrote; repeatable (default: the prose of "
+        "Python's own documentation)",
     )
     what.add_argument(
         "--eval-corpus",

@@ -32,6 +32,12 @@ from bertfast.records import records
 from bertfast.standard_input import keep_standard_input
 from bertfast.wikitext import NAMES, find_wikitext
 
+SOURCES = (
+    "a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard input; "
+    "hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103"
+)
+"""What a source may be, for who asks a command for help."""
+
 # A file's form is told from this much of its beginning.
 SAMPLE = 1 << 16
 # sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower beyond. So it

@@ -30,10 +30,7 @@ TEXT = "It was dark.\nThe rain fell.\nNobody came.\n\nThe sun shone.\nIt was bri
 ANY = CorpusConfig(min_freq=1)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -34,10 +34,7 @@ SMALL = 64 << 10  # bytes of a unit, of which a text then has many
 CONFIG = CorpusConfig("wordpiece", vocab_size=1000)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

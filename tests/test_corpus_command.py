@@ -26,10 +26,7 @@ TEXT = "It was dark.\nThe rain fell.\nNobody came.\n\nThe sun shone.\nIt was bri
 TINY = "--steps 3 --batch-size 4 --hidden 8 --heads 2 --ffn 8 --layers 1 --device cpu".split()  # noqa: SIM905
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from processes import write_texts
 
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
 
@@ -29,42 +30,12 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+pytestmark = pytest.mark.usefixtures("cache")
+
+
 @pytest.fixture
 def texts(tmp_path):
-    """A little corpus: 40 documents of a sentence a line."""
-    words = [
-        "the",
-        "a",
-        "crane",
-        "driver",
-        "came",
-        "he",
-        "just",
-        "left",
-        "is",
-        "flying",
-        "over",
-        "water",
-        "and",
-        "then",
-    ]
-    generator = torch.Generator().manual_seed(0)
-    lines = []
-    for _ in range(40):
-        for _ in range(6):
-            picks = torch.randint(
-                len(words), (int(torch.randint(3, 12, (), generator=generator)),), generator=generator
-            )
-            lines.append(" ".join(words[i] for i in picks.tolist()) + " .")
-        lines.append("")
-    path = tmp_path / "texts.txt"
-    path.write_text("\n".join(lines))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
+    return write_texts(tmp_path / "texts.txt")
 
 
 def test_a_run_end_to_end(texts, tmp_path):
@@ -321,7 +292,7 @@ def test_a_killed_run_goes_on_exactly(texts, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_init_goes_on_from_a_model(texts, tmp_path, workers):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert run("--corpus", texts, "--steps", 30, "--out", first, *TINY).returncode == 0
+    assert run("--corpus", texts, "--steps", 100, "--out", first, *TINY).returncode == 0
     settings = ["--batch-size", 16, "--max-len", 32, "--device", "cpu", "--steps", 2, "--gpus", workers]
     done = run("--corpus", texts, "--init", first, "--out", second, *settings)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from bertfast.corpus import Corpus, build_corpus, is_built
 from bertfast.errors import InputError
 from bertfast.show import batch_lines, corpus_of_run
 from bertfast.statistics import statistics
+from bertfast.text import SOURCES
 
 _EXAMPLE = [field.name for field in dataclasses.fields(SamplerConfig)]
 _SHOWN = [*_EXAMPLE, "batch_size"]
@@ -27,13 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m bertfast.corpus", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
     build = commands.add_parser("build", help="build a corpus from text", allow_abbrev=False)
-    build.add_argument(
-        "sources",
-        nargs="+",
-        metavar="PATH|NAME",
-        help="a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
-        "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103",
-    )
+    build.add_argument("sources", nargs="+", metavar="PATH|NAME", help=SOURCES)
     build.add_argument(
         "--out", required=True, metavar="DIR", type=Path, help="the folder to write, which --corpus DIR then takes"
     )
