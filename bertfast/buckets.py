@@ -63,7 +63,7 @@ class Buckets:
         from_end = predictions - 1 - number
         is_own = number < own
         positions = torch.where(is_own, batch.masked_positions, tokens - 1 - from_end - from_end // (self._max_len - 1))
-        weights = torch.where(is_own, own.clamp(min=1).float().reciprocal(), 0.0)
+        weights = is_own / own.clamp(min=1)
 
         sequences = Sequences.of(batch)._replace(cu_seqlens=torch.cat([batch.cu_seqlens, ends]))
         return sequences, Predictions(positions, batch.labels, batch.next_sentence_label), weights

@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast import ring, trainer
 from bertfast.devices import describe, make_world
@@ -58,6 +59,29 @@ def test_buckets_change_nothing(corpus, objective, clip):  # noqa: F811
         assert ours == pytest.approx(theirs, rel=1e-4)
     for mine, its in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_asks_the_host_for_nothing(corpus, dtype):  # noqa: F811
+    """No number is read from a tensor and none is made of the host's memory: either would end a capture."""
+    found = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found.append(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    def watched(bucket, function):
+        with Watch():
+            function()
+
+    _, step, _ = bucketed(corpus, PLAIN, dtype, run=watched)
+    for number in range(3):
+        step(number, 0.0, wait=True)
+    assert found.count("_fused_adam_") == 3
+    # The loss's backward pass looks whether its upstream gradient is 1, on a CPU alone.
+    assert found.count("_local_scalar_dense") <= 3
+    assert not {"nonzero", "is_nonzero", "lift_fresh", "masked_select", "equal", "_unique2"} & set(found)
 
 
 def test_what_is_no_number_reaches_no_weight(corpus):  # noqa: F811
