@@ -103,8 +103,7 @@ def train(
             checkpoints.tidy(first_step)
             texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
             RunInfo(model.config, config, *texts).write(out)
-        kernels = ", ".join(f"{op} {kernel}" for op, kernel in ops.kernels(world.device).items())
-        say(f"{describe(world, dtype)}{', compiled' if config.compile else ''}; kernels: {kernels}")
+        say(f"{describe(world, dtype)}{', compiled' if config.compile else ''}; kernels: {ops.kernels(world.device)}")
         if samplers[0].residence:
             say(f"the corpus takes {samplers[0].residence}")
 

@@ -101,7 +101,7 @@ def test_float32(size: tuple[int, int, int, int], device: str) -> None:
 
 @pytest.mark.parametrize("size", [SIZES[0], SIZES[3], LARGE], ids=str)
 def test_every_instruction_set(isa: str, size: tuple[int, int, int, int]) -> None:
-    assert kernels(torch.device("cpu"))["masked_lm_loss"] == f"native ({isa})"
+    assert kernels(torch.device("cpu")) == f"native ({isa})"
     assert_close(arguments(size))
 
 

@@ -46,8 +46,8 @@ def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
     native = pretrain(make_model(corpus), corpus, config).history.records
     from bertfast import ops
 
-    monkeypatch.setattr(ops, "DEVICES", dict.fromkeys(ops.DEVICES, ()))
-    assert set(ops.kernels(CPU).values()) == {"plain torch"}
+    monkeypatch.setattr(ops, "DEVICES", ())
+    assert ops.kernels(CPU) == "plain torch"
     twins = pretrain(make_model(corpus), corpus, config).history.records
     for ours, theirs in zip(native, twins, strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-4)

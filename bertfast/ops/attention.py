@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout_mask_twin, widened
 from bertfast.ops.op import op
 
@@ -40,7 +40,7 @@ def attention(
 
     Returns: like `query`.
     """
-    if has_kernel("attention", query.device):
+    if has_kernels(query.device):
         arguments = (query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
         return cast(Tensor, _attention(*arguments)[0])
     return attention_twin(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)

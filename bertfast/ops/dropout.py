@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.op import op
 
 PLACES_PER_SITE = 256
@@ -34,7 +34,7 @@ def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tens
     """
     if p == 0:
         return x
-    if has_kernel("dropout", x.device) and x.dtype != torch.float64:
+    if has_kernels(x.device) and x.dtype != torch.float64:
         return cast(Tensor, _dropout(x, row_keys, p, seed, site))
     return dropout_twin(x, row_keys, p, seed, site)
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout
 from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
@@ -43,11 +43,7 @@ def embedding_layer_norm(
 
     Returns: (tokens, hidden) in `dtype`.
     """
-    function = (
-        _embedding_layer_norm_kernel
-        if has_kernel("embedding_layer_norm", word_weight.device)
-        else embedding_layer_norm_twin
-    )
+    function = _embedding_layer_norm_kernel if has_kernels(word_weight.device) else embedding_layer_norm_twin
     return function(
         input_ids,
         token_type_ids,

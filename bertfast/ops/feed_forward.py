@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu
 from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm,
@@ -48,7 +48,7 @@ def feed_forward(
     Returns: like `x`.
     """
     parameters = (in_weight, in_bias, out_weight, out_bias, norm_weight, norm_bias)
-    if has_kernel("feed_forward", x.device):
+    if has_kernels(x.device):
         return cast(Tensor, _feed_forward(x, *parameters, eps, row_keys, p, seed, site)[0])
     return feed_forward_twin(x, *parameters, eps, row_keys, p, seed, site)
 

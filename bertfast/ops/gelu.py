@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.dropout import widened
 from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
@@ -24,7 +24,7 @@ def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
 
     Returns: like `x`.
     """
-    if has_kernel("bias_gelu", x.device):
+    if has_kernels(x.device):
         return cast(Tensor, _bias_gelu(x, bias))
     return bias_gelu_twin(x, bias)
 

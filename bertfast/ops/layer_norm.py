@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout, widened
 from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
@@ -36,7 +36,7 @@ def dropout_add_layer_norm(
 
     Returns: like `x`.
     """
-    if has_kernel("dropout_add_layer_norm", x.device):
+    if has_kernels(x.device):
         return cast(Tensor, _dropout_add_layer_norm(x, residual, weight, bias, eps, row_keys, p, seed, site)[0])
     return dropout_add_layer_norm_twin(x, residual, weight, bias, eps, row_keys, p, seed, site)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bertfast._native import native
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import linear
 from bertfast.ops.op import is_traced, op
@@ -50,7 +50,7 @@ def masked_lm_loss(
         The loss, a float32 scalar.
     """
     head = (transform_weight, transform_bias, layer_norm_weight, layer_norm_bias)
-    if not has_kernel("masked_lm_loss", hidden_states.device):
+    if not has_kernels(hidden_states.device):
         return masked_lm_loss_twin(
             hidden_states, positions, labels, weights, *head, decoder_weight, decoder_bias, vocab_size, layer_norm_eps
         )

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bertfast.ops import has_kernel
+from bertfast.ops import has_kernels
 from bertfast.ops.attention import _attention, _attention_backward, attention
 from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm,
@@ -58,7 +58,7 @@ def self_attention(
     """
     parameters = (query_weight, query_bias, key_value_weight, key_value_bias, out_weight, out_bias)
     arguments = (*parameters, norm_weight, norm_bias, eps, heads, row_keys, p_attention, p, seed, site)
-    if has_kernel("self_attention", x.device):
+    if has_kernels(x.device):
         return cast(Tensor, _self_attention(x, rows, cu_seqlens_q, cu_seqlens_k, max_seqlen, *arguments)[0])
     return self_attention_twin(x, rows, cu_seqlens_q, cu_seqlens_k, max_seqlen, *arguments)
 
