@@ -208,6 +208,10 @@ def test_share_of_products(benchmark, tables, precision):
 CANDIDATES = {
     "ours, fp32": lambda: our_step(dataclasses.replace(NOTEBOOK, precision="fp32")),
     "ours, auto": lambda: our_step(NOTEBOOK),
+    "ours, fp32, --deterministic": lambda: our_step(
+        dataclasses.replace(NOTEBOOK, precision="fp32", deterministic=True)
+    ),
+    "ours, auto, --deterministic": lambda: our_step(dataclasses.replace(NOTEBOOK, deterministic=True)),
     "notebook (d2l), fp32": notebook_step,
 }
 
