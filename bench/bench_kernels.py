@@ -51,7 +51,7 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def report(compare: Compare, op: str, dtype: str, ours: Callable[[], None], **peers: Callable[[], None]) -> None:
-    compare(f"{op}, {dtype}, {kernels(DEVICE)[op]}", ours, peers, items=TOKENS, unit="token")
+    compare(f"{op}, {dtype}, {kernels(DEVICE)}", ours, peers, items=TOKENS, unit="token")
 
 
 @each_dtype
