@@ -10,11 +10,8 @@ constexpr int THREADS = 256;
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS) dropout_kernel(DropoutArguments<T> arguments) {
-    const int64_t items = arguments.rows * fours(arguments.columns);
-    const int64_t stride = static_cast<int64_t>(gridDim.x) * THREADS;
-    for (int64_t item = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; item < items; item += stride) {
-        dropout_thread(arguments, item);
-    }
+    for_each_of_thread(arguments.rows * fours(arguments.columns),
+                       [&](int64_t item) { dropout_thread(arguments, item); });
 }
 
 template <typename T>
@@ -24,7 +21,7 @@ void launch(const T* x, const int64_t* row_keys, int64_t rows, int64_t columns, 
     const unsigned blocks = grid(rows * fours(columns), THREADS);
     if (blocks == 0) return;
     dropout_kernel<<<blocks, THREADS, 0, static_cast<cudaStream_t>(stream)>>>(arguments);
-    check_launch("dropout of " + std::to_string(rows) + " x " + std::to_string(columns));
+    check_launch("dropout" + of_size(rows, columns));
 }
 
 }  // namespace

@@ -9,30 +9,16 @@ namespace {
 
 template <typename T>
 __global__ void __launch_bounds__(MOST_WARPS* WARP, 4) embedding_kernel(EmbeddingLayerNorm<T> call, bool whole) {
-    for_each_item(call.tables.tokens, call.tables.hidden, EMBEDDING_ROWS, [&](int64_t token, const WarpRows& warp) {
-        for (int phase = 0; phase < EMBEDDING_PHASES; ++phase) {
-            embedding_phase(phase, call, whole, token, warp);
-            __syncwarp();
-        }
-    });
+    for_each_item(call.tables.tokens, call.tables.hidden, EMBEDDING_ROWS,
+                  [&](int64_t token, const WarpLanes& lanes) { embedding_token(call, whole, token, lanes); });
 }
 
 template <typename T>
 __global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
     embedding_backward_kernel(EmbeddingLayerNormBackward<T> call, bool whole, float* partial, int64_t slices) {
-    const EmbeddingTables& tables = call.tables;
-    const int64_t rows = embedding_backward_rows(tables), sums = rows - 2;
-    for_each_item(slices, tables.hidden, rows, [&](int64_t slice, const WarpRows& warp) {
-        clear_sums(warp, 2, sums);
-        const int64_t end = slice_row(tables.tokens, slices, slice + 1);
-        for (int64_t token = slice_row(tables.tokens, slices, slice); token < end; ++token) {
-            for (int phase = 0; phase < EMBEDDING_BACKWARD_PHASES; ++phase) {
-                embedding_backward_phase(phase, call, whole, token, warp);
-                __syncwarp();
-            }
-        }
-        store_sums(warp, 2, sums, whole, partial + slice * sums * tables.hidden);
-    });
+    for_each_item(
+        slices, call.tables.hidden, embedding_backward_rows(call.tables),
+        [&](int64_t slice, const WarpLanes& lanes) { embedding_slice(call, whole, slice, slices, partial, lanes); });
 }
 
 __global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums sums) {
@@ -45,15 +31,11 @@ __global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums sums) {
     }
 }
 
-std::string sizes(const EmbeddingTables& tables) {
-    return " of " + std::to_string(tables.tokens) + " x " + std::to_string(tables.hidden);
-}
-
 template <typename T>
 void forward(const EmbeddingLayerNorm<T>& call, void* stream) {
     const EmbeddingTables& tables = call.tables;
     if (tables.tokens == 0) return;
-    const std::string what = "embedding_layer_norm" + sizes(tables);
+    const std::string what = "embedding_layer_norm" + of_size(tables.tokens, tables.hidden);
     const auto kernel = embedding_kernel<T>;
     const WarpsLaunch launch = warps_launch(kernel, tables.tokens, tables.hidden, EMBEDDING_ROWS, what);
     const bool whole =
@@ -66,7 +48,7 @@ void sum_by_entry(const float* rows, const TokensByEntry& tokens, int64_t entrie
                   void* stream) {
     const unsigned blocks = grid(entries, 1);
     if (blocks == 0) return;
-    const std::string what = "a table's gradient, " + std::to_string(entries) + " x " + std::to_string(hidden);
+    const std::string what = "a table's gradient" + of_size(entries, hidden);
     const int bytes = shared_bytes(entry_kernel, entry_shared_floats(hidden) * int64_t{sizeof(float)}, what);
     entry_kernel<<<blocks, ENTRY_THREADS, bytes, static_cast<cudaStream_t>(stream)>>>(
         {rows, tokens, entries, hidden, grad, in_fours(hidden, rows, grad)});
@@ -77,9 +59,9 @@ template <typename T>
 void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by_word, const TokensByEntry& by_position,
               float* partial, int64_t slices, void* stream) {
     const EmbeddingTables& tables = call.tables;
-    const int64_t hidden = tables.hidden, sums = 2 + tables.types;
+    const int64_t hidden = tables.hidden, stride = embedding_sums(tables) * hidden;
     if (hidden == 0) return;
-    const std::string what = "embedding_layer_norm_backward" + sizes(tables);
+    const std::string what = "embedding_layer_norm_backward" + of_size(tables.tokens, hidden);
     const auto kernel = embedding_backward_kernel<T>;
     const WarpsLaunch launch = warps_launch(kernel, slices, hidden, embedding_backward_rows(tables), what);
     const bool whole =
@@ -87,9 +69,9 @@ void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by
     kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole, partial,
                                                                                                slices);
     check_launch(what);
-    column_sums(partial, slices, sums * hidden, hidden, call.grad_weight, stream);
-    column_sums(partial + hidden, slices, sums * hidden, hidden, call.grad_bias, stream);
-    column_sums(partial + 2 * hidden, slices, sums * hidden, tables.types * hidden, call.grad_type, stream);
+    column_sums(partial, slices, stride, hidden, call.grad_weight, stream);
+    column_sums(partial + hidden, slices, stride, hidden, call.grad_bias, stream);
+    column_sums(partial + 2 * hidden, slices, stride, tables.types * hidden, call.grad_type, stream);
     sum_by_entry(call.grad_sum, by_word, tables.words, hidden, call.grad_word, stream);
     sum_by_entry(call.grad_sum, by_position, tables.positions, hidden, call.grad_position, stream);
 }

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "core/embedding.h"
-#include "cuda/column_sums_kernel.h"
 #include "cuda/dropout_kernel.h"
 #include "cuda/embedding.h"
 #include "cuda/normalize_kernel.h"
@@ -12,9 +11,14 @@ namespace bertfast::cuda {
 
 constexpr int64_t EMBEDDING_ROWS = 1;  // in a warp's shared memory
 
-// Backward: the sum, the gradient, and the sums over tokens for weight, bias and each type.
+// Backward, the sums over tokens: for weight, bias and each type.
+BERTFAST_HD int64_t embedding_sums(const EmbeddingTables& tables) {
+    return 2 + tables.types;
+}
+
+// With them, the sum of the three look-ups and the gradient.
 BERTFAST_HD int64_t embedding_backward_rows(const EmbeddingTables& tables) {
-    return 4 + tables.types;
+    return 2 + embedding_sums(tables);
 }
 
 // Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN: to report it would stop
@@ -38,34 +42,25 @@ BERTFAST_HD void add_up(const EmbeddingTables& tables, bool whole, int64_t token
     }
 }
 
-constexpr int EMBEDDING_PHASES = 3;
-
-// A warp may go on to another token after the last phase's barrier.
+// In NORMALIZE_PHASES.
 template <typename T>
 BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, bool whole, int64_t token,
                                  const WarpRows& warp) {
-    if (phase == 0) {
-        add_up(call.tables, whole, token, warp);
-        phase_sum(warp);
-        return;
-    }
-    if (phase == 1) {
-        phase_squares(warp);
-        return;
-    }
-    const Moments moments = moments_of(warp, call.eps);
-    for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
-        float x[4];
-        normalized_four(warp, moments, call.weight, call.bias, c, whole, x);
+    const auto put = [&](int64_t c, float (&x)[4]) {
         if (call.drops) drop_four(call.rule, call.row_keys[token], c / 4, x);
         store_four(x, warp.columns - c, whole, call.out + token * warp.columns + c);
-    }
-    store_moments(warp, moments, call.moments + 2 * token);
+    };
+    normalize_phase(
+        phase, warp, call.weight, call.bias, call.eps, whole, call.moments + 2 * token,
+        [&] { add_up(call.tables, whole, token, warp); }, put);
 }
 
-constexpr int EMBEDDING_BACKWARD_PHASES = 2;
+template <typename T, typename Lanes>
+BERTFAST_HD void embedding_token(const EmbeddingLayerNorm<T>& call, bool whole, int64_t token, const Lanes& lanes) {
+    in_phases(NORMALIZE_PHASES, lanes,
+              [&](int phase, const WarpRows& warp) { embedding_phase(phase, call, whole, token, warp); });
+}
 
-// Between clear_sums and store_sums of rows 2, 3, ..., for each token of the slice.
 template <typename T>
 BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBackward<T>& call, bool whole,
                                           int64_t token, const WarpRows& warp) {
@@ -94,6 +89,15 @@ BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBac
         for (int i = 0; i < 4; ++i) sum[i] += grad[i];
         store_four(sum, 4, true, to);
     }
+}
+
+template <typename T, typename Lanes>
+BERTFAST_HD void embedding_slice(const EmbeddingLayerNormBackward<T>& call, bool whole, int64_t slice, int64_t slices,
+                                 float* partial, const Lanes& lanes) {
+    sum_slice(call.tables.tokens, slices, slice, embedding_sums(call.tables), whole, partial, lanes,
+              [&](int phase, int64_t token, const WarpRows& warp) {
+                  embedding_backward_phase(phase, call, whole, token, warp);
+              });
 }
 
 // --- The gradient of a table, from those of its tokens ---

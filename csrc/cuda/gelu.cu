@@ -11,23 +11,14 @@ constexpr int THREADS = 256;
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS) gelu_kernel(BiasGelu<T> call, bool whole) {
-    const int64_t items = call.rows * fours(call.columns), stride = static_cast<int64_t>(gridDim.x) * THREADS;
-    for (int64_t item = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; item < items; item += stride) {
-        gelu_thread(call, whole, item);
-    }
+    for_each_of_thread(call.rows * fours(call.columns), [&](int64_t item) { gelu_thread(call, whole, item); });
 }
 
 template <typename T>
 __global__ void __launch_bounds__(THREADS)
     gelu_backward_kernel(BiasGeluBackward<T> call, bool whole, float* partial, int64_t slices) {
-    const int64_t items = slices * fours(call.columns), stride = static_cast<int64_t>(gridDim.x) * THREADS;
-    for (int64_t item = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; item < items; item += stride) {
-        gelu_backward_thread(call, whole, partial, slices, item);
-    }
-}
-
-std::string sizes(int64_t rows, int64_t columns) {
-    return " of " + std::to_string(rows) + " x " + std::to_string(columns);
+    for_each_of_thread(slices * fours(call.columns),
+                       [&](int64_t item) { gelu_backward_thread(call, whole, partial, slices, item); });
 }
 
 template <typename T>
@@ -36,7 +27,7 @@ void forward(const BiasGelu<T>& call, void* stream) {
     if (blocks == 0) return;
     gelu_kernel<<<blocks, THREADS, 0, static_cast<cudaStream_t>(stream)>>>(
         call, in_fours(call.columns, call.x, call.bias, call.out));
-    check_launch("bias_gelu" + sizes(call.rows, call.columns));
+    check_launch("bias_gelu" + of_size(call.rows, call.columns));
 }
 
 template <typename T>
@@ -45,7 +36,7 @@ void backward(const BiasGeluBackward<T>& call, float* partial, int64_t slices, v
     if (blocks == 0) return;
     const bool whole = in_fours(call.columns, call.grad, call.x, call.bias, call.grad_x, partial);
     gelu_backward_kernel<<<blocks, THREADS, 0, static_cast<cudaStream_t>(stream)>>>(call, whole, partial, slices);
-    check_launch("bias_gelu_backward" + sizes(call.rows, call.columns));
+    check_launch("bias_gelu_backward" + of_size(call.rows, call.columns));
     column_sums(partial, slices, call.columns, call.columns, call.grad_bias, stream);
 }
 

@@ -14,10 +14,22 @@ inline void check_launch(const std::string& what) {
     if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
 }
 
+// As a kernel's name goes on in what is said of a launch.
+inline std::string of_size(int64_t rows, int64_t columns) {
+    return " of " + std::to_string(rows) + " x " + std::to_string(columns);
+}
+
 // Blocks for `items` of which each takes `per_block` at a time. A kernel goes on by as many as there are.
 inline unsigned grid(int64_t items, int64_t per_block) {
     const int64_t blocks = (items + per_block - 1) / per_block;
     return static_cast<unsigned>(blocks < 1 << 16 ? blocks : 1 << 16);
+}
+
+// Calls body(item) for the items of a thread whose block takes one a thread.
+template <typename Body>
+__device__ void for_each_of_thread(int64_t items, const Body& body) {
+    const int64_t threads = blockDim.x;
+    for (int64_t item = blockIdx.x * threads + threadIdx.x; item < items; item += gridDim.x * threads) body(item);
 }
 
 // The most shared memory that a block of the current device can have.

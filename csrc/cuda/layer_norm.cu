@@ -9,38 +9,22 @@ namespace {
 
 template <typename T>
 __global__ void __launch_bounds__(MOST_WARPS* WARP) layer_norm_kernel(DropoutAddLayerNorm<T> call, bool whole) {
-    for_each_item(call.rows, call.columns, LAYER_NORM_ROWS, [&](int64_t row, const WarpRows& warp) {
-        for (int phase = 0; phase < LAYER_NORM_PHASES; ++phase) {
-            layer_norm_phase(phase, call, whole, row, warp);
-            __syncwarp();
-        }
-    });
+    for_each_item(call.rows, call.columns, LAYER_NORM_ROWS,
+                  [&](int64_t row, const WarpLanes& lanes) { layer_norm_row(call, whole, row, lanes); });
 }
 
 template <typename T>
 __global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
     layer_norm_backward_kernel(DropoutAddLayerNormBackward<T> call, bool whole, float* partial, int64_t slices) {
-    for_each_item(slices, call.columns, LAYER_NORM_BACKWARD_ROWS, [&](int64_t slice, const WarpRows& warp) {
-        clear_sums(warp, 2, 2);
-        const int64_t end = slice_row(call.rows, slices, slice + 1);
-        for (int64_t row = slice_row(call.rows, slices, slice); row < end; ++row) {
-            for (int phase = 0; phase < LAYER_NORM_BACKWARD_PHASES; ++phase) {
-                layer_norm_backward_phase(phase, call, whole, row, warp);
-                __syncwarp();
-            }
-        }
-        store_sums(warp, 2, 2, whole, partial + slice * 2 * call.columns);
+    for_each_item(slices, call.columns, LAYER_NORM_BACKWARD_ROWS, [&](int64_t slice, const WarpLanes& lanes) {
+        layer_norm_slice(call, whole, slice, slices, partial, lanes);
     });
-}
-
-std::string sizes(int64_t rows, int64_t columns) {
-    return " of " + std::to_string(rows) + " x " + std::to_string(columns);
 }
 
 template <typename T>
 void forward(const DropoutAddLayerNorm<T>& call, void* stream) {
     if (call.rows == 0) return;
-    const std::string what = "dropout_add_layer_norm" + sizes(call.rows, call.columns);
+    const std::string what = "dropout_add_layer_norm" + of_size(call.rows, call.columns);
     const auto kernel = layer_norm_kernel<T>;
     const WarpsLaunch launch = warps_launch(kernel, call.rows, call.columns, LAYER_NORM_ROWS, what);
     const bool whole = in_fours(call.columns, call.x, call.residual, call.weight, call.bias, call.out);
@@ -51,7 +35,7 @@ void forward(const DropoutAddLayerNorm<T>& call, void* stream) {
 template <typename T>
 void backward(const DropoutAddLayerNormBackward<T>& call, float* partial, int64_t slices, void* stream) {
     if (call.columns == 0) return;
-    const std::string what = "dropout_add_layer_norm_backward" + sizes(call.rows, call.columns);
+    const std::string what = "dropout_add_layer_norm_backward" + of_size(call.rows, call.columns);
     const auto kernel = layer_norm_backward_kernel<T>;
     const WarpsLaunch launch = warps_launch(kernel, slices, call.columns, LAYER_NORM_BACKWARD_ROWS, what);
     const bool whole =
@@ -59,8 +43,9 @@ void backward(const DropoutAddLayerNormBackward<T>& call, float* partial, int64_
     kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole, partial,
                                                                                                slices);
     check_launch(what);
-    column_sums(partial, slices, 2 * call.columns, call.columns, call.grad_weight, stream);
-    column_sums(partial + call.columns, slices, 2 * call.columns, call.columns, call.grad_bias, stream);
+    const int64_t stride = LAYER_NORM_SUMS * call.columns;
+    column_sums(partial, slices, stride, call.columns, call.grad_weight, stream);
+    column_sums(partial + call.columns, slices, stride, call.columns, call.grad_bias, stream);
 }
 
 }  // namespace

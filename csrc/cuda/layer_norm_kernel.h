@@ -3,7 +3,6 @@
 #pragma once
 
 #include "core/layer_norm.h"
-#include "cuda/column_sums_kernel.h"
 #include "cuda/dropout_kernel.h"
 #include "cuda/normalize_kernel.h"
 
@@ -25,33 +24,24 @@ BERTFAST_HD void add_up(const Call& call, bool whole, int64_t row, const WarpRow
     }
 }
 
-constexpr int LAYER_NORM_PHASES = 3;
-
-// A warp may go on to another row after the last phase's barrier.
+// In NORMALIZE_PHASES.
 template <typename T>
 BERTFAST_HD void layer_norm_phase(int phase, const DropoutAddLayerNorm<T>& call, bool whole, int64_t row,
                                   const WarpRows& warp) {
-    if (phase == 0) {
-        add_up(call, whole, row, warp);
-        phase_sum(warp);
-        return;
-    }
-    if (phase == 1) {
-        phase_squares(warp);
-        return;
-    }
-    const Moments moments = moments_of(warp, call.eps);
-    for (int64_t c = warp.begin(); c < call.columns; c += WarpRows::STEP) {
-        float x[4];
-        normalized_four(warp, moments, call.weight, call.bias, c, whole, x);
+    const auto put = [&](int64_t c, const float (&x)[4]) {
         store_four(x, call.columns - c, whole, call.out + row * call.columns + c);
-    }
-    store_moments(warp, moments, call.moments + 2 * row);
+    };
+    normalize_phase(
+        phase, warp, call.weight, call.bias, call.eps, whole, call.moments + 2 * row,
+        [&] { add_up(call, whole, row, warp); }, put);
 }
 
-constexpr int LAYER_NORM_BACKWARD_PHASES = 2;
+template <typename T, typename Lanes>
+BERTFAST_HD void layer_norm_row(const DropoutAddLayerNorm<T>& call, bool whole, int64_t row, const Lanes& lanes) {
+    in_phases(NORMALIZE_PHASES, lanes,
+              [&](int phase, const WarpRows& warp) { layer_norm_phase(phase, call, whole, row, warp); });
+}
 
-// Between clear_sums(warp, 2, 2) and store_sums(warp, 2, 2, ...), for each row of the slice.
 template <typename T>
 BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormBackward<T>& call, bool whole,
                                            int64_t row, const WarpRows& warp) {
@@ -75,6 +65,17 @@ BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormB
         if (call.drops) drop_four(call.rule, call.row_keys[row], c / 4, grad);
         store_four(grad, left, whole, call.grad_x + first);
     }
+}
+
+constexpr int64_t LAYER_NORM_SUMS = 2;  // weight's and bias's gradients
+
+template <typename T, typename Lanes>
+BERTFAST_HD void layer_norm_slice(const DropoutAddLayerNormBackward<T>& call, bool whole, int64_t slice, int64_t slices,
+                                  float* partial, const Lanes& lanes) {
+    sum_slice(call.rows, slices, slice, LAYER_NORM_SUMS, whole, partial, lanes,
+              [&](int phase, int64_t row, const WarpRows& warp) {
+                  layer_norm_backward_phase(phase, call, whole, row, warp);
+              });
 }
 
 }  // namespace bertfast::cuda

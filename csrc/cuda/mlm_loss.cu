@@ -30,7 +30,7 @@ template <typename T>
 void launch(const MlmLossChunk<T>& chunk, void* stream_) {
     if (chunk.rows == 0) return;
     const cudaStream_t stream = static_cast<cudaStream_t>(stream_);
-    const std::string sizes = " of " + std::to_string(chunk.rows) + " x " + std::to_string(chunk.columns) + " logits";
+    const std::string sizes = of_size(chunk.rows, chunk.columns) + " logits";
     mlm_loss_kernel<<<static_cast<unsigned>(chunk.rows), MLM_LOSS_THREADS, 0, stream>>>(chunk);
     check_launch("mlm_loss" + sizes);
     if (!chunk.bias_gradient) return;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/hd.h"
+#include "cuda/column_sums_kernel.h"
 #include "cuda/four.h"
 
 namespace bertfast::cuda {
@@ -86,6 +87,31 @@ BERTFAST_HD void store_moments(const WarpRows& warp, const Moments& moments, flo
     to[1] = moments.reciprocal_deviation;
 }
 
+constexpr int NORMALIZE_PHASES = 3;
+
+// add_up() leaves the lane's columns of row 0; put(c, x) takes four columns of the result at c. A warp may go on to
+// another row after the last phase's barrier.
+template <typename AddUp, typename Put>
+BERTFAST_HD void normalize_phase(int phase, const WarpRows& warp, const float* weight, const float* bias, float eps,
+                                 bool whole, float* to_moments, const AddUp& add_up, const Put& put) {
+    if (phase == 0) {
+        add_up();
+        phase_sum(warp);
+        return;
+    }
+    if (phase == 1) {
+        phase_squares(warp);
+        return;
+    }
+    const Moments moments = moments_of(warp, eps);
+    for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
+        float x[4];
+        normalized_four(warp, moments, weight, bias, c, whole, x);
+        put(c, x);
+    }
+    store_moments(warp, moments, to_moments);
+}
+
 // With n the normalised row and g = grad weight, the row's gradient is
 // reciprocal_deviation (g - mean(g) - n mean(g n)). From row 0 and row 1 = grad to n and g, with each lane's sums of g
 // and g n in lanes(0) and lanes(1); adds to weight's and bias's gradients in rows 2 and 3.
@@ -132,24 +158,49 @@ BERTFAST_HD RowGradient row_gradient(const WarpRows& warp, const Moments& moment
     return {lanes_sum(warp.lanes(0)) / count, lanes_sum(warp.lanes(1)) / count, moments.reciprocal_deviation};
 }
 
-// A warp's own sums, from `first` on: to nothing, and to partial[slice, number - first, column].
-BERTFAST_HD void clear_sums(const WarpRows& warp, int64_t first, int64_t rows) {
+// --- A row, or a slice of the rows, by all lanes of a warp ---
+//
+// `lanes(body)` calls body(warp) for each lane and waits for all: on a GPU the lanes run beside each other, on the host
+// one after the other.
+
+template <typename Lanes, typename Phase>
+BERTFAST_HD void in_phases(int phases, const Lanes& lanes, const Phase& phase) {
+    for (int number = 0; number < phases; ++number) lanes([&](const WarpRows& warp) { phase(number, warp); });
+}
+
+constexpr int NORMALIZE_BACKWARD_PHASES = 2;  // of a row: phase_products, and what row_gradient gives
+
+// A warp's own sums, in rows 2, 3, ...: to nothing, and to partial[number, column].
+BERTFAST_HD void clear_sums(const WarpRows& warp, int64_t sums) {
     const float zeros[4] = {};
-    for (int64_t number = first; number < first + rows; ++number) {
+    for (int64_t number = 0; number < sums; ++number) {
         for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
-            store_four(zeros, 4, true, warp.row(number) + c);
+            store_four(zeros, 4, true, warp.row(2 + number) + c);
         }
     }
 }
 
-BERTFAST_HD void store_sums(const WarpRows& warp, int64_t first, int64_t rows, bool whole, float* partial) {
-    for (int64_t number = first; number < first + rows; ++number) {
+BERTFAST_HD void store_sums(const WarpRows& warp, int64_t sums, bool whole, float* partial) {
+    for (int64_t number = 0; number < sums; ++number) {
         for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
             float sum[4];
-            load_four(warp.row(number) + c, 4, true, sum);
-            store_four(sum, warp.columns - c, whole, partial + (number - first) * warp.columns + c);
+            load_four(warp.row(2 + number) + c, 4, true, sum);
+            store_four(sum, warp.columns - c, whole, partial + number * warp.columns + c);
         }
     }
+}
+
+// Each row's phase(number, row, warp), and what these add up to partial[slice].
+template <typename Lanes, typename Phase>
+BERTFAST_HD void sum_slice(int64_t rows, int64_t slices, int64_t slice, int64_t sums, bool whole, float* partial,
+                           const Lanes& lanes, const Phase& phase) {
+    lanes([&](const WarpRows& warp) { clear_sums(warp, sums); });
+    const int64_t end = slice_row(rows, slices, slice + 1);
+    for (int64_t row = slice_row(rows, slices, slice); row < end; ++row) {
+        in_phases(NORMALIZE_BACKWARD_PHASES, lanes,
+                  [&](int number, const WarpRows& warp) { phase(number, row, warp); });
+    }
+    lanes([&](const WarpRows& warp) { store_sums(warp, sums, whole, partial + slice * sums * warp.columns); });
 }
 
 }  // namespace bertfast::cuda

@@ -24,16 +24,27 @@ WarpsLaunch warps_launch(Kernel* kernel, int64_t items, int64_t columns, int64_t
     return {grid(items, warps), static_cast<int>(warps) * WARP, shared_bytes(kernel, warps * bytes, what)};
 }
 
-// Calls body(item, warp) for the warp's items.
+// See normalize_kernel.h.
+struct WarpLanes {
+    WarpRows warp;
+
+    template <typename Body>
+    __device__ void operator()(const Body& body) const {
+        body(warp);
+        __syncwarp();
+    }
+};
+
+// Calls body(item, lanes) for the warp's items.
 template <typename Body>
 __device__ void for_each_item(int64_t items, int64_t columns, int64_t rows, const Body& body) {
     extern __shared__ float4 shared_memory[];
     const int number = static_cast<int>(threadIdx.x) / WARP, warps = static_cast<int>(blockDim.x) / WARP;
-    const WarpRows warp{reinterpret_cast<float*>(shared_memory) + number * warp_floats(columns, rows), columns,
-                        static_cast<int>(threadIdx.x) % WARP};
+    const WarpLanes lanes{{reinterpret_cast<float*>(shared_memory) + number * warp_floats(columns, rows), columns,
+                           static_cast<int>(threadIdx.x) % WARP}};
     for (int64_t item = static_cast<int64_t>(blockIdx.x) * warps + number; item < items;
          item += static_cast<int64_t>(gridDim.x) * warps) {
-        body(item, warp);
+        body(item, lanes);
     }
 }
 

@@ -1,9 +1,7 @@
 // Every CUDA kernel, launched on the device on small, odd sizes, against the CPU's: the sampler and dropout byte for
 // byte, what rounds within its rounding. All outputs and working memory are poisoned before.
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <numeric>
 #include <string>
 
 #include "cpu/attention.h"
@@ -20,6 +18,7 @@
 #include "cuda/mlm_loss.h"
 #include "cuda/sampler.h"
 #include "device.h"
+#include "kernel_inputs.h"
 #include "sampler_harness.h"
 
 using namespace bertfast;
@@ -58,20 +57,11 @@ void near(const std::vector<T>& got, const std::vector<float>& expected, float r
 // Normally distributed, and such that bfloat16 holds them exactly: the CPU computes in float32 what both types compare
 // with.
 std::vector<float> floats(int64_t count) {
-    std::normal_distribution<float> normal;
-    std::vector<float> values(count);
-    for (float& value : values) {
-        bfloat16 rounded;
-        from_float(normal(numbers), rounded);
-        value = to_float(rounded);
-    }
-    return values;
+    return floats_of(random_floats<bfloat16>(count, numbers));
 }
 
 std::vector<int64_t> ints(int64_t count, int64_t below) {
-    std::vector<int64_t> values(count);
-    for (int64_t& value : values) value = static_cast<int64_t>(numbers() % static_cast<uint64_t>(below));
-    return values;
+    return random_ints(count, numbers, below);
 }
 
 template <typename T>
@@ -162,27 +152,12 @@ void compare_layer_norm(int64_t rows, int64_t columns) {
     near(dgrad_bias.values(), grad_bias, TOLERANCE<float>, what + ", grad_bias");
 }
 
-// Which tokens hold each entry, ascending.
 struct ByEntry {
     Array<int64_t> order, begin;
     cuda::TokensByEntry addresses;
 
-    ByEntry(const std::vector<int64_t>& ids, int64_t entries)
-        : order(ordered(ids)), begin(begins(ids, entries)), addresses{order.data(), begin.data()} {}
-
-    static std::vector<int64_t> ordered(const std::vector<int64_t>& ids) {
-        std::vector<int64_t> order(ids.size());
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(), [&ids](int64_t a, int64_t b) { return ids[a] < ids[b]; });
-        return order;
-    }
-
-    static std::vector<int64_t> begins(const std::vector<int64_t>& ids, int64_t entries) {
-        std::vector<int64_t> begin(entries + 1);
-        for (const int64_t id : ids) ++begin[id + 1];
-        std::partial_sum(begin.begin(), begin.end(), begin.begin());
-        return begin;
-    }
+    explicit ByEntry(const OrderByEntry& on_host)
+        : order(on_host.order), begin(on_host.begin), addresses{order.data(), begin.data()} {}
 };
 
 template <typename T>
@@ -212,7 +187,7 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
     const Array<float> dmoments(2 * tokens), dgrad_sum(tokens * hidden), dgrad_word(word.size());
     const Array<float> dgrad_type(kind.size()), dgrad_position(position.size()), dgrad_weight(hidden);
     const Array<float> dgrad_bias(hidden), partial(SLICES * (2 + TYPES) * hidden);
-    const ByEntry by_word(ids, words), by_position(places, positions);
+    const ByEntry by_word(OrderByEntry(ids, words)), by_position(OrderByEntry(places, positions));
     cuda::embedding_layer_norm(EmbeddingLayerNorm<T>{on_device, dweight.data(), dbias.data(), EPS, keys.data(), true,
                                                      rule, dout.data(), dmoments.data()},
                                nullptr);
@@ -232,31 +207,16 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
     near(dgrad_bias.values(), grad_bias, TOLERANCE<float>, what + ", grad_bias");
 }
 
-std::vector<int32_t> running_sums(const std::vector<int32_t>& lengths) {
-    std::vector<int32_t> sums(lengths.size() + 1);
-    std::partial_sum(lengths.begin(), lengths.end(), sums.begin() + 1);
-    return sums;
-}
-
 template <typename T>
 void compare_attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads,
                        int64_t width) {
-    const auto cu_queries = running_sums(queries), cu_keys = running_sums(keys);
-    const int64_t query_size = cu_queries.back() * heads * width, key_size = 2 * cu_keys.back() * heads * width;
-    const int64_t longest =
-        std::max(*std::max_element(queries.begin(), queries.end()), *std::max_element(keys.begin(), keys.end()));
+    const PackedSequences sequences(queries, keys);
+    const int64_t query_size = sequences.query_size(heads, width);
+    const int64_t key_size = sequences.key_value_size(heads, width);
     const auto query = floats(query_size), grad = floats(query_size), key_value = floats(key_size);
-    const auto row_keys = ints(cu_queries.back(), 1 << 30);
-    AttentionShape shape = {static_cast<int64_t>(queries.size()),
-                            heads,
-                            width,
-                            cu_queries.data(),
-                            cu_keys.data(),
-                            longest,
-                            row_keys.data(),
-                            true,
-                            make_dropout(0.2, 13, 256)};
-    std::vector<float> out(query_size), log_sum_exp(cu_queries.back() * heads);
+    const auto row_keys = ints(sequences.cu_queries.back(), 1 << 30);
+    AttentionShape shape = sequences.shape(heads, width, row_keys);
+    std::vector<float> out(query_size), log_sum_exp(sequences.cu_queries.back() * heads);
     std::vector<float> grad_query(query_size), grad_key_value(key_size);
     BERTFAST_DISPATCH(
         attention(shape, AttentionForward<float>{query.data(), key_value.data(), out.data(), log_sum_exp.data()}));
@@ -264,7 +224,7 @@ void compare_attention(const std::vector<int32_t>& queries, const std::vector<in
         shape, AttentionBackward<float>{grad.data(), query.data(), key_value.data(), log_sum_exp.data(),
                                         grad_query.data(), grad_key_value.data()}));
 
-    const Array<int32_t> dcu_queries(cu_queries), dcu_keys(cu_keys);
+    const Array<int32_t> dcu_queries(sequences.cu_queries), dcu_keys(sequences.cu_keys);
     const Array<int64_t> dkeys(row_keys);
     shape.cu_seqlens_q = dcu_queries.data();
     shape.cu_seqlens_k = dcu_keys.data();
@@ -279,7 +239,7 @@ void compare_attention(const std::vector<int32_t>& queries, const std::vector<in
                                                   dgrad_query.data(), dgrad_key_value.data()},
                              nullptr);
     const std::string what = "attention with " + std::to_string(heads) + " heads of " + std::to_string(width) +
-                             ", up to " + std::to_string(longest) + " tokens" + type<T>();
+                             ", up to " + std::to_string(sequences.longest) + " tokens" + type<T>();
     const float tolerance = 2 * TOLERANCE<T>;  // bf16: the probabilities are rounded too
     near(dout.values(), out, tolerance, what);
     near(dlog_sum_exp.values(), log_sum_exp, TOLERANCE<float>, what + ", log_sum_exp");

@@ -2,8 +2,6 @@
 // and returns all that it wrote.
 #pragma once
 
-#include <algorithm>
-#include <random>
 #include <vector>
 
 #include "cpu/attention.h"
@@ -13,6 +11,7 @@
 #include "cpu/gelu.h"
 #include "cpu/layer_norm.h"
 #include "cpu/mlm_loss.h"
+#include "kernel_inputs.h"
 
 namespace bertfast {
 
@@ -106,30 +105,17 @@ class KernelCalls {
         });
     }
 
-    // `queries` and `keys`: each sequence's length. One with queries has keys.
+    // `queries` and `keys`: see PackedSequences.
     template <typename T>
     void attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads,
                    int64_t width) {
-        std::vector<int32_t> cu_queries = {0}, cu_keys = {0};
-        int64_t longest = 0;
-        for (size_t i = 0; i < queries.size(); ++i) {
-            cu_queries.push_back(cu_queries.back() + queries[i]);
-            cu_keys.push_back(cu_keys.back() + keys[i]);
-            longest = std::max({longest, int64_t{queries[i]}, int64_t{keys[i]}});
-        }
-        const int64_t query_size = cu_queries.back() * heads * width, key_size = 2 * cu_keys.back() * heads * width;
+        const PackedSequences sequences(queries, keys);
+        const int64_t query_size = sequences.query_size(heads, width);
+        const int64_t key_size = sequences.key_value_size(heads, width);
         const auto query = floats<T>(query_size), grad = floats<T>(query_size), key_value = floats<T>(key_size);
-        const auto row_keys = ints(cu_queries.back(), 1 << 30);
-        const AttentionShape shape = {static_cast<int64_t>(queries.size()),
-                                      heads,
-                                      width,
-                                      cu_queries.data(),
-                                      cu_keys.data(),
-                                      longest,
-                                      row_keys.data(),
-                                      true,
-                                      make_dropout(0.2, 13, 256)};
-        std::vector<float> log_sum_exp(cu_queries.back() * heads);
+        const auto row_keys = ints(sequences.cu_queries.back(), 1 << 30);
+        const AttentionShape shape = sequences.shape(heads, width, row_keys);
+        std::vector<float> log_sum_exp(sequences.cu_queries.back() * heads);
         check_([&] {
             std::vector<T> out(query_size);
             BERTFAST_DISPATCH(
@@ -164,17 +150,10 @@ class KernelCalls {
   private:
     template <typename T>
     std::vector<T> floats(int64_t count) {
-        std::normal_distribution<float> normal;
-        std::vector<T> values(count);
-        for (T& value : values) from_float(normal(random_), value);
-        return values;
+        return random_floats<T>(count, random_);
     }
 
-    std::vector<int64_t> ints(int64_t count, int64_t below) {
-        std::vector<int64_t> values(count);
-        for (int64_t& value : values) value = static_cast<int64_t>(random_() % static_cast<uint64_t>(below));
-        return values;
-    }
+    std::vector<int64_t> ints(int64_t count, int64_t below) { return random_ints(count, random_, below); }
 
     std::mt19937 random_;
     const Check& check_;

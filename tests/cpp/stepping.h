@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "core/bfloat16.h"
+#include "kernel_inputs.h"
 
 namespace bertfast {
 
@@ -30,27 +30,6 @@ std::vector<T> poisoned(int64_t count) {
     std::vector<T> values(count);
     if (count > 0) memset(static_cast<void*>(values.data()), 0xFF, count * sizeof(T));
     return values;
-}
-
-template <typename T>
-std::vector<T> random_floats(int64_t count, std::mt19937& random, float scale = 1.0f) {
-    std::normal_distribution<float> normal;
-    std::vector<T> values(count);
-    for (T& value : values) from_float(scale * normal(random), value);
-    return values;
-}
-
-inline std::vector<int64_t> random_ints(int64_t count, std::mt19937& random, int64_t below) {
-    std::vector<int64_t> values(count);
-    for (int64_t& value : values) value = static_cast<int64_t>(random() % static_cast<uint64_t>(below));
-    return values;
-}
-
-template <typename T>
-std::vector<float> floats_of(const std::vector<T>& values) {
-    std::vector<float> floats;
-    for (const T value : values) floats.push_back(to_float(value));
-    return floats;
 }
 
 // Within `tolerance` of the greatest element, and one rounding to T; exactly 0 where `expected` is, if `zeros`.

@@ -34,20 +34,14 @@ void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
     }
 }
 
-// `queries` and `keys`: each sequence's length. One with queries has keys.
+// `queries` and `keys`: see PackedSequences.
 template <typename T>
 bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width,
                bool drops, bool whole) {
     std::mt19937 random(static_cast<uint32_t>(width));
-    std::vector<int32_t> cu_queries = {0}, cu_keys = {0};
-    int64_t longest = 0;
-    for (size_t i = 0; i < queries.size(); ++i) {
-        cu_queries.push_back(cu_queries.back() + queries[i]);
-        cu_keys.push_back(cu_keys.back() + keys[i]);
-        longest = std::max({longest, int64_t{queries[i]}, int64_t{keys[i]}});
-    }
-    const int64_t tokens = cu_queries.back(), query_size = tokens * heads * width;
-    const int64_t key_size = 2 * cu_keys.back() * heads * width;
+    const PackedSequences sequences(queries, keys);
+    const int64_t tokens = sequences.cu_queries.back(), query_size = sequences.query_size(heads, width);
+    const int64_t key_size = sequences.key_value_size(heads, width);
     auto query = random_floats<T>(query_size, random), key_value = random_floats<T>(key_size, random);
     // A few loud queries, so that some rows of the softmax are all but one-hot.
     for (int64_t i = 0; i < query_size; ++i) {
@@ -55,15 +49,7 @@ bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& 
     }
     const auto grad = random_floats<T>(query_size, random);
     const auto row_keys = random_ints(tokens, random, int64_t{1} << 60);
-    const AttentionShape shape = {static_cast<int64_t>(queries.size()),
-                                  heads,
-                                  width,
-                                  cu_queries.data(),
-                                  cu_keys.data(),
-                                  longest,
-                                  row_keys.data(),
-                                  drops,
-                                  make_dropout(0.2, 13, 256)};
+    const AttentionShape shape = sequences.shape(heads, width, row_keys, drops);
     const auto wide_query = floats_of(query), wide_key_value = floats_of(key_value), wide_grad = floats_of(grad);
     std::vector<float> out(query_size), log_sum_exp(tokens * heads), grad_query(query_size), grad_key_value(key_size);
     BERTFAST_DISPATCH(attention(

@@ -1,8 +1,5 @@
 // The threads of the CUDA kernels that work by rows (GELU, LayerNorm, embedding, sums over rows), stepped on the host,
 // give what the CPU kernels give in float32.
-#include <algorithm>
-#include <numeric>
-
 #include "cpu/dispatch.h"
 #include "cpu/embedding.h"
 #include "cpu/gelu.h"
@@ -15,6 +12,22 @@
 using namespace bertfast;
 
 namespace {
+
+// See normalize_kernel.h: a warp with `rows` rows in its memory.
+class HostLanes {
+  public:
+    HostLanes(int64_t columns, int64_t rows)
+        : memory_(poisoned<float>(cuda::warp_floats(columns, rows))), columns_(columns) {}
+
+    template <typename Body>
+    void operator()(const Body& body) const {
+        every_thread(cuda::WARP, [&](int lane) { body(cuda::WarpRows{memory_.data(), columns_, lane}); });
+    }
+
+  private:
+    mutable std::vector<float> memory_;
+    int64_t columns_;
+};
 
 std::vector<float> column_sums(const float* partial, int64_t slices, int64_t stride, int64_t columns) {
     std::vector<float> out = poisoned<float>(columns);
@@ -81,30 +94,11 @@ bool layer_norm(int64_t rows, int64_t columns, int64_t slices, bool whole, bool 
         grad.data(), x.data(), residual.data(), weight.data(),     moments.data(),           row_keys.data(), drops,
         rule,        rows,     columns,         our_grad_x.data(), our_grad_residual.data(), nullptr,         nullptr};
     for (int64_t row = 0; row < rows; ++row) {
-        auto memory = poisoned<float>(cuda::warp_floats(columns, cuda::LAYER_NORM_ROWS));
-        for (int phase = 0; phase < cuda::LAYER_NORM_PHASES; ++phase) {
-            every_thread(cuda::WARP, [&](int lane) {
-                cuda::layer_norm_phase(phase, forward, whole, row, {memory.data(), columns, lane});
-            });
-        }
+        cuda::layer_norm_row(forward, whole, row, HostLanes(columns, cuda::LAYER_NORM_ROWS));
     }
     for (int64_t slice = 0; slice < slices; ++slice) {
-        auto memory = poisoned<float>(cuda::warp_floats(columns, cuda::LAYER_NORM_BACKWARD_ROWS));
-        const auto lanes = [&](const auto& phase) {
-            every_thread(cuda::WARP, [&](int lane) { phase(cuda::WarpRows{memory.data(), columns, lane}); });
-        };
-        lanes([&](const cuda::WarpRows& warp) { cuda::clear_sums(warp, 2, 2); });
-        for (int64_t row = cuda::slice_row(rows, slices, slice); row < cuda::slice_row(rows, slices, slice + 1);
-             ++row) {
-            for (int phase = 0; phase < cuda::LAYER_NORM_BACKWARD_PHASES; ++phase) {
-                lanes([&](const cuda::WarpRows& warp) {
-                    cuda::layer_norm_backward_phase(phase, backward, whole, row, warp);
-                });
-            }
-        }
-        lanes([&](const cuda::WarpRows& warp) {
-            cuda::store_sums(warp, 2, 2, whole, partial.data() + slice * 2 * columns);
-        });
+        const HostLanes lanes(columns, cuda::LAYER_NORM_BACKWARD_ROWS);
+        cuda::layer_norm_slice(backward, whole, slice, slices, partial.data(), lanes);
     }
     const float* const second = partial.data() + columns;
     return near(our_moments, moments, 1e-6, "moments") && near(our_out, out, 2e-5, "LayerNorm") &&
@@ -114,31 +108,19 @@ bool layer_norm(int64_t rows, int64_t columns, int64_t slices, bool whole, bool 
            near(column_sums(second, slices, 2 * columns, columns), grad_bias, 1e-5, "bias's gradient");
 }
 
-struct Entries {
-    std::vector<int64_t> order, begin;
-
-    Entries(const std::vector<int64_t>& ids, int64_t entries) : order(ids.size()) {
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return ids[a] < ids[b]; });
-        for (int64_t entry = 0; entry <= entries; ++entry) {
-            begin.push_back(std::count_if(ids.begin(), ids.end(), [&](int64_t id) { return id < entry; }));
+std::vector<float> sums_by_entry(const OrderByEntry& by, const std::vector<float>& rows, int64_t hidden, bool whole) {
+    const int64_t entries = by.begin.size() - 1;
+    auto grad = poisoned<float>(entries * hidden);
+    const cuda::EntrySums sums{rows.data(), {by.order.data(), by.begin.data()}, entries, hidden, grad.data(), whole};
+    for (int64_t entry = 0; entry < entries; ++entry) {
+        auto shared = poisoned<float>(cuda::entry_shared_floats(hidden));
+        for (int phase = 0; phase < cuda::ENTRY_PHASES; ++phase) {
+            every_thread(cuda::ENTRY_THREADS,
+                         [&](int thread) { cuda::entry_phase(phase, sums, entry, thread, shared.data()); });
         }
     }
-
-    std::vector<float> sums(const std::vector<float>& rows, int64_t hidden, bool whole) const {
-        const int64_t entries = begin.size() - 1;
-        auto grad = poisoned<float>(entries * hidden);
-        const cuda::EntrySums sums{rows.data(), {order.data(), begin.data()}, entries, hidden, grad.data(), whole};
-        for (int64_t entry = 0; entry < entries; ++entry) {
-            auto shared = poisoned<float>(cuda::entry_shared_floats(hidden));
-            for (int phase = 0; phase < cuda::ENTRY_PHASES; ++phase) {
-                every_thread(cuda::ENTRY_THREADS,
-                             [&](int thread) { cuda::entry_phase(phase, sums, entry, thread, shared.data()); });
-            }
-        }
-        return grad;
-    }
-};
+    return grad;
+}
 
 template <typename T>
 bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool drops) {
@@ -172,30 +154,11 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
         grad.data(),         tables,  weight.data(), moments.data(), row_keys.data(), drops,  rule,
         our_grad_sum.data(), nullptr, nullptr,       nullptr,        nullptr,         nullptr};
     for (int64_t token = 0; token < tokens; ++token) {
-        auto memory = poisoned<float>(cuda::warp_floats(hidden, cuda::EMBEDDING_ROWS));
-        for (int phase = 0; phase < cuda::EMBEDDING_PHASES; ++phase) {
-            every_thread(cuda::WARP, [&](int lane) {
-                cuda::embedding_phase(phase, forward, whole, token, {memory.data(), hidden, lane});
-            });
-        }
+        cuda::embedding_token(forward, whole, token, HostLanes(hidden, cuda::EMBEDDING_ROWS));
     }
     for (int64_t slice = 0; slice < slices; ++slice) {
-        auto memory = poisoned<float>(cuda::warp_floats(hidden, cuda::embedding_backward_rows(tables)));
-        const auto lanes = [&](const auto& phase) {
-            every_thread(cuda::WARP, [&](int lane) { phase(cuda::WarpRows{memory.data(), hidden, lane}); });
-        };
-        lanes([&](const cuda::WarpRows& warp) { cuda::clear_sums(warp, 2, 2 + TYPES); });
-        const int64_t end = cuda::slice_row(tokens, slices, slice + 1);
-        for (int64_t token = cuda::slice_row(tokens, slices, slice); token < end; ++token) {
-            for (int phase = 0; phase < cuda::EMBEDDING_BACKWARD_PHASES; ++phase) {
-                lanes([&](const cuda::WarpRows& warp) {
-                    cuda::embedding_backward_phase(phase, backward, whole, token, warp);
-                });
-            }
-        }
-        lanes([&](const cuda::WarpRows& warp) {
-            cuda::store_sums(warp, 2, 2 + TYPES, whole, partial.data() + slice * (2 + TYPES) * hidden);
-        });
+        const HostLanes lanes(hidden, cuda::embedding_backward_rows(tables));
+        cuda::embedding_slice(backward, whole, slice, slices, partial.data(), lanes);
     }
     const int64_t stride = (2 + TYPES) * hidden;
     const auto sums = [&](int64_t first, int64_t columns) {
@@ -206,8 +169,8 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
            near(sums(0, hidden), grad_weight, 1e-5, "weight's gradient") &&
            near(sums(hidden, hidden), grad_bias, 1e-5, "bias's gradient") &&
            near(sums(2 * hidden, TYPES * hidden), grad_type, 1e-5, "types' gradient") &&
-           near(Entries(ids, WORDS).sums(our_grad_sum, hidden, whole), grad_word, 1e-5, "words' gradient") &&
-           near(Entries(places, POSITIONS).sums(our_grad_sum, hidden, whole), grad_position, 1e-5,
+           near(sums_by_entry({ids, WORDS}, our_grad_sum, hidden, whole), grad_word, 1e-5, "words' gradient") &&
+           near(sums_by_entry({places, POSITIONS}, our_grad_sum, hidden, whole), grad_position, 1e-5,
                 "positions' gradient");
 }
 

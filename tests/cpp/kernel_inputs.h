@@ -1,0 +1,76 @@
+// What the tests give to kernels: random numbers, packed sequences, and which tokens hold each entry of a table.
+#pragma once
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "core/attention.h"
+#include "core/bfloat16.h"
+
+namespace bertfast {
+
+template <typename T>
+std::vector<T> random_floats(int64_t count, std::mt19937& random, float scale = 1.0f) {
+    std::normal_distribution<float> normal;
+    std::vector<T> values(count);
+    for (T& value : values) from_float(scale * normal(random), value);
+    return values;
+}
+
+inline std::vector<int64_t> random_ints(int64_t count, std::mt19937& random, int64_t below) {
+    std::vector<int64_t> values(count);
+    for (int64_t& value : values) value = static_cast<int64_t>(random() % static_cast<uint64_t>(below));
+    return values;
+}
+
+template <typename T>
+std::vector<float> floats_of(const std::vector<T>& values) {
+    std::vector<float> floats;
+    for (const T value : values) floats.push_back(to_float(value));
+    return floats;
+}
+
+// Each sequence's queries and keys, by their numbers. One with queries has keys.
+struct PackedSequences {
+    std::vector<int32_t> cu_queries = {0}, cu_keys = {0};
+    int64_t longest = 0;
+
+    PackedSequences(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys) {
+        for (size_t i = 0; i < queries.size(); ++i) {
+            cu_queries.push_back(cu_queries.back() + queries[i]);
+            cu_keys.push_back(cu_keys.back() + keys[i]);
+            longest = std::max({longest, int64_t{queries[i]}, int64_t{keys[i]}});
+        }
+    }
+
+    AttentionShape shape(int64_t heads, int64_t width, const std::vector<int64_t>& row_keys, bool drops = true) const {
+        return {static_cast<int64_t>(cu_queries.size()) - 1,
+                heads,
+                width,
+                cu_queries.data(),
+                cu_keys.data(),
+                longest,
+                row_keys.data(),
+                drops,
+                make_dropout(0.2, 13, 256)};
+    }
+
+    int64_t query_size(int64_t heads, int64_t width) const { return cu_queries.back() * heads * width; }
+    int64_t key_value_size(int64_t heads, int64_t width) const { return 2 * cu_keys.back() * heads * width; }
+};
+
+// The tokens in a stable order of their ids, and where each entry's begin in it.
+struct OrderByEntry {
+    std::vector<int64_t> order, begin;
+
+    OrderByEntry(const std::vector<int64_t>& ids, int64_t entries) : order(ids.size()), begin(entries + 1) {
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return ids[a] < ids[b]; });
+        for (const int64_t id : ids) ++begin[id + 1];
+        std::partial_sum(begin.begin(), begin.end(), begin.begin());
+    }
+};
+
+}  // namespace bertfast
