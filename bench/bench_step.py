@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from memory import peak_memory
-from notebook import import_d2l, notebook_dataset, wikitext_folder
-from torch import nn
+from notebook import notebook_dataset, wikitext_folder
+from peer_steps import notebook_step, transformers_step
 from torch.profiler import ProfilerActivity, profile
 
 from bertfast.config import BertConfig, TrainConfig
@@ -61,79 +60,37 @@ def our_step(config, model_config=None, world=None):
     return step
 
 
-def notebook_step():
+def notebook():
     """The notebook's model, loss and optimizer on its own batches, which are made beforehand: their loading is free."""
-    d2l = import_d2l()
     data = notebook_dataset(NOTEBOOK.max_len)
-    batches = iter(list(torch.utils.data.DataLoader(data, NOTEBOOK.batch_size, shuffle=True, drop_last=True)) * 1000)
-    net = d2l.BERTModel(len(data.vocab), num_hiddens=128, ffn_num_hiddens=256, num_heads=2, num_blks=2, dropout=0.2)
-    tokens, segments, valid_lens, positions, *_ = next(batches)
-    net(tokens, segments, valid_lens.reshape(-1), positions)  # gives the lazy layers their shapes
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    loss = nn.CrossEntropyLoss()
-
-    def step():
-        optimizer.zero_grad()
-        mlm, nsp, both = d2l._get_batch_loss_bert(net, loss, len(data.vocab), *next(batches))
-        both.backward()
-        optimizer.step()
-        return mlm.item(), nsp.item()
-
-    return step
+    batches = list(torch.utils.data.DataLoader(data, NOTEBOOK.batch_size, shuffle=True, drop_last=True))
+    return notebook_step(BertConfig(vocab_size=len(data.vocab)), batches)
 
 
-def transformers_step(config, dtype, compiled, model_config=None):
+def theirs(config, dtype, compiled, model_config=None):
     """transformers' BertForPreTraining of the same sizes on our padded batches, made beforehand."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     sampler = Sampler(corpus, config)
-    sizes = dataclasses.asdict(model_config or BertConfig(vocab_size=corpus.vocab_size))
-    model = transformers.BertForPreTraining(transformers.BertConfig(**sizes, attn_implementation="sdpa")).train()
-    run = torch.compile(model) if compiled else model
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
-    batches = []
-    for number in range(8):
-        batch = sampler.padded(number * config.batch_size, config.batch_size)
-        labels = torch.full(batch.input_ids.shape, -100)
-        weighed = batch.mlm_weights.bool()
-        rows = torch.arange(config.batch_size).unsqueeze(1).expand_as(batch.masked_positions)[weighed]
-        labels[rows, batch.masked_positions[weighed]] = batch.labels[weighed]
-        batches.append(
-            {
-                "input_ids": batch.input_ids,
-                "token_type_ids": batch.token_type_ids,
-                "attention_mask": batch.attention_mask,
-                "labels": labels,
-                "next_sentence_label": batch.next_sentence_label,
-            }
-        )
-    batches = iter(batches * 1000)
-
-    def step():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = run(**next(batches)).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.item()
-
-    return step
+    batches = [sampler.padded(number * config.batch_size, config.batch_size) for number in range(8)]
+    sizes = model_config or BertConfig(vocab_size=corpus.vocab_size)
+    return transformers_step(sizes, batches, dtype, compiled, lr=5e-3)
 
 
 def transformers_at_its_best(config, request, model_config=None):
     """In bf16, compiled; where each benchmark only runs once, not compiled, which takes minutes."""
     compiled = not request.config.getoption("benchmark_disable")
     label = "transformers, bf16" + ", compiled" * compiled
-    return {label: transformers_step(config, torch.bfloat16, compiled, model_config)}
+    return {label: theirs(config, torch.bfloat16, compiled, model_config)}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
 def test_step_at_the_notebooks_size(compare, request, precision):
     config = dataclasses.replace(NOTEBOOK, precision=precision)
-    peers = {"notebook (d2l), fp32": notebook_step()}
+    peers = {"notebook (d2l), fp32": notebook()}
     if precision == "fp32":
-        peers["transformers, fp32"] = transformers_step(config, torch.float32, compiled=False)
+        peers["transformers, fp32"] = theirs(config, torch.float32, compiled=False)
     else:
-        peers["transformers, bf16"] = transformers_step(config, torch.bfloat16, compiled=False)
+        peers["transformers, bf16"] = theirs(config, torch.bfloat16, compiled=False)
         peers |= transformers_at_its_best(config, request)
     compare(
         f"training step, notebook's size, batch {config.batch_size}, {precision}",
@@ -212,7 +169,7 @@ CANDIDATES = {
         dataclasses.replace(NOTEBOOK, precision="fp32", deterministic=True)
     ),
     "ours, auto, --deterministic": lambda: our_step(dataclasses.replace(NOTEBOOK, deterministic=True)),
-    "notebook (d2l), fp32": notebook_step,
+    "notebook (d2l), fp32": notebook,
 }
 
 

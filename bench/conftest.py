@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -10,19 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from versions import versions
 
 PACKAGES = ("bertfast", "torch", "numpy", "transformers", "sentence-transformers", "d2l")
 TABLES: list[list[str]] = []
 
 
-def _versions() -> dict[str, str]:
-    installed = {each.name: each.version for each in importlib.metadata.distributions()}
-    return {package: installed[package] for package in PACKAGES if package in installed}
-
-
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """The saved JSON, too, says what ran."""
-    machine_info["versions"] = _versions()
+    machine_info["versions"] = versions(PACKAGES)
     machine_info["threads"] = torch.get_num_threads()
     machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
@@ -91,7 +86,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("ratios of medians")
     terminalreporter.line(
         f"{machine['cpu'].get('brand_raw', machine['processor'])}, {torch.get_num_threads()} threads, {gpu}; "
-        f"Python {machine['python_version']}, " + ", ".join(f"{k} {v}" for k, v in _versions().items())
+        f"Python {machine['python_version']}, " + ", ".join(f"{k} {v}" for k, v in versions(PACKAGES).items())
     )
     terminalreporter.line(f"commit {commit['id']}" + (" with changes" if commit["dirty"] else ""))
     for table in TABLES:

@@ -27,7 +27,7 @@ mkdir -p "$out"
 rm -f "$out"/*.json "$out"/*.log
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
-export PYTHONPATH=$PWD/tests${PYTHONPATH:+:$PYTHONPATH} BERTFAST_CACHE=$build/cache HF_HUB_OFFLINE=1
+export PYTHONPATH=$PWD/bench:$PWD/tests${PYTHONPATH:+:$PYTHONPATH} BERTFAST_CACHE=$build/cache HF_HUB_OFFLINE=1
 end=$((SECONDS + 530))
 
 # stage NAME SECONDS COMMAND...: runs it under that limit and what is left of the whole, and records how it went.

@@ -98,14 +98,8 @@ class BucketedSteps:
         first_step: int,
         run: Callable[[Bucket, Callable[[], None]], None],
     ) -> None:
-        self._model, self._sampler, self._optimizer, self._config, self._dtype = (
-            model,
-            sampler,
-            optimizer,
-            config,
-            dtype,
-        )
-        self._run = run
+        self._model, self._sampler, self._optimizer = model, sampler, optimizer
+        self._config, self._dtype, self._run = config, dtype, run
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._buckets = Buckets(config.batch_size, config.max_len)
         device = sampler.device

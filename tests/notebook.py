@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-# What d2l imports at its top and "Pretraining BERT" never touches. Each is stubbed where it is absent.
-UNUSED = (
-    "torchvision",
-    "torchvision.transforms",
-    "pandas",
-    "requests",
-    "IPython",
-    "IPython.display",
-    "matplotlib_inline",
-    "matplotlib_inline.backend_inline",
-)
+from d2l_code import load_d2l
 
 
 def import_d2l() -> Any:
     """`d2l.torch`; skips the test where d2l is not installed."""
-    stubs = []
-    for name in UNUSED:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            stub = sys.modules[name] = ModuleType(name)
-            stubs.append(name)
-            parent, _, child = name.rpartition(".")
-            if parent:
-                setattr(sys.modules[parent], child, stub)
     try:
-        return pytest.importorskip("d2l.torch", reason="needs the notebook's code: pip install --no-deps d2l==1.0.3")
-    finally:
-        for name in stubs:  # others, transformers say, look whether these are installed
-            del sys.modules[name]
+        return load_d2l()
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 def wikitext_folder() -> Path:

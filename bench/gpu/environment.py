@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 from stage import arguments, save
+from versions import versions
 
 PACKAGES = (
     "bertfast",
@@ -57,7 +57,6 @@ def gpu() -> dict[str, object] | None:
 
 def main() -> None:
     device = arguments().device
-    installed = {each.name: each.version for each in importlib.metadata.distributions()}
     found = gpu()
     save(
         {
@@ -66,7 +65,7 @@ def main() -> None:
             "cpu": processor(),
             "cores": len(os.sched_getaffinity(0)),
             "python": platform.python_version(),
-            "versions": {name: installed[name] for name in PACKAGES if name in installed},
+            "versions": versions(PACKAGES),
             "torch_cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
             "nvcc": (output("nvcc", "--version") or "").split("\n")[-1] or None,

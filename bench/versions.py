@@ -1,0 +1,12 @@
+"""The versions that figures belong to."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    installed = {each.name: each.version for each in importlib.metadata.distributions()}
+    return {package: installed[package] for package in packages if package in installed}
