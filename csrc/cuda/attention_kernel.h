@@ -79,7 +79,7 @@ class AttentionBlock {
                     if (held != key) make_scores(tensors.query, tensors.key_value, query, key);
                     held = key;
                     block_.each([&](int thread, AttentionRegisters& mine) {
-                        load_values(tensors.key_value, key, d, thread, shared_.right);
+                        load_keys(tensors.key_value, part_.value_offset, key, d, thread, shared_.right);
                         drop_probabilities(thread, query, key, mine);
                     });
                     block_.each([&](int thread, AttentionRegisters& mine) {
@@ -135,7 +135,7 @@ class AttentionBlock {
                 for (int key = last_key; key >= 0; key -= TILE) {
                     need(query, key);
                     block_.each([&](int thread, AttentionRegisters& mine) {
-                        load_keys(tensors.key_value, key, d, thread, shared_.right);
+                        load_keys(tensors.key_value, part_.key_offset, key, d, thread, shared_.right);
                         store_gradients(thread, query, mine);
                     });
                     block_.each([&](int thread, AttentionRegisters& mine) {
@@ -194,40 +194,34 @@ class AttentionBlock {
                   width_ - d, whole_, thread, to);
     }
 
-    BERTFAST_HD_MEMBER void load_keys(const T* from, int key, int d, int thread, Tile<T>& to) const {
-        load_tile(from + part_.key_offset + key * part_.key_stride + d, part_.key_stride, keys_ - key, width_ - d,
-                  whole_, thread, to);
+    // `first`: part_.key_offset or part_.value_offset.
+    BERTFAST_HD_MEMBER void load_keys(const T* from, int64_t first, int key, int d, int thread, Tile<T>& to) const {
+        load_tile(from + first + key * part_.key_stride + d, part_.key_stride, keys_ - key, width_ - d, whole_, thread,
+                  to);
     }
 
-    BERTFAST_HD_MEMBER void load_values(const T* from, int key, int d, int thread, Tile<T>& to) const {
-        load_tile(from + part_.value_offset + key * part_.key_stride + d, part_.key_stride, keys_ - key, width_ - d,
-                  whole_, thread, to);
-    }
+    using Sum = float (AttentionRegisters::*)[TILE_ELEMENTS];
 
-    BERTFAST_HD_MEMBER void make_scores(const T* queries, const T* keys, int query, int key) {
+    // The products of a tile's queries (or what lies as they do) and keys, or values.
+    BERTFAST_HD_MEMBER void make(Sum sum, const T* queries, const T* keys, int64_t first, int query, int key) {
         for (int d = 0; d < width_; d += TILE) {
             block_.each([&](int thread, AttentionRegisters& mine) {
-                if (d == 0) clear(mine.scores);
+                if (d == 0) clear(mine.*sum);
                 load_queries(queries, query, d, thread, shared_.left);
-                load_keys(keys, key, d, thread, shared_.right);
+                load_keys(keys, first, key, d, thread, shared_.right);
             });
             block_.each([&](int thread, AttentionRegisters& mine) {
-                multiply<false, false>(shared_.left, shared_.right, thread, mine.scores);
+                multiply<false, false>(shared_.left, shared_.right, thread, mine.*sum);
             });
         }
     }
 
-    BERTFAST_HD_MEMBER void make_gradients(const T* grad, const T* values, int query, int key) {
-        for (int d = 0; d < width_; d += TILE) {
-            block_.each([&](int thread, AttentionRegisters& mine) {
-                if (d == 0) clear(mine.gradients);
-                load_queries(grad, query, d, thread, shared_.left);
-                load_values(values, key, d, thread, shared_.right);
-            });
-            block_.each([&](int thread, AttentionRegisters& mine) {
-                multiply<false, false>(shared_.left, shared_.right, thread, mine.gradients);
-            });
-        }
+    BERTFAST_HD_MEMBER void make_scores(const T* queries, const T* key_value, int query, int key) {
+        make(&AttentionRegisters::scores, queries, key_value, part_.key_offset, query, key);
+    }
+
+    BERTFAST_HD_MEMBER void make_gradients(const T* grad, const T* key_value, int query, int key) {
+        make(&AttentionRegisters::gradients, grad, key_value, part_.value_offset, query, key);
     }
 
     template <typename Factor>
