@@ -69,6 +69,7 @@ stage_on_device memcheck 45 bench/gpu/self_test.sh "$self_test" memcheck
 stage_on_device racecheck 45 bench/gpu/self_test.sh "$self_test" racecheck
 python_stage gpu-tests 100 gpu_tests.py
 python_stage ceilings 25 ceilings.py
+python_stage mlm-loss 20 mlm_loss.py
 python_stage notebook 110 training.py notebook --seconds 70
 python_stage base 110 training.py base --seconds 70
 python_stage large 60 training.py large --seconds 35

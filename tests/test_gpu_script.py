@@ -38,12 +38,14 @@ def test_rehearsal(tmp_path):
     on_a_gpu = {"build", "self-test", "memcheck", "racecheck", "gpu-tests"}
     assert {name: entry["status"] for name, entry in entries.items()} == {
         **dict.fromkeys(on_a_gpu, "skipped"),
-        **dict.fromkeys(["environment", "ceilings", "notebook", "base", "large"], "passed"),
+        **dict.fromkeys(["environment", "ceilings", "mlm-loss", "notebook", "base", "large"], "passed"),
     }
     for name, entry in entries.items():
         assert json.loads((tmp_path / f"{name}.json").read_text()) == entry
         assert f"\n{name} " in done.stdout
     assert entries["environment"]["result"]["versions"]["torch"] == importlib.metadata.version("torch")
+    for each in entries["mlm-loss"]["result"]["sizes"]:
+        assert 0 < max(each["chunks"]["errors"].values()) < 0.02
     for size in ("notebook", "base", "large"):
         result = entries[size]["result"]
         assert 0 < result["of_a_step"]["needed_operations"] < result["of_a_step"]["usual_operations"]

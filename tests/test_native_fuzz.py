@@ -218,6 +218,48 @@ def mlm_loss(rng: random.Random, memory: Memory) -> Arguments:
     }
 
 
+def fused_mlm_loss_inputs(rng: random.Random, memory: Memory) -> tuple[Arguments, int, int]:
+    count, hidden, padded_vocab = size(rng), rng.choice([8, 16, 256]), rng.choice([1, 9, 70])
+    vocab_size = rng.randint(1, padded_vocab)
+    gathers = rng.random() < 0.5
+    sources = count + 3 if gathers else count
+    inputs = {
+        "rows": memory.floats(sources, hidden, dtype=torch.bfloat16),
+        "positions": memory.of(np.arange(count), torch.int64) if gathers else None,
+        "decoder": memory.floats(padded_vocab, hidden, dtype=torch.bfloat16),
+        "bias": memory.floats(padded_vocab),
+        "labels": memory.ints(0, vocab_size, count),
+        "weights": memory.floats(count),
+        "vocab_size": vocab_size,
+    }
+    return inputs, count, rng.choice([1, 3])
+
+
+def fused_mlm_loss(rng: random.Random, memory: Memory) -> Arguments:
+    inputs, count, splits = fused_mlm_loss_inputs(rng, memory)
+    return {
+        **inputs,
+        "partial": memory.empty(splits, count, 2),
+        "label_logits": memory.empty(count),
+        "losses": memory.empty(count),
+        "statistics": memory.empty(count, 4),
+    }
+
+
+def fused_mlm_loss_backward(rng: random.Random, memory: Memory) -> Arguments:
+    inputs, count, splits = fused_mlm_loss_inputs(rng, memory)
+    rows, decoder = inputs["rows"], inputs["decoder"]
+    return {
+        **inputs,
+        "statistics": memory.floats(count, 4),
+        "grad": memory.floats(),
+        "partial": memory.empty(splits, count, rows.shape[1]),
+        "grad_rows": memory.empty(*rows.shape, dtype=torch.bfloat16),
+        "grad_decoder": memory.empty(*decoder.shape),
+        "grad_bias": memory.empty(len(decoder)),
+    }
+
+
 VOCABULARY = 40
 
 
@@ -363,6 +405,8 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "dropout_add_layer_norm_backward": (native.dropout_add_layer_norm_backward, dropout_add_layer_norm_backward),
     "embedding_layer_norm": (native.embedding_layer_norm, embedding_layer_norm),
     "embedding_layer_norm_backward": (native.embedding_layer_norm_backward, embedding_layer_norm_backward),
+    "fused_mlm_loss": (native.fused_mlm_loss, fused_mlm_loss),
+    "fused_mlm_loss_backward": (native.fused_mlm_loss_backward, fused_mlm_loss_backward),
     "mlm_loss": (native.mlm_loss, mlm_loss),
     "use_isa": (native.use_isa, lambda rng, _: {"name": rng.choice(["portable", native.isa()])}),
     "SamplerOptions": (native.SamplerOptions, sampler_options),
@@ -371,6 +415,8 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "Sampler.packed": (call_method("packed", PackedBatch), packed),
     "Sampler.padded": (call_method("padded", PaddedBatch), padded),
 }
+# Entries that refuse what lies on a CPU, last of all.
+OF_CUDA = {"fused_mlm_loss", "fused_mlm_loss_backward"}
 # Entries that take nothing.
 PLAIN = {"isa", "cpu_has_bf16", "keep_freed_memory"}
 
@@ -467,14 +513,14 @@ def spoiled(name: str, arguments: Arguments, rng: random.Random, memory: Memory,
     return rng.choice(kinds)()
 
 
-def attempt(call: Callable[..., Any], arguments: Arguments) -> bool:
-    """Whether the call was accepted. What an extension must not raise: SystemError, and anything but an Exception."""
+def refusal(call: Callable[..., Any], arguments: Arguments) -> Exception | None:
+    """Why the call was refused, if it was. An extension must not raise SystemError, nor anything but an Exception."""
     try:
         call(**arguments)
     except Exception as error:
         assert not isinstance(error, SystemError | AssertionError), error
-        return False
-    return True
+        return error
+    return None
 
 
 def bytes_of(arguments: Arguments) -> list[bytes]:
@@ -494,14 +540,19 @@ def fuzz(entry: str, seed: int, wrong: int) -> None:
             arguments[name] = spoiled(name, arguments, rng, memory, wrong == 1)
     # Logits become their gradients: the second call must start where the first did.
     before = {name: value.clone() for name, value in arguments.items() if is_plain(value)}
-    accepted = attempt(call, arguments)
+    refused = refusal(call, arguments)
     memory.check()
-    assert accepted or wrong, "the right arguments are refused"
-    if accepted and len(before) == sum(isinstance(value, torch.Tensor) for value in arguments.values()):
+    if entry in OF_CUDA:
+        assert wrong or "must lie on a CUDA device" in str(refused), (
+            "the right arguments are refused for something else"
+        )
+    else:
+        assert wrong or refused is None, "the right arguments are refused"
+    if refused is None and len(before) == sum(isinstance(value, torch.Tensor) for value in arguments.values()):
         first = bytes_of(arguments)
         for name, value in before.items():
             arguments[name].copy_(value)
-        assert attempt(call, arguments)
+        assert refusal(call, arguments) is None
         assert bytes_of(arguments) == first
 
 

@@ -21,6 +21,8 @@ def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
     results = {entry["stage"]: entry["result"] for entry in entries if "result" in entry}
     if "ceilings" in results:
         yield from ceilings(results["ceilings"])
+    if "mlm-loss" in results:
+        yield from mlm_loss(results["mlm-loss"])
     for result in results.values():
         if "candidates" in result:
             yield from training(result)
@@ -32,6 +34,17 @@ def ceilings(result: dict[str, Any]) -> Iterator[str]:
         shape = " x ".join(map(str, each["m_k_n"]))
         rates = f"{each['bfloat16_TFLOP_per_s']:>9.2f} {each['float32_TFLOP_per_s']:>9.2f}"
         yield f"  {each['of']:<9} {each['product']:<14} {shape:<22}{rates}"
+
+
+def mlm_loss(result: dict[str, Any]) -> Iterator[str]:
+    yield "\nmasked-LM loss and gradients, bf16, ms (farthest from float64):"
+    for each in result["sizes"]:
+        forms = (
+            f"{name} {each[name]['ms']:.3f} ({max(each[name]['errors'].values()):.1e})"
+            for name in ("chunks", "fused")
+            if name in each
+        )
+        yield f"  {' x '.join(map(str, each['rows_hidden_words'])):<22} {', '.join(forms)}"
 
 
 def training(result: dict[str, Any]) -> Iterator[str]:

@@ -27,3 +27,16 @@ def seconds(work: Callable[[], object], device: str, calls: int = 1) -> float:
 def median_seconds(work: Callable[[], object], device: str, calls: int = 10, rounds: int = 5) -> float:
     seconds(work, device)
     return statistics.median(seconds(work, device, calls) for _ in range(rounds))
+
+
+def captured(work: Callable[[], object]) -> Callable[[], object]:
+    """`work` on a CUDA device as a graph, so that its time is the device's and not the host's."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay

@@ -1,4 +1,4 @@
-"""The masked-LM loss: the head on the masked rows alone, and logits that exist a chunk of rows at a time."""
+"""The masked-LM loss: the head on the masked rows alone, and logits that exist a chunk of rows at a time, or never."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from bertfast._native import native
 from bertfast.ops import has_kernels
+from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import linear
 from bertfast.ops.op import is_traced, op
@@ -29,6 +30,7 @@ def masked_lm_loss(
     decoder_bias: Tensor,
     vocab_size: int,
     layer_norm_eps: float = 1e-12,
+    fused: bool = False,
 ) -> Tensor:
     """`sum_i weights_i CE(D t_i + b, labels_i)`, `t_i = LayerNorm(gelu(W hidden_states[positions_i] + c))`.
 
@@ -45,11 +47,16 @@ def masked_lm_loss(
         layer_norm_weight, layer_norm_bias: (hidden,).
         decoder_weight, decoder_bias: D (padded_vocab, hidden) and b (padded_vocab,), float32. What lies beyond
             `vocab_size` is padding, never read; its gradient is 0.
+        fused: from `t` on by `fused_mlm_loss`, which takes bfloat16 on a CUDA device and few hidden sizes; `t` is then
+            computed of all hidden states, of which the kernel reads those that are predicted. Else in chunks.
 
     Returns:
         The loss, a float32 scalar.
     """
     head = (transform_weight, transform_bias, layer_norm_weight, layer_norm_bias)
+    if fused:
+        rows = _transform(hidden_states, *head, layer_norm_eps)
+        return fused_mlm_loss(rows, positions, decoder_weight, decoder_bias, labels, weights, vocab_size)
     if not has_kernels(hidden_states.device):
         return masked_lm_loss_twin(
             hidden_states, positions, labels, weights, *head, decoder_weight, decoder_bias, vocab_size, layer_norm_eps

@@ -13,6 +13,13 @@
 #define BERTFAST_HD_MEMBER
 #endif
 
+// Before a loop over what is to stay in the device's registers, which have no index.
+#if defined(__CUDA_ARCH__)
+#define BERTFAST_UNROLL _Pragma("unroll")
+#else
+#define BERTFAST_UNROLL
+#endif
+
 namespace bertfast {
 
 // High 64 bits of the 128-bit product.

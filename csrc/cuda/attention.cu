@@ -1,5 +1,6 @@
 #include "cuda/attention.h"
 #include "cuda/attention_kernel.h"
+#include "cuda/block.h"
 #include "cuda/launch.h"
 
 namespace bertfast::cuda {
@@ -10,18 +11,7 @@ namespace {
 template <typename T>
 constexpr int BLOCKS = sizeof(T) == 2 ? 2 : 1;
 
-struct DeviceBlock {
-    AttentionRegisters registers;
-
-    template <typename Phase>
-    __device__ void each(const Phase& phase) {
-        // Hidden from the compiler, which would compute what depends on it once, for all phases, in too many registers.
-        int thread = static_cast<int>(threadIdx.x);
-        asm volatile("" : "+r"(thread));
-        phase(thread, registers);
-        __syncthreads();
-    }
-};
+using Block = DeviceBlock<AttentionRegisters>;
 
 // Calls body(block of an item) for the block's items.
 template <typename T, typename Body>
@@ -30,8 +20,8 @@ __device__ void for_each_item(const AttentionShape& shape, bool whole, const Bod
     AttentionShared<T>& shared = *reinterpret_cast<AttentionShared<T>*>(shared_memory);
     float* const delta = reinterpret_cast<float*>(&shared + 1);
     for (int64_t item = blockIdx.x; item < shape.batch * shape.heads; item += gridDim.x) {
-        DeviceBlock block;
-        body(AttentionBlock<T, DeviceBlock>(block, shape, item, whole, shared, delta));
+        Block block;
+        body(AttentionBlock<T, Block>(block, shape, item, whole, shared, delta));
     }
 }
 

@@ -140,25 +140,40 @@ __device__ inline void add_product(const uint32_t (&left)[4], uint32_t right0, u
 }
 #endif
 
-// Adds the product to the thread's elements `sum`. All threads of a block call it together.
-template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, typename T>
-BERTFAST_HD void multiply(const Tile<T>& left, const Tile<T>& right, int thread, float (&sum)[TILE_ELEMENTS]) {
+// Adds the products of each of LEFTS tiles with each of RIGHTS to the thread's elements: those of left i and right j at
+// sum + (i RIGHTS + j) TILE_ELEMENTS. A factor's tiles are those `*_stride` apart in an array, from the given one on.
+// Several at once take fewer loads: a left one is read once for all rights and the other way round. All threads of a
+// block call it together.
+template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, int LEFTS = 1, int RIGHTS = 1, typename T>
+BERTFAST_HD void multiply(const Tile<T>& left, const Tile<T>& right, int thread,
+                          float (&sum)[LEFTS * RIGHTS * TILE_ELEMENTS], int left_stride = 1, int right_stride = 1) {
 #if defined(__CUDA_ARCH__)
     if constexpr (sizeof(T) == 2) {
 #pragma unroll
         for (int k = 0; k < TILE; k += 16) {
-            uint32_t a[4], b[4];
+            uint32_t a[LEFTS][4], b[4];
             const Place from = left_address(thread, k, LEFT_TRANSPOSED);
-            load_matrices(left.data + Tile<T>::index(from.row, from.column), LEFT_TRANSPOSED, a);
 #pragma unroll
-            for (int pair = 0; pair < 2; ++pair) {
-                const Place at = right_address(thread, k, pair, RIGHT_TRANSPOSED);
-                load_matrices(right.data + Tile<T>::index(at.row, at.column), RIGHT_TRANSPOSED, b);
-                float* const c = sum + 8 * pair;
+            for (int i = 0; i < LEFTS; ++i) {
+                const Tile<T>& tile = (&left)[i * left_stride];
+                load_matrices(tile.data + Tile<T>::index(from.row, from.column), LEFT_TRANSPOSED, a[i]);
+            }
 #pragma unroll
-                for (int half = 0; half < 2; ++half) {
-                    add_product(a, b[2 * half], b[2 * half + 1], c[mma_element(half, 0)], c[mma_element(half, 1)],
-                                c[mma_element(half, 2)], c[mma_element(half, 3)]);
+            for (int j = 0; j < RIGHTS; ++j) {
+                const Tile<T>& tile = (&right)[j * right_stride];
+#pragma unroll
+                for (int pair = 0; pair < 2; ++pair) {
+                    const Place at = right_address(thread, k, pair, RIGHT_TRANSPOSED);
+                    load_matrices(tile.data + Tile<T>::index(at.row, at.column), RIGHT_TRANSPOSED, b);
+#pragma unroll
+                    for (int i = 0; i < LEFTS; ++i) {
+                        float* const c = sum + (i * RIGHTS + j) * TILE_ELEMENTS + 8 * pair;
+#pragma unroll
+                        for (int half = 0; half < 2; ++half) {
+                            add_product(a[i], b[2 * half], b[2 * half + 1], c[mma_element(half, 0)],
+                                        c[mma_element(half, 1)], c[mma_element(half, 2)], c[mma_element(half, 3)]);
+                        }
+                    }
                 }
             }
         }
@@ -166,11 +181,13 @@ BERTFAST_HD void multiply(const Tile<T>& left, const Tile<T>& right, int thread,
 #pragma unroll 2
 #endif
         for (int k = 0; k < TILE; ++k) {
-            for (int element = 0; element < TILE_ELEMENTS; ++element) {
-                const Place at = place<T>(thread, element, RIGHT_TRANSPOSED);
+            for (int number = 0; number < LEFTS * RIGHTS * TILE_ELEMENTS; ++number) {
+                const int tile = number / TILE_ELEMENTS;
+                const Place at = place<T>(thread, number % TILE_ELEMENTS, RIGHT_TRANSPOSED);
                 const int i = LEFT_TRANSPOSED ? Tile<T>::index(k, at.row) : Tile<T>::index(at.row, k);
                 const int j = RIGHT_TRANSPOSED ? Tile<T>::index(k, at.column) : Tile<T>::index(at.column, k);
-                sum[element] += to_float(left.data[i]) * to_float(right.data[j]);
+                sum[number] += to_float((&left)[tile / RIGHTS * left_stride].data[i]) *
+                               to_float((&right)[tile % RIGHTS * right_stride].data[j]);
             }
         }
 }

@@ -13,6 +13,7 @@
 #include "cuda/attention.h"
 #include "cuda/dropout.h"
 #include "cuda/embedding.h"
+#include "cuda/fused_mlm_loss.h"
 #include "cuda/gelu.h"
 #include "cuda/layer_norm.h"
 #include "cuda/mlm_loss.h"
@@ -275,6 +276,69 @@ void compare_mlm_loss(int64_t rows, int64_t columns, int64_t vocab_size) {
     near(dbias_gradient.values(), bias_gradient, TOLERANCE<T>, what + ", bias gradient");
 }
 
+// With the CPU's kernel on logits that are made here, and the products of its gradients.
+void compare_fused_mlm_loss(int64_t count, int64_t hidden, int64_t vocab_size, int64_t padded_vocab, int64_t splits,
+                            bool gathers) {
+    const int64_t sources = gathers ? count + 3 : count, columns = (vocab_size + 7) / 8 * 8;
+    const auto rows = floats(sources * hidden), decoder = floats(padded_vocab * hidden), grad = floats(1);
+    auto bias = floats(std::max(columns, padded_vocab)), weights = floats(count);
+    weights[count / 2] = 0;
+    weights[count - 1] = 0;
+    const auto labels = ints(count, vocab_size);
+    std::vector<int64_t> positions;
+    for (int64_t row = 0; row < count; ++row) positions.push_back(gathers ? count + 2 - row : row);
+    std::vector<float> logits(count * columns), losses(count), bias_gradient(columns);
+    for (int64_t row = 0; row < count; ++row) {
+        for (int64_t word = 0; word < vocab_size; ++word) {
+            double x = 0;
+            for (int64_t d = 0; d < hidden; ++d) {
+                x += double{rows[positions[row] * hidden + d]} * decoder[word * hidden + d];
+            }
+            logits[row * columns + word] = static_cast<float>(x);
+        }
+    }
+    BERTFAST_DISPATCH(mlm_loss(MlmLossChunk<float>{logits.data(), bias.data(), labels.data(), weights.data(), count,
+                                                   columns, vocab_size, losses.data(), bias_gradient.data(), 1}));
+    std::vector<float> grad_rows(rows.size()), grad_decoder(decoder.size());
+    for (int64_t row = 0; row < count; ++row) {
+        for (int64_t word = 0; word < vocab_size; ++word) {
+            const float gradient = grad[0] * logits[row * columns + word];
+            for (int64_t d = 0; d < hidden; ++d) {
+                grad_rows[positions[row] * hidden + d] += gradient * decoder[word * hidden + d];
+                grad_decoder[word * hidden + d] += gradient * rows[positions[row] * hidden + d];
+            }
+        }
+    }
+    for (float& each : bias_gradient) each *= grad[0];
+    bias_gradient.resize(padded_vocab);
+    for (int64_t word = vocab_size; word < padded_vocab; ++word) bias_gradient[word] = 0;
+    bias.resize(padded_vocab);
+
+    const Array<bfloat16> drows(as<bfloat16>(rows)), ddecoder(as<bfloat16>(decoder));
+    const Array<bfloat16> dgrad_rows(std::vector<bfloat16>(rows.size()));
+    const Array<float> dbias(bias), dweights(weights), dgrad(grad), dlosses(count), label_logits(count);
+    const Array<float> sums(splits * count * hidden), dgrad_decoder(decoder.size()), dgrad_bias(padded_vocab);
+    const Array<int64_t> dpositions(positions), dlabels(labels);
+    const Array<LogSumExp> partial(splits * count);
+    const Array<cuda::RowStatistics> statistics(count);
+    const cuda::FusedMlmLoss call{drows.data(),    gathers ? dpositions.data() : nullptr,
+                                  ddecoder.data(), dbias.data(),
+                                  dlabels.data(),  dweights.data(),
+                                  sources,         count,
+                                  hidden,          padded_vocab,
+                                  vocab_size,      splits};
+    cuda::fused_mlm_loss({call, partial.data(), label_logits.data(), dlosses.data(), statistics.data()}, nullptr);
+    cuda::fused_mlm_loss_backward({call, statistics.data(), dgrad.data(), sums.data(), dgrad_rows.data(),
+                                   dgrad_decoder.data(), dgrad_bias.data()},
+                                  nullptr);
+    const std::string what = "fused_mlm_loss of " + std::to_string(count) + " x " + std::to_string(hidden) + " x " +
+                             std::to_string(vocab_size);
+    near(dlosses.values(), losses, TOLERANCE<float>, what);
+    near(dgrad_rows.values(), grad_rows, TOLERANCE<bfloat16>, what + ", rows");
+    near(dgrad_decoder.values(), grad_decoder, TOLERANCE<bfloat16>, what + ", decoder");
+    near(dgrad_bias.values(), bias_gradient, 2 * TOLERANCE<float>, what + ", bias");
+}
+
 void compare_sampler(const SamplerText& text, const SamplerOptions& options, int64_t first, int64_t count, bool wide,
                      bool packed) {
     const Corpus corpus = text.corpus(options, wide);
@@ -373,6 +437,9 @@ int main() {
     device::require();
     compare_all<float>();
     compare_all<bfloat16>();
+    compare_fused_mlm_loss(1, 8, 7, 7, 1, false);
+    compare_fused_mlm_loss(131, 128, 200, 256, 3, true);
+    compare_fused_mlm_loss(70, 256, 131, 192, 2, true);
     compare_samplers();
     std::printf("%s: %d results compared, %d differ\n", device::name(), compared, wrong);
     return wrong ? 1 : 0;

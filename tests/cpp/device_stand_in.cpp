@@ -13,11 +13,13 @@
 #include "cuda/attention.h"
 #include "cuda/dropout.h"
 #include "cuda/embedding.h"
+#include "cuda/fused_mlm_loss.h"
 #include "cuda/gelu.h"
 #include "cuda/layer_norm.h"
 #include "cuda/mlm_loss.h"
 #include "cuda/sampler.h"
 #include "device.h"
+#include "fused_stepping.h"
 
 namespace bertfast::device {
 
@@ -84,6 +86,15 @@ namespace bertfast::cuda {
     }
 
 BOTH_TYPES(STAND_IN)
+
+// On a CPU there is no such kernel: this is the CUDA one itself.
+void fused_mlm_loss(const FusedMlmLossForward& call, void*) {
+    step_fused(call, false);
+}
+
+void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void*) {
+    step_fused(call, false);
+}
 
 void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count, Example* examples,
           int32_t* cu_seqlens, int32_t* cu_masked, void*) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -31,6 +32,32 @@ std::vector<T> poisoned(int64_t count) {
     if (count > 0) memset(static_cast<void*>(values.data()), 0xFF, count * sizeof(T));
     return values;
 }
+
+// A block whose phases' threads take turns: see cuda/block.h. Copies to shared memory are made as soon as they are
+// begun, or as late as they are waited for.
+template <typename Registers>
+struct HostBlock {
+    int threads;
+    bool late = false;
+    std::vector<Registers> registers = poisoned<Registers>(threads);
+    std::vector<std::vector<std::function<void()>>> copies = std::vector<std::vector<std::function<void()>>>(threads);
+
+    template <typename Phase>
+    void each(const Phase& phase) {
+        every_thread(threads, [&](int thread) { phase(thread, registers[thread]); });
+    }
+
+    template <typename T>
+    void copy(int thread, const T* from, T* to) {
+        copies[thread].push_back([=] { *to = *from; });
+        if (!late) wait(thread);
+    }
+
+    void wait(int thread) {
+        for (const auto& each : copies[thread]) each();
+        copies[thread].clear();
+    }
+};
 
 // Within `tolerance` of the greatest element, and one rounding to T; exactly 0 where `expected` is, if `zeros`.
 template <typename T>

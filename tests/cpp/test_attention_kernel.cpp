@@ -15,22 +15,15 @@ using cuda::TILE_THREADS;
 
 namespace {
 
-struct HostBlock {
-    std::vector<cuda::AttentionRegisters> registers = poisoned<cuda::AttentionRegisters>(TILE_THREADS);
-
-    template <typename Phase>
-    void each(const Phase& phase) {
-        every_thread(TILE_THREADS, [&](int thread) { phase(thread, registers[thread]); });
-    }
-};
+using Block = HostBlock<cuda::AttentionRegisters>;
 
 template <typename T, typename Body>
 void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
     for (int64_t item = 0; item < shape.batch * shape.heads; ++item) {
         auto shared = poisoned<cuda::AttentionShared<T>>(1);
         auto delta = poisoned<float>(shape.max_seqlen);
-        HostBlock block;
-        body(cuda::AttentionBlock<T, HostBlock>(block, shape, item, whole, shared[0], delta.data()));
+        Block block{TILE_THREADS};
+        body(cuda::AttentionBlock<T, Block>(block, shape, item, whole, shared[0], delta.data()));
     }
 }
 

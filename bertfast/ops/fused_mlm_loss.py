@@ -1,0 +1,126 @@
+"""The masked-LM loss from hidden states in one kernel of a GPU: its logits are never in memory."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from bertfast._native import native
+from bertfast.ops.op import op
+
+MOST_HIDDEN = 256
+"""The hidden size, a multiple of 8, up to which there is one."""
+
+BLOCKS = 264
+"""Of threads that are to compute at a time: two for each multiprocessor of an H100. The order of sums depends on it."""
+
+
+def fused_mlm_loss(
+    rows: Tensor,
+    positions: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    vocab_size: int,
+) -> Tensor:
+    """`sum_i weights_i CE(D rows[positions_i] + b, labels_i)`; CE is cross entropy over the first `vocab_size` words.
+
+    Tensor cores make a tile of logits at a time, of which the log-sum-exps are kept; the backward pass makes the tiles
+    anew, once for the gradient of the rows and once for those of D and b, and rounds each gradient of a logit to
+    bfloat16 for the product that follows. Sums are taken in a fixed order, in float32. Rows of weight 0 at the end are
+    not looked at. Floor, with n rows: 10 n hidden vocabulary operations, and every tensor read and written once.
+
+    Args:
+        rows: (sources, hidden) bfloat16 on a CUDA device.
+        positions: (n,) int64, which of them are predicted, none twice; None: all, in order.
+        weight, bias: D (padded_vocab, hidden) and b (padded_vocab,), float32; see `masked_lm_loss`.
+        labels: (n,) int64. One outside [0, vocab_size), and a position outside `rows`, makes the loss NaN.
+        weights: (n,) float32.
+
+    Returns:
+        The loss, a float32 scalar. Differentiable, once, in `rows`, `weight` and `bias`.
+    """
+    loss, _, _ = _fused_mlm_loss(rows, positions, weight, bias, labels, weights, vocab_size)
+    return cast(Tensor, loss)
+
+
+def _splits(count: int, hidden: int, vocab_size: int) -> int:
+    """Into how many parts the vocabulary is cut, so that there are BLOCKS, of 128 rows each or 64 wide ones."""
+    tiles = -(-count // (128 if hidden <= 128 else 64))
+    return max(1, min(BLOCKS // max(1, tiles), -(-vocab_size // 64)))
+
+
+@op("fused_mlm_loss")
+def _fused_mlm_loss(
+    rows: Tensor,
+    positions: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    vocab_size: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss; D in bfloat16; and (n, 4) float32, from which the backward pass rebuilds a row's probabilities."""
+    if weight.dtype != torch.float32:
+        raise TypeError(f"decoder_weight must be float32, not {weight.dtype}")
+    rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
+    count, decoder = labels.shape[0], weight.to(torch.bfloat16)
+    partial = weights.new_empty(_splits(count, rows.shape[1], vocab_size), count, 2)
+    label_logits, losses, statistics = weights.new_empty(count), weights.new_empty(count), weights.new_empty(count, 4)
+    inputs = (rows, positions, decoder, bias, labels, weights, vocab_size)
+    with torch.cuda.device_of(rows):
+        native.fused_mlm_loss(*inputs, partial, label_logits, losses, statistics)
+    return losses.sum(), decoder, statistics
+
+
+@_fused_mlm_loss.register_fake
+def _(rows: Tensor, positions: Tensor | None, weight: Tensor, bias: Tensor, labels: Tensor, *_: Any) -> Any:
+    decoder, statistics = weight.new_empty(weight.shape, dtype=torch.bfloat16), bias.new_empty(labels.shape[0], 4)
+    return bias.new_empty(()), decoder, statistics
+
+
+@op("fused_mlm_loss_backward")
+def _fused_mlm_loss_backward(
+    grad: Tensor,
+    rows: Tensor,
+    positions: Tensor | None,
+    decoder: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    statistics: Tensor,
+    vocab_size: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad, rows, labels, weights = grad.contiguous(), rows.contiguous(), labels.contiguous(), weights.contiguous()
+    count, hidden = labels.shape[0], rows.shape[1]
+    partial = weights.new_empty(_splits(count, hidden, vocab_size), count, hidden)
+    grad_rows = torch.empty_like(rows) if positions is None else torch.zeros_like(rows)
+    grad_decoder, grad_bias = bias.new_empty(decoder.shape), bias.new_empty(bias.shape)
+    inputs = (rows, positions, decoder, bias, labels, weights, vocab_size)
+    with torch.cuda.device_of(rows):
+        native.fused_mlm_loss_backward(*inputs, statistics, grad, partial, grad_rows, grad_decoder, grad_bias)
+    return grad_rows, grad_decoder, grad_bias
+
+
+@_fused_mlm_loss_backward.register_fake
+def _(grad: Tensor, rows: Tensor, positions: Tensor | None, decoder: Tensor, bias: Tensor, *_: Any) -> Any:
+    return rows.new_empty(rows.shape), bias.new_empty(decoder.shape), bias.new_empty(bias.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    rows, positions, _, bias, labels, weights, ctx.vocab_size = inputs
+    _, decoder, statistics = output
+    ctx.mark_non_differentiable(decoder, statistics)
+    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradients of these
+    ctx.save_for_backward(rows, positions, decoder, bias, labels, weights, statistics)
+
+
+def _backward(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    grad_rows, grad_weight, grad_bias = _fused_mlm_loss_backward(grad, *ctx.saved_tensors, ctx.vocab_size)
+    return grad_rows, None, grad_weight, grad_bias, None, None, None
+
+
+_fused_mlm_loss.register_autograd(_backward, setup_context=_setup_context)

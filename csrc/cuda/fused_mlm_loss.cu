@@ -1,0 +1,103 @@
+#include "cuda/block.h"
+#include "cuda/fused_mlm_loss.h"
+#include "cuda/fused_mlm_loss_kernel.h"
+#include "cuda/launch.h"
+
+namespace bertfast::cuda {
+
+namespace {
+
+constexpr int ADDING_THREADS = 256;
+
+// Of which a multiprocessor holds as many at once: as many as its shared memory, at most.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int GRAD_ROWS_BLOCKS = 1;
+#else
+constexpr int GRAD_ROWS_BLOCKS = 2;
+#endif
+constexpr int BLOCKS = 2;
+
+// Calls body(what a block's threads see of its work).
+template <typename Size, WalksOver WALKS, typename Body>
+__device__ void with_block(const FusedMlmLoss& call, const Body& body) {
+    extern __shared__ float4 shared_memory[];
+    using Block = DeviceBlock<FusedRegisters<Size, WALKS>>;
+    Block block;
+    auto& shared = *reinterpret_cast<FusedShared<Size, WALKS>*>(shared_memory);
+    body(FusedMlmLossBlock<Size, WALKS, Block>(block, call, shared));
+}
+
+template <typename Size>
+__global__ void __launch_bounds__(TILE_THREADS, BLOCKS) loss_kernel(const __grid_constant__ FusedMlmLossForward call) {
+    const int64_t split = blockIdx.x % call.splits, tile = blockIdx.x / call.splits;
+    with_block<Size, WalksOver::words>(call, [&](auto block) { block.forward(call, tile * Size::ROWS, split); });
+}
+
+template <typename Size>
+__global__ void __launch_bounds__(TILE_THREADS, GRAD_ROWS_BLOCKS)
+    grad_rows_kernel(const __grid_constant__ FusedMlmLossBackward call) {
+    const int64_t split = blockIdx.x % call.splits, tile = blockIdx.x / call.splits;
+    with_block<Size, WalksOver::words>(call, [&](auto block) { block.grad_rows(call, tile * Size::ROWS, split); });
+}
+
+template <typename Size>
+__global__ void __launch_bounds__(TILE_THREADS, BLOCKS)
+    grad_words_kernel(const __grid_constant__ FusedMlmLossBackward call) {
+    with_block<Size, WalksOver::rows>(call, [&](auto block) { block.grad_words(call, int64_t{blockIdx.x} * TILE); });
+}
+
+__global__ void __launch_bounds__(ADDING_THREADS) add_losses_kernel(const __grid_constant__ FusedMlmLossForward call) {
+    for_each_of_thread(call.count, [&](int64_t row) { add_losses(call, row); });
+}
+
+__global__ void __launch_bounds__(ADDING_THREADS)
+    add_grad_rows_kernel(const __grid_constant__ FusedMlmLossBackward call) {
+    for_each_of_thread(call.count * (call.hidden / 4), [&](int64_t item) { add_grad_rows(call, item); });
+}
+
+std::string sizes_of(const FusedMlmLoss& call) {
+    return of_size(call.count, call.hidden) + " rows, " + std::to_string(call.vocab_size) + " words";
+}
+
+template <typename Shared, typename Kernel, typename Call>
+void launch(Kernel* kernel, const Call& call, int64_t blocks, const std::string& what, cudaStream_t stream) {
+    if (blocks == 0) return;
+    const int bytes = shared_bytes(kernel, sizeof(Shared), what);
+    kernel<<<static_cast<unsigned>(blocks), TILE_THREADS, bytes, stream>>>(call);
+    check_launch(what);
+}
+
+template <typename Size>
+void forward(const FusedMlmLossForward& call, cudaStream_t stream) {
+    const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS;
+    const std::string what = "fused_mlm_loss" + sizes_of(call);
+    launch<FusedShared<Size, WalksOver::words>>(loss_kernel<Size>, call, tiles * call.splits, what, stream);
+    if (tiles == 0) return;
+    add_losses_kernel<<<grid(call.count, ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
+    check_launch(what + ", sums");
+}
+
+template <typename Size>
+void backward(const FusedMlmLossBackward& call, cudaStream_t stream) {
+    const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS, words = (call.padded_vocab + TILE - 1) / TILE;
+    const std::string what = "fused_mlm_loss_backward" + sizes_of(call);
+    launch<FusedShared<Size, WalksOver::rows>>(grad_words_kernel<Size>, call, words, what + ", decoder", stream);
+    launch<FusedShared<Size, WalksOver::words>>(grad_rows_kernel<Size>, call, tiles * call.splits, what, stream);
+    if (tiles == 0) return;
+    add_grad_rows_kernel<<<grid(call.count * (call.hidden / 4), ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
+    check_launch(what + ", sums");
+}
+
+}  // namespace
+
+void fused_mlm_loss(const FusedMlmLossForward& call, void* stream) {
+    const auto run = call.hidden <= NarrowRows::MOST_HIDDEN ? forward<NarrowRows> : forward<WideRows>;
+    run(call, static_cast<cudaStream_t>(stream));
+}
+
+void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void* stream) {
+    const auto run = call.hidden <= NarrowRows::MOST_HIDDEN ? backward<NarrowRows> : backward<WideRows>;
+    run(call, static_cast<cudaStream_t>(stream));
+}
+
+}  // namespace bertfast::cuda
