@@ -1,4 +1,4 @@
-"""The model's ops, forward and backward, each beside torch's equivalent, at the notebook's sizes.
+"""The model's ops, forward and backward, and Adam's step, each beside torch's equivalent, at the notebook's sizes.
 
 512 sequences of 26 to 64 tokens, hidden size 128, 2 heads, feed-forward 256. torch's attention runs padded and masked,
 as it must for such a batch; the other peers run on the packed rows, as ours do.
@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertfast.config import PRESETS, BertConfig
+from bertfast.model import Bert
 from bertfast.ops import kernels
+from bertfast.ops.adam import adam
 from bertfast.ops.attention import attention
 from bertfast.ops.dropout import dropout
 from bertfast.ops.embedding import embedding_layer_norm
@@ -120,3 +123,32 @@ def bench_embedding_layer_norm(compare: Compare, dtype: str) -> None:
         return embedding_layer_norm(*ids, *leaves, EPS, ROW_KEYS, P, SEED, SITE, DTYPES[dtype])
 
     report(compare, "embedding_layer_norm", dtype, step(ours, *leaves), torch=step(torchs, *leaves))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("preset", ["notebook", "base"])
+def bench_adam(compare: Compare, preset: str, dtype: str) -> None:
+    """In bfloat16 with a copy of the parameters, which torch's has not."""
+    model = Bert(BertConfig(vocab_size=VOCAB_SIZE, **PRESETS[preset].model))
+    parameters = [each.detach().to(DEVICE) for each in model.parameters()]
+    gradients = [torch.randn_like(each) for each in parameters]
+    moments = [[torch.zeros_like(each) for each in parameters] for _ in range(2)]
+    copies = None if dtype == "float32" else [each.bfloat16() for each in parameters]
+    count, rate, factor, refused = (torch.tensor(value, device=DEVICE) for value in (1.0, 1e-3, 1.0, 0.0))
+    peers = [torch.nn.Parameter(each.clone()) for each in parameters]
+    for peer, gradient in zip(peers, gradients, strict=True):
+        peer.grad = gradient
+    torchs = torch.optim.Adam(peers, fused=True)
+
+    def ours() -> None:
+        adam(parameters, gradients, *moments, copies, count, rate, factor, refused)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    def theirs() -> None:
+        torchs.step()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    name = f"adam, {preset}, {dtype}, {kernels(DEVICE)}"
+    compare(name, ours, {"torch, fused": theirs}, items=sum(each.numel() for each in parameters), unit="parameter")

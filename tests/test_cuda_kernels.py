@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import test_adam
 import test_attention
 import test_embedding
 import test_gelu
@@ -15,6 +16,7 @@ from numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from torch import Tensor
 
 from bertfast import ops
+from bertfast.ops.adam import adam
 from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
 from bertfast.ops.dropout import dropout_mask_twin
 from bertfast.ops.embedding import (
@@ -152,6 +154,17 @@ def test_sublayer(monkeypatch: pytest.MonkeyPatch, name: str, case: str, p: floa
     monkeypatch.setattr(ops, "DEVICES", ())  # the twin's parts are twins, too
     twins = [each.cpu() for each in run(of_cuda(twin), cuda(leaves), grad.cuda())]
     assert_as_exact(ours, twins, run(of(twin), doubled(leaves), grad), 512)
+
+
+def test_adam_() -> None:
+    """More tensors than one launch takes."""
+    shapes = [*test_adam.SHAPES, (3000, 768), *[(5,)] * 90]
+    exact = test_adam.take_torchs(test_adam.state(shapes, torch.float64))
+    torchs = test_adam.take_torchs(test_adam.state(shapes), fused=True)
+    ours = test_adam.take(adam, test_adam.on(test_adam.state(shapes), "cuda"))
+    copies = ours[-len(shapes) :]
+    assert_equal(copies, [each.bfloat16() for each in ours[: len(shapes)]])
+    assert_as_exact([each.cpu() for each in ours[: -len(shapes)]], torchs, exact, terms=5)
 
 
 def test_opcheck() -> None:

@@ -204,6 +204,20 @@ def attention_backward(rng: random.Random, memory: Memory) -> Arguments:
     return {**forward, "grad": grad, "grad_query": out, "grad_key_value": key_value.new_empty(key_value.shape)}
 
 
+def adam(rng: random.Random, memory: Memory) -> Arguments:
+    """Each tensor by itself, its list before the dot: see `call_adam`."""
+    copied, arguments = rng.random() < 0.5, {}
+    for number in range(rng.choice([0, 1, 3])):
+        shape = rng.choice([(), (size(rng),), (size(rng), size(rng)), (5000,)])
+        for name in ADAM_LISTS[: 4 + copied]:
+            arguments[f"{name}.{number}"] = memory.floats(
+                *shape, dtype=[torch.float32, torch.bfloat16][name == "copies"]
+            )
+    scalars = {name: memory.floats() for name in ("count", "rate", "factor")}
+    betas = {"beta1": rng.choice([0.0, 0.9]), "beta2": 0.999, "eps": 1e-8}
+    return {**arguments, **scalars, "refused": memory.of(rng.choice([0.0, 0.0, 1.0]), torch.float32), **betas}
+
+
 def mlm_loss(rng: random.Random, memory: Memory) -> Arguments:
     rows, columns, slices = size(rng), rng.choice([8, 24, 128]), rng.choice([1, 2, 5])
     vocab_size = rng.randint(1, columns)
@@ -358,6 +372,16 @@ def padded(rng: random.Random, memory: Memory) -> Arguments:
 # --- Calls ---
 
 
+ADAM_LISTS = ("parameters", "gradients", "exp_avgs", "exp_avg_sqs", "copies")
+
+
+def call_adam(**arguments: Any) -> None:
+    lists: dict[str, Any] = {name: [] for name in ADAM_LISTS}
+    for name in [name for name in arguments if "." in name]:
+        lists[name.split(".")[0]].append(arguments.pop(name))
+    native.adam(**{**lists, "copies": lists["copies"] or None}, **arguments)
+
+
 def call_sampler(**arguments: Any) -> None:
     """A sampler that is accepted must also work."""
     made = native.Sampler(**arguments)
@@ -396,6 +420,7 @@ def call_method(name: str, batch: type) -> Callable[..., None]:
 
 
 ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], Arguments]]] = {
+    "adam": (call_adam, adam),
     "attention": (native.attention, attention),
     "attention_backward": (native.attention_backward, attention_backward),
     "bias_gelu": (native.bias_gelu, bias_gelu),
@@ -470,7 +495,9 @@ def without_memory(tensor: torch.Tensor, rng: random.Random) -> torch.Tensor:
 
 def spread(tensor: torch.Tensor, rng: random.Random) -> torch.Tensor:
     """The same shape and values, mostly not contiguous."""
-    wide = tensor.repeat_interleave(2, dim=-1) if tensor.ndim else tensor
+    if not tensor.ndim:
+        return tensor
+    wide = tensor.repeat_interleave(2, dim=-1)
     choices = [lambda: wide[..., ::2], lambda: tensor[:1].expand(tensor.shape) if len(tensor) else tensor]
     if tensor.ndim > 1:
         choices.append(lambda: tensor.transpose(0, 1).contiguous().transpose(0, 1))

@@ -62,6 +62,7 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("cpu_has_bf16", &cpu_has_bf16);
     module.def("keep_freed_memory", &keep_freed_memory);
     module.def("use_isa", &use_isa, py::arg("name"));
+    bertfast::bindings::bind_adam(module);
     bertfast::bindings::bind_attention(module);
     bertfast::bindings::bind_dropout(module);
     bertfast::bindings::bind_embedding(module);

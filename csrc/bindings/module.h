@@ -5,6 +5,7 @@
 
 namespace bertfast::bindings {
 
+void bind_adam(pybind11::module_& module);
 void bind_attention(pybind11::module_& module);
 void bind_dropout(pybind11::module_& module);
 void bind_embedding(pybind11::module_& module);

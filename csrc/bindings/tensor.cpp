@@ -3,6 +3,7 @@
 #include <pybind11/gil_safe_call_once.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -44,7 +45,15 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 }  // namespace
 
 Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape)
-    : name_(name) {
+    : Tensor(object, name, dtypes) {
+    bool fits = shape_.size() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == ANY || shape[i] == shape_[i];
+    if (!fits) {
+        throw py::value_error(name_ + " must have the shape " + shape_text(shape) + ", not " + shape_text(shape_));
+    }
+}
+
+Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes) : name_(name) {
     if (!py::isinstance(object, torch().tensor_type)) {
         throw py::type_error(name_ + " must be a torch.Tensor, not " +
                              std::string(py::str(py::type::handle_of(object).attr("__name__"))));
@@ -63,11 +72,6 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
     if (!known) throw py::type_error(name_ + " must be " + wanted + ", not " + std::string(py::str(dtype)));
 
     shape_ = object.attr("shape").cast<std::vector<int64_t>>();
-    bool fits = shape_.size() == shape.size();
-    for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] == ANY || shape[i] == shape_[i];
-    if (!fits) {
-        throw py::value_error(name_ + " must have the shape " + shape_text(shape) + ", not " + shape_text(shape_));
-    }
     if (!object.attr("is_contiguous")().cast<bool>()) throw py::value_error(name_ + " must be contiguous");
 
     if (object.attr("is_cuda").cast<bool>()) {
@@ -85,7 +89,8 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
     if (reinterpret_cast<std::uintptr_t>(data_) % item != 0)
         throw py::value_error(name_ + " must lie at a multiple of its items' size");
     // A tensor whose storage was resized has a shape without the memory.
-    bytes_ = object.attr("numel")().cast<int64_t>() * item;
+    elements_ = object.attr("numel")().cast<int64_t>();
+    bytes_ = elements_ * item;
     const int64_t offset = object.attr("storage_offset")().cast<int64_t>() * item;
     if (bytes_ > 0 && offset + bytes_ > object.attr("untyped_storage")().attr("nbytes")().cast<int64_t>()) {
         throw py::value_error(name_ + " is larger than its storage");
@@ -97,18 +102,28 @@ const Tensor& Tensor::beside(const Tensor& other) const {
     return *this;
 }
 
-bool Tensor::overlaps(const Tensor& other) const {
-    const char *const begin = data<const char>(), *const begins = other.data<const char>();
-    return bytes_ > 0 && other.bytes_ > 0 && begin < begins + other.bytes_ && begins < begin + bytes_;
-}
-
-void check_apart(std::initializer_list<const Tensor*> written, std::initializer_list<const Tensor*> read) {
-    const auto check = [](const Tensor& a, const Tensor& b) {
-        if (a.overlaps(b)) throw py::value_error(a.name() + " must not share memory with " + b.name());
+void check_apart(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read) {
+    struct Extent {
+        const Tensor* tensor;
+        bool written;
     };
-    for (const Tensor* const* a = written.begin(); a != written.end(); ++a) {
-        for (const Tensor* const* b = a + 1; b != written.end(); ++b) check(**a, **b);
-        for (const Tensor* b : read) check(**a, *b);
+    std::vector<Extent> extents;
+    for (const Tensor* each : written) extents.push_back({each, true});
+    for (const Tensor* each : read) extents.push_back({each, false});
+    std::stable_sort(extents.begin(), extents.end(),
+                     [](const Extent& a, const Extent& b) { return a.tensor->begin() < b.tensor->begin(); });
+    // Of those before, the two that reach furthest: any, and one that is written.
+    const Extent *any = nullptr, *furthest = nullptr;
+    for (const Extent& each : extents) {
+        if (each.tensor->elements() == 0) continue;
+        for (const Extent* before : {furthest, each.written ? any : nullptr}) {
+            if (before == nullptr || before->tensor->end() <= each.tensor->begin()) continue;
+            const Tensor &a = *(before->written ? before : &each)->tensor,
+                         &b = *(before->written ? &each : before)->tensor;
+            throw py::value_error(a.name() + " must not share memory with " + b.name());
+        }
+        if (any == nullptr || any->tensor->end() < each.tensor->end()) any = &each;
+        if (each.written && (furthest == nullptr || furthest->tensor->end() < each.tensor->end())) furthest = &each;
     }
 }
 

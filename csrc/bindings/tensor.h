@@ -30,8 +30,10 @@ constexpr int64_t ANY = -1;
 
 class Tensor {
   public:
-    // Raises TypeError or ValueError, naming `name`, unless `object` is a contiguous tensor of one of `dtypes` with
-    // `shape` (ANY for an open extent), whose storage holds all of it.
+    // Raises TypeError or ValueError, naming `name`, unless `object` is a contiguous tensor of one of `dtypes`, whose
+    // storage holds all of it.
+    Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes);
+    // The same, and ValueError unless it has `shape` (ANY for an open extent).
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
     // The same, and ValueError unless it lies where `neighbour` does.
     Tensor(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& neighbour)
@@ -44,18 +46,21 @@ class Tensor {
         return static_cast<T*>(data_);
     }
     int64_t size(int dimension) const { return shape_[dimension]; }
+    int64_t elements() const { return elements_; }
     const std::vector<int64_t>& shape() const { return shape_; }
     Dtype dtype() const { return dtype_; }
     const Place& place() const { return place_; }
     // Raises ValueError unless this tensor lies where `other` does.
     const Tensor& beside(const Tensor& other) const;
-    bool overlaps(const Tensor& other) const;
+    // Where it begins and ends; the same address, if it is empty.
+    const char* begin() const { return data<const char>(); }
+    const char* end() const { return begin() + bytes_; }
     const std::string& name() const { return name_; }
 
   private:
     std::string name_;
     void* data_ = nullptr;
-    int64_t bytes_ = 0;
+    int64_t elements_ = 0, bytes_ = 0;
     std::vector<int64_t> shape_;
     Dtype dtype_ = Dtype::float32;
     Place place_;
@@ -63,6 +68,6 @@ class Tensor {
 
 // Raises ValueError where a tensor that a call writes shares memory with another one of the call: it would read, or
 // leave to its caller, what it overwrote.
-void check_apart(std::initializer_list<const Tensor*> written, std::initializer_list<const Tensor*> read);
+void check_apart(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read);
 
 }  // namespace bertfast::bindings

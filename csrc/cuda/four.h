@@ -17,7 +17,7 @@ BERTFAST_HD int64_t fours(int64_t columns) {
 
 // Whether rows of `columns` that begin at these addresses hold whole fours, where one access can move each.
 template <typename... T>
-bool in_fours(int64_t columns, const T*... first) {
+BERTFAST_HD bool in_fours(int64_t columns, const T*... first) {
     return columns % 4 == 0 && ((reinterpret_cast<uintptr_t>(first) % sizeof(Four<T>) == 0) && ...);
 }
 

@@ -4,12 +4,14 @@
 #include <cstdio>
 #include <string>
 
+#include "cpu/adam.h"
 #include "cpu/attention.h"
 #include "cpu/dropout.h"
 #include "cpu/embedding.h"
 #include "cpu/gelu.h"
 #include "cpu/layer_norm.h"
 #include "cpu/mlm_loss.h"
+#include "cuda/adam.h"
 #include "cuda/attention.h"
 #include "cuda/dropout.h"
 #include "cuda/embedding.h"
@@ -248,6 +250,24 @@ void compare_attention(const std::vector<int32_t>& queries, const std::vector<in
     near(dgrad_key_value.values(), grad_key_value, tolerance, what + ", grad_key_value");
 }
 
+void compare_adam(const std::vector<int64_t>& sizes, bool refused) {
+    AdamState state(sizes, numbers, refused);
+    const Array<float> parameters(state.parameters), gradients(state.gradients), exp_avgs(state.exp_avgs);
+    const Array<float> exp_avg_sqs(state.exp_avg_sqs), rule(state.rule);
+    const Array<bfloat16> copies(state.copies);
+    const auto tensors = AdamState::tensors(sizes, parameters.data(), gradients.data(), exp_avgs.data(),
+                                            exp_avg_sqs.data(), copies.data());
+    cuda::adam(tensors.data(), static_cast<int64_t>(tensors.size()), AdamState::rule_at(rule.data()), nullptr);
+    const std::vector<float> before = state.parameters;
+    state.take([](auto... arguments) { BERTFAST_DISPATCH(adam(arguments...)); });
+    const std::string what = "adam of " + std::to_string(sizes.size()) + " tensors" + (refused ? ", refused" : "");
+    if (refused) tell(same_bytes(parameters.values(), before), what + ", parameters as they were");
+    near(parameters.values(), state.parameters, TOLERANCE<float>, what);
+    near(exp_avgs.values(), state.exp_avgs, TOLERANCE<float>, what + ", exp_avgs");
+    near(exp_avg_sqs.values(), state.exp_avg_sqs, TOLERANCE<float>, what + ", exp_avg_sqs");
+    near(copies.values(), floats_of(state.copies), TOLERANCE<bfloat16>, what + ", copies");
+}
+
 template <typename T>
 void compare_mlm_loss(int64_t rows, int64_t columns, int64_t vocab_size) {
     const auto logits = floats(rows * columns), bias = floats(columns);
@@ -440,6 +460,10 @@ int main() {
     compare_fused_mlm_loss(1, 8, 7, 7, 1, false);
     compare_fused_mlm_loss(131, 128, 200, 256, 3, true);
     compare_fused_mlm_loss(70, 256, 131, 192, 2, true);
+    compare_adam({1, 4096, 0, 4097, 30}, false);
+    compare_adam({8192, 12}, false);
+    compare_adam({100, 7}, true);
+    compare_adam(std::vector<int64_t>(161, 33), false);
     compare_samplers();
     std::printf("%s: %d results compared, %d differ\n", device::name(), compared, wrong);
     return wrong ? 1 : 0;

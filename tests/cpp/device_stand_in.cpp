@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/adam.h"
 #include "cpu/attention.h"
 #include "cpu/dispatch.h"
 #include "cpu/dropout.h"
@@ -10,6 +11,7 @@
 #include "cpu/layer_norm.h"
 #include "cpu/mlm_loss.h"
 #include "cpu/sampler.h"
+#include "cuda/adam.h"
 #include "cuda/attention.h"
 #include "cuda/dropout.h"
 #include "cuda/embedding.h"
@@ -94,6 +96,10 @@ void fused_mlm_loss(const FusedMlmLossForward& call, void*) {
 
 void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void*) {
     step_fused(call, false);
+}
+
+void adam(const AdamTensor* tensors, int64_t count, const AdamRule& rule, void*) {
+    BERTFAST_DISPATCH(adam(tensors, count, rule));
 }
 
 void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count, Example* examples,

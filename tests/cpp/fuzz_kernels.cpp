@@ -11,7 +11,7 @@ namespace {
 template <typename T, typename Check>
 void call_one(FuzzInput& input, const Check& check) {
     KernelCalls<Check> calls(input(), check);
-    const int64_t kernel = input.between(0, 3), rows = input.between(0, 70), columns = input.between(0, 300);
+    const int64_t kernel = input.between(0, 4), rows = input.between(0, 70), columns = input.between(0, 300);
     if (kernel == 0) {
         calls.template rows<T>(rows, columns);
     } else if (kernel == 1) {
@@ -23,6 +23,10 @@ void call_one(FuzzInput& input, const Check& check) {
             keys[i] = static_cast<int32_t>(input.between(queries[i] > 0, 110));
         }
         calls.template attention<T>(queries, keys, input.between(0, 3), input.between(1, 70));
+    } else if (kernel == 4) {
+        std::vector<int64_t> sizes(input.between(0, 5));
+        for (int64_t& size : sizes) size = input.between(0, 9000);
+        calls.adam(sizes, sizeof(T) == 2);
     } else {
         const int64_t wide = 8 * input.between(1, 40);
         calls.template mlm_loss<T>(rows, wide, input.between(1, wide), input.between(1, 5));

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "cpu/adam.h"
 #include "cpu/attention.h"
 #include "cpu/dispatch.h"
 #include "cpu/dropout.h"
@@ -102,6 +103,15 @@ class KernelCalls {
                 grad.data(), tables, weight.data(), moments.data(), row_keys.data(), true, rule, grad_sum.data(),
                 grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
             return Written() << grad_sum << grad_word << grad_type << grad_position << grad_weight << grad_bias;
+        });
+    }
+
+    void adam(const std::vector<int64_t>& sizes, bool copied) {
+        const AdamState before(sizes, random_);
+        check_([&] {
+            AdamState state = before;
+            state.take([](auto... arguments) { BERTFAST_DISPATCH(adam(arguments...)); }, copied);
+            return Written() << state.parameters << state.exp_avgs << state.exp_avg_sqs << state.copies;
         });
     }
 

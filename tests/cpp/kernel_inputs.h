@@ -1,4 +1,5 @@
-// What the tests give to kernels: random numbers, packed sequences, and which tokens hold each entry of a table.
+// What the tests give to kernels: random numbers, packed sequences, which tokens hold each entry of a table, and the
+// tensors of a step of Adam.
 #pragma once
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "core/adam.h"
 #include "core/attention.h"
 #include "core/bfloat16.h"
 
@@ -70,6 +72,47 @@ struct OrderByEntry {
         std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return ids[a] < ids[b]; });
         for (const int64_t id : ids) ++begin[id + 1];
         std::partial_sum(begin.begin(), begin.end(), begin.begin());
+    }
+};
+
+// Parameters and what belongs to them, of any sizes: each kind in one array, so that tensors begin anywhere.
+struct AdamState {
+    std::vector<int64_t> sizes;
+    std::vector<float> parameters, gradients, exp_avgs, exp_avg_sqs, rule;
+    std::vector<bfloat16> copies;
+
+    AdamState(const std::vector<int64_t>& sizes, std::mt19937& random, bool refused = false)
+        : sizes(sizes), rule{3.0f, 0.01f, 0.5f, refused ? 1.0f : 0.0f} {
+        const int64_t count = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+        parameters = random_floats<float>(count, random);
+        gradients = random_floats<float>(count, random);
+        exp_avgs = random_floats<float>(count, random);
+        exp_avg_sqs = random_floats<float>(count, random);
+        for (float& each : exp_avg_sqs) each *= each;
+        copies = random_floats<bfloat16>(count, random);
+    }
+
+    // The tensors and the rule, where all this lies.
+    static std::vector<AdamTensor> tensors(const std::vector<int64_t>& sizes, float* parameters, const float* gradients,
+                                           float* exp_avgs, float* exp_avg_sqs, bfloat16* copies) {
+        std::vector<AdamTensor> tensors;
+        int64_t at = 0;
+        for (const int64_t size : sizes) {
+            tensors.push_back({parameters + at, gradients + at, exp_avgs + at, exp_avg_sqs + at,
+                               copies == nullptr ? nullptr : copies + at, size});
+            at += size;
+        }
+        return tensors;
+    }
+
+    static AdamRule rule_at(const float* rule) { return {rule, rule + 1, rule + 2, rule + 3, 0.9, 0.999, 1e-8}; }
+
+    // step(tensors, count, rule)
+    template <typename Step>
+    void take(const Step& step, bool copied = true) {
+        const auto list = tensors(sizes, parameters.data(), gradients.data(), exp_avgs.data(), exp_avg_sqs.data(),
+                                  copied ? copies.data() : nullptr);
+        step(list.data(), static_cast<int64_t>(list.size()), rule_at(rule.data()));
     }
 };
 

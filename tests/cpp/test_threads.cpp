@@ -47,5 +47,8 @@ int main() {
     const auto check = [](const auto& call) { same_on_any_threads(call); };
     kernels<float>(check);
     kernels<bfloat16>(check);
+    KernelCalls calls(9, check);
+    calls.adam({50'000, 3, 0, 70'001, 1}, true);
+    calls.adam({200'000}, false);
     sampler(check);
 }
