@@ -47,7 +47,7 @@ class Trained:
     def writer(self, folder, say):
         journal = folder / "metrics.jsonl"
         journal.touch()
-        said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype)
+        said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype, "in chunks")
         keep = self.config.keep_checkpoints
         return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer, say)
 

@@ -26,7 +26,7 @@ _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threa
 
 
 def identity(
-    model: BertConfig, corpus: Corpus, config: TrainConfig, world: World, dtype: torch.dtype
+    model: BertConfig, corpus: Corpus, config: TrainConfig, world: World, dtype: torch.dtype, loss_form: str
 ) -> dict[str, Any]:
     """Name (a flag, where there is one) to value, of JSON's types: two runs with the same have the same weights."""
     said: dict[str, Any] = {flag(BertConfig, name): value for name, value in dataclasses.asdict(model).items()}
@@ -46,6 +46,8 @@ def identity(
         "bertfast": __version__,
         "torch": str(torch.__version__),
     }
+    if cuda:  # a CPU has but one
+        said["masked-LM loss"] = loss_form
     return dict(json.loads(json.dumps(said)))
 
 

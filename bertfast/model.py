@@ -256,6 +256,8 @@ class MaskedLMHead(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.padded_vocab_size))
         self.vocab_size = config.vocab_size
+        self.fused = False
+        """Which form the loss takes: see `masked_lm_loss`."""
 
     def start_from_frequencies(self, token_counts: Tensor) -> None:
         """Sets the bias to the log of each token's share of the corpus (with one occurrence added to each);
@@ -285,6 +287,7 @@ class MaskedLMHead(nn.Module):
             self.bias,
             self.vocab_size,
             self.norm.eps,
+            self.fused,
         )
 
     def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:

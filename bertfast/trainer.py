@@ -32,6 +32,7 @@ from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.identity import differences, identity, of_all_ranks
+from bertfast.loss_form import choose_loss_form, taken
 from bertfast.model import Bert
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
@@ -87,10 +88,15 @@ def train(
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = make_optimizer(model, config)
     say = say if world.rank == 0 else keep_silent
+    kept = checkpoint.newest(out / "checkpoints", say) if resume and out is not None and world.rank == 0 else None
+    form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
+    run_identity = identity(model.config, corpus, config, world, dtype, form.name)
     first_step = 0
-    run_identity = identity(model.config, corpus, config, world, dtype)
-    if resume and out is not None and world.rank == 0:
-        first_step = _resume(model, optimizer, run_identity, config, out, say)
+    if kept is not None:
+        first_step = _resume(kept, model, optimizer, run_identity, config, say)
+    elif resume and out is not None:
+        say(f"{out} holds no checkpoint: starting at step 0")
+    del kept  # its tensors take as much memory as a run's state
     history, checkpoints = History(), None
     if world.rank == 0:
         if out is not None:
@@ -106,9 +112,12 @@ def train(
         say(f"{describe(world, dtype)}{', compiled' if config.compile else ''}; kernels: {ops.kernels(world.device)}")
         if samplers[0].residence:
             say(f"the corpus takes {samplers[0].residence}")
+        if form.reason:
+            say(form.reason)
 
     with (
         contextlib.closing(history),
+        taken(form, model),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
         ranks.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),
         _noted_signals() as signals,
@@ -231,16 +240,17 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
 
 
 def _resume(
-    model: Bert, optimizer: torch.optim.Optimizer, now: dict[str, Any], config: TrainConfig, out: Path, say: Say
+    found: checkpoint.Checkpoint,
+    model: Bert,
+    optimizer: torch.optim.Optimizer,
+    now: dict[str, Any],
+    config: TrainConfig,
+    say: Say,
 ) -> int:
-    """Restores the newest whole checkpoint and returns the number of steps done.
+    """Restores the checkpoint and returns the number of steps done.
 
     Raises InputError where the run can't go on from it, or not exactly and `config.inexact` does not allow that.
     """
-    found = checkpoint.newest(out / "checkpoints", say)
-    if found is None:
-        say(f"{out} holds no checkpoint: starting at step 0")
-        return 0
     changes = "".join(f"\n  {difference}" for difference in differences(found.run, now))
     if misfit := checkpoint.misfit(found, model):
         raise InputError(

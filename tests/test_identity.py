@@ -21,7 +21,7 @@ WORLD = World(0, 1, [CPU], [CPU], True, 8)
 
 
 def of(corpus: Corpus, world: World = WORLD, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:  # noqa: F811
-    return identity(MODEL, corpus, dataclasses.replace(CONFIG, **changes), world, dtype)
+    return identity(MODEL, corpus, dataclasses.replace(CONFIG, **changes), world, dtype, "in chunks")
 
 
 def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:  # noqa: F811

@@ -54,6 +54,7 @@ PYTHON = [
     "ranks",
     "gradients",
     "graph",
+    "loss_form",
     "ring",
     "steps",
     "trainer",

@@ -11,10 +11,18 @@ from bertfast._native import native
 from bertfast.ops.op import op
 
 MOST_HIDDEN = 256
-"""The hidden size, a multiple of 8, up to which there is one."""
+SHARED_BYTES = 111 << 10
+"""What a block needs of a multiprocessor's shared memory: GPUs for data centres have it, smaller ones 100 KiB."""
 
 BLOCKS = 264
 """Of threads that are to compute at a time: two for each multiprocessor of an H100. The order of sums depends on it."""
+
+
+def can_fuse(hidden_size: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether `fused_mlm_loss` takes rows of that size and type on `device`."""
+    if device.type != "cuda" or dtype != torch.bfloat16 or hidden_size % 8 or hidden_size > MOST_HIDDEN:
+        return False
+    return torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor >= SHARED_BYTES
 
 
 def fused_mlm_loss(
@@ -34,7 +42,7 @@ def fused_mlm_loss(
     not looked at. Floor, with n rows: 10 n hidden vocabulary operations, and every tensor read and written once.
 
     Args:
-        rows: (sources, hidden) bfloat16 on a CUDA device.
+        rows: (sources, hidden) bfloat16 on a CUDA device, hidden a multiple of 8 up to 256; see `can_fuse`.
         positions: (n,) int64, which of them are predicted, none twice; None: all, in order.
         weight, bias: D (padded_vocab, hidden) and b (padded_vocab,), float32; see `masked_lm_loss`.
         labels: (n,) int64. One outside [0, vocab_size), and a position outside `rows`, makes the loss NaN.

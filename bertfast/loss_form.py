@@ -1,0 +1,104 @@
+"""Which form a run's masked-LM loss takes: in chunks, or fused where the GPU at hand computes it faster."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from bertfast.config import TrainConfig
+from bertfast.devices import World
+from bertfast.graph import Graphs
+from bertfast.model import Bert
+from bertfast.ops.fused_mlm_loss import can_fuse
+from bertfast.sampler import Sampler
+
+CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's
+
+
+class LossForm(NamedTuple):
+    """`name` is what a checkpoint says of it; `reason` is for the run's first lines, empty where there is no choice."""
+
+    name: str
+    reason: str = ""
+
+    @property
+    def is_fused(self) -> bool:
+        return self.name == "fused"
+
+
+def choose_loss_form(
+    model: Bert,
+    sampler: Sampler,
+    config: TrainConfig,
+    world: World,
+    dtype: torch.dtype,
+    resumed: Mapping[str, Any] | None,
+) -> LossForm:
+    """The form for this run; `resumed` is what the checkpoint that it goes on from says of its run.
+
+    In chunks, unless one process trains on one GPU that can do otherwise, and need not have the same bits elsewhere.
+    Then both are timed on losses of the run's own sizes. The two have other bits, so that a run keeps its form.
+    """
+    alone = world.size == len(world.local) == 1 and not world.deterministic
+    if not (alone and can_fuse(model.config.hidden_size, dtype, world.device)):
+        return LossForm("in chunks")
+    if resumed is not None and "masked-LM loss" in resumed:
+        return LossForm(resumed["masked-LM loss"], f"masked-LM loss {resumed['masked-LM loss']}, as before")
+    predictions = int(sampler.plan(0, config.batch_size).num_masked.sum())
+    sequences, predictions = (max(1, size // world.shards) for size in (config.batch_size, predictions))
+    chunks, fused = _milliseconds(model, sequences, predictions, world.device)
+    name = "fused" if fused < chunks else "in chunks"
+    return LossForm(name, f"masked-LM loss {name}: {chunks:.3f} ms in chunks, {fused:.3f} ms fused")
+
+
+@contextlib.contextmanager
+def taken(form: LossForm, model: Bert) -> Iterator[None]:
+    """The model's loss takes the form until the end."""
+    model.masked_lm_head.fused = form.is_fused
+    try:
+        yield
+    finally:
+        model.masked_lm_head.fused = False
+
+
+def _milliseconds(model: Bert, sequences: int, predictions: int, device: torch.device) -> tuple[float, float]:
+    """What loss and gradients take in chunks, and fused: each a graph, since no host shall count; replayed in turns."""
+    head, word_weight = model.masked_lm_head, model.embeddings.word.weight
+    generator = torch.Generator(device).manual_seed(0)
+    rows = sequences + predictions
+    states = torch.randn(rows, model.config.hidden_size, generator=generator, device=device).bfloat16().requires_grad_()
+    positions = torch.arange(sequences, rows, device=device)
+    labels = torch.arange(predictions, device=device) % model.config.vocab_size
+    weights = torch.full((predictions,), 1 / predictions, device=device)
+
+    def take() -> None:
+        loss = head.loss(states, positions, labels, weights, word_weight)
+        torch.autograd.grad(loss, [states, word_weight, *head.parameters()])
+
+    graphs, forms = Graphs(device), (LossForm("in chunks"), LossForm("fused"))
+    times: dict[LossForm, list[float]] = {form: [] for form in forms}
+    for number in range(1 + ROUNDS):
+        for form in forms:
+            with taken(form, model):
+                time = _timed(functools.partial(graphs, form, take), device)
+            if number > 0:  # before, they were captured
+                times[form].append(time)
+    chunks, fused = (statistics.median(times[form]) for form in forms)
+    return chunks, fused
+
+
+def _timed(work: Callable[[], None], device: torch.device) -> float:
+    """Milliseconds of a call, on the device's clock."""
+    with torch.cuda.device(device):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for _ in range(CALLS):
+            work()
+        end.record()
+        end.synchronize()
+    return float(begin.elapsed_time(end)) / CALLS
