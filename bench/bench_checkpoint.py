@@ -9,16 +9,16 @@ import torch
 from notebook import wikitext_folder
 
 from bertfast import trainer
+from bertfast.adam import Adam
 from bertfast.checkpoint import Writer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_precision, make_world
-from bertfast.gradients import clip_gradients, make_gradients
 from bertfast.identity import identity
 from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.steps import make_optimizer
+from bertfast.steps import make_steps
 from bertfast.trainer import evaluation_due, prepare
 
 CPU = torch.device("cpu")
@@ -35,14 +35,12 @@ class Trained:
         self.model = Bert(BertConfig(vocab_size=self.corpus.vocab_size))
         self.world, self.dtype = make_world(config, [CPU], [CPU]), choose_precision(config, CPU)
         prepare(self.model, self.corpus, config, self.world)
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = Adam(self.model.parameters())
         samplers = [Sampler(self.corpus, config)]
-        self.gradients = make_gradients(self.model, samplers, config, self.world, self.dtype)
+        self.take_step = make_steps(self.model, samplers, self.optimizer, config, self.world, self.dtype, 0)
 
     def step(self, number):
-        self.gradients(number).tolist()
-        clip_gradients(self.model, self.config.max_grad_norm)
-        self.optimizer.step()
+        self.take_step(number, 0.0, wait=True)
 
     def writer(self, folder, say):
         journal = folder / "metrics.jsonl"
@@ -54,7 +52,7 @@ class Trained:
 
 def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
     """It is asked for before the steps, which it is then written beside."""
-    trained, said = Trained(TrainConfig(device="cpu")), []
+    trained, said = Trained(TrainConfig(device="cpu", steps=1_000_000)), []
     writer = trained.writer(tmp_path, said.append)
     numbers = itertools.count()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from notebook import notebook_dataset, wikitext_folder
 from peer_steps import notebook_step, transformers_step
 from torch.profiler import ProfilerActivity, profile
 
+from bertfast.adam import Adam
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
 from bertfast.devices import choose_precision, make_world
-from bertfast.gradients import Shares, clip_gradients, make_gradients
+from bertfast.gradients import Shares
 from bertfast.model import Bert
 from bertfast.sampler import Sampler
-from bertfast.steps import make_optimizer
+from bertfast.steps import make_steps
 from bertfast.trainer import prepare
 
 CPU = torch.device("cpu")
@@ -47,17 +49,10 @@ def prepared(config, model_config=None, world=None):
 def our_step(config, model_config=None, world=None):
     """One call trains one step, sampling included."""
     model, sampler, world = prepared(config, model_config, world)
-    optimizer = make_optimizer(model, config)
-    gradients = make_gradients(model, [sampler], config, world, choose_precision(config, CPU))
-    steps = iter(range(1 << 30))
-
-    def step():
-        losses = gradients(next(steps))
-        clip_gradients(model, config.max_grad_norm)
-        optimizer.step()
-        return losses.tolist()
-
-    return step
+    optimizer, dtype = Adam(model.parameters()), choose_precision(config, CPU)
+    take_step = make_steps(model, [sampler], optimizer, config, world, dtype, first_step=0)
+    numbers = itertools.cycle(range(config.steps))
+    return lambda: take_step(next(numbers), 0.0, wait=True)
 
 
 def notebook():

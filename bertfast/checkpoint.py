@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from bertfast.adam import Adam
 from bertfast.errors import InputError
 from bertfast.files import sync, whole_file
 from bertfast.say import Say
@@ -50,7 +51,7 @@ class Writer:
         journal: Path,
         run: Mapping[str, Any],
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Adam,
         say: Say,
     ) -> None:
         self._folder, self._keep, self._journal, self._say = folder, keep, journal, say
@@ -141,18 +142,19 @@ def misfit(checkpoint: Checkpoint, model: nn.Module) -> str | None:
     return None
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Adam) -> None:
     """Puts the checkpoint's tensors, which fit, into `model` and `optimizer`."""
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             parameter.copy_(checkpoint.tensors[f"model.{name}"])
         if parameter.requires_grad:
-            moments = {moment: checkpoint.tensors[f"{moment}.{name}"] for moment in _MOMENTS}
-            state = {"step": torch.tensor(float(checkpoint.step)), **moments}
-            optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+            state = optimizer.state[parameter]
+            state["step"].fill_(checkpoint.step)
+            for moment in _MOMENTS:
+                state[moment].copy_(checkpoint.tensors[f"{moment}.{name}"])
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _state(model: nn.Module, optimizer: Adam) -> dict[str, Tensor]:
     state = {}
     for name, parameter in model.named_parameters():
         state[f"model.{name}"] = parameter.detach()

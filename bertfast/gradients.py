@@ -7,6 +7,7 @@ whole batch has, so that each piece's loss carries its share of the global mean,
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -24,10 +25,12 @@ from bertfast.shards import TreeSum, one_thread
 
 
 class Gradients(Protocol):
-    """Computes a step: leaves its gradients in the parameters' `.grad`."""
+    """Computes a step."""
 
-    def __call__(self, step: int, flag: float = 0.0) -> Tensor:
-        """(3,) float32, the same on every rank: the two losses, and the sum of the ranks' flags."""
+    def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
+        """The same on every rank: (3,) float32, the two losses and the sum of the ranks' flags; and the gradients of
+        the parameters that require them, which the next call may overwrite.
+        """
 
 
 def make_gradients(
@@ -55,7 +58,7 @@ class ShardedGradients:
         totals = torch.zeros(3, device=world.device)
         self._sum_ranks = RankSum([*self._parameters, totals], world.size) if world.size > 1 else None
 
-    def __call__(self, step: int, flag: float = 0.0) -> Tensor:
+    def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         shares = Shares(self._sampler, step, self._config)
 
         def compute(shard: int) -> list[Tensor]:
@@ -67,9 +70,7 @@ class ShardedGradients:
         total[-1][2] = flag
         if self._sum_ranks is not None:
             total = self._sum_ranks(total)
-        for parameter, gradient in zip(self._parameters, total, strict=False):
-            parameter.grad = gradient
-        return total[-1]
+        return total[-1], total[:-1]
 
 
 class PlainGradients:
@@ -85,7 +86,7 @@ class PlainGradients:
         self._ddp = DistributedDataParallel(model) if world.size > 1 else None
         self._rounds = max(1, world.shards // (world.size * len(world.local)))
 
-    def __call__(self, step: int, flag: float = 0.0) -> Tensor:
+    def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         world = self._world
         shares = Shares(self._samplers[0], step, self._config)
         totals = torch.zeros(3, device=world.device)
@@ -99,7 +100,7 @@ class PlainGradients:
         totals[2] = flag
         if world.size > 1:
             dist.all_reduce(totals)
-        return totals
+        return totals, [each.grad for each in self._model.parameters() if each.grad is not None]
 
     def _losses(self, shares: Shares, piece: int) -> Tensor:
         devices = self._world.local
@@ -151,14 +152,12 @@ class Shares:
         return Share((*asked, self._config.seed, dtype), (end - begin) / size)
 
 
-def clip_gradients(model: nn.Module, longest: float) -> Tensor:
-    """Scales the gradients down to the norm `longest`, if that is not 0 and they are longer; returns their norm.
-
-    With one thread, since the order of its sum depends on how many there are.
-    """
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Of all of them as one vector; by one thread, since the order of its sum depends on how many there are."""
     with one_thread():
-        norm = nn.utils.get_total_norm(gradients)
-    if longest:
-        nn.utils.clip_grads_with_norm_(model.parameters(), longest, norm)
-    return norm
+        return nn.utils.get_total_norm(gradients)
+
+
+def clip_factor(norm: Tensor, longest: float) -> Tensor:
+    """What brings gradients of that `norm` down to `longest`, if that is not 0 and they are longer."""
+    return (longest / (norm + 1e-6)).clamp(max=1.0) if longest else torch.ones_like(norm)

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from bertfast.adam import Adam
 from bertfast.devices import World
 from bertfast.errors import InputError, ProcessLost
 from bertfast.identity import differences
@@ -76,7 +77,7 @@ def _tells_of_a_lost_peer(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def share_state(world: World, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> int:
+def share_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> int:
     """Gives every rank what rank 0 holds: weights, steps done (the result), then Adam's state.
 
     So only rank 0 needs to read the checkpoint.
@@ -90,9 +91,7 @@ def share_state(world: World, model: nn.Module, optimizer: torch.optim.Optimizer
         dist.broadcast(parameter.detach(), 0)
         if step and parameter.requires_grad:
             state = optimizer.state[parameter]
-            if world.rank:
-                state["step"] = torch.tensor(float(step), device=parameter.device)
-                state |= {moment: torch.empty_like(parameter) for moment in ("exp_avg", "exp_avg_sq")}
+            state["step"].fill_(step)
             dist.broadcast(state["exp_avg"], 0)
             dist.broadcast(state["exp_avg_sq"], 0)
     return step

@@ -7,16 +7,16 @@ nothing: a step is a function of tensors that stay on the device, which a CUDA g
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
 
+from bertfast.adam import Adam
 from bertfast.buckets import Bucket, Buckets
 from bertfast.config import TrainConfig
 from bertfast.devices import World
-from bertfast.gradients import Gradients, clip_gradients, make_gradients
+from bertfast.gradients import Gradients, clip_factor, gradient_norm, make_gradients
 from bertfast.graph import Graphs
 from bertfast.model import Bert
 from bertfast.ring import Ring
@@ -51,7 +51,7 @@ class Steps(Protocol):
 def make_steps(
     model: Bert,
     samplers: list[Sampler],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     config: TrainConfig,
     world: World,
     dtype: torch.dtype,
@@ -60,23 +60,22 @@ def make_steps(
     if world.captured:
         run = Graphs(world.device)
         return BucketedSteps(model, samplers[0], optimizer, config, dtype, first_step, run)
-    return EagerSteps(model, make_gradients(model, samplers, config, world, dtype), optimizer, config)
+    return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config)
 
 
 class EagerSteps:
-    def __init__(
-        self, model: Bert, gradients: Gradients, optimizer: torch.optim.Optimizer, config: TrainConfig
-    ) -> None:
-        self._model, self._gradients, self._optimizer, self._config = model, gradients, optimizer, config
+    def __init__(self, gradients: Gradients, optimizer: Adam, config: TrainConfig) -> None:
+        self._gradients, self._optimizer, self._config = gradients, optimizer, config
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
-        mlm_loss, nsp_loss, stop = self._gradients(step, flag).tolist()
-        norm = clip_gradients(self._model, self._config.max_grad_norm).item()
-        measured = Measured(step, mlm_loss, nsp_loss, norm, stop)
+        losses, gradients = self._gradients(step, flag)
+        norm = gradient_norm(gradients)
+        mlm_loss, nsp_loss, stop = losses.tolist()
+        measured = Measured(step, mlm_loss, nsp_loss, norm.item(), stop)
         if measured.is_number():
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate(step, self._config)
-            self._optimizer.step()
+            rate = torch.full_like(norm, learning_rate(step, self._config))
+            factor = clip_factor(norm, self._config.max_grad_norm)
+            self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm))
         return [measured]
 
 
@@ -92,7 +91,7 @@ class BucketedSteps:
         self,
         model: Bert,
         sampler: Sampler,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Adam,
         config: TrainConfig,
         dtype: torch.dtype,
         first_step: int,
@@ -100,7 +99,6 @@ class BucketedSteps:
     ) -> None:
         self._model, self._sampler, self._optimizer = model, sampler, optimizer
         self._config, self._dtype, self._run = config, dtype, run
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._buckets = Buckets(config.batch_size, config.max_len)
         device = sampler.device
         self._ring = Ring(3, first_step, device)
@@ -108,10 +106,6 @@ class BucketedSteps:
         self._first = self._step * config.batch_size
         rates = [learning_rate(step, config) for step in range(config.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
-        self._rate, self._refused = torch.zeros((), device=device), torch.zeros((), device=device)
-        for group in optimizer.param_groups:
-            group["lr"], group["capturable"] = self._rate, True
-        optimizer.found_inf = self._refused  # type: ignore[attr-defined]  # not 0: torch's fused Adam changes nothing
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         size = self._config.batch_size
@@ -124,24 +118,14 @@ class BucketedSteps:
         config = self._config
         batch = self._sampler.packed_within(self._first, config.batch_size, *bucket)
         losses = torch.stack(self._model(*self._buckets.fill(batch), config.seed, self._dtype))
-        gradients = torch.autograd.grad(losses.sum(), self._parameters)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
-        norm = clip_gradients(self._model, config.max_grad_norm)
+        gradients = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
+        norm = gradient_norm(gradients)
         measured = torch.cat([losses.detach(), norm[None]])
-        self._refused.copy_(measured.sum().isfinite().logical_not())
-        self._rate.copy_(self._rates.index_select(0, self._step)[0])
-        with warnings.catch_warnings():  # before its capture, a step runs as it is once
-            warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
-            self._optimizer.step()
-        self._optimizer.zero_grad()
+        rate, refused = self._rates.index_select(0, self._step)[0], measured.sum().isfinite().logical_not().float()
+        self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused)
         self._ring.write(self._step, measured)
         self._step += 1
         self._first += config.batch_size
-
-
-def make_optimizer(model: Bert, config: TrainConfig) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

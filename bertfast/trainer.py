@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from bertfast import checkpoint, ops, ranks
 from bertfast._native import native
+from bertfast.adam import Adam
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import World, choose_precision, describe
@@ -38,7 +39,7 @@ from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
 from bertfast.sampler import Sampler
 from bertfast.say import Say, keep_silent
-from bertfast.steps import learning_rate, make_optimizer, make_steps
+from bertfast.steps import learning_rate, make_steps
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
@@ -86,7 +87,7 @@ def train(
     contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
     diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
     samplers = [Sampler(corpus, config, device) for device in world.local]
-    optimizer = make_optimizer(model, config)
+    optimizer = Adam(model.parameters())
     say = say if world.rank == 0 else keep_silent
     kept = checkpoint.newest(out / "checkpoints", say) if resume and out is not None and world.rank == 0 else None
     form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
@@ -242,7 +243,7 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
 def _resume(
     found: checkpoint.Checkpoint,
     model: Bert,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     now: dict[str, Any],
     config: TrainConfig,
     say: Say,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bertfast import checkpoint, files
+from bertfast.adam import Adam
 from bertfast.checkpoint import Writer
 from bertfast.errors import InputError
 
@@ -24,7 +25,7 @@ class Training:
     def __init__(self, folder: Path, keep: int = 2, width: int = 4) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
+        self.optimizer = Adam(self.model.parameters())
         self.said: list[str] = []
         folder.mkdir(exist_ok=True)
         (folder / "metrics.jsonl").touch()
@@ -35,7 +36,8 @@ class Training:
 
     def step(self) -> None:
         self.model(torch.ones(1, 3)).square().sum().backward()
-        self.optimizer.step()
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self.optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
 
     def state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in checkpoint._state(self.model, self.optimizer).items()}
@@ -69,6 +71,24 @@ def test_what_is_written_is_read(training: Training, tmp_path: Path) -> None:
         each.model.zero_grad()
         each.step()
     assert same(training.state(), other.state())
+
+
+def test_what_torchs_adam_has_left_is_gone_on_with(training: Training, tmp_path: Path) -> None:
+    """As in checkpoints of runs whose optimizer it was."""
+    theirs = torch.optim.Adam(training.model.parameters(), lr=0.1)
+    training.writer._optimizer = theirs  # type: ignore[assignment]
+    for _ in range(3):
+        training.model(torch.ones(1, 3)).square().sum().backward()
+        theirs.step()
+        theirs.zero_grad()
+    training.writer.save_now(3)
+    found, other = training.newest(), Training(tmp_path / "other")
+    assert found is not None
+    checkpoint.restore(found, other.model, other.optimizer)
+    other.step()
+    training.model(torch.ones(1, 3)).square().sum().backward()
+    theirs.step()
+    torch.testing.assert_close(list(other.model.parameters()), list(training.model.parameters()), rtol=1e-6, atol=1e-7)
 
 
 def test_any_reader_of_safetensors_reads_it(training: Training) -> None:

@@ -13,7 +13,7 @@ from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus i
 from bertfast import gradients
 from bertfast.devices import World, make_world
 from bertfast.errors import InputError
-from bertfast.gradients import PlainGradients, ShardedGradients, Shares, clip_gradients
+from bertfast.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
 from bertfast.sampler import Sampler
 from bertfast.shards import TreeSum, one_thread
 from bertfast.trainer import prepare
@@ -29,8 +29,8 @@ def model(corpus):  # noqa: F811
 def computed(kind, model, corpus, config, world, step=1):  # noqa: F811
     """The losses, and every gradient."""
     samplers = [Sampler(corpus, config) for _ in world.local]
-    losses = kind(model, samplers, config, world, torch.float32)(step)[:2]
-    return [losses, *(parameter.grad.clone() for parameter in model.parameters())]
+    losses, found = kind(model, samplers, config, world, torch.float32)(step)
+    return [losses[:2], *(gradient.clone() for gradient in found)]
 
 
 def at_once(model, corpus, config, step=1):  # noqa: F811
@@ -70,7 +70,8 @@ def test_threads_change_no_bit(model, corpus):  # noqa: F811
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append([*computed(ShardedGradients, model, corpus, CONFIG, world), clip_gradients(model, 0.1)])
+            found = computed(ShardedGradients, model, corpus, CONFIG, world)
+            results.append([*found, gradient_norm(found[1:])])
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -120,12 +121,17 @@ def test_clipping(model, corpus):  # noqa: F811
     world = make_world(CONFIG, [CPU], [CPU])
     found = computed(ShardedGradients, model, corpus, CONFIG, world)[1:]
     norm = torch.cat([gradient.flatten().double() for gradient in found]).norm()
-    assert clip_gradients(model, 0).item() == pytest.approx(norm.item(), rel=1e-6)
-    assert all(torch.equal(parameter.grad, was) for parameter, was in zip(model.parameters(), found, strict=True))
-    clip_gradients(model, norm.item() / 2)
-    assert clip_gradients(model, 0).item() == pytest.approx(norm.item() / 2, rel=1e-5)
-    clip_gradients(model, norm.item())
-    assert clip_gradients(model, 0).item() == pytest.approx(norm.item() / 2, rel=1e-5)
+    ours = gradient_norm(found)
+    assert ours.item() == pytest.approx(norm.item(), rel=1e-6)
+    assert clip_factor(ours, norm.item() / 2).item() == pytest.approx(0.5, rel=1e-4)
+    assert clip_factor(ours, 2 * norm.item()) == 1
+    assert clip_factor(ours, 0) == 1
+    parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in found]
+    for parameter, gradient in zip(parameters, found, strict=True):
+        parameter.grad = gradient.clone()
+    torch.nn.utils.clip_grad_norm_(parameters, 0.1)
+    factor = clip_factor(ours, 0.1)
+    torch.testing.assert_close([factor * gradient for gradient in found], [each.grad for each in parameters])
 
 
 def test_more_shards_take_less_memory(corpus):  # noqa: F811

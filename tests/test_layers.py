@@ -38,6 +38,7 @@ PYTHON = [
     "sentence_transformers",
     "onnx",
     "export",
+    "adam",
     "checkpoint",
     "run_json",
     "show",
