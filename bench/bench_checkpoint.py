@@ -35,7 +35,7 @@ class Trained:
         self.model = Bert(BertConfig(vocab_size=self.corpus.vocab_size))
         self.world, self.dtype = make_world(config, [CPU], [CPU]), choose_precision(config, CPU)
         prepare(self.model, self.corpus, config, self.world)
-        self.optimizer = Adam(self.model.parameters())
+        self.optimizer = Adam(self.model.parameters(), self.dtype)
         samplers = [Sampler(self.corpus, config)]
         self.take_step = make_steps(self.model, samplers, self.optimizer, config, self.world, self.dtype, 0)
 

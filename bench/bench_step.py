@@ -49,8 +49,8 @@ def prepared(config, model_config=None, world=None):
 def our_step(config, model_config=None, world=None):
     """One call trains one step, sampling included."""
     model, sampler, world = prepared(config, model_config, world)
-    optimizer, dtype = Adam(model.parameters()), choose_precision(config, CPU)
-    take_step = make_steps(model, [sampler], optimizer, config, world, dtype, first_step=0)
+    dtype = choose_precision(config, CPU)
+    take_step = make_steps(model, [sampler], Adam(model.parameters(), dtype), config, world, dtype, first_step=0)
     numbers = itertools.cycle(range(config.steps))
     return lambda: take_step(next(numbers), 0.0, wait=True)
 

@@ -87,7 +87,7 @@ def train(
     contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
     diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
     samplers = [Sampler(corpus, config, device) for device in world.local]
-    optimizer = Adam(model.parameters())
+    optimizer = Adam(model.parameters(), dtype)
     say = say if world.rank == 0 else keep_silent
     kept = checkpoint.newest(out / "checkpoints", say) if resume and out is not None and world.rank == 0 else None
     form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
@@ -118,6 +118,7 @@ def train(
 
     with (
         contextlib.closing(history),
+        contextlib.closing(optimizer),
         taken(form, model),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
         ranks.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),

@@ -25,7 +25,7 @@ class Training:
     def __init__(self, folder: Path, keep: int = 2, width: int = 4) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))
-        self.optimizer = Adam(self.model.parameters())
+        self.optimizer = Adam(self.model.parameters(), torch.float32)
         self.said: list[str] = []
         folder.mkdir(exist_ok=True)
         (folder / "metrics.jsonl").touch()

@@ -32,19 +32,19 @@ def as_it_is(bucket, function):
     function()
 
 
-def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU):  # noqa: F811
+def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU, copies=None):  # noqa: F811
     model = make_model(corpus)
     prepare(model, corpus, config, make_world(PLAIN, [CPU], [CPU])._replace(local=[device]))
-    optimizer = Adam(model.parameters())
+    optimizer = Adam(model.parameters(), copies or dtype)
     sampler = Sampler(corpus, config, device)
     return model, BucketedSteps(model, sampler, optimizer, config, dtype, first_step, run), optimizer
 
 
-def plain(corpus, config):  # noqa: F811
+def plain(corpus, config, dtype=torch.float32, copies=torch.float32):  # noqa: F811
     model, world = make_model(corpus), make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
-    gradients = make_gradients(model, [Sampler(corpus, config)], config, world, torch.float32)
-    return model, EagerSteps(gradients, Adam(model.parameters()), config)
+    gradients = make_gradients(model, [Sampler(corpus, config)], config, world, dtype)
+    return model, EagerSteps(gradients, Adam(model.parameters(), copies), config)
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
@@ -82,6 +82,51 @@ def test_a_step_asks_the_host_for_nothing(corpus, dtype):  # noqa: F811
     # The loss's backward pass looks whether its upstream gradient is 1, on a CPU alone.
     assert found.count("_local_scalar_dense") <= 3
     assert not {"nonzero", "is_nonzero", "lift_fresh", "masked_select", "equal", "_unique2"} & set(found)
+
+
+def converted(corpus, copies):  # noqa: F811
+    """The names of the parameters that the third step converts to bfloat16, from an optimizer with such `copies`."""
+    found = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket.__name__ == "_to_copy" and kwargs.get("dtype") == torch.bfloat16:
+                found.append(args[0].data_ptr())
+            return function(*args, **(kwargs or {}))
+
+    def watched(bucket, function):
+        found.clear()
+        with Watch():
+            function()
+
+    model, step, _ = bucketed(corpus, PLAIN, torch.bfloat16, run=watched, copies=copies)
+    for number in range(3):
+        step(number, 0.0, wait=True)
+    return {name for name, parameter in model.named_parameters() if parameter.data_ptr() in found}
+
+
+def test_weights_are_not_converted_again(corpus):  # noqa: F811
+    """But for those of the heads' products that are autograd's own."""
+    own = {"pooler", "next_sentence_head", "masked_lm_head.transform"}
+    assert converted(corpus, torch.bfloat16) == {f"{name}.{kind}" for name in own for kind in ("weight", "bias")}
+    assert {"embeddings.word.weight", "layers.0.output.weight", "layers.0.query.bias"} < converted(
+        corpus, torch.float32
+    )
+
+
+@pytest.mark.parametrize("way", ["in buckets", "plain", "in shards"])
+def test_copies_change_no_bit(corpus, way):  # noqa: F811
+    results = []
+    for copies in (torch.bfloat16, torch.float32):
+        if way == "in buckets":
+            model, step, _ = bucketed(corpus, PLAIN, torch.bfloat16, copies=copies)
+        else:
+            config = dataclasses.replace(PLAIN, deterministic=way == "in shards")
+            model, step = plain(corpus, config, torch.bfloat16, copies)
+        results.append(([step(number, 0.0, wait=True) for number in range(4)], model))
+    (ours, one), (theirs, other) = results
+    assert ours == theirs
+    assert all(map(torch.equal, one.parameters(), other.parameters()))
 
 
 def test_what_is_no_number_reaches_no_weight(corpus):  # noqa: F811

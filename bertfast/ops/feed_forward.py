@@ -19,7 +19,7 @@ from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm_backward,
     dropout_add_layer_norm,
 )
-from bertfast.ops.linear import linear, linear_gradients
+from bertfast.ops.linear import in_type, linear, linear_gradients
 from bertfast.ops.op import op
 
 
@@ -69,7 +69,7 @@ def _feed_forward(
     site: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The result, and what the backward pass reads: both products, the activations between, LayerNorm's moments."""
-    widened = torch.mm(x, in_weight.to(x.dtype).t())
+    widened = torch.mm(x, in_type(in_weight, x.dtype).t())
     activated = _bias_gelu(widened, in_bias)
     narrowed = linear(activated, out_weight, out_bias)
     out, moments = _dropout_add_layer_norm(narrowed, x, norm_weight, norm_bias, eps, row_keys, p, seed, site)
@@ -103,9 +103,9 @@ def _feed_forward_backward(
     rule = (row_keys, p, seed, site)
     grads = _dropout_add_layer_norm_backward(grad, narrowed, x, norm_weight, moments, *rule)
     grad_narrowed, grad_x, grad_norm_weight, grad_norm_bias = grads
-    grad_activated = torch.mm(grad_narrowed, out_weight.to(x.dtype))
+    grad_activated = torch.mm(grad_narrowed, in_type(out_weight, x.dtype))
     grad_widened, grad_in_bias = _bias_gelu_backward(grad_activated, widened, in_bias)
-    grad_x.addmm_(grad_widened, in_weight.to(x.dtype))
+    grad_x.addmm_(grad_widened, in_type(in_weight, x.dtype))
     grad_in_weight = torch.mm(grad_widened.t(), x).float()
     grad_out = linear_gradients(grad_narrowed, activated)
     return grad_x, grad_in_weight, grad_in_bias, *grad_out, grad_norm_weight, grad_norm_bias
@@ -150,6 +150,6 @@ def feed_forward_twin(
     site: int,
 ) -> Tensor:
     """`feed_forward` of its parts."""
-    activated = bias_gelu(F.linear(x, in_weight.to(x.dtype)), in_bias)
+    activated = bias_gelu(F.linear(x, in_type(in_weight, x.dtype)), in_bias)
     narrowed = linear(activated, out_weight, out_bias)
     return dropout_add_layer_norm(narrowed, x, norm_weight, norm_bias, eps, row_keys, p, seed, site)

@@ -6,10 +6,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertfast.ops.op import is_traced
+
+
+class Copy:
+    """A weight in another type, which `in_type` finds with the weight from `keep` to `drop`.
+
+    What torch changes in the weight shows, and the copy is not used any more. Whoever changes the weight otherwise
+    changes `tensor` as well.
+    """
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        self.tensor = weight.detach().to(dtype)
+        self._version = weight._version
+
+    @classmethod
+    def keep(cls, weight: Tensor, dtype: torch.dtype) -> Copy:
+        copy = weight.kept_copy = cls(weight, dtype)  # type: ignore[attr-defined]
+        return copy
+
+    @staticmethod
+    def drop(weight: Tensor) -> None:
+        vars(weight).pop("kept_copy", None)
+
+    def is_of(self, weight: Tensor) -> bool:
+        """Whether the weight is still the one that was copied."""
+        return self._version == weight._version
+
+    def is_now_of(self, weight: Tensor) -> None:
+        """`tensor` is the weight as it is now."""
+        self._version = weight._version
+
+
+def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """`weight` in `dtype`: the copy that is kept of it, where there is one and nothing is to be differentiated."""
+    if not is_traced(weight) and not (torch.is_grad_enabled() and weight.requires_grad):
+        copy: Copy | None = getattr(weight, "kept_copy", None)
+        if copy is not None and copy.tensor.dtype == dtype and copy.is_of(weight):
+            return copy.tensor
+    return weight.to(dtype)
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`x weight^T + bias`: (rows, in) -> (rows, out), like x."""
-    return F.linear(x, weight.to(x.dtype), bias.to(x.dtype))
+    return F.linear(x, in_type(weight, x.dtype), in_type(bias, x.dtype))
 
 
 def linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from bertfast._native import native
 from bertfast.ops import has_kernels
 from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
-from bertfast.ops.linear import linear
+from bertfast.ops.linear import in_type, linear
 from bertfast.ops.op import is_traced, op
 
 
@@ -119,7 +119,7 @@ def _linear_cross_entropy(
         raise TypeError(f"decoder_weight must be float32, not {weight.dtype}")
     count, padded_vocab = rows.shape[0], weight.shape[0]
     rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
-    decoder = weight.to(rows.dtype)
+    decoder = in_type(weight, rows.dtype)
     columns = -(-padded_vocab // 8) * 8  # the kernel moves 16 bytes at a time
     padded_bias = bias.new_zeros(columns)
     padded_bias[:padded_vocab] = bias

@@ -14,7 +14,7 @@ from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm_backward,
     dropout_add_layer_norm,
 )
-from bertfast.ops.linear import linear, linear_gradients
+from bertfast.ops.linear import in_type, linear, linear_gradients
 from bertfast.ops.op import op
 
 
@@ -147,16 +147,16 @@ def _self_attention_backward(
     rule = (row_keys, p, seed, site + 1)
     grads = _dropout_add_layer_norm_backward(grad, projected, residual, norm_weight, moments, *rule)
     grad_projected, grad_residual, *grad_norm = grads
-    grad_context = torch.mm(grad_projected, out_weight.to(x.dtype)).view_as(query)
+    grad_context = torch.mm(grad_projected, in_type(out_weight, x.dtype)).view_as(query)
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen)
     rule = (row_keys, p_attention, seed, site)
     grads = _attention_backward(grad_context, query, key_value, log_sum_exp, *sequences, *rule)
     grad_query, grad_key_value = (each.flatten(1) for each in grads)
-    grad_residual.addmm_(grad_query, query_weight.to(x.dtype))
+    grad_residual.addmm_(grad_query, in_type(query_weight, x.dtype))
     if rows is None:
-        grad_x = grad_residual.addmm_(grad_key_value, key_value_weight.to(x.dtype))
+        grad_x = grad_residual.addmm_(grad_key_value, in_type(key_value_weight, x.dtype))
     else:
-        grad_x = torch.mm(grad_key_value, key_value_weight.to(x.dtype)).index_add_(0, rows, grad_residual)
+        grad_x = torch.mm(grad_key_value, in_type(key_value_weight, x.dtype)).index_add_(0, rows, grad_residual)
     grad_parameters = (
         *linear_gradients(grad_query, residual),
         *linear_gradients(grad_key_value, x),
