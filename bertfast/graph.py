@@ -22,7 +22,7 @@ class Graphs:
         self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
 
-    def __call__(self, key: Hashable, function: Callable[[], None]) -> None:
+    def __call__(self, key: Hashable, function: Callable[[], object]) -> None:
         if key not in self._graphs:
             self._graphs[key] = None
             self._run(function)
@@ -33,7 +33,7 @@ class Graphs:
         with torch.cuda.device(self._device):
             graph.replay()
 
-    def _run(self, function: Callable[[], None]) -> None:
+    def _run(self, function: Callable[[], object]) -> None:
         """In the stream of the captures, as what is prepared by it belongs to one."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
@@ -41,7 +41,7 @@ class Graphs:
             function()
         current.wait_stream(self._stream)
 
-    def _captured(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def _captured(self, function: Callable[[], object]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             function()

@@ -46,12 +46,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """A device that could, and is faster fused; the sizes that were timed."""
     sizes: list[tuple[int, int]] = []
 
-    def milliseconds(model: object, sequences: int, predictions: int, device: torch.device) -> tuple[float, float]:
+    def made_up(model: object, sequences: int, predictions: int, device: torch.device) -> None:
         sizes.append((sequences, predictions))
-        return 2.0, 1.25
 
     monkeypatch.setattr(loss_form, "can_fuse", lambda *_: True)
-    monkeypatch.setattr(loss_form, "_milliseconds", milliseconds)
+    monkeypatch.setattr(loss_form, "_made_up_loss", made_up)
+    monkeypatch.setattr(loss_form, "_agree", lambda *_: True)
+    monkeypatch.setattr(loss_form, "_milliseconds", lambda *_: (2.0, 1.25))
     return sizes
 
 
@@ -113,23 +114,63 @@ def test_a_resumed_run_keeps_its_form(
         pretrain(make_model(corpus), corpus, config, tmp_path, resume=True, say=said.append)
 
 
-def test_both_are_timed_in_turns(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """The median of the rounds that follow the capture; here the graphs are plain calls, and the clock is made up."""
-    asked, clock = [], iter([100, 100, 5, 1, 1, 9, 3, 3, 4, 2, 2, 7])
+Asked = list[tuple[tuple[int, ...], torch.dtype, object]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the head's loss is asked for, which is computed in chunks whatever the form."""
+    calls: Asked = []
 
     def loss(states: torch.Tensor, *arguments: object) -> torch.Tensor:
-        asked.append((tuple(states.shape), states.dtype, arguments[-1]))
+        calls.append((tuple(states.shape), states.dtype, arguments[-1]))
         return masked_lm_loss(states, *arguments[:-1])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "masked_lm_loss", loss)
+    return calls
+
+
+def test_both_are_timed_in_turns(corpus: Corpus, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """The median of the rounds that follow the capture; here the graphs are plain calls, and the clock is made up."""
+    clock = iter([100, 100, 5, 1, 1, 9, 3, 3, 4, 2, 2, 7])
 
     def timed(work: Callable[[], None], device: torch.device) -> float:
         work()
         return float(next(clock))
 
-    monkeypatch.setattr(model, "masked_lm_loss", loss)
     monkeypatch.setattr(loss_form, "_timed", timed)
     monkeypatch.setattr(loss_form, "Graphs", lambda device: lambda key, function: function())
-    assert loss_form._milliseconds(make_model(corpus), 12, 70, CPU) == (3, 3)
+    bert = make_model(corpus)
+    assert loss_form._milliseconds(bert, loss_form._made_up_loss(bert, 12, 70, CPU), CPU) == (3, 3)
     assert asked == [((82, 32), torch.bfloat16, fused) for fused in (False, True)] * 6
+
+
+@pytest.mark.parametrize(("factor", "agree"), [(1.0, True), (1.01, True), (1.1, False), (float("nan"), False)])
+@pytest.mark.parametrize("which", range(7))
+def test_a_fused_loss_that_is_wrong_is_not_taken(
+    corpus: Corpus,  # noqa: F811
+    asked: Asked,
+    monkeypatch: pytest.MonkeyPatch,
+    which: int,
+    factor: float,
+    agree: bool,
+) -> None:
+    """Whichever it is of the loss and its gradients."""
+    bert = make_model(corpus)
+    take = loss_form._made_up_loss(bert, 12, 70, CPU)
+
+    def spoilt() -> tuple[torch.Tensor, ...]:
+        found = list(take())
+        if bert.masked_lm_head.fused:
+            found[which] = found[which] * factor
+        return tuple(found)
+
+    monkeypatch.setattr(loss_form, "_made_up_loss", lambda *_: spoilt)
+    monkeypatch.setattr(loss_form, "can_fuse", lambda *_: True)
+    monkeypatch.setattr(loss_form, "_milliseconds", lambda *_: (2.0, 1.0))
+    form = choose_loss_form(bert, Sampler(corpus, CONFIG), CONFIG, ALONE, torch.bfloat16, None)
+    assert form.is_fused is agree
+    assert ("wrong" in form.reason) is not agree
 
 
 @on_gpu

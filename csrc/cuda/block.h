@@ -31,7 +31,17 @@ struct DeviceBlock {
         }
     }
 
-    __device__ void wait(int) const { asm volatile("cp.async.wait_all;" ::: "memory"); }
+    __device__ void wait(int thread) const {
+        asm volatile("cp.async.wait_all;" ::: "memory");
+        publish(thread);
+    }
+
+    // What the thread has written to shared memory, wgmma finds there from the next barrier on.
+    __device__ void publish(int) const {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+    }
 };
 
 }  // namespace bertfast::cuda

@@ -17,18 +17,34 @@ constexpr int GRAD_ROWS_BLOCKS = 2;
 #endif
 constexpr int BLOCKS = 2;
 
-// bertfast/ops/fused_mlm_loss.py asks for a device that has it.
-static_assert(sizeof(FusedShared<NarrowRows, WalksOver::rows>) <= 110 << 10);
-static_assert(sizeof(FusedShared<WideRows, WalksOver::rows>) <= 110 << 10);
+#if defined(BERTFAST_WGMMA)
+template <typename Size>
+using Products = WarpgroupProducts<Size>;
+#else
+template <typename Size>
+using Products = WarpProducts<Size>;
+#endif
+
+// What a block has of shared memory, whichever products the device's code was compiled with.
+template <typename Size, WalksOver WALKS>
+constexpr int64_t SHARED_BYTES = sizeof(FusedShared<WarpgroupProducts<Size>, WALKS>);
+
+template <typename Size>
+constexpr bool FITS =
+    sizeof(FusedShared<WarpProducts<Size>, WalksOver::words>) <= SHARED_BYTES<Size, WalksOver::words> &&
+    sizeof(FusedShared<WarpProducts<Size>, WalksOver::rows>) <= SHARED_BYTES<Size, WalksOver::rows> &&
+    // bertfast/ops/fused_mlm_loss.py asks for a device that has it
+    SHARED_BYTES<Size, WalksOver::rows> <= 110 << 10;
+static_assert(FITS<NarrowRows> && FITS<WideRows>);
 
 // Calls body(what a block's threads see of its work).
 template <typename Size, WalksOver WALKS, typename Body>
 __device__ void with_block(const FusedMlmLoss& call, const Body& body) {
-    extern __shared__ float4 shared_memory[];
-    using Block = DeviceBlock<FusedRegisters<Size, WALKS>>;
+    extern __shared__ __align__(1024) unsigned char shared_memory[];
+    using Block = DeviceBlock<FusedRegisters<Products<Size>, WALKS>>;
     Block block;
-    auto& shared = *reinterpret_cast<FusedShared<Size, WALKS>*>(shared_memory);
-    body(FusedMlmLossBlock<Size, WALKS, Block>(block, call, shared));
+    auto& shared = *reinterpret_cast<FusedShared<Products<Size>, WALKS>*>(shared_memory);
+    body(FusedMlmLossBlock<Products<Size>, WALKS, Block>(block, call, shared));
 }
 
 template <typename Size>
@@ -63,10 +79,11 @@ std::string sizes_of(const FusedMlmLoss& call) {
     return of_size(call.count, call.hidden) + " rows, " + std::to_string(call.vocab_size) + " words";
 }
 
-template <typename Shared, typename Kernel, typename Call>
-void launch(Kernel* kernel, const Call& call, int64_t blocks, const std::string& what, cudaStream_t stream) {
+template <typename Kernel, typename Call>
+void launch(Kernel* kernel, int64_t shared, const Call& call, int64_t blocks, const std::string& what,
+            cudaStream_t stream) {
     if (blocks == 0) return;
-    const int bytes = shared_bytes(kernel, sizeof(Shared), what);
+    const int bytes = shared_bytes(kernel, shared, what);
     kernel<<<static_cast<unsigned>(blocks), TILE_THREADS, bytes, stream>>>(call);
     check_launch(what);
 }
@@ -75,7 +92,7 @@ template <typename Size>
 void forward(const FusedMlmLossForward& call, cudaStream_t stream) {
     const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS;
     const std::string what = "fused_mlm_loss" + sizes_of(call);
-    launch<FusedShared<Size, WalksOver::words>>(loss_kernel<Size>, call, tiles * call.splits, what, stream);
+    launch(loss_kernel<Size>, SHARED_BYTES<Size, WalksOver::words>, call, tiles * call.splits, what, stream);
     if (tiles == 0) return;
     add_losses_kernel<<<grid(call.count, ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
     check_launch(what + ", sums");
@@ -85,8 +102,8 @@ template <typename Size>
 void backward(const FusedMlmLossBackward& call, cudaStream_t stream) {
     const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS, words = (call.padded_vocab + TILE - 1) / TILE;
     const std::string what = "fused_mlm_loss_backward" + sizes_of(call);
-    launch<FusedShared<Size, WalksOver::rows>>(grad_words_kernel<Size>, call, words, what + ", decoder", stream);
-    launch<FusedShared<Size, WalksOver::words>>(grad_rows_kernel<Size>, call, tiles * call.splits, what, stream);
+    launch(grad_words_kernel<Size>, SHARED_BYTES<Size, WalksOver::rows>, call, words, what + ", decoder", stream);
+    launch(grad_rows_kernel<Size>, SHARED_BYTES<Size, WalksOver::words>, call, tiles * call.splits, what, stream);
     if (tiles == 0) return;
     add_grad_rows_kernel<<<grid(call.count * (call.hidden / 4), ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
     check_launch(what + ", sums");

@@ -9,28 +9,16 @@
 //
 // With R rows, H hidden and V words that is 10 R H V operations, 2 of them forward (the chunked form takes 6 in all),
 // and 3 R V exponentials. With T rows in a tile (128 to H = 128, else 64) the three kernels copy 2 H V R / T, the same,
-// and 2 H V R / 64 bytes, nearly all from the L2 cache. In shared memory, a thread's warp loads 512 bytes at a time:
-// for 8 products of the tensor cores (16 x 8 x 16) 4 such loads make logits, 3 the gradient of the rows and 5 the
-// decoder's.
+// and 2 H V R / 64 bytes, nearly all from the L2 cache.
 #pragma once
 
 #include "core/mlm_loss.h"
 #include "cuda/column_sums_kernel.h"
 #include "cuda/four.h"
 #include "cuda/fused_mlm_loss.h"
-#include "cuda/tile.h"
+#include "cuda/fused_products.h"
 
 namespace bertfast::cuda {
-
-// A block's rows, in tiles of 64: so many that their gradient, the largest sum, takes 64 registers of a thread.
-template <int ROW_TILES_, int HIDDEN_TILES_>
-struct FusedSize {
-    static constexpr int ROW_TILES = ROW_TILES_, HIDDEN_TILES = HIDDEN_TILES_;
-    static constexpr int ROWS = ROW_TILES * TILE, MOST_HIDDEN = HIDDEN_TILES * TILE;
-};
-
-using NarrowRows = FusedSize<2, 2>;
-using WideRows = FusedSize<1, 4>;
 
 enum class WalksOver { words, rows };
 
@@ -51,38 +39,41 @@ BERTFAST_HD float known_label(const FusedMlmLoss& call, int64_t row) {
     return label >= 0 && label < call.vocab_size ? static_cast<float>(label) : -1.0f;
 }
 
-template <typename Size, WalksOver WALKS>
+// Products: WarpProducts or WarpgroupProducts.
+template <typename Products, WalksOver WALKS>
 struct FusedShared {
-    static constexpr int ROWS = Size::ROWS, IN_ROW = 8, IN_COLUMN = 32;
+    using Size = typename Products::Size;
     static constexpr int ROW_BUFFERS = WALKS == WalksOver::rows ? 2 : 1, WORD_BUFFERS = 3 - ROW_BUFFERS;
 
-    Tile<bfloat16> rows[ROW_BUFFERS][Size::HIDDEN_TILES][Size::ROW_TILES];
-    Tile<bfloat16> words[WORD_BUFFERS][Size::HIDDEN_TILES];
+    typename Products::Operand rows[ROW_BUFFERS][Size::HIDDEN_TILES][Size::ROW_TILES];
+    typename Products::Operand words[WORD_BUFFERS][Size::HIDDEN_TILES];
     union {
-        Tile<bfloat16> gradients[Size::ROW_TILES];  // of the logits
-        LogSumExp row_part[ROWS][IN_ROW];           // what each of the threads that share a row has of it
-        float bias_part[IN_COLUMN][TILE];           // likewise, of a column
+        typename Products::Operand gradients[Size::ROW_TILES];  // of the logits
+        LogSumExp row_part[Size::ROWS][Products::IN_ROW];       // what each of the threads that share a row has of it
+        float bias_part[Products::IN_COLUMN][TILE];             // likewise, of a column
     };
-    RowStatistics statistics[ROW_BUFFERS][ROWS];
+    RowStatistics statistics[ROW_BUFFERS][Size::ROWS];
     float bias[WORD_BUFFERS][TILE];  // -infinity from vocab_size on
     int last[TILE_THREADS];
 };
 
-template <typename Size, WalksOver WALKS>
+template <typename Products, WalksOver WALKS>
 struct FusedRegisters {
-    static constexpr int SUM_TILES = (WALKS == WalksOver::words ? Size::ROW_TILES : 1) * Size::HIDDEN_TILES;
+    using Size = typename Products::Size;
 
-    float logits[Size::ROW_TILES * TILE_ELEMENTS];
-    float sum[SUM_TILES * TILE_ELEMENTS];
-    LogSumExp row[2 * Size::ROW_TILES];  // of the thread's rows
-    float bias[TILE_ELEMENTS / 2];       // of its columns
+    float logits[Size::LOGITS];
+    float sum[WALKS == WalksOver::words ? Size::GRAD_ROWS : Size::GRAD_WORDS];
+    LogSumExp row[Products::HELD];  // of the thread's rows
+    float bias[Products::COUNT];    // of its columns
 };
 
-template <typename Size, WalksOver WALKS, typename Block>
+template <typename Products, WalksOver WALKS, typename Block>
 class FusedMlmLossBlock {
-    using Shared = FusedShared<Size, WALKS>;
-    using Registers = FusedRegisters<Size, WALKS>;
-    static constexpr int ROW_TILES = Size::ROW_TILES, HIDDEN_TILES = Size::HIDDEN_TILES, ROWS = Size::ROWS;
+    using Shared = FusedShared<Products, WALKS>;
+    using Registers = FusedRegisters<Products, WALKS>;
+    using Size = typename Products::Size;
+    using Operand = typename Products::Operand;
+    static constexpr int ROWS = Size::ROWS, HELD = Products::HELD, COUNT = Products::COUNT, RUN = Products::RUN;
 
   public:
     BERTFAST_HD_MEMBER FusedMlmLossBlock(Block& block, const FusedMlmLoss& call, Shared& shared)
@@ -92,11 +83,12 @@ class FusedMlmLossBlock {
     BERTFAST_HD_MEMBER void forward(const FusedMlmLossForward& call, int64_t row, int64_t split) {
         if (weighed_end(row, ROWS) == row) return;
         block_.each([&](int thread, Registers& mine) {
-            if (thread < ROWS)
-                shared_.statistics[0][thread].label =
-                    row + thread < call.count ? known_label(call, row + thread) : -1.0f;
+            if (thread < ROWS) {
+                const bool is_row = row + thread < call.count;
+                shared_.statistics[0][thread].label = is_row ? known_label(call, row + thread) : -1.0f;
+            }
             BERTFAST_UNROLL
-            for (int held = 0; held < 2 * ROW_TILES; ++held) mine.row[held] = empty_log_sum_exp();
+            for (int held = 0; held < HELD; ++held) mine.row[held] = empty_log_sum_exp();
         });
         walk_over_words(row, split, [&](int64_t word, int buffer, const auto& next) {
             block_.each([&](int thread, Registers& mine) {
@@ -108,9 +100,8 @@ class FusedMlmLossBlock {
         });
         block_.each([&](int thread, Registers& mine) {
             BERTFAST_UNROLL
-            for (int held = 0; held < 2 * ROW_TILES; ++held) {
-                const Place at = place_of_row(thread, held);
-                shared_.row_part[at.row][at.column / 32 * 4 + at.column % 32 / 4] = mine.row[held];
+            for (int held = 0; held < HELD; ++held) {
+                shared_.row_part[Products::first(thread, held).row][Products::part_of_row(thread)] = mine.row[held];
             }
         });
         block_.each([&](int thread, Registers&) {
@@ -132,19 +123,18 @@ class FusedMlmLossBlock {
                 next(thread);
                 make_logits(thread, 0, buffer, mine);
                 make_gradients(thread, word, 0, mine);
+                block_.publish(thread);
             });
             block_.each([&](int thread, Registers& mine) {
-                multiply<false, true, ROW_TILES, HIDDEN_TILES>(shared_.gradients[0], shared_.words[buffer][0], thread,
-                                                               mine.sum);
+                Products::grad_rows(shared_.gradients, shared_.words[buffer], thread, mine.sum);
                 block_.wait(thread);
             });
         });
         float* const to = call.partial + (split * call.count + row) * call.hidden;
         block_.each([&](int thread, Registers& mine) {
             BERTFAST_UNROLL
-            for (int i = 0; i < ROW_TILES; ++i) {
-                store(thread, mine.sum + i * HIDDEN_TILES * TILE_ELEMENTS, call.count - row - i * TILE, 1.0f,
-                      to + i * TILE * call.hidden);
+            for (int i = 0; i < Size::GRAD_ROWS; ++i) {
+                store(Products::place_in_rows(thread, i), mine.sum[i], call.count - row, to);
             }
         });
     }
@@ -172,26 +162,26 @@ class FusedMlmLossBlock {
                 make_logits(thread, buffer, 0, mine);
                 make_gradients(thread, word, buffer, mine);
                 BERTFAST_UNROLL
-                for (int i = 0; i < ROW_TILES * TILE_ELEMENTS; ++i) {
-                    mine.bias[i / 8 % 2 * 4 + i % 4] += mine.logits[i];
+                for (int i = 0; i < HELD * COUNT; ++i) {
+                    mine.bias[i % COUNT] += mine.logits[Products::element(i / COUNT, i % COUNT)];
                 }
+                block_.publish(thread);
             });
             block_.each([&](int thread, Registers& mine) {
-                BERTFAST_UNROLL
-                for (int i = 0; i < ROW_TILES; ++i) {
-                    multiply<true, true, 1, HIDDEN_TILES>(shared_.gradients[i], shared_.rows[buffer][0][i], thread,
-                                                          mine.sum, 1, ROW_TILES);
-                }
+                Products::grad_words(shared_.gradients, shared_.rows[buffer], thread, mine.sum);
                 block_.wait(thread);
             });
         }
         block_.each([&](int thread, Registers& mine) {
-            store(thread, mine.sum, call.padded_vocab - word, *call.grad, call.grad_decoder + word * call.hidden);
+            float* const to = call.grad_decoder + word * call.hidden;
+            const float grad = *call.grad;
             BERTFAST_UNROLL
-            for (int i = 0; i < TILE_ELEMENTS / 2; ++i) {
-                const Place at = place<bfloat16>(thread, i / 4 * 8 + i % 4, false);
-                shared_.bias_part[at.row / 16 * 8 + at.row % 8][at.column] = mine.bias[i];
+            for (int i = 0; i < Size::GRAD_WORDS; ++i) {
+                store(Products::place_in_words(thread, i), mine.sum[i] * grad, call.padded_vocab - word, to);
             }
+            float* const part = shared_.bias_part[Products::part_of_column(thread)] + Products::first(thread, 0).column;
+            BERTFAST_UNROLL
+            for (int i = 0; i < COUNT; ++i) part[Products::column(i)] = mine.bias[i];
         });
         block_.each([&](int thread, Registers&) {
             if (thread >= TILE || word + thread >= call.padded_vocab) return;
@@ -271,15 +261,15 @@ class FusedMlmLossBlock {
     // Calls body(row, column of the first of its elements) for a thread's pieces of a tile of so many rows.
     template <typename Body>
     BERTFAST_HD_MEMBER static void for_each_piece(int thread, int rows, const Body& body) {
-        constexpr int SIZE = Piece<bfloat16>::SIZE, PIECES = HIDDEN_TILES * TILE / SIZE;
+        constexpr int SIZE = Piece<bfloat16>::SIZE, PIECES = Size::MOST_HIDDEN / SIZE;
         for (int number = thread; number < rows * PIECES; number += TILE_THREADS) {
             body(number / PIECES, number % PIECES * SIZE);
         }
     }
 
     // From a row, if there is one and it has the column, else zeros.
-    BERTFAST_HD_MEMBER void load_piece(int thread, const bfloat16* row, int line, int column, Tile<bfloat16>& tile) {
-        bfloat16* const at = tile.data + Tile<bfloat16>::index(line, column % TILE);
+    BERTFAST_HD_MEMBER void load_piece(int thread, const bfloat16* row, int line, int column, Operand& tile) {
+        bfloat16* const at = tile.data + Operand::index(line, column % TILE);
         Piece<bfloat16>* const to = reinterpret_cast<Piece<bfloat16>*>(at);
         if (row && column < call_.hidden) {
             block_.copy(thread, reinterpret_cast<const Piece<bfloat16>*>(row + column), to);
@@ -296,86 +286,75 @@ class FusedMlmLossBlock {
         for (float& each : sum) each = 0.0f;
     }
 
-    // A thread holds eight logits of each of its rows, of which there are 2 ROW_TILES: two times four neighbours, 16
-    // columns apart. Where the first of them stand.
-    BERTFAST_HD_MEMBER static Place place_of_row(int thread, int held) {
-        Place at = place<bfloat16>(thread, held % 2 * 4, false);
-        at.row += held / 2 * TILE;
-        return at;
-    }
-
-    BERTFAST_HD_MEMBER static constexpr int first_element(int held, int four) {
-        return held / 2 * TILE_ELEMENTS + four * 8 + held % 2 * 4;
-    }
-
     // With their bias.
     BERTFAST_HD_MEMBER void make_logits(int thread, int row_buffer, int word_buffer, Registers& mine) const {
         clear(mine.logits);
-        for (int d = 0; d < HIDDEN_TILES; ++d) {
-            multiply<false, false, ROW_TILES, 1>(shared_.rows[row_buffer][d][0], shared_.words[word_buffer][d], thread,
-                                                 mine.logits);
-        }
-        const float* const bias = shared_.bias[word_buffer] + place_of_row(thread, 0).column;
+        Products::logits(shared_.rows[row_buffer], shared_.words[word_buffer], thread, mine.logits);
+        const float* const bias = shared_.bias[word_buffer] + Products::first(thread, 0).column;
         BERTFAST_UNROLL
-        for (int i = 0; i < ROW_TILES * TILE_ELEMENTS; ++i) mine.logits[i] += bias[i / 8 % 2 * 16 + i % 4];
+        for (int i = 0; i < HELD * COUNT; ++i) {
+            mine.logits[Products::element(i / COUNT, i % COUNT)] += bias[Products::column(i % COUNT)];
+        }
     }
 
     // `row` and `word`: the tiles' first.
     BERTFAST_HD_MEMBER void add_to_rows(const FusedMlmLossForward& call, int thread, int64_t row, int64_t word,
                                         Registers& mine) const {
         BERTFAST_UNROLL
-        for (int held = 0; held < 2 * ROW_TILES; ++held) {
-            float x[8], maximum = mine.row[held].maximum, sum = mine.row[held].sum, logit = 0.0f;
+        for (int held = 0; held < HELD; ++held) {
+            float x[COUNT], maximum = mine.row[held].maximum, sum = mine.row[held].sum, label_logit = 0.0f;
             BERTFAST_UNROLL
-            for (int i = 0; i < 8; ++i) {
-                x[i] = mine.logits[first_element(held, i / 4) + i % 4];
+            for (int i = 0; i < COUNT; ++i) {
+                x[i] = mine.logits[Products::element(held, i)];
                 maximum = x[i] > maximum ? x[i] : maximum;
             }
             sum *= fast_exponential(mine.row[held].maximum - maximum);
-            const Place at = place_of_row(thread, held);
+            const Place at = Products::first(thread, held);
             const int label =
                 static_cast<int>(shared_.statistics[0][at.row].label) - static_cast<int>(word) - at.column;
+            bool is_label = false;
             BERTFAST_UNROLL
-            for (int i = 0; i < 8; ++i) {
+            for (int i = 0; i < COUNT; ++i) {
                 sum += fast_exponential(x[i] - maximum);
-                if (label == i / 4 * 16 + i % 4) logit = x[i];
+                if (label == Products::column(i)) {
+                    label_logit = x[i];
+                    is_label = true;
+                }
             }
             mine.row[held] = {maximum, sum};
-            if ((label & ~19) == 0) call.label_logits[row + at.row] = logit;  // one of the eight
+            if (is_label) call.label_logits[row + at.row] = label_logit;
         }
     }
 
     // In the logits' place and, rounded, in shared memory.
     BERTFAST_HD_MEMBER void make_gradients(int thread, int64_t word, int row_buffer, Registers& mine) {
+        struct alignas(2 * RUN) Run {
+            bfloat16 element[RUN];
+        };
         BERTFAST_UNROLL
-        for (int held = 0; held < 2 * ROW_TILES; ++held) {
-            const Place at = place_of_row(thread, held);
+        for (int held = 0; held < HELD; ++held) {
+            const Place at = Products::first(thread, held);
             const RowStatistics row = shared_.statistics[row_buffer][at.row];
             const int label = static_cast<int>(row.label) - static_cast<int>(word) - at.column;
             BERTFAST_UNROLL
-            for (int four = 0; four < 2; ++four) {
-                float* const x = mine.logits + first_element(held, four);
-                Four<bfloat16> rounded;
-                for (int i = 0; i < 4; ++i) {
-                    x[i] = fast_exponential(x[i] - row.maximum) * row.scale;
-                    if (16 * four + i == label) x[i] -= row.weight;
-                    from_float(x[i], rounded.element[i]);
+            for (int begin = 0; begin < COUNT; begin += RUN) {
+                Run rounded;
+                BERTFAST_UNROLL
+                for (int i = 0; i < RUN; ++i) {
+                    float& x = mine.logits[Products::element(held, begin + i)];
+                    x = fast_exponential(x - row.maximum) * row.scale;
+                    if (Products::column(begin + i) == label) x -= row.weight;
+                    from_float(x, rounded.element[i]);
                 }
-                bfloat16* const to =
-                    shared_.gradients[at.row / TILE].data + Tile<bfloat16>::index(at.row % TILE, at.column + 16 * four);
-                *reinterpret_cast<Four<bfloat16>*>(to) = rounded;
+                const int index = Operand::index(at.row % TILE, at.column + Products::column(begin));
+                *reinterpret_cast<Run*>(shared_.gradients[at.row / TILE].data + index) = rounded;
             }
         }
     }
 
-    // A tile's `rows` first rows, of HIDDEN_TILES x 64 columns those there are, times `factor`.
-    BERTFAST_HD_MEMBER void store(int thread, const float* sum, int64_t rows, float factor, float* to) const {
-        BERTFAST_UNROLL
-        for (int i = 0; i < HIDDEN_TILES * TILE_ELEMENTS; ++i) {
-            const Place at = place<bfloat16>(thread, i % TILE_ELEMENTS, true);
-            const int column = i / TILE_ELEMENTS * TILE + at.column;
-            if (at.row < rows && column < call_.hidden) to[at.row * call_.hidden + column] = sum[i] * factor;
-        }
+    // An element of a tile, which has so many rows, in a matrix whose rows have call_.hidden columns.
+    BERTFAST_HD_MEMBER void store(Place at, float value, int64_t rows, float* to) const {
+        if (at.row < rows && at.column < call_.hidden) to[at.row * call_.hidden + at.column] = value;
     }
 
     Block& block_;

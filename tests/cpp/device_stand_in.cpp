@@ -91,11 +91,11 @@ BOTH_TYPES(STAND_IN)
 
 // On a CPU there is no such kernel: this is the CUDA one itself.
 void fused_mlm_loss(const FusedMlmLossForward& call, void*) {
-    step_fused(call, false);
+    step_fused<WarpProducts>(call, false);
 }
 
 void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void*) {
-    step_fused(call, false);
+    step_fused<WarpProducts>(call, false);
 }
 
 void adam(const AdamTensor* tensors, int64_t count, const AdamRule& rule, void*) {

@@ -7,43 +7,45 @@
 
 namespace bertfast {
 
-template <typename Size, cuda::WalksOver WALKS, typename Body>
+template <typename Products, cuda::WalksOver WALKS, typename Body>
 void step_block(const cuda::FusedMlmLoss& call, bool late, const Body& body) {
-    using Block = HostBlock<cuda::FusedRegisters<Size, WALKS>>;
-    auto shared = poisoned<cuda::FusedShared<Size, WALKS>>(1);
+    using Block = HostBlock<cuda::FusedRegisters<Products, WALKS>>;
+    auto shared = poisoned<cuda::FusedShared<Products, WALKS>>(1);
     Block block{cuda::TILE_THREADS, late};
-    body(cuda::FusedMlmLossBlock<Size, WALKS, Block>(block, call, shared[0]));
+    body(cuda::FusedMlmLossBlock<Products, WALKS, Block>(block, call, shared[0]));
 }
 
 // `late`: see HostBlock.
-template <typename Size>
+template <typename Products>
 void step_fused(const cuda::FusedMlmLossForward& call, bool late) {
-    for (int64_t row = 0; row < call.count; row += Size::ROWS) {
+    for (int64_t row = 0; row < call.count; row += Products::Size::ROWS) {
         for (int64_t split = 0; split < call.splits; ++split) {
-            step_block<Size, cuda::WalksOver::words>(call, late, [&](auto block) { block.forward(call, row, split); });
+            step_block<Products, cuda::WalksOver::words>(call, late,
+                                                         [&](auto block) { block.forward(call, row, split); });
         }
     }
     for (int64_t row = 0; row < call.count; ++row) cuda::add_losses(call, row);
 }
 
-template <typename Size>
+template <typename Products>
 void step_fused(const cuda::FusedMlmLossBackward& call, bool late) {
-    for (int64_t row = 0; row < call.count; row += Size::ROWS) {
+    for (int64_t row = 0; row < call.count; row += Products::Size::ROWS) {
         for (int64_t split = 0; split < call.splits; ++split) {
-            step_block<Size, cuda::WalksOver::words>(call, late,
-                                                     [&](auto block) { block.grad_rows(call, row, split); });
+            step_block<Products, cuda::WalksOver::words>(call, late,
+                                                         [&](auto block) { block.grad_rows(call, row, split); });
         }
     }
     for (int64_t word = 0; word < call.padded_vocab; word += cuda::TILE) {
-        step_block<Size, cuda::WalksOver::rows>(call, late, [&](auto block) { block.grad_words(call, word); });
+        step_block<Products, cuda::WalksOver::rows>(call, late, [&](auto block) { block.grad_words(call, word); });
     }
     for (int64_t item = 0; item < call.count * call.hidden / 4; ++item) cuda::add_grad_rows(call, item);
 }
 
-template <typename Call>
+// `Products`: cuda::WarpProducts or cuda::WarpgroupProducts.
+template <template <typename Size> class Products, typename Call>
 void step_fused(const Call& call, bool late) {
-    call.hidden <= cuda::NarrowRows::MOST_HIDDEN ? step_fused<cuda::NarrowRows>(call, late)
-                                                 : step_fused<cuda::WideRows>(call, late);
+    call.hidden <= cuda::NarrowRows::MOST_HIDDEN ? step_fused<Products<cuda::NarrowRows>>(call, late)
+                                                 : step_fused<Products<cuda::WideRows>>(call, late);
 }
 
 }  // namespace bertfast

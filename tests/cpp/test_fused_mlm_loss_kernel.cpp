@@ -1,5 +1,9 @@
 // The CUDA kernels of the fused masked-LM loss, their threads stepped on the host, give the loss and the gradients of a
 // plain loop in double.
+#include <map>
+#include <set>
+#include <utility>
+
 #include "fused_stepping.h"
 
 using namespace bertfast;
@@ -58,7 +62,7 @@ struct Results {
     std::vector<bfloat16> grad_rows;
     std::vector<float> grad_decoder, grad_bias;
 
-    Results(const Problem& problem, bool late)
+    Results(const Problem& problem, bool by_warpgroups, bool late)
         : losses(poisoned<float>(problem.of.count)),
           statistics(poisoned<cuda::RowStatistics>(problem.of.count)),
           grad_rows(problem.rows.size()),  // what no position names stays as it is: 0
@@ -67,18 +71,20 @@ struct Results {
         const int64_t parts = problem.of.splits * problem.of.count;
         auto partial = poisoned<LogSumExp>(parts);
         auto label_logits = poisoned<float>(problem.of.count), sums = poisoned<float>(parts * problem.of.hidden);
-        step_fused(cuda::FusedMlmLossForward{problem.call(), partial.data(), label_logits.data(), losses.data(),
-                                             statistics.data()},
-                   late);
-        step_fused(cuda::FusedMlmLossBackward{problem.call(), statistics.data(), &GRAD, sums.data(), grad_rows.data(),
-                                              grad_decoder.data(), grad_bias.data()},
-                   late);
+        const auto step = [&](const auto& call) {
+            by_warpgroups ? step_fused<cuda::WarpgroupProducts>(call, late)
+                          : step_fused<cuda::WarpProducts>(call, late);
+        };
+        step(cuda::FusedMlmLossForward{problem.call(), partial.data(), label_logits.data(), losses.data(),
+                                       statistics.data()});
+        step(cuda::FusedMlmLossBackward{problem.call(), statistics.data(), &GRAD, sums.data(), grad_rows.data(),
+                                        grad_decoder.data(), grad_bias.data()});
     }
 };
 
-bool equals_a_plain_loop(const Case& of, bool late) {
+bool equals_a_plain_loop(const Case& of, bool by_warpgroups, bool late) {
     const Problem problem(of);
-    const Results got(problem, late);
+    const Results got(problem, by_warpgroups, late);
     std::vector<double> grad_rows(problem.rows.size()), grad_decoder(problem.decoder.size()),
         grad_bias(of.padded_vocab);
     std::vector<float> losses(of.count);
@@ -119,9 +125,9 @@ bool equals_a_plain_loop(const Case& of, bool late) {
                       near(got.grad_decoder, floats(grad_decoder), 4e-3, "gradient of the decoder") &&
                       near(got.grad_bias, floats(grad_bias), 1e-5, "gradient of the bias");
     if (!good) {
-        std::printf("%d rows of %d, %d of %d words in %d splits, gathered %d, spread %g, late %d\n", int(of.count),
-                    int(of.hidden), int(of.vocab_size), int(of.padded_vocab), int(of.splits), of.gathers, of.spread,
-                    late);
+        std::printf("%d rows of %d, %d of %d words in %d splits, gathered %d, spread %g, warpgroups %d, late %d\n",
+                    int(of.count), int(of.hidden), int(of.vocab_size), int(of.padded_vocab), int(of.splits), of.gathers,
+                    of.spread, by_warpgroups, late);
     }
     return good;
 }
@@ -133,7 +139,7 @@ bool what_is_not_there_makes_its_row_nan() {
         for (const bool label : {false, true}) {
             Problem problem({9, 8, 70, 128, 2, true});
             (label ? problem.labels : problem.positions)[3] = wrong;
-            const Results got(problem, false);
+            const Results got(problem, label, false);
             for (int64_t row = 0; row < 9; ++row) good &= std::isnan(got.losses[row]) == (row == 3);
             good &= std::isnan(got.grad_bias[5]);
             for (int64_t row = 0; row < 9; ++row) {
@@ -147,7 +153,7 @@ bool what_is_not_there_makes_its_row_nan() {
 }
 
 // Rows behind the last that weighs anything are not read, and nor are tiles of rows without weight.
-bool fillers_are_not_looked_at() {
+bool fillers_are_not_looked_at(bool by_warpgroups) {
     Problem problem({300, 16, 70, 70, 3, false});
     for (int64_t row = 0; row < 300; ++row) {
         const bool silent = row < 128 || row >= 140;
@@ -157,7 +163,7 @@ bool fillers_are_not_looked_at() {
             problem.labels[row] = -1;
         }
     }
-    const Results got(problem, true);
+    const Results got(problem, by_warpgroups, true);
     bool good = true;
     for (int64_t row = 0; row < 300; ++row) {
         const bool silent = row < 128 || row >= 140;
@@ -165,11 +171,114 @@ bool fillers_are_not_looked_at() {
     }
     for (const float each : got.grad_decoder) good &= each == each;
     for (int64_t row = 0; row < 300; ++row) problem.weights[row] = 0.0f;
-    const Results none(problem, true);
+    const Results none(problem, by_warpgroups, true);
     for (const float each : none.grad_decoder) good &= each == 0;
     for (const float each : none.grad_bias) good &= each == 0;
     for (const bfloat16 each : none.grad_rows) good &= to_float(each) == 0;
     if (!good) std::printf("rows without weight are looked at\n");
+    return good;
+}
+
+// --- Layouts ---
+
+// Each element of the three results is one thread's; each part of a row, and of a column, too.
+template <typename Products>
+bool the_threads_share() {
+    using Size = typename Products::Size;
+    std::set<std::pair<int, int>> logits, rows, words, of_rows, of_columns;
+    bool good = true;
+    for (int thread = 0; thread < cuda::TILE_THREADS; ++thread) {
+        std::set<int> elements;
+        for (int held = 0; held < Products::HELD; ++held) {
+            const cuda::Place at = Products::first(thread, held);
+            good &= at.column == Products::first(thread, 0).column;
+            of_rows.insert({at.row, Products::part_of_row(thread)});
+            for (int i = 0; i < Products::COUNT; ++i) {
+                logits.insert({at.row, at.column + Products::column(i)});
+                elements.insert(Products::element(held, i));
+                if (held == 0) of_columns.insert({at.column + Products::column(i), Products::part_of_column(thread)});
+            }
+        }
+        good &= elements.size() == Size::LOGITS && *elements.begin() == 0 && *elements.rbegin() == Size::LOGITS - 1;
+        for (int i = 0; i < Size::GRAD_ROWS; ++i) {
+            const cuda::Place at = Products::place_in_rows(thread, i);
+            rows.insert({at.row, at.column});
+        }
+        for (int i = 0; i < Size::GRAD_WORDS; ++i) {
+            const cuda::Place at = Products::place_in_words(thread, i);
+            words.insert({at.row, at.column});
+        }
+    }
+    const auto fills = [](const std::set<std::pair<int, int>>& seen, int height, int width) {
+        bool within = int(seen.size()) == height * width;
+        for (const auto& [row, column] : seen) within &= row >= 0 && row < height && column >= 0 && column < width;
+        return within;
+    };
+    good &= fills(logits, Size::ROWS, cuda::TILE) && fills(rows, Size::ROWS, Size::MOST_HIDDEN);
+    good &= fills(words, cuda::TILE, Size::MOST_HIDDEN) && fills(of_rows, Size::ROWS, Products::IN_ROW);
+    good &= fills(of_columns, cuda::TILE, Products::IN_COLUMN);
+    if (!good) std::printf("threads don't share the products, rows %d, in a row %d\n", Size::ROWS, Products::IN_ROW);
+    return good;
+}
+
+// Where wgmma looks for the element of a factor (`line` along its rows or columns, `step` of 16 along the sum), by the
+// description of a descriptor with the 128-byte swizzle: groups of eight rows of 128 bytes, the stride apart; where it
+// is transposed, eight steps of 64 lines, the stride apart, and the next 64 lines the leading offset apart. Of the
+// address's bits, 4 to 6 are then changed by 7 to 9.
+uint32_t looked_for(uint64_t descriptor, bool transposed, int line, int step) {
+    const auto field = [&](int bit) { return static_cast<uint32_t>(descriptor >> bit & 0x3FFF) << 4; };
+    const uint32_t start = field(0), leading = field(16), stride = field(32);
+    const uint32_t address = transposed
+                                 ? start + line / 64 * leading + line % 64 * 2 + step / 8 * stride + step % 8 * 128
+                                 : start + line / 8 * stride + line % 8 * 128 + step * 2;
+    return address ^ (address >> 7 & 7) << 4;
+}
+
+bool descriptors_find_every_element() {
+    bool good = true;
+    for (const uint32_t base : {0u, 1024u, 200u << 10}) {
+        for (int k = 0; k < cuda::TILE; k += 16) {
+            for (int step = 0; step < 16; ++step) {
+                for (int line = 0; line < 128; ++line) {
+                    const auto at = [&](int tile, int row, int column) {
+                        return base + tile * sizeof(cuda::SwizzledTile) + 2 * cuda::SwizzledTile::index(row, column);
+                    };
+                    const uint64_t across = cuda::descriptor(base + cuda::step_bytes(k, true), true);
+                    good &= looked_for(across, true, line, step) == at(line / 64, k + step, line % 64);
+                    if (line >= 64) continue;
+                    const uint64_t along = cuda::descriptor(base + cuda::step_bytes(k, false), false);
+                    good &= looked_for(along, false, line, step) == at(0, line, k + step);
+                    good &= along >> 62 == 1 && across >> 62 == 1;              // the swizzle's name
+                    good &= (along >> 49 & 7) == 0 && (across >> 49 & 7) == 0;  // tiles begin at multiples of 1024
+                }
+            }
+        }
+    }
+    if (!good) std::printf("a descriptor misses elements\n");
+    return good;
+}
+
+// A warp's runs, stored at once by all its threads.
+template <typename Products>
+bool hits_every_bank() {
+    bool good = true;
+    for (int warp = 0; warp < cuda::TILE_THREADS; warp += 32) {
+        std::map<int, int> words;  // stored to each bank
+        for (int thread = warp; thread < warp + 32; ++thread) {
+            const cuda::Place at = Products::first(thread, 0);
+            const int index = Products::Operand::index(at.row % cuda::TILE, at.column);
+            for (int i = 0; i < Products::RUN; i += 2) ++words[(index + i) / 2 % 32];
+        }
+        for (const auto& [bank, count] : words) good &= count == Products::RUN / 2;
+        good &= words.size() == 32;
+    }
+    return good;
+}
+
+bool stores_hit_every_bank() {
+    const bool good = hits_every_bank<cuda::WarpgroupProducts<cuda::NarrowRows>>() &
+                      hits_every_bank<cuda::WarpgroupProducts<cuda::WideRows>>();
+    if (!good) std::printf("stores of gradients share banks\n");
     return good;
 }
 
@@ -184,7 +293,17 @@ int main() {
                           {300, 24, 130, 130, 5, true},
                           {70, 64, 190, 256, 1, false, 40.0f},
                           {0, 16, 9, 70, 2, false}};
-    bool good = what_is_not_there_makes_its_row_nan() & fillers_are_not_looked_at();
-    for (const Case& each : cases) good &= equals_a_plain_loop(each, false) & equals_a_plain_loop(each, true);
+    bool good = what_is_not_there_makes_its_row_nan();
+    for (const bool by_warpgroups : {false, true}) {
+        good &= fillers_are_not_looked_at(by_warpgroups);
+        for (const Case& each : cases) {
+            for (const bool late : {false, true}) good &= equals_a_plain_loop(each, by_warpgroups, late);
+        }
+    }
+    good &= the_threads_share<cuda::WarpProducts<cuda::NarrowRows>>() &
+            the_threads_share<cuda::WarpProducts<cuda::WideRows>>();
+    good &= the_threads_share<cuda::WarpgroupProducts<cuda::NarrowRows>>() &
+            the_threads_share<cuda::WarpgroupProducts<cuda::WideRows>>();
+    good &= descriptors_find_every_element() & stores_hit_every_bank();
     return good ? 0 : 1;
 }
