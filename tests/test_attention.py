@@ -118,7 +118,7 @@ def test_dropout_is_the_twin_s(isa: str, case: str, dtype: torch.dtype) -> None:
 
 def test_twin_drops_by_the_specification() -> None:
     """With equal scores and one-hot values, the output shows each probability."""
-    from test_dropout import word
+    from test_dropout import half
 
     length, heads, p, seed, site = 9, 2, 0.5, 21, 3
     query = torch.zeros(length, heads, length)
@@ -130,7 +130,7 @@ def test_twin_drops_by_the_specification() -> None:
     for i in range(length):
         for head in range(heads):
             for j in range(length):
-                kept = word(seed, site * 256 + head, 100 + i, j) < 2**31
+                kept = half(seed, site * 256 + head, 100 + i, j) < 2**15
                 assert out[i, head, j].item() == pytest.approx(2 / length if kept else 0.0)
 
 

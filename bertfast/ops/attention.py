@@ -26,8 +26,8 @@ def attention(
 ) -> Tensor:
     """`dropout(softmax(q k^T / sqrt(head_dim))) v`, for each sequence and head alone.
 
-    Query i's probability of its sequence's key j falls by the draw with index `row_keys[i]`, slot `j // 4`,
-    word `j % 4` and place `256 * site + head` (see `bertfast.ops.dropout`).
+    Query i's probability of its sequence's key j falls as column j does in `bertfast.ops.dropout.dropout`, in the row
+    with key `row_keys[i]` and at place `256 * site + head`.
 
     Args:
         query: (query tokens, heads, head_dim), float32 or bfloat16, packed.

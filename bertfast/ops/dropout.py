@@ -22,8 +22,9 @@ _LOW = 0xFFFFFFFF
 def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tensor:
     """`out[r, c] = x[r, c] / (1 - p)` where kept, else 0; kept with probability 1 - p.
 
-    Element (r, c) is kept iff word `c % 4` of the draw with index `row_keys[r]`, slot `c // 4` and place
-    `256 * site` is below `round((1 - p) 2^32)`. The backward pass draws again; no mask is stored.
+    Element (r, c) is kept iff the lower (c even) or upper half of word `c % 8 // 2` of the draw, of seven rounds, with
+    index `row_keys[r]`, slot `c // 8` and place `256 * site` is below `max(1, round((1 - p) 2^16))`. The backward pass
+    draws again; no mask is stored.
 
     Args:
         x: (rows, columns), float32 or bfloat16; float64, for checking, is computed in plain torch.
@@ -81,20 +82,21 @@ def widened(x: Tensor) -> Tensor:
 
 def dropout_mask_twin(row_keys: Tensor, columns: int, p: float, seed: int, place: int) -> Tensor:
     """Which elements are kept, in plain torch: (rows, columns) bool."""
-    slots = torch.arange((columns + 3) // 4, device=row_keys.device).expand(row_keys.shape[0], -1)
+    slots = torch.arange((columns + 7) // 8, device=row_keys.device).expand(row_keys.shape[0], -1)
     index = row_keys[:, None].expand_as(slots)
     counter = (index & _LOW, index >> 32 & _LOW, slots, torch.full_like(slots, _STREAM_DROPOUT | place << 8))
-    words = torch.stack(_philox4x32(counter, seed & _LOW, seed >> 32 & _LOW), dim=2).flatten(1)
-    return words[:, :columns] < math.floor((1.0 - p) * 2.0**32 + 0.5)
+    words = _philox4x32_7(counter, seed & _LOW, seed >> 32 & _LOW)
+    halves = torch.stack([half for word in words for half in (word & 0xFFFF, word >> 16)], dim=2).flatten(1)
+    return halves[:, :columns] < max(1, math.floor((1.0 - p) * 2.0**16 + 0.5))
 
 
 _Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _philox4x32(counter: _Words, k0: int, k1: int) -> _Words:
-    """Philox4x32-10 on int64 tensors that hold 32-bit words."""
+def _philox4x32_7(counter: _Words, k0: int, k1: int) -> _Words:
+    """Philox4x32-7 on int64 tensors that hold 32-bit words."""
     c0, c1, c2, c3 = counter
-    for _ in range(10):
+    for _ in range(7):
         high0, low0 = _multiply(c0, 0xD2511F53)
         high1, low1 = _multiply(c2, 0xCD9E8D57)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0

@@ -1,5 +1,8 @@
 // Dropout without a stored mask: whether an element is kept is a draw keyed by its row's key, its column and the
 // site, so that the backward pass, another device or a resumed run finds the same answer again.
+//
+// There are several draws for each element of a model, so they are made cheap: sixteen bits each, eight from one call
+// of Philox, of seven rounds.
 #pragma once
 
 #include "core/bfloat16.h"
@@ -7,26 +10,33 @@
 
 namespace bertfast {
 
+constexpr int DROPOUT_ROUNDS = 7;
+
 struct Dropout {
     uint64_t seed;
     uint32_t place;
-    uint32_t last_kept;  // a word is kept up to this one: round((1 - p) 2^32) - 1
+    uint16_t last_kept;  // sixteen bits are kept up to this number: max(1, round((1 - p) 2^16)) - 1
     float scale;         // 1 / (1 - p)
 };
 
-// 0 <= p <= 1 - 2^-32, so that the threshold is at least 1.
+// p in [0, 1).
 BERTFAST_HD Dropout make_dropout(double p, uint64_t seed, uint32_t place) {
-    const uint64_t threshold = static_cast<uint64_t>((1.0 - p) * 4294967296.0 + 0.5);
-    return {seed, place, static_cast<uint32_t>(threshold - 1), static_cast<float>(1.0 / (1.0 - p))};
+    const uint32_t threshold = static_cast<uint32_t>((1.0 - p) * 65536.0 + 0.5);
+    return {seed, place, static_cast<uint16_t>(threshold > 1 ? threshold - 1 : 0), static_cast<float>(1.0 / (1.0 - p))};
 }
 
-// The words that decide about columns 4 slot .. 4 slot + 3 of the row with this key.
-BERTFAST_HD Philox dropout_words(const Dropout& dropout, uint64_t row_key, uint32_t slot) {
-    return draw(dropout.seed, STREAM_DROPOUT, dropout.place, row_key, slot);
-}
-
-BERTFAST_HD float drop(const Dropout& dropout, uint32_t word, float value) {
-    return word <= dropout.last_kept ? value * dropout.scale : 0.0f;
+// Four neighbouring columns, the first a multiple of 4, of the row with this key: which are kept, a bit for each.
+// Column c's draw has slot c / 8; half c % 2 (the lower, the upper) of its word c % 8 / 2 decides.
+BERTFAST_HD uint32_t kept_four(const Dropout& dropout, uint64_t row_key, uint32_t column) {
+    const Philox draws = draw<DROPOUT_ROUNDS>(dropout.seed, STREAM_DROPOUT, dropout.place, row_key, column / 8);
+    const bool later = column % 8 != 0;
+    const uint32_t word[2] = {later ? draws.word[2] : draws.word[0], later ? draws.word[3] : draws.word[1]};
+    uint32_t kept = 0;
+    for (int i = 0; i < 4; ++i) {
+        const uint32_t half = i % 2 ? word[i / 2] >> 16 : word[i / 2] & 0xFFFF;
+        kept |= static_cast<uint32_t>(half <= dropout.last_kept) << i;
+    }
+    return kept;
 }
 
 }  // namespace bertfast

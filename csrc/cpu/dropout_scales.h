@@ -18,7 +18,7 @@ constexpr int64_t DRAW_LANES = LANES / 2;
 typedef uint64_t DrawLanes __attribute__((vector_size(8 * DRAW_LANES)));
 
 // Columns that one group of lanes decides about; `dropout_scales` fills whole groups.
-constexpr int64_t DRAW_COLUMNS = 2 * LANES;
+constexpr int64_t DRAW_COLUMNS = 4 * LANES;
 
 // The 64-bit product of the lanes' low halves.
 static inline DrawLanes multiply_low(DrawLanes a, DrawLanes b) {
@@ -47,41 +47,55 @@ static inline void interleave(DrawLanes a, DrawLanes b, DrawLanes& first, DrawLa
 #endif
 }
 
+// The factors of the 2 LANES columns whose draws these are.
+static inline void store_factors(float* to, DrawLanes draws, const Dropout& dropout) {
+#if defined(__AVX512BW__)
+    const __mmask32 kept = _mm512_cmple_epu16_mask((__m512i)draws, _mm512_set1_epi16(dropout.last_kept));
+    const __m512 scale = _mm512_set1_ps(dropout.scale);
+    store(to, (Floats)_mm512_maskz_mov_ps(static_cast<__mmask16>(kept), scale));
+    store(to + LANES, (Floats)_mm512_maskz_mov_ps(static_cast<__mmask16>(kept >> 16), scale));
+#else
+    const Words scale = bits_as<Words>(broadcast(dropout.scale)), last_kept = Words{} + dropout.last_kept;
+    Halves halves[2];
+    memcpy(halves, &draws, sizeof halves);
+    for (int h = 0; h < 2; ++h) {
+        const Words kept = (Words)(__builtin_convertvector(halves[h], Words) <= last_kept);
+        store(to + h * LANES, bits_as<Floats>(kept & scale));
+    }
+#endif
+}
+
 // scales[c] = factor of column first_column + c, for c in [0, columns rounded up to DRAW_COLUMNS): the buffer needs
-// that room. first_column is a multiple of 4.
+// that room. first_column is a multiple of 8.
 static inline void dropout_scales(const Dropout& dropout, uint64_t row_key, int64_t first_column, int64_t columns,
                                   float* scales) {
     constexpr uint64_t LOW = 0xFFFFFFFF;
     const DrawLanes zero = {};
     const DrawLanes multiplier0 = zero + 0xD2511F53, multiplier1 = zero + 0xCD9E8D57;
-    const Words last_kept = Words{} + dropout.last_kept;
-    const Words scale = bits_as<Words>(broadcast(dropout.scale));
     DrawLanes slot;
-    for (int lane = 0; lane < DRAW_LANES; ++lane) slot[lane] = static_cast<uint64_t>(first_column / 4 + lane);
+    for (int lane = 0; lane < DRAW_LANES; ++lane) slot[lane] = static_cast<uint64_t>(first_column / 8 + lane);
 
-    DrawLanes key0[10], key1[10];
+    DrawLanes key0[DROPOUT_ROUNDS], key1[DROPOUT_ROUNDS];
     uint32_t k0 = static_cast<uint32_t>(dropout.seed), k1 = static_cast<uint32_t>(dropout.seed >> 32);
-    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+    for (int round = 0; round < DROPOUT_ROUNDS; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
         key0[round] = zero + k0;
         key1[round] = zero + k1;
     }
     for (int64_t column = 0; column < columns; column += DRAW_COLUMNS, slot += DRAW_LANES) {
         DrawLanes c0 = zero + (row_key & LOW), c1 = zero + (row_key >> 32), c2 = slot,
                   c3 = zero + (STREAM_DROPOUT | static_cast<uint64_t>(dropout.place) << 8);
-#pragma GCC unroll 10
-        for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 7
+        for (int round = 0; round < DROPOUT_ROUNDS; ++round) {
             const DrawLanes p0 = multiply_low(c0, multiplier0), p1 = multiply_low(c2, multiplier1);
             c0 = (p1 >> 32) ^ c1 ^ key0[round];
             c1 = p1;
             c2 = (p0 >> 32) ^ c3 ^ key1[round];
             c3 = p0;
         }
-        DrawLanes half[2];
-        interleave((c0 & LOW) | c1 << 32, (c2 & LOW) | c3 << 32, half[0], half[1]);
-        for (int h = 0; h < 2; ++h) {
-            const Words kept = (Words)(bits_as<Words>(half[h]) <= last_kept);
-            store(scales + column + h * LANES, bits_as<Floats>(kept & scale));
-        }
+        DrawLanes first, second;
+        interleave((c0 & LOW) | c1 << 32, (c2 & LOW) | c3 << 32, first, second);
+        store_factors(scales + column, first, dropout);
+        store_factors(scales + column + 2 * LANES, second, dropout);
     }
 }
 

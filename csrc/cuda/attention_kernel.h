@@ -264,11 +264,7 @@ class AttentionBlock {
     BERTFAST_HD_MEMBER uint32_t draw_kept(int query, int key, Place at) const {
         if (!shape_.drops || query + at.row >= queries_) return 15;
         const int64_t row_key = shape_.row_keys[part_.first_query + query + at.row];
-        const uint32_t slot = static_cast<uint32_t>(key + at.column) / 4;
-        const Philox words = dropout_words(rule_, static_cast<uint64_t>(row_key), slot);
-        uint32_t kept = 0;
-        for (int i = 0; i < 4; ++i) kept |= static_cast<uint32_t>(words.word[i] <= rule_.last_kept) << i;
-        return kept;
+        return kept_four(rule_, static_cast<uint64_t>(row_key), static_cast<uint32_t>(key + at.column));
     }
 
     BERTFAST_HD_MEMBER float dropped(uint32_t kept, int element, float x) const {

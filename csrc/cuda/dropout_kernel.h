@@ -1,4 +1,4 @@
-// One thread of the dropout kernel: four neighbouring columns, which share a draw.
+// One thread of the dropout kernel: four neighbouring columns.
 #pragma once
 
 #include "core/dropout.h"
@@ -6,10 +6,10 @@
 
 namespace bertfast::cuda {
 
-// Four columns of the row with this key, from column 4 slot on, in place.
-BERTFAST_HD void drop_four(const Dropout& rule, int64_t row_key, int64_t slot, float (&x)[4]) {
-    const Philox words = dropout_words(rule, static_cast<uint64_t>(row_key), static_cast<uint32_t>(slot));
-    for (int i = 0; i < 4; ++i) x[i] = drop(rule, words.word[i], x[i]);
+// Four columns of the row with this key, from `column` on, in place.
+BERTFAST_HD void drop_four(const Dropout& rule, int64_t row_key, int64_t column, float (&x)[4]) {
+    const uint32_t kept = kept_four(rule, static_cast<uint64_t>(row_key), static_cast<uint32_t>(column));
+    for (int i = 0; i < 4; ++i) x[i] = kept >> i & 1 ? x[i] * rule.scale : 0.0f;
 }
 
 template <typename T>
@@ -25,11 +25,11 @@ struct DropoutArguments {
 // item in [0, rows * fours(columns))
 template <typename T>
 BERTFAST_HD void dropout_thread(const DropoutArguments<T>& arguments, int64_t item) {
-    const int64_t slots = fours(arguments.columns), row = item / slots, slot = item % slots;
-    const int64_t first = row * arguments.columns + 4 * slot, left = arguments.columns - 4 * slot;
+    const int64_t row = item / fours(arguments.columns), column = 4 * (item % fours(arguments.columns));
+    const int64_t first = row * arguments.columns + column, left = arguments.columns - column;
     float x[4];
     load_four(arguments.x + first, left, arguments.whole, x);
-    drop_four(arguments.rule, arguments.row_keys[row], slot, x);
+    drop_four(arguments.rule, arguments.row_keys[row], column, x);
     store_four(x, left, arguments.whole, arguments.out + first);
 }
 

@@ -1,5 +1,4 @@
-// Rows of any width in fours of neighbouring columns: what one access moves, and what one draw of dropout decides
-// about.
+// Rows of any width in fours of neighbouring columns: what one access moves.
 #pragma once
 
 #include "core/bfloat16.h"
