@@ -87,10 +87,9 @@ class Bert(nn.Module):
         Equal to computing every hidden state and reading the heads' rows, but the last layer computes only those rows.
         """
         read = read_rows(sequences.cu_seqlens, predictions.masked_positions)
-        hidden_states = self.read_states(sequences, read, seed, dtype)
-        mlm_loss = self.masked_lm_head.loss(
-            hidden_states, read.masked, predictions.labels, mlm_weights, self.embeddings.word.weight
-        )
+        hidden_states, word_weight = self.embeddings(sequences, seed, dtype)
+        hidden_states = self.encoded(hidden_states, sequences, read, seed)
+        mlm_loss = self.masked_lm_head.loss(hidden_states, read.masked, predictions.labels, mlm_weights, word_weight)
         if not predictions.next_sentence_label.numel():
             return mlm_loss, torch.zeros_like(mlm_loss)
         labels = predictions.next_sentence_label
@@ -99,7 +98,10 @@ class Bert(nn.Module):
 
     def read_states(self, sequences: Sequences, read: ReadRows, seed: int, dtype: torch.dtype) -> Tensor:
         """The last layer's hidden states of the rows that the heads read, (R, H)."""
-        hidden_states = self.embeddings(sequences, seed, dtype)
+        return self.encoded(self.embeddings(sequences, seed, dtype)[0], sequences, read, seed)
+
+    def encoded(self, hidden_states: Tensor, sequences: Sequences, read: ReadRows, seed: int) -> Tensor:
+        """The same from the embeddings' output."""
         for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states, sequences, None, seed)
         read_states: Tensor = self.layers[-1](hidden_states, sequences, read, seed)
@@ -115,7 +117,7 @@ class Bert(nn.Module):
     ) -> list[Tensor]:
         """The embeddings' output and each layer's, (T, H) each; `upto` is the last one, of which the rows of `read`."""
         layers = self.layers[:upto]
-        states = [self.embeddings(sequences, seed, dtype)]
+        states = [self.embeddings(sequences, seed, dtype)[0]]
         for layer in layers:
             states.append(layer(states[-1], sequences, read if layer is layers[-1] else None, seed))
         return states
@@ -167,7 +169,8 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.p = config.hidden_dropout_prob
 
-    def forward(self, sequences: Sequences, seed: int, dtype: torch.dtype) -> Tensor:  # (T, H)
+    def forward(self, sequences: Sequences, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(T, H), and the words for the masked-LM head, whose gradient goes the way back through here."""
         return embedding_layer_norm(
             sequences.input_ids,
             sequences.token_type_ids,

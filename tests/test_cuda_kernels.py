@@ -100,7 +100,7 @@ def test_an_id_beyond_its_table_is_nan() -> None:
     for which, id in ((0, 10), (0, -1), (1, 2), (2, 64)):
         gpu_ids = cuda([*ids])
         gpu_ids[which][3] = id
-        out = embedding_layer_norm(*gpu_ids, *cuda(leaves), 1e-12, keys.cuda(), 0.0, 7, 3, torch.float32)
+        out, _ = embedding_layer_norm(*gpu_ids, *cuda(leaves), 1e-12, keys.cuda(), 0.0, 7, 3, torch.float32)
         assert out.isnan().all(1).tolist() == [False, False, False, True, False]
 
 
@@ -186,7 +186,7 @@ def test_opcheck() -> None:
     differentiable = [each.clone().requires_grad_() for each in parameters]
     torch.library.opcheck(_embedding_layer_norm.registered, (*gpu_ids, *differentiable, 1e-12, *rule, torch.bfloat16))
     torch.library.opcheck(
-        _embedding_layer_norm_backward.registered, (grad.cuda(), *gpu_ids, *parameters[:4], moments, *rule)
+        _embedding_layer_norm_backward.registered, (grad.cuda(), *gpu_ids, *parameters[:4], moments, *rule, None)
     )
     inputs = on_gpu(test_attention.packed([5, 9, 70], 2, 16, torch.bfloat16))
     of_two = [each.clone().requires_grad_() for each in inputs[:2]]

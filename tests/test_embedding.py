@@ -30,9 +30,13 @@ def inputs(tokens: int, hidden: int, words: int) -> tuple[Ids, list[Tensor], Ten
 
 
 def of(
-    function: Callable[..., Tensor], ids: Ids, keys: Tensor, p: float, dtype: torch.dtype = torch.float32
+    function: Callable[..., tuple[Tensor, Tensor]],
+    ids: Ids,
+    keys: Tensor,
+    p: float,
+    dtype: torch.dtype = torch.float32,
 ) -> Callable[..., Tensor]:
-    return lambda *leaves: function(*ids, *leaves, 1e-12, keys, p, 7, 3, dtype)
+    return lambda *leaves: function(*ids, *leaves, 1e-12, keys, p, 7, 3, dtype)[0]
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
@@ -44,6 +48,32 @@ def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dty
     truth = run(of(embedding_layer_norm_twin, ids, keys, p, torch.float64), doubled(leaves), grad)
     torchs = run(of(embedding_layer_norm_twin, ids, keys, p, dtype), leaves, grad)
     assert_as_exact(run(of(embedding_layer_norm, ids, keys, p, dtype), leaves, grad), torchs, truth)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_words_take_a_gradient_along(isa: str, dtype: torch.dtype) -> None:
+    ids, leaves, keys, grad = inputs(130, 96, 300)
+
+    def both(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
+        def joined(*leaves: Tensor) -> Tensor:
+            out, words = function(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, dtype)
+            assert words.dtype == dtype
+            return torch.cat([out, words])
+
+        return joined
+
+    grad = torch.cat([grad, torch.randn(300, 96)]).to(dtype)
+    truth = run(both(embedding_layer_norm_twin, torch.float64), doubled(leaves), grad)
+    torchs = run(both(embedding_layer_norm_twin, dtype), leaves, grad)
+    assert_as_exact(run(both(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
+
+
+def test_the_words_alone() -> None:
+    ids, leaves, keys, _ = inputs(5, 33, 10)
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    _, words = embedding_layer_norm(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, torch.float32)  # type: ignore[call-arg]
+    grad = torch.randn_like(words)
+    assert torch.equal(torch.autograd.grad(words, leaves[0], grad)[0], grad)
 
 
 def test_the_truth_by_hand() -> None:
@@ -80,9 +110,9 @@ def test_opcheck() -> None:
     rest = (1e-12, keys, 0.2, 7, 3, torch.bfloat16)
     torch.library.opcheck(_embedding_layer_norm.registered, (*ids, *(leaf.requires_grad_() for leaf in leaves), *rest))
     parameters = [leaf.detach() for leaf in leaves[:4]]
-    torch.library.opcheck(
-        _embedding_layer_norm_backward.registered, (grad, *ids, *parameters, torch.ones(5, 2), keys, 0.2, 7, 3)
-    )
+    arguments = (grad, *ids, *parameters, torch.ones(5, 2), keys, 0.2, 7, 3)
+    for grad_word in (None, torch.ones(10, 33)):
+        torch.library.opcheck(_embedding_layer_norm_backward.registered, (*arguments, grad_word))
 
 
 def test_compiles_whole() -> None:

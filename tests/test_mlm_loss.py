@@ -21,7 +21,7 @@ from bertfast.ops.masked_lm_loss import (
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 GPU = pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])
 # rows, hidden, vocabulary, padded vocabulary: none divides the next, one row, more rows than a chunk
-SIZES = [(1, 33, 123, 123), (7, 96, 128, 128), (252, 33, 129, 256), (507, 128, 123, 131), (1100, 33, 129, 130)]
+SIZES = [(1, 33, 123, 123), (7, 96, 128, 128), (252, 33, 129, 256), (507, 128, 123, 131), (2100, 33, 129, 130)]
 LARGE = (507, 96, 6899, 6912)
 FLOATS = (
     "hidden_states",
@@ -218,14 +218,24 @@ def test_labels_out_of_range_make_the_loss_nan_on_a_gpu(label: int) -> None:
     assert masked_lm_loss(**values).isnan()
 
 
+@pytest.mark.parametrize("rows", [20, 1500])  # in one chunk and in two
+def test_the_decoders_gradient_has_its_type(rows: int) -> None:
+    values = arguments((rows, 33, 129, 256), torch.bfloat16)
+    wide, narrow = (values["decoder_weight"].to(dtype).requires_grad_() for dtype in (torch.float32, torch.bfloat16))
+    gradients = [
+        torch.autograd.grad(masked_lm_loss(**{**values, "decoder_weight": weight}), weight)[0]
+        for weight in (wide, narrow)
+    ]
+    assert gradients[1].dtype == torch.bfloat16
+    assert torch.equal(*(each.float() for each in gradients))
+
+
 def test_wrong_arguments_raise() -> None:
     values = arguments((20, 33, 129, 256))
     with pytest.raises(ValueError, match="labels must have the shape"):
         masked_lm_loss(**{**values, "labels": values["labels"][:-1]})
     with pytest.raises(TypeError, match="labels must be int64"):
         masked_lm_loss(**{**values, "labels": values["labels"].int()})
-    with pytest.raises(TypeError, match="decoder_weight must be float32"):
-        masked_lm_loss(**{**values, "decoder_weight": values["decoder_weight"].bfloat16()})
     with pytest.raises(ValueError, match="vocab_size must be"):
         masked_lm_loss(**{**values, "vocab_size": 257})
     with pytest.raises(TypeError, match="logits must be float32 or bfloat16"):
@@ -278,7 +288,7 @@ def test_any_number_of_threads(threads: int) -> None:
 @pytest.mark.parametrize("rows", [0, 7])
 def test_opcheck(rows: int, dtype: torch.dtype, needs_gradients: bool) -> None:
     values = arguments((rows, 33, 129, 131), dtype)
-    inputs = values["hidden_states"][:rows].clone(), values["decoder_weight"], values["decoder_bias"]
+    inputs = values["hidden_states"][:rows].clone(), values["decoder_weight"].to(dtype), values["decoder_bias"]
     for each in inputs:
         each.requires_grad_(needs_gradients)
     torch.library.opcheck(

@@ -1,4 +1,9 @@
-"""The embedding layer in one pass: three look-ups, LayerNorm and dropout."""
+"""The embedding layer in one pass: three look-ups, LayerNorm and dropout.
+
+The table of words is also what the masked-LM head projects on. So the layer hands it on, in the type of the products,
+and the head's gradient of it comes back through here, where the tokens' gradients are added to it: one pass over a
+matrix of the vocabulary's size, where a gradient of the layer's own, conversions and the sum of both took four.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,8 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernels
 from bertfast.ops.dropout import PLACES_PER_SITE, dropout
-from bertfast.ops.op import op
+from bertfast.ops.linear import in_type
+from bertfast.ops.op import is_traced, op
 from bertfast.ops.partial_sums import partial_sums
 
 
@@ -30,8 +36,8 @@ def embedding_layer_norm(
     seed: int,
     site: int,
     dtype: torch.dtype,
-) -> Tensor:
-    """`dropout(LayerNorm(word[input_ids] + type[token_type_ids] + position[position_ids]))`, in float32.
+) -> tuple[Tensor, Tensor]:
+    """`dropout(LayerNorm(word[input_ids] + type[token_type_ids] + position[position_ids]))`, in float32; and the words.
 
     Args:
         input_ids, token_type_ids, position_ids: (tokens,) int64.
@@ -39,31 +45,20 @@ def embedding_layer_norm(
         weight, bias: (hidden,) float32.
         eps: added to the variance.
         row_keys, p, seed, site: see `bertfast.ops.dropout.dropout`.
-        dtype: the result's: float32 or bfloat16.
+        dtype: float32 or bfloat16.
 
-    Returns: (tokens, hidden) in `dtype`.
+    Returns: (tokens, hidden) in `dtype`, and `word_weight` for whatever else is computed with it; in `dtype` as well if
+    a gradient may be asked for.
     """
-    function = _embedding_layer_norm_kernel if has_kernels(word_weight.device) else embedding_layer_norm_twin
-    return function(
-        input_ids,
-        token_type_ids,
-        position_ids,
-        word_weight,
-        type_weight,
-        position_weight,
-        weight,
-        bias,
-        eps,
-        row_keys,
-        p,
-        seed,
-        site,
-        dtype,
-    )
-
-
-def _embedding_layer_norm_kernel(*arguments: Any) -> Tensor:
-    return cast(Tensor, _embedding_layer_norm(*arguments)[0])
+    tables = (word_weight, type_weight, position_weight, weight, bias)
+    arguments = (input_ids, token_type_ids, position_ids, *tables, eps, row_keys, p, seed, site, dtype)
+    if not has_kernels(word_weight.device):
+        return embedding_layer_norm_twin(*arguments)
+    if is_traced(word_weight):
+        return _embedding_layer_norm(*arguments)[0], word_weight.to(dtype)
+    if not torch.is_grad_enabled():
+        return _embedding_layer_norm(*arguments)[0], word_weight
+    return cast(tuple[Tensor, Tensor], _EmbeddingLayerNorm.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
 @op("embedding_layer_norm")
@@ -116,16 +111,24 @@ def _embedding_layer_norm_backward(
     p: float,
     seed: int,
     site: int,
+    grad_word: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`grad_word`: what the tokens' part of the first gradient is added to, of any type; None for zeros."""
     ids = (input_ids.contiguous(), token_type_ids.contiguous(), position_ids.contiguous())
     tables = (word_weight.contiguous(), type_weight.contiguous(), position_weight.contiguous())
     weight = weight.contiguous()
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
     grad_sum = weight.new_empty(grad.shape)
-    word, type_, position = (torch.empty_like(table) for table in tables)
-    grads = (word, type_, position, torch.empty_like(weight), torch.empty_like(weight))
+    word = torch.zeros_like(tables[0]) if grad_word is None else grad_word.to(torch.float32, copy=True)
+    grads = (
+        word,
+        torch.empty_like(tables[1]),
+        torch.zeros_like(tables[2]),
+        torch.empty_like(weight),
+        torch.empty_like(weight),
+    )
     by_word, by_position = (_tokens_by_entry(ids[i], tables[i].shape[0]) for i in (0, 2))
-    working = (*by_word, *by_position, partial_sums(grad_sum, 2 + type_.shape[0]))
+    working = (*by_word, *by_position, partial_sums(grad_sum, 2 + tables[1].shape[0]))
     with torch.cuda.device_of(grad):
         native.embedding_layer_norm_backward(
             grad.contiguous(), *ids, *tables, weight, moments, *rule, grad_sum, *grads, *working
@@ -168,12 +171,26 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.save_for_backward(*ids_tables_weight, moments, row_keys)
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _embedding_layer_norm_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rule)
+def _backward(ctx: Any, grad: Tensor, _: Tensor, grad_word: Tensor | None = None) -> tuple[Tensor | None, ...]:
+    grads = _embedding_layer_norm_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rule, grad_word)
     return None, None, None, *grads, None, None, None, None, None, None
 
 
 _embedding_layer_norm.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _EmbeddingLayerNorm(torch.autograd.Function):
+    """The op, and the words, whose gradient is there when the op's is computed."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        out, moments = _embedding_layer_norm(*arguments)
+        _setup_context(ctx, arguments, (out, moments))
+        return out, in_type(arguments[3], arguments[-1]).detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_word: Tensor) -> tuple[Tensor | None, ...]:
+        return _backward(ctx, grad, grad, grad_word)
 
 
 def embedding_layer_norm_twin(
@@ -191,7 +208,7 @@ def embedding_layer_norm_twin(
     seed: int,
     site: int,
     dtype: torch.dtype,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """`embedding_layer_norm` in plain torch."""
     added = (
         F.embedding(input_ids, word_weight)
@@ -199,4 +216,4 @@ def embedding_layer_norm_twin(
         + F.embedding(position_ids, position_weight)
     )
     normal = F.layer_norm(added, added.shape[1:], weight, bias, eps)
-    return dropout(normal, row_keys, p, seed, site).to(dtype)
+    return dropout(normal, row_keys, p, seed, site).to(dtype), word_weight.to(dtype)

@@ -44,14 +44,14 @@ def fused_mlm_loss(
     Args:
         rows: (sources, hidden) bfloat16 on a CUDA device, hidden a multiple of 8 up to 256; see `can_fuse`.
         positions: (n,) int64, which of them are predicted, none twice; None: all, in order.
-        weight, bias: D (padded_vocab, hidden) and b (padded_vocab,), float32; see `masked_lm_loss`.
+        weight, bias: D (padded_vocab, hidden) bfloat16 and b (padded_vocab,) float32; see `masked_lm_loss`.
         labels: (n,) int64. One outside [0, vocab_size), and a position outside `rows`, makes the loss NaN.
         weights: (n,) float32.
 
     Returns:
         The loss, a float32 scalar. Differentiable, once, in `rows`, `weight` and `bias`.
     """
-    loss, _, _ = _fused_mlm_loss(rows, positions, weight, bias, labels, weights, vocab_size)
+    loss, _ = _fused_mlm_loss(rows, positions, weight, bias, labels, weights, vocab_size)
     return cast(Tensor, loss)
 
 
@@ -70,24 +70,21 @@ def _fused_mlm_loss(
     labels: Tensor,
     weights: Tensor,
     vocab_size: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss; D in bfloat16; and (n, 4) float32, from which the backward pass rebuilds a row's probabilities."""
-    if weight.dtype != torch.float32:
-        raise TypeError(f"decoder_weight must be float32, not {weight.dtype}")
-    rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
-    count, decoder = labels.shape[0], weight.to(torch.bfloat16)
+) -> tuple[Tensor, Tensor]:
+    """The loss, and (n, 4) float32, from which the backward pass rebuilds a row's probabilities."""
+    rows, weight, labels, weights = rows.contiguous(), weight.contiguous(), labels.contiguous(), weights.contiguous()
+    count = labels.shape[0]
     partial = weights.new_empty(_splits(count, rows.shape[1], vocab_size), count, 2)
     label_logits, losses, statistics = weights.new_empty(count), weights.new_empty(count), weights.new_empty(count, 4)
-    inputs = (rows, positions, decoder, bias, labels, weights, vocab_size)
+    inputs = (rows, positions, weight, bias, labels, weights, vocab_size)
     with torch.cuda.device_of(rows):
         native.fused_mlm_loss(*inputs, partial, label_logits, losses, statistics)
-    return losses.sum(), decoder, statistics
+    return losses.sum(), statistics
 
 
 @_fused_mlm_loss.register_fake
 def _(rows: Tensor, positions: Tensor | None, weight: Tensor, bias: Tensor, labels: Tensor, *_: Any) -> Any:
-    decoder, statistics = weight.new_empty(weight.shape, dtype=torch.bfloat16), bias.new_empty(labels.shape[0], 4)
-    return bias.new_empty(()), decoder, statistics
+    return bias.new_empty(()), bias.new_empty(labels.shape[0], 4)
 
 
 @op("fused_mlm_loss_backward")
@@ -95,35 +92,36 @@ def _fused_mlm_loss_backward(
     grad: Tensor,
     rows: Tensor,
     positions: Tensor | None,
-    decoder: Tensor,
+    weight: Tensor,
     bias: Tensor,
     labels: Tensor,
     weights: Tensor,
     statistics: Tensor,
     vocab_size: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad, rows, labels, weights = grad.contiguous(), rows.contiguous(), labels.contiguous(), weights.contiguous()
+    grad, rows, weight = grad.contiguous(), rows.contiguous(), weight.contiguous()
+    labels, weights = labels.contiguous(), weights.contiguous()
     count, hidden = labels.shape[0], rows.shape[1]
     partial = weights.new_empty(_splits(count, hidden, vocab_size), count, hidden)
     grad_rows = torch.empty_like(rows) if positions is None else torch.zeros_like(rows)
-    grad_decoder, grad_bias = bias.new_empty(decoder.shape), bias.new_empty(bias.shape)
-    inputs = (rows, positions, decoder, bias, labels, weights, vocab_size)
+    grad_weight, grad_bias = bias.new_empty(weight.shape), bias.new_empty(bias.shape)
+    inputs = (rows, positions, weight, bias, labels, weights, vocab_size)
     with torch.cuda.device_of(rows):
-        native.fused_mlm_loss_backward(*inputs, statistics, grad, partial, grad_rows, grad_decoder, grad_bias)
-    return grad_rows, grad_decoder, grad_bias
+        native.fused_mlm_loss_backward(*inputs, statistics, grad, partial, grad_rows, grad_weight, grad_bias)
+    return grad_rows, grad_weight.to(weight.dtype), grad_bias
 
 
 @_fused_mlm_loss_backward.register_fake
-def _(grad: Tensor, rows: Tensor, positions: Tensor | None, decoder: Tensor, bias: Tensor, *_: Any) -> Any:
-    return rows.new_empty(rows.shape), bias.new_empty(decoder.shape), bias.new_empty(bias.shape)
+def _(grad: Tensor, rows: Tensor, positions: Tensor | None, weight: Tensor, bias: Tensor, *_: Any) -> Any:
+    return tuple(each.new_empty(each.shape) for each in (rows, weight, bias))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    rows, positions, _, bias, labels, weights, ctx.vocab_size = inputs
-    _, decoder, statistics = output
-    ctx.mark_non_differentiable(decoder, statistics)
-    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradients of these
-    ctx.save_for_backward(rows, positions, decoder, bias, labels, weights, statistics)
+    *tensors, ctx.vocab_size = inputs
+    _, statistics = output
+    ctx.mark_non_differentiable(statistics)
+    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradient of it
+    ctx.save_for_backward(*tensors, statistics)
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:

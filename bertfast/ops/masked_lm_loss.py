@@ -45,8 +45,8 @@ def masked_lm_loss(
             loss and to any gradient.
         transform_weight, transform_bias: W (hidden, hidden) and c (hidden,).
         layer_norm_weight, layer_norm_bias: (hidden,).
-        decoder_weight, decoder_bias: D (padded_vocab, hidden) and b (padded_vocab,), float32. What lies beyond
-            `vocab_size` is padding, never read; its gradient is 0.
+        decoder_weight, decoder_bias: D (padded_vocab, hidden), float32 or like `hidden_states`, its gradient alike;
+            and b (padded_vocab,), float32. What lies beyond `vocab_size` is padding, never read; its gradient is 0.
         fused: from `t` on by `fused_mlm_loss`, which takes bfloat16 on a CUDA device and few hidden sizes; `t` is then
             computed of all hidden states, of which the kernel reads those that are predicted. Else in chunks.
 
@@ -54,6 +54,7 @@ def masked_lm_loss(
         The loss, a float32 scalar.
     """
     head = (transform_weight, transform_bias, layer_norm_weight, layer_norm_bias)
+    decoder_weight = in_type(decoder_weight, hidden_states.dtype)
     if fused:
         rows = _transform(hidden_states, *head, layer_norm_eps)
         return fused_mlm_loss(rows, positions, decoder_weight, decoder_bias, labels, weights, vocab_size)
@@ -110,16 +111,13 @@ def _linear_cross_entropy(
     vocab_size: int,
     needs_gradients: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss and its gradients in `rows`, `weight` and `bias`, which are empty unless `needs_gradients`.
+    """The loss and its gradients in `rows`, `weight` (like `rows`) and `bias`; empty unless `needs_gradients`.
 
     The gradients come from the forward pass, where the logits are. Floor, with n rows: 6 n hidden vocabulary
     operations in three products, and the logits written once, read and written by the kernel, and read twice.
     """
-    if weight.dtype != torch.float32:
-        raise TypeError(f"decoder_weight must be float32, not {weight.dtype}")
     count, padded_vocab = rows.shape[0], weight.shape[0]
-    rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
-    decoder = in_type(weight, rows.dtype)
+    rows, weight, labels, weights = rows.contiguous(), weight.contiguous(), labels.contiguous(), weights.contiguous()
     columns = -(-padded_vocab // 8) * 8  # the kernel moves 16 bytes at a time
     padded_bias = bias.new_zeros(columns)
     padded_bias[:padded_vocab] = bias
@@ -136,7 +134,7 @@ def _linear_cross_entropy(
             part = slice(begin, min(begin + size, count))
             chunk = buffer[: part.stop - begin]
             logits = chunk[:, :padded_vocab]
-            torch.mm(rows[part], decoder.t(), out=logits)
+            torch.mm(rows[part], weight.t(), out=logits)
             native.mlm_loss(
                 chunk,
                 padded_bias,
@@ -147,11 +145,11 @@ def _linear_cross_entropy(
                 bias_slices if needs_gradients else None,
             )
             if needs_gradients:
-                torch.mm(logits, decoder, out=d_rows[part])
+                torch.mm(logits, weight, out=d_rows[part])
                 d_weight = _add_product(d_weight, logits.t(), rows[part])
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
-    d_weight = torch.zeros_like(weight) if d_weight is None else d_weight
+    d_weight = torch.zeros_like(weight) if d_weight is None else d_weight.to(weight.dtype)
     return losses.sum(), d_rows, d_weight, bias_slices[:, :padded_vocab].sum(0)
 
 
@@ -163,7 +161,7 @@ def _chunk_rows(rows: Tensor) -> int:
     """
     if rows.is_cuda:
         return 4096
-    return 256 if rows.dtype == torch.float32 else max(512, 4 * rows.shape[1] // 3)
+    return 256 if rows.dtype == torch.float32 else max(1024, 4 * rows.shape[1] // 3)
 
 
 def _slices(rows: Tensor) -> int:
@@ -172,11 +170,11 @@ def _slices(rows: Tensor) -> int:
 
 
 def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """`total + left @ right` in float32, in `total` if there is one."""
+    """`left @ right` where there is no `total` yet; else the sum of both, in float32, and in `total` if that is."""
     if left.dtype == torch.float32:
         return torch.mm(left, right) if total is None else total.addmm_(left, right)
     product = torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else torch.mm(left, right)
-    return product.float() if total is None else total.add_(product)
+    return product if total is None else total.float().add_(product)
 
 
 @_linear_cross_entropy.register_fake

@@ -38,8 +38,8 @@ struct EmbeddingLayerNormBackward {
     const int64_t* row_keys;
     bool drops;
     Dropout rule;
-    float* grad_sum;  // (tokens, hidden), working memory
-    float* grad_word;
+    float* grad_sum;   // (tokens, hidden), working memory
+    float* grad_word;  // is added to, as is grad_position
     float* grad_type;
     float* grad_position;
     float* grad_weight;

@@ -1,6 +1,7 @@
 #include "cpu/embedding.h"
 
-#include <algorithm>
+#include <cstdlib>
+#include <new>
 
 #include "cpu/dropout_scales.h"
 #include "cpu/normalize.h"
@@ -70,11 +71,10 @@ class TokensByEntry {
     int64_t* order_;
 };
 
-// grad[e] = the sum of rows[t] over the tokens t of entry e, in ascending order whatever the threads.
-void sum_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t entries, int64_t hidden, float* grad) {
+// grad[e] += the sum of rows[t] over the tokens t of entry e, in ascending order whatever the threads.
+void add_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t entries, int64_t hidden, float* grad) {
     const TokensByEntry tokens_of(ids, tokens, entries);
     parallel_for(entries, 64, [&](int64_t begin, int64_t end) {
-        std::fill(grad + begin * hidden, grad + end * hidden, 0.0f);
         for (int64_t entry = begin; entry < end; ++entry) {
             float* const to = grad + entry * hidden;
             for (const int64_t* token = tokens_of.begin(entry); token != tokens_of.end(entry); ++token) {
@@ -120,8 +120,8 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
     for (int64_t type = 0; type < tables.types; ++type) {
         sums.total((2 + type) * room, hidden, call.grad_type + type * hidden);
     }
-    sum_by_entry(call.grad_sum, tables.input_ids, tables.tokens, tables.words, hidden, call.grad_word);
-    sum_by_entry(call.grad_sum, tables.position_ids, tables.tokens, tables.positions, hidden, call.grad_position);
+    add_by_entry(call.grad_sum, tables.input_ids, tables.tokens, tables.words, hidden, call.grad_word);
+    add_by_entry(call.grad_sum, tables.position_ids, tables.tokens, tables.positions, hidden, call.grad_position);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ void forward(const EmbeddingLayerNorm<T>& call, void* stream) {
     check_launch(what);
 }
 
-void sum_by_entry(const float* rows, const TokensByEntry& tokens, int64_t entries, int64_t hidden, float* grad,
+void add_by_entry(const float* rows, const TokensByEntry& tokens, int64_t entries, int64_t hidden, float* grad,
                   void* stream) {
     const unsigned blocks = grid(entries, 1);
     if (blocks == 0) return;
@@ -72,8 +72,8 @@ void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by
     column_sums(partial, slices, stride, hidden, call.grad_weight, stream);
     column_sums(partial + hidden, slices, stride, hidden, call.grad_bias, stream);
     column_sums(partial + 2 * hidden, slices, stride, tables.types * hidden, call.grad_type, stream);
-    sum_by_entry(call.grad_sum, by_word, tables.words, hidden, call.grad_word, stream);
-    sum_by_entry(call.grad_sum, by_position, tables.positions, hidden, call.grad_position, stream);
+    add_by_entry(call.grad_sum, by_word, tables.words, hidden, call.grad_word, stream);
+    add_by_entry(call.grad_sum, by_position, tables.positions, hidden, call.grad_position, stream);
 }
 
 }  // namespace

@@ -108,7 +108,7 @@ struct EntrySums {
     const float* rows;  // (tokens, hidden)
     TokensByEntry tokens;
     int64_t entries, hidden;
-    float* grad;  // (entries, hidden)
+    float* grad;  // (entries, hidden), is added to
     bool whole;   // see in_fours
 };
 
@@ -116,8 +116,8 @@ BERTFAST_HD int64_t entry_shared_floats(int64_t hidden) {
     return ENTRY_WARPS * 4 * fours(hidden);
 }
 
-// Warp w adds up every eighth token from the w-th on; then the eight sums are added. In phases with a barrier of the
-// block after each; `shared` lies at a multiple of 16 bytes.
+// Warp w adds up every eighth token from the w-th on; then the eight sums are added to the gradient. In phases with a
+// barrier of the block after each; `shared` lies at a multiple of 16 bytes.
 BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, int64_t entry, int thread, float* shared) {
     const int64_t begin = sums.tokens.begin[entry], end = sums.tokens.begin[entry + 1], room = 4 * fours(sums.hidden);
     if (phase == 0) {
@@ -134,15 +134,18 @@ BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, int64_t entry, in
         }
         return;
     }
+    if (begin == end) return;
     const int64_t used = end - begin < ENTRY_WARPS ? end - begin : ENTRY_WARPS;
     for (int64_t c = thread * 4; c < sums.hidden; c += 4 * ENTRY_THREADS) {
-        float sum[4] = {};
+        float* const to = sums.grad + entry * sums.hidden + c;
+        float sum[4];
+        load_four(to, sums.hidden - c, sums.whole, sum);
         for (int64_t warp = 0; warp < used; ++warp) {
             float part[4];
             load_four(shared + warp * room + c, 4, true, part);
             for (int j = 0; j < 4; ++j) sum[j] += part[j];
         }
-        store_four(sum, sums.hidden - c, sums.whole, sums.grad + entry * sums.hidden + c);
+        store_four(sum, sums.hidden - c, sums.whole, to);
     }
 }
 

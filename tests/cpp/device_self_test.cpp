@@ -173,8 +173,10 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
     const Dropout rule = make_dropout(0.1, 12, 0);
     const EmbeddingTables tables = {ids.data(), types.data(), places.data(), word.data(), kind.data(), position.data(),
                                     words,      TYPES,        positions,     tokens,      hidden};
-    std::vector<float> out(tokens * hidden), moments(2 * tokens), grad_sum(tokens * hidden), grad_word(word.size());
-    std::vector<float> grad_type(kind.size()), grad_position(position.size()), grad_weight(hidden), grad_bias(hidden);
+    std::vector<float> out(tokens * hidden), moments(2 * tokens), grad_sum(tokens * hidden), grad_type(kind.size());
+    std::vector<float> grad_weight(hidden), grad_bias(hidden);
+    auto grad_word = floats(word.size()), grad_position = floats(position.size());
+    const Array<float> dgrad_word(grad_word), dgrad_position(grad_position);
     BERTFAST_DISPATCH(embedding_layer_norm(EmbeddingLayerNorm<float>{
         tables, weight.data(), bias.data(), EPS, row_keys.data(), true, rule, out.data(), moments.data()}));
     BERTFAST_DISPATCH(embedding_layer_norm_backward(EmbeddingLayerNormBackward<float>{
@@ -187,9 +189,9 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
                                        dkind.data(), dposition.data(), words,          TYPES,
                                        positions,    tokens,           hidden};
     const Array<T> dgrad(as<T>(grad)), dout(tokens * hidden);
-    const Array<float> dmoments(2 * tokens), dgrad_sum(tokens * hidden), dgrad_word(word.size());
-    const Array<float> dgrad_type(kind.size()), dgrad_position(position.size()), dgrad_weight(hidden);
-    const Array<float> dgrad_bias(hidden), partial(SLICES * (2 + TYPES) * hidden);
+    const Array<float> dmoments(2 * tokens), dgrad_sum(tokens * hidden);
+    const Array<float> dgrad_type(kind.size()), dgrad_weight(hidden), dgrad_bias(hidden),
+        partial(SLICES * (2 + TYPES) * hidden);
     const ByEntry by_word(OrderByEntry(ids, words)), by_position(OrderByEntry(places, positions));
     cuda::embedding_layer_norm(EmbeddingLayerNorm<T>{on_device, dweight.data(), dbias.data(), EPS, keys.data(), true,
                                                      rule, dout.data(), dmoments.data()},
