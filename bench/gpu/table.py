@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 KERNELS = 5
+SAID = 3  # first lines of a run: device and kernels, where the corpus is, which form the loss takes
 FAILED = ("failed", "out of time")
 
 
@@ -66,7 +67,7 @@ def training(result: dict[str, Any]) -> Iterator[str]:
             f"  {label:<30} {1e3 * step['pairs'] / rate:>9.3f} {rate:>11,.0f} {entry['needed_TFLOP_per_s']:>8.2f} "
             f"{shares} {memory:>6} {times}"
         )
-    yield from (f"    {line}" for line in result["candidates"]["ours"].get("said", ())[:1])
+    yield from (f"    {line}" for line in result["candidates"]["ours"].get("said", ())[:SAID])
     for each in result["candidates"]["ours"].get("kernels", ())[:KERNELS]:
         yield f"    {each['share']:>6.1%}  {each['kernel'][:90]}"
 

@@ -41,7 +41,8 @@ struct Inputs {
         if (vocab_size < 1 || vocab_size > decoder.size(0) || vocab_size > cuda::FUSED_MOST_VOCABULARY) {
             throw py::value_error("vocab_size must be in [1, rows of decoder], at most 2^24");
         }
-        if (labels.size(0) > std::numeric_limits<int32_t>::max()) throw py::value_error("there are too many rows");
+        constexpr int64_t MOST_ROWS = std::numeric_limits<int32_t>::max();
+        if (rows.size(0) > MOST_ROWS || labels.size(0) > MOST_ROWS) throw py::value_error("there are too many rows");
         check_aligned({&rows, &decoder});
     }
 

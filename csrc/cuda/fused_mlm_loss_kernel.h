@@ -26,11 +26,11 @@ BERTFAST_HD RowStatistics no_row() {
     return {FLT_MAX, 0.0f, 0.0f, -1.0f};
 }
 
-// Which of `rows` the row of the tile is; negative if there is none.
-BERTFAST_HD int64_t source_of(const FusedMlmLoss& call, int64_t row) {
+// Which of `rows` a predicted one is; -1 if there is none.
+BERTFAST_HD int source_of(const FusedMlmLoss& call, int64_t row) {
     if (row >= call.count) return -1;
     const int64_t source = call.positions ? call.positions[row] : row;
-    return source < call.sources ? source : -1;
+    return source >= 0 && source < call.sources ? static_cast<int>(source) : -1;
 }
 
 // -1 if it is none.
@@ -53,7 +53,8 @@ struct FusedShared {
         float bias_part[Products::IN_COLUMN][TILE];             // likewise, of a column
     };
     RowStatistics statistics[ROW_BUFFERS][Size::ROWS];
-    float bias[WORD_BUFFERS][TILE];  // -infinity from vocab_size on
+    int source[ROW_BUFFERS][Size::ROWS];  // of the rows that are there, or come next
+    float bias[WORD_BUFFERS][TILE];       // -infinity from vocab_size on
     int last[TILE_THREADS];
 };
 
@@ -142,10 +143,14 @@ class FusedMlmLossBlock {
     // `word`: the tile's first.
     BERTFAST_HD_MEMBER void grad_words(const FusedMlmLossBackward& call, int64_t word) {
         const int64_t end = word < call.vocab_size ? weighed_end(0, call.count) : 0;
+        block_.each([&](int thread, Registers&) {
+            if (thread >= ROWS) return;
+            for (const int buffer : {0, 1}) shared_.source[buffer][thread] = source_of(call, buffer * ROWS + thread);
+        });
         block_.each([&](int thread, Registers& mine) {
             if (end > 0) {
                 load_words(thread, word, 0);
-                load_rows(thread, 0, 0);
+                load_rows(thread, 0);
                 load_statistics(call, thread, 0, 0);
             }
             clear(mine.sum);
@@ -156,7 +161,7 @@ class FusedMlmLossBlock {
             const int buffer = static_cast<int>(row / ROWS % 2);
             block_.each([&](int thread, Registers& mine) {
                 if (row + ROWS < end) {
-                    load_rows(thread, row + ROWS, 1 - buffer);
+                    load_rows(thread, 1 - buffer);
                     load_statistics(call, thread, row + ROWS, 1 - buffer);
                 }
                 make_logits(thread, buffer, 0, mine);
@@ -168,7 +173,10 @@ class FusedMlmLossBlock {
                 block_.publish(thread);
             });
             block_.each([&](int thread, Registers& mine) {
+                // Asked for so early that the copy, a phase later, need not wait for it.
+                const int source = thread < ROWS ? source_of(call, row + 2 * ROWS + thread) : -1;
                 Products::grad_words(shared_.gradients, shared_.rows[buffer], thread, mine.sum);
+                if (thread < ROWS) shared_.source[buffer][thread] = source;
                 block_.wait(thread);
             });
         }
@@ -214,7 +222,10 @@ class FusedMlmLossBlock {
         const int64_t begin = slice_row(tiles, call_.splits, split), end = slice_row(tiles, call_.splits, split + 1);
         block_.each([&](int thread, Registers&) {
             if (begin < end) load_words(thread, begin * TILE, 0);
-            load_rows(thread, row, 0);
+            if (thread < ROWS) shared_.source[0][thread] = source_of(call_, row + thread);
+        });
+        block_.each([&](int thread, Registers&) {
+            load_rows(thread, 0);
             block_.wait(thread);
         });
         for (int64_t tile = begin; tile < end; ++tile) {
@@ -227,9 +238,10 @@ class FusedMlmLossBlock {
 
     // --- Tiles ---
 
-    BERTFAST_HD_MEMBER void load_rows(int thread, int64_t row, int buffer) {
+    // Those of shared_.source.
+    BERTFAST_HD_MEMBER void load_rows(int thread, int buffer) {
         for_each_piece(thread, ROWS, [&](int line, int column) {
-            const int64_t source = source_of(call_, row + line);
+            const int64_t source = shared_.source[buffer][line];
             load_piece(thread, source < 0 ? nullptr : call_.rows + source * call_.hidden, line % TILE, column,
                        shared_.rows[buffer][column / TILE][line / TILE]);
         });
