@@ -89,6 +89,9 @@ def share_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> i
     step = int(steps)
     for parameter in model.parameters():
         dist.broadcast(parameter.detach(), 0)
+        torch.autograd.graph.increment_version(
+            parameter
+        )  # torch does not see it, and a copy is not the weight's any more
         if step and parameter.requires_grad:
             state = optimizer.state[parameter]
             state["step"].fill_(step)
