@@ -81,7 +81,8 @@ def _made_up_loss(
     model: Bert, sequences: int, predictions: int, device: torch.device
 ) -> Callable[[], tuple[Tensor, ...]]:
     """Computes a loss and its gradients, of a batch of such sizes."""
-    head, word_weight = model.masked_lm_head, model.embeddings.word.weight
+    head = model.masked_lm_head
+    word_weight = model.embeddings.word.weight.detach().bfloat16().requires_grad_()
     generator = torch.Generator(device).manual_seed(0)
     rows = sequences + predictions
     states = torch.randn(rows, model.config.hidden_size, generator=generator, device=device).bfloat16().requires_grad_()

@@ -1,15 +1,18 @@
-"""The fused masked-LM loss on a GPU, against plain torch in float64; and, anywhere, what torch knows of the op."""
+"""The fused masked-LM loss against plain torch in float64: on a GPU, and its threads stepped on the CPU."""
 
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import pytest
 import torch
-from test_mlm_loss import NEEDS_GPU, Arguments, arguments, errors, in_dtype, results
+from stepped import SteppedFusedLoss
+from test_mlm_loss import GPU, NEEDS_GPU, Arguments, arguments, errors, in_dtype, results
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from bertfast._native import native
 from bertfast.ops.fused_mlm_loss import (
     BLOCKS,
     _fused_mlm_loss,
@@ -20,21 +23,36 @@ from bertfast.ops.masked_lm_loss import masked_lm_loss, masked_lm_loss_twin
 
 fused = functools.partial(masked_lm_loss, fused=True)
 # rows, hidden, vocabulary, padded vocabulary: narrow and wide; several splits and one
-SIZES = [(7, 96, 128, 128), (252, 128, 129, 256), (1100, 256, 6899, 6912), (40_000, 128, 300, 384)]
+SIZES = [(7, 96, 128, 128), (252, 128, 129, 256), (70, 256, 200, 256)]
+LARGE = [(1100, 256, 6899, 6912), (40_000, 128, 300, 384)]
 
 
 def on_gpu(test: object) -> object:
     return pytest.mark.gpu(NEEDS_GPU(test))
 
 
-def bf16(size: tuple[int, int, int, int], device: str = "cuda") -> Arguments:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a library lies for all tests."""
+    return tmp_path_factory.mktemp("stepped")
+
+
+@pytest.fixture(params=["warps", "warpgroups", GPU])
+def device(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A GPU; or the CPU, where both ways to share the products between threads are stepped."""
+    if request.param == "cuda":
+        return "cuda"
+    stepped = SteppedFusedLoss(folder, request.param == "warpgroups")
+    monkeypatch.setattr(native, "fused_mlm_loss", stepped.fused_mlm_loss)
+    monkeypatch.setattr(native, "fused_mlm_loss_backward", stepped.fused_mlm_loss_backward)
+    return "cpu"
+
+
+def bf16(size: tuple[int, int, int, int], device: str) -> Arguments:
     return arguments(size, torch.bfloat16, device)
 
 
-@on_gpu
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_as_exact_as_torch(size: tuple[int, int, int, int]) -> None:
-    values = bf16(size)
+def assert_as_exact_as_torch(values: Arguments) -> None:
     truth = results(masked_lm_loss_twin, in_dtype(values, torch.float64))
     ours = errors(results(fused, values), truth)
     torchs = errors(results(masked_lm_loss_twin, in_dtype(values, torch.bfloat16)), truth)
@@ -42,19 +60,28 @@ def test_as_exact_as_torch(size: tuple[int, int, int, int]) -> None:
         assert ours[name] <= 2 * torchs[name] + 1e-6, f"{name}: {ours[name]}, torch {torchs[name]}"
 
 
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_as_exact_as_torch(size: tuple[int, int, int, int], device: str) -> None:
+    assert_as_exact_as_torch(bf16(size, device))
+
+
 @on_gpu
+@pytest.mark.parametrize("size", LARGE, ids=str)
+def test_large_ones_too(size: tuple[int, int, int, int]) -> None:
+    assert_as_exact_as_torch(bf16(size, "cuda"))
+
+
 @pytest.mark.parametrize("size", [(1, 40, 123, 123), SIZES[1]], ids=str)
-def test_equals_the_chunks(size: tuple[int, int, int, int]) -> None:
-    values = bf16(size)
+def test_equals_the_chunks(size: tuple[int, int, int, int], device: str) -> None:
+    values = bf16(size, device)
     chunks = {name: value.double() for name, value in results(masked_lm_loss, values).items()}
     for name, error in errors(results(fused, values), chunks).items():
         assert error <= 1e-2, f"{name}: {error}"
 
 
-@on_gpu
 @pytest.mark.parametrize("logits", ["outliers", "equal"])
-def test_skewed_logits(logits: str) -> None:
-    values = bf16((60, 32, 1000, 1024))
+def test_skewed_logits(logits: str, device: str) -> None:
+    values = bf16((60, 32, 1000, 1024), device)
     if logits == "outliers":
         values["decoder_bias"][::7] = 80.0
         values["decoder_bias"][3::7] = -80.0
@@ -66,9 +93,8 @@ def test_skewed_logits(logits: str) -> None:
     assert got["loss"] <= 1e-2 and got["decoder_bias"] <= 1e-2
 
 
-@on_gpu
-def test_rows_of_weight_zero_count_for_nothing() -> None:
-    values = bf16((300, 32, 129, 256))
+def test_rows_of_weight_zero_count_for_nothing(device: str) -> None:
+    values = bf16((300, 32, 129, 256), device)
     values["weights"][140:] = 0.0
     alone = {**values, **{name: values[name][:140] for name in ("positions", "labels", "weights")}}
     truth = {name: value.double() for name, value in results(fused, alone).items()}
@@ -78,14 +104,12 @@ def test_rows_of_weight_zero_count_for_nothing() -> None:
     assert all(not value.any() for value in results(fused, values).values())
 
 
-@on_gpu
-def test_no_rows() -> None:
-    assert all(not value.any() for value in results(fused, bf16((0, 32, 129, 256))).values())
+def test_no_rows(device: str) -> None:
+    assert all(not value.any() for value in results(fused, bf16((0, 32, 129, 256), device)).values())
 
 
-@on_gpu
-def test_padding_is_never_read_and_gets_no_gradient() -> None:
-    values = bf16((30, 32, 129, 256))
+def test_padding_is_never_read_and_gets_no_gradient(device: str) -> None:
+    values = bf16((30, 32, 129, 256), device)
     clean = results(fused, values)
     values["decoder_weight"][129:] = 1e30
     values["decoder_bias"][129:] = float("nan")
@@ -95,18 +119,16 @@ def test_padding_is_never_read_and_gets_no_gradient() -> None:
         assert name == "loss" or not clean[name][129:].any()
 
 
-@on_gpu
-def test_without_positions_every_row_counts() -> None:
-    values = bf16((23, 32, 129, 129))
-    gathered = {**values, "positions": torch.arange(23, device="cuda"), "hidden_states": values["hidden_states"][:23]}
+def test_without_positions_every_row_counts(device: str) -> None:
+    values = bf16((23, 32, 129, 129), device)
+    gathered = {**values, "positions": torch.arange(23, device=device), "hidden_states": values["hidden_states"][:23]}
     for name, value in results(fused, {**gathered, "positions": None}).items():
         assert torch.equal(value, results(fused, gathered)[name])
 
 
-@on_gpu
 @pytest.mark.parametrize(("name", "wrong"), [("labels", -1), ("labels", 129), ("positions", -1), ("positions", 2**40)])
-def test_what_is_out_of_range_makes_the_loss_nan(name: str, wrong: int) -> None:
-    values = bf16((20, 32, 129, 256))
+def test_what_is_out_of_range_makes_the_loss_nan(name: str, wrong: int, device: str) -> None:
+    values = bf16((20, 32, 129, 256), device)
     values[name][7] = wrong
     assert fused(**values).isnan()
 
@@ -114,7 +136,7 @@ def test_what_is_out_of_range_makes_the_loss_nan(name: str, wrong: int) -> None:
 @on_gpu
 def test_same_bits_every_time_and_in_a_graph() -> None:
     """Nothing waits for the device, reads it on the host or has a shape that depends on it."""
-    values = bf16(SIZES[2])
+    values = bf16(SIZES[2], "cuda")
     first = results(fused, values)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -130,11 +152,10 @@ def test_same_bits_every_time_and_in_a_graph() -> None:
         assert torch.equal(value, captured[name])
 
 
-@on_gpu
 @pytest.mark.parametrize("gathers", [True, False])
 @pytest.mark.parametrize("rows", [0, 7])
-def test_opcheck(rows: int, gathers: bool) -> None:
-    values = bf16((rows, 32, 129, 131))
+def test_opcheck(rows: int, gathers: bool, device: str) -> None:
+    values = bf16((rows, 32, 129, 131), device)
     x = values["hidden_states"] if gathers else values["hidden_states"][:rows].clone()
     positions = values["positions"] if gathers else None
     parameters = values["decoder_weight"].bfloat16(), values["decoder_bias"]
@@ -147,9 +168,8 @@ def test_opcheck(rows: int, gathers: bool) -> None:
     torch.library.opcheck(_fused_mlm_loss_backward.registered, (loss, *tensors, 129))
 
 
-@on_gpu
-def test_compiled_equals_eager() -> None:
-    values = bf16((40, 32, 129, 256))
+def test_compiled_equals_eager(device: str) -> None:
+    values = bf16((40, 32, 129, 256), device)
     torch._dynamo.reset()
     compiled = results(torch.compile(fused, fullgraph=True), values)
     for name, error in errors(compiled, {k: v.double() for k, v in results(fused, values).items()}).items():

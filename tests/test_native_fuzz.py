@@ -269,7 +269,7 @@ def fused_mlm_loss_backward(rng: random.Random, memory: Memory) -> Arguments:
         "grad": memory.floats(),
         "partial": memory.empty(splits, count, rows.shape[1]),
         "grad_rows": memory.empty(*rows.shape, dtype=torch.bfloat16),
-        "grad_decoder": memory.empty(*decoder.shape),
+        "grad_decoder": memory.empty(*decoder.shape, dtype=torch.bfloat16),
         "grad_bias": memory.empty(len(decoder)),
     }
 

@@ -36,7 +36,7 @@ def inputs(rows: int, hidden: int, vocab_size: int, device: str) -> dict[str, Te
         "transform_bias": normal(hidden),
         "layer_norm_weight": torch.ones(hidden, device=device),
         "layer_norm_bias": torch.zeros(hidden, device=device),
-        "decoder_weight": normal(vocab_size, hidden) / hidden**0.5,
+        "decoder_weight": (normal(vocab_size, hidden) / hidden**0.5).bfloat16(),
         "decoder_bias": normal(vocab_size),
         "vocab_size": vocab_size,
     }

@@ -104,11 +104,11 @@ def _fused_mlm_loss_backward(
     count, hidden = labels.shape[0], rows.shape[1]
     partial = weights.new_empty(_splits(count, hidden, vocab_size), count, hidden)
     grad_rows = torch.empty_like(rows) if positions is None else torch.zeros_like(rows)
-    grad_weight, grad_bias = bias.new_empty(weight.shape), bias.new_empty(bias.shape)
+    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
     inputs = (rows, positions, weight, bias, labels, weights, vocab_size)
     with torch.cuda.device_of(rows):
         native.fused_mlm_loss_backward(*inputs, statistics, grad, partial, grad_rows, grad_weight, grad_bias)
-    return grad_rows, grad_weight.to(weight.dtype), grad_bias
+    return grad_rows, grad_weight, grad_bias
 
 
 @_fused_mlm_loss_backward.register_fake

@@ -101,7 +101,7 @@ void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle d
     const Tensor grad(grad_, "grad", Dtype::float32, {}, inputs.rows);
     const Tensor partial(partial_, "partial", Dtype::float32, {ANY, count, hidden}, inputs.rows);
     const Tensor grad_rows(grad_rows_, "grad_rows", Dtype::bfloat16, inputs.rows.shape(), inputs.rows);
-    const Tensor grad_decoder(grad_decoder_, "grad_decoder", Dtype::float32, inputs.decoder.shape(), inputs.rows);
+    const Tensor grad_decoder(grad_decoder_, "grad_decoder", Dtype::bfloat16, inputs.decoder.shape(), inputs.rows);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, inputs.bias.shape(), inputs.rows);
     inputs.check_apart_from({&partial, &grad_rows, &grad_decoder, &grad_bias});
     check_apart({&partial, &grad_rows, &grad_decoder, &grad_bias}, {&statistics, &grad});
@@ -111,7 +111,7 @@ void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle d
                                                            grad.data<float>(),
                                                            partial.data<float>(),
                                                            grad_rows.data<bfloat16>(),
-                                                           grad_decoder.data<float>(),
+                                                           grad_decoder.data<bfloat16>(),
                                                            grad_bias.data<float>()};
     const py::gil_scoped_release unlocked;
     BERTFAST_CUDA("fused_mlm_loss_backward", fused_mlm_loss_backward(call, inputs.rows.place().stream));

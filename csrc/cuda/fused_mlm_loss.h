@@ -39,11 +39,11 @@ struct FusedMlmLossForward : FusedMlmLoss {
 
 struct FusedMlmLossBackward : FusedMlmLoss {
     const RowStatistics* statistics;
-    const float* grad;    // (1,) of the sum of the losses
-    float* partial;       // (splits, count, hidden) working memory
-    bfloat16* grad_rows;  // (sources, hidden) at the positions; the other rows stay as they are
-    float* grad_decoder;  // (padded_vocab, hidden) 0 beyond vocab_size
-    float* grad_bias;     // (padded_vocab,) likewise
+    const float* grad;       // (1,) of the sum of the losses
+    float* partial;          // (splits, count, hidden) working memory
+    bfloat16* grad_rows;     // (sources, hidden) at the positions; the other rows stay as they are
+    bfloat16* grad_decoder;  // (padded_vocab, hidden) 0 beyond vocab_size
+    float* grad_bias;        // (padded_vocab,) likewise
 };
 
 void fused_mlm_loss(const FusedMlmLossForward& call, void* stream);

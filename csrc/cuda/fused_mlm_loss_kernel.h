@@ -181,7 +181,7 @@ class FusedMlmLossBlock {
             });
         }
         block_.each([&](int thread, Registers& mine) {
-            float* const to = call.grad_decoder + word * call.hidden;
+            bfloat16* const to = call.grad_decoder + word * call.hidden;
             const float grad = *call.grad;
             BERTFAST_UNROLL
             for (int i = 0; i < Size::GRAD_WORDS; ++i) {
@@ -365,8 +365,9 @@ class FusedMlmLossBlock {
     }
 
     // An element of a tile, which has so many rows, in a matrix whose rows have call_.hidden columns.
-    BERTFAST_HD_MEMBER void store(Place at, float value, int64_t rows, float* to) const {
-        if (at.row < rows && at.column < call_.hidden) to[at.row * call_.hidden + at.column] = value;
+    template <typename T>
+    BERTFAST_HD_MEMBER void store(Place at, float value, int64_t rows, T* to) const {
+        if (at.row < rows && at.column < call_.hidden) from_float(value, to[at.row * call_.hidden + at.column]);
     }
 
     Block& block_;

@@ -337,9 +337,9 @@ void compare_fused_mlm_loss(int64_t count, int64_t hidden, int64_t vocab_size, i
     bias.resize(padded_vocab);
 
     const Array<bfloat16> drows(as<bfloat16>(rows)), ddecoder(as<bfloat16>(decoder));
-    const Array<bfloat16> dgrad_rows(std::vector<bfloat16>(rows.size()));
+    const Array<bfloat16> dgrad_rows(std::vector<bfloat16>(rows.size())), dgrad_decoder(decoder.size());
     const Array<float> dbias(bias), dweights(weights), dgrad(grad), dlosses(count), label_logits(count);
-    const Array<float> sums(splits * count * hidden), dgrad_decoder(decoder.size()), dgrad_bias(padded_vocab);
+    const Array<float> sums(splits * count * hidden), dgrad_bias(padded_vocab);
     const Array<int64_t> dpositions(positions), dlabels(labels);
     const Array<LogSumExp> partial(splits * count);
     const Array<cuda::RowStatistics> statistics(count);
