@@ -201,7 +201,7 @@ class TrainConfig(SamplerConfig):
     cuda_graph: bool | None = setting(
         None,
         "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
-        "one by one (default: captured where one process trains on one GPU, and not deterministically)",
+        "one by one (default: captured where each process trains on one GPU, and not deterministically)",
     )
     compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")

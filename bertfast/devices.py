@@ -106,12 +106,12 @@ def _no_graph(world: World) -> str | None:
     """Why the step can't be captured as a CUDA graph, if it can't."""
     if world.device.type != "cuda":
         return "a CPU has none"
-    if len(world.devices) > 1:
-        return "it holds the step of one GPU, give --gpus 1"
+    if len(world.local) > 1:
+        return "it holds the step of one GPU, give --parallel ddp"
     if world.deterministic:
-        return "it holds a batch in one piece, give --no-deterministic"
-    if world.shards > 1:
-        return "it holds a batch in one piece, give --shards 1"
+        return "it holds a GPU's batch in one piece, give --no-deterministic"
+    if world.shards > world.size:
+        return f"it holds a GPU's batch in one piece, give --shards {world.size}"
     return None
 
 
@@ -175,7 +175,9 @@ def describe(world: World, dtype: torch.dtype) -> str:
         threads = torch.get_num_threads()
         where = f"{count} CPU process{'es' * (count > 1)} with {threads} thread{'s' * (threads > 1)}"
     ways = "DataParallel" if len(world.local) > 1 else "one process" if world.size == 1 else "DDP"
-    if world.deterministic:
+    if world.captured and world.size > 1:
+        ways = "a process each, one all-reduce a step"
+    elif world.deterministic:
         ways = f"deterministic over {world.shards} shards"
     elif world.shards > count:
         ways += f" in {world.shards} shards"

@@ -116,6 +116,11 @@ class PlainGradients:
         return torch.stack(weighed).sum(0)
 
 
+def bounds(size: int, piece: int, pieces: int) -> tuple[int, int]:
+    """Which of a batch's examples are that piece's: from the first, up to the second."""
+    return size * piece // pieces, size * (piece + 1) // pieces
+
+
 class Share(NamedTuple):
     """What one piece of the batch asks of `Bert.forward`, and what its losses weigh in the batch's."""
 
@@ -142,7 +147,7 @@ class Shares:
 
     def of(self, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Share:
         size = self._config.batch_size
-        begin, end = size * piece // pieces, size * (piece + 1) // pieces
+        begin, end = bounds(size, piece, pieces)
         batch = sampler.packed(self._first + begin, end - begin)
         predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
         weights = torch.full(batch.labels.shape, 1 / self._predictions, device=batch.labels.device)

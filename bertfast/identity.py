@@ -72,7 +72,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _order(world: World) -> str:
     if world.deterministic:
         return f"one tree over {world.shards} shards"
-    pieces = "one filled piece" if world.captured else f"{world.shards} pieces"
+    pieces = f"{world.shards} pieces"
+    if world.captured:
+        pieces = "one filled piece" if world.size == 1 else f"{world.size} filled pieces"
     return f"the fastest over {len(world.devices)} devices, in {pieces}"
 
 

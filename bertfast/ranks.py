@@ -7,7 +7,7 @@ import datetime
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -104,6 +104,25 @@ def wait_for_all(world: World) -> None:
     """Returns once every rank has come here."""
     if world.size > 1:
         dist.barrier()
+
+
+class AllReduce:
+    """The sum of every rank's list of tensors, by one call, in the order that the library finds fastest.
+
+    Of the same lists all ranks get the same bits. It asks the host for nothing.
+    """
+
+    def __init__(self, like: Sequence[Tensor]) -> None:
+        sizes = [tensor.numel() for tensor in like]
+        self._flat = torch.empty(sum(sizes), device=like[0].device)
+        pieces = self._flat.split(sizes)
+        self._views = [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum; it stands in memory that the next call overwrites."""
+        torch.cat([tensor.reshape(-1) for tensor in tensors], out=self._flat)
+        dist.all_reduce(self._flat)
+        return self._views
 
 
 class RankSum:

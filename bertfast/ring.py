@@ -19,15 +19,15 @@ class Ring:
     At times the rows are copied, behind the last step in the device's queue; the host takes the copy when the next is
     due. So it runs at most two readings ahead of the device, and a signal has it wait no longer than for these steps.
     There is a reading after each step at first, and then after twice as many each time that one came within a tenth of
-    a second.
+    a second, up to `most_steps`.
     """
 
-    def __init__(self, columns: int, first_step: int, device: torch.device) -> None:
+    def __init__(self, columns: int, first_step: int, device: torch.device, most_steps: int = MOST_STEPS) -> None:
         self._rows = torch.zeros(MOST_STEPS, columns, device=device)
         self._copy = torch.zeros(MOST_STEPS, columns, pin_memory=device.type == "cuda")
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
         self._in_copy = range(first_step, first_step)
-        self._period, self._read_at = 1, time.perf_counter()
+        self._period, self._most_steps, self._read_at = 1, most_steps, time.perf_counter()
 
     def write(self, step: Tensor, row: Tensor) -> None:
         """On the device: `row` (columns,) is that of `step` (1,) int64."""
@@ -47,7 +47,7 @@ class Ring:
         self._in_copy = range(self._in_copy.stop, step + 1)
         before, self._read_at = self._read_at, time.perf_counter()
         if self._read_at - before < _SECONDS:
-            self._period = min(2 * self._period, MOST_STEPS)
+            self._period = min(2 * self._period, self._most_steps)
         return taken + self._take() if wait else taken
 
     def _take(self) -> list[tuple[int, list[float]]]:

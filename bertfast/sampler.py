@@ -207,6 +207,10 @@ class Sampler:
         """
         return self._packed(self._plan_from(first_example, count, self._native), tokens, predictions, torch.zeros)
 
+    def predictions(self, first_example: Tensor, count: int) -> Tensor:
+        """(1,) int32, computed where `first_example` (1,) lies, as by `packed_within`: what `count` examples have."""
+        return self._plan_from(first_example, count, self._native).cu_masked[-1:]
+
     def _packed(self, planned: _Planned, tokens: int, predictions: int, make: Callable[..., Tensor]) -> PackedBatch:
         def column(size: int) -> Tensor:
             return make(size, dtype=torch.int64, device=self.device)

@@ -7,19 +7,21 @@ nothing: a step is a function of tensors that stay on the device, which a CUDA g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from bertfast.adam import Adam
 from bertfast.buckets import Bucket, Buckets
 from bertfast.config import TrainConfig
 from bertfast.devices import World
-from bertfast.gradients import Gradients, clip_factor, gradient_norm, make_gradients
+from bertfast.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.graph import Graphs
 from bertfast.model import Bert
-from bertfast.ring import Ring
+from bertfast.ranks import AllReduce
+from bertfast.ring import MOST_STEPS, Ring
 from bertfast.sampler import Sampler
 
 
@@ -31,8 +33,8 @@ class Measured(NamedTuple):
     nsp_loss: float
     norm: float
     """The gradient's, before it was clipped."""
-    stop: float
-    """The sum of the ranks' flags."""
+    flags: float
+    """The sum of the ranks'."""
 
     def is_number(self) -> bool:
         return math.isfinite(self.mlm_loss + self.nsp_loss + self.norm)
@@ -44,7 +46,8 @@ class Steps(Protocol):
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         """What has become known of it and of those before: each step once, in order; with `wait`, all up to this one.
 
-        Steps are taken in order. A `flag` that is not 0 is given with `wait`.
+        Steps are taken in order, and `wait` is the same on all ranks. Where a `flag` that is not 0 becomes known, all
+        ranks learn of it after the same step, up to which they then know all.
         """
 
 
@@ -59,7 +62,7 @@ def make_steps(
 ) -> Steps:
     if world.captured:
         run = Graphs(world.device)
-        return BucketedSteps(model, samplers[0], optimizer, config, dtype, first_step, run)
+        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, run)
     return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config)
 
 
@@ -70,8 +73,8 @@ class EagerSteps:
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
-        mlm_loss, nsp_loss, stop = losses.tolist()
-        measured = Measured(step, mlm_loss, nsp_loss, norm.item(), stop)
+        mlm_loss, nsp_loss, flags = losses.tolist()
+        measured = Measured(step, mlm_loss, nsp_loss, norm.item(), flags)
         if measured.is_number():
             rate = torch.full_like(norm, learning_rate(step, self._config))
             factor = clip_factor(norm, self._config.max_grad_norm)
@@ -80,11 +83,14 @@ class EagerSteps:
 
 
 class BucketedSteps:
-    """Steps of one process and one device, whose batches have a bucket's size.
+    """Steps of one device a rank, whose batches have a bucket's size, the same on all ranks.
 
     The step's number, its first example's, and the learning rate of every step are on the device. The host only says
-    which bucket comes next, which it knows by planning the batch itself. `run(bucket, function)` calls the function,
-    or does what it did before in that bucket.
+    which bucket comes next, which it knows by planning the whole batch itself. `run(bucket, function)` calls the
+    function, or does what it did before in that bucket.
+
+    Ranks must not part: what one does by what it has read, all do after the same step. So with several, all read in the
+    same steps, each step's numbers one step later.
     """
 
     def __init__(
@@ -93,34 +99,62 @@ class BucketedSteps:
         sampler: Sampler,
         optimizer: Adam,
         config: TrainConfig,
+        world: World,
         dtype: torch.dtype,
         first_step: int,
         run: Callable[[Bucket, Callable[[], None]], None],
     ) -> None:
         self._model, self._sampler, self._optimizer = model, sampler, optimizer
         self._config, self._dtype, self._run = config, dtype, run
-        self._buckets = Buckets(config.batch_size, config.max_len)
+        self._alone = world.size == 1
+        self._bounds = [bounds(config.batch_size, rank, world.size) for rank in range(world.size)]
+        self._begin, end = self._bounds[world.rank]
+        self._count = end - self._begin
+        self._buckets = Buckets(max(end - begin for begin, end in self._bounds), config.max_len)
         device = sampler.device
-        self._ring = Ring(3, first_step, device)
+        self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, device=device)
         self._first = self._step * config.batch_size
         rates = [learning_rate(step, config) for step in range(config.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self._flag, self._said = torch.zeros(1, device=device), 0.0
+        self._sum = None if self._alone else AllReduce([*optimizer.parameters, torch.zeros(3, device=device)])
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
+        bucket = self._bucket(step)
+        if flag != self._said:
+            self._flag.fill_(flag)
+            self._said = flag
+        self._run(bucket, lambda: self._take(bucket))
+        found = self._ring.read(step, wait or (flag > 0 and self._alone))
+        if any(flags for _, (_, _, flags, _) in found):
+            found += self._ring.read(step, wait=True)
+        return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in found]
+
+    def _bucket(self, step: int) -> Bucket:
         size = self._config.batch_size
         plan = self._sampler.plan(step * size, size)
-        bucket = self._buckets.of(int(plan.lengths.sum()), int(plan.num_masked.sum()))
-        self._run(bucket, lambda: self._take(bucket))
-        return [Measured(number, mlm, nsp, norm, flag) for number, (mlm, nsp, norm) in self._ring.read(step, wait)]
+        tokens, predictions = (
+            [int(numbers[begin:end].sum()) for begin, end in self._bounds]
+            for numbers in (plan.lengths, plan.num_masked)
+        )
+        return self._buckets.of(tokens, predictions)
 
     def _take(self, bucket: Bucket) -> None:
         config = self._config
-        batch = self._sampler.packed_within(self._first, config.batch_size, *bucket)
-        losses = torch.stack(self._model(*self._buckets.fill(batch), config.seed, self._dtype))
-        gradients = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
+        batch = self._sampler.packed_within(self._first + self._begin, self._count, bucket.tokens, bucket.predictions)
+        all_predictions = batch.cu_masked[-1:]
+        if not self._alone:
+            all_predictions = self._sampler.predictions(self._first, config.batch_size)
+        asked = self._buckets.fill(batch, bucket, all_predictions)
+        share = Share((*asked, config.seed, self._dtype), self._count / config.batch_size)
+        losses = share.weighed(self._model(*share.inputs))
+        gradients: Sequence[Tensor] = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
+        found = torch.cat([losses.detach(), self._flag])
+        if self._sum is not None:
+            *gradients, found = self._sum([*gradients, found])
         norm = gradient_norm(gradients)
-        measured = torch.cat([losses.detach(), norm[None]])
+        measured = torch.cat([found, norm[None]])
         rate, refused = self._rates.index_select(0, self._step)[0], measured.sum().isfinite().logical_not().float()
         self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused)
         self._ring.write(self._step, measured)

@@ -130,12 +130,12 @@ def train(
         started = saved = time.perf_counter()
         for step in range(first_step, config.steps):
             evaluates, keeps = evaluation_due(step, config), checkpoint_due(step, config)
-            keeps |= time.perf_counter() - saved > CHECKPOINT_SECONDS
-            flag, stop = _flag(signals, world), 0.0
-            for measured in take_step(step, flag, wait=evaluates or keeps or flag > 0):
+            overdue = checkpoints is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
+            flags = 0.0
+            for measured in take_step(step, _flag(signals, overdue, world), wait=evaluates or keeps):
                 if not measured.is_number():
                     raise InputError(no_number(measured.step, measured.mlm_loss, measured.norm, out))
-                lr, stop = learning_rate(measured.step, config), measured.stop
+                lr, flags = learning_rate(measured.step, config), max(flags, measured.flags)
                 history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr))
                 if finding := diagnosis.after(history.records):
                     say(finding)
@@ -148,13 +148,14 @@ def train(
                 found = evaluate(model, evaluated, step, dtype, world)
                 history.add(found)
                 say(f"step {step + 1}, held-out text: {in_words(found, config.objective)}")
-            if stop and step + 1 < config.steps:
+            stop, overdue = _told(flags, world)
+            if stop is not None and step + 1 < config.steps:
                 if checkpoints is not None:
                     _write_all(functools.partial(checkpoints.save_now, step + 1), history.write)
                     say(f"stopped after step {step + 1}, kept in {checkpoints.path(step + 1)}: --resume goes on")
                 ranks.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
-                raise Stopped(signal.SIGTERM if stop > world.size else signal.SIGINT)
-            if keeps and checkpoints is not None:
+                raise Stopped(stop)
+            if (keeps or overdue) and checkpoints is not None:
                 checkpoints.save(step + 1)
                 saved = time.perf_counter()
 
@@ -182,9 +183,19 @@ def _write_all(*writes: Callable[[], None]) -> None:
         raise InputError("; ".join(refused))
 
 
-def _flag(signals: list[int], world: World) -> float:
-    """What a rank adds to the sum that stops the run: one SIGTERM is more than a SIGINT from every rank."""
-    return float(signals[0] == signal.SIGTERM) * world.size + 1 if signals else 0.0
+def _flag(signals: list[int], overdue: bool, world: World) -> float:
+    """What a rank adds to the sum that all learn: its signal, and whether a checkpoint is overdue by its clock.
+
+    One SIGTERM is more than a SIGINT from every rank, and what is overdue more than all signals.
+    """
+    of_signal = 0 if not signals else world.size + 1 if signals[0] == signal.SIGTERM else 1
+    return float(of_signal + overdue * (world.size + 1) ** 2)
+
+
+def _told(flags: float, world: World) -> tuple[int | None, bool]:
+    """What the sum says: the signal that ends the run, if any, and whether a checkpoint is overdue."""
+    overdue, signals = divmod(flags, (world.size + 1) ** 2)
+    return None if not signals else signal.SIGTERM if signals > world.size else signal.SIGINT, overdue > 0
 
 
 @contextlib.contextmanager

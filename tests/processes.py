@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.launch", "matplotlib.pyplot"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.launch", "matplotlib.pyplot"])
 
 # In fp32, since the products of bf16 are compiled anew in each process.
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
@@ -43,7 +43,7 @@ class Done(NamedTuple):
 
 def start(arguments: Sequence[object], log: Path, *faults: Fault) -> multiprocessing.process.BaseProcess:
     """The command line in a process; its standard output goes to `log`.out, standard error to `log`.err."""
-    process = _SERVER.Process(target=_live, args=([*map(str, arguments)], log, dict(os.environ), faults))
+    process = SERVER.Process(target=_live, args=([*map(str, arguments)], log, dict(os.environ), faults))
     process.start()
     return process
 

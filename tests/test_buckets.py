@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_trainer import CONFIG, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
 from bertfast.buckets import Buckets
@@ -15,9 +17,9 @@ from bertfast.sampler import Sampler
 
 def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):
     plan = sampler.plan(first, count)
-    bucket = buckets.of(int(plan.lengths.sum()), int(plan.num_masked.sum()))
-    batch = sampler.packed_within(torch.tensor([first]), count, *bucket)
-    return bucket, batch, buckets.fill(batch)
+    bucket = buckets.of([int(plan.lengths.sum())], [int(plan.num_masked.sum())])
+    batch = sampler.packed_within(torch.tensor([first]), count, bucket.tokens, bucket.predictions)
+    return bucket, batch, buckets.fill(batch, bucket, sampler.predictions(torch.tensor([first]), count))
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
@@ -50,7 +52,7 @@ def test_fillers_are_sequences(corpus, count, max_len):  # noqa: F811
         sizes.add(bucket)
         plain = sampler.packed(first, count)
         tokens, own = plain.input_ids.numel(), plain.labels.numel()
-        assert bucket == (sequences.input_ids.numel(), predictions.labels.numel())
+        assert bucket[:2] == (sequences.input_ids.numel(), predictions.labels.numel())
         assert bucket.tokens % 128 == bucket.predictions % 128 == 0
         for name in ("input_ids", "token_type_ids", "position_ids", "row_keys"):
             assert torch.equal(getattr(batch, name)[:tokens], getattr(plain, name))
@@ -82,8 +84,24 @@ def test_every_size_has_its_bucket():
         step = max(1024, count * max_len // 32 + 128)
         for tokens in range(5 * count, count * max_len + 1, max(1, count * max_len // 500)):
             for predictions in (count, max(count, tokens // 7), tokens - 2 * count):
-                bucket = buckets.of(tokens, predictions)
+                bucket = buckets.of([tokens], [predictions])
                 room, missing = bucket.tokens - tokens, bucket.predictions - predictions
                 assert 0 <= missing < step // 8 + 1
-                assert buckets.fillers + missing + missing // (max_len - 1) <= room <= buckets.fillers * max_len
-                assert room < step * 1.2 + buckets.fillers + step / 8 / (max_len - 1)
+                assert bucket.fillers + missing + missing // (max_len - 1) <= room <= bucket.fillers * max_len
+                assert room < step * 1.2 + bucket.fillers + step / 8 / (max_len - 1)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_one_bucket_has_room_for_every_ranks_batch(data):
+    """However different they are."""
+    max_len = data.draw(st.integers(5, 130))
+    count = data.draw(st.integers(1, 3000))
+    buckets = Buckets(count, max_len)
+    tokens = data.draw(st.lists(st.integers(5 * count, max(5, max_len) * count), min_size=1, max_size=9))
+    predictions = [data.draw(st.integers(count, max(count, own - 2 * count))) for own in tokens]
+    bucket = buckets.of(tokens, predictions)
+    for own, asked in zip(tokens, predictions, strict=True):
+        room, missing = bucket.tokens - own, bucket.predictions - asked
+        assert missing >= 0
+        assert bucket.fillers + missing + missing // (max_len - 1) <= room <= bucket.fillers * max_len

@@ -1,6 +1,7 @@
 """Any number of workers, and any of them killed: the weights of one process that never stopped, bit for bit."""
 
 import importlib
+import json
 import random
 import re
 import subprocess
@@ -72,6 +73,63 @@ def test_a_killed_rank_is_named_and_the_group_goes_on(whole, tmp_path, monkeypat
     assert re.search(r"resuming from .*, step [36]$", done.stderr, re.M)
     [out] = Path("runs").iterdir()
     assert weights(out) == weights(expected)
+
+
+@pytest.fixture(scope="module")
+def in_buckets(whole, tmp_path_factory):
+    """A run of two ranks whose steps stay on the device. All is read at the end of every fourth."""
+    _, arguments = whole
+    out, arguments = tmp_path_factory.mktemp("buckets") / "out", [*arguments, "--no-deterministic", "--steps", 40]
+    done = torchrun(2, *arguments, "--out", out, ways="buckets")
+    assert done.returncode == 0, done.stderr
+    assert "one all-reduce a step" in done.stderr
+    return out, arguments
+
+
+@pytest.mark.parametrize(
+    ("rank", "step", "last"), [(1, 4, 5), (0, 3, 3), pytest.param(0, 4, 5, marks=pytest.mark.long)]
+)
+def test_ranks_that_read_late_stop_together(in_buckets, tmp_path, rank, step, last):
+    """They learn of a signal, whoever got it, a step after it came, unless all is read at once, and end after that."""
+    _, arguments = in_buckets
+    out = tmp_path / "out"
+    done = torchrun(2, *arguments, "--out", out, event=kill(rank, step, "TERM"), ways="buckets")
+    assert done.returncode != 0
+    assert f"stopped after step {last + 1}" in done.stderr
+    assert [json.loads(line)["step"] for line in lines(out)] == [*range(last + 1)]
+
+
+def test_ranks_that_read_late_resume_exactly(in_buckets, tmp_path):
+    expected, arguments = in_buckets
+    out = tmp_path / "out"
+    torchrun(2, *arguments, "--out", out, event=kill(1, 22, "INT"), ways="buckets")
+    assert len(lines(out)) == 24
+    done = torchrun(2, *arguments, "--out", out, "--resume", ways="buckets")
+    assert done.returncode == 0, done.stderr
+    assert weights(out) == weights(expected)
+    assert lines(out) == lines(expected)
+
+
+def test_a_checkpoint_that_one_clock_asks_for_parts_no_ranks(in_buckets, tmp_path):
+    expected, arguments = in_buckets
+    out = tmp_path / "out"
+    done = torchrun(2, *arguments, "--out", out, "--keep-checkpoints", 40, ways="buckets, overdue")
+    assert done.returncode == 0, done.stderr
+    assert len([*(out / "checkpoints").iterdir()]) > 15
+    assert weights(out) == weights(expected)
+    assert lines(out) == lines(expected)
+
+
+def test_ranks_that_read_late_end_together_where_a_loss_is_no_number(in_buckets, tmp_path):
+    _, arguments = in_buckets
+    done = torchrun(2, *arguments, "--out", tmp_path / "out", "--lr", 1e30, ways="buckets")
+    assert done.returncode != 0
+    assert re.search(r"at step \d the loss is nan", done.stderr)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def lines(out):
+    return (out / "metrics.jsonl").read_text().splitlines()
 
 
 def test_a_refused_folder_stays_refused(whole, tmp_path):

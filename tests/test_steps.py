@@ -8,12 +8,15 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
+from processes import SERVER
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast import ring, trainer
 from bertfast.adam import Adam
-from bertfast.devices import describe, make_world
+from bertfast.corpus import Corpus
+from bertfast.devices import World, describe, make_world
 from bertfast.errors import InputError
 from bertfast.gradients import make_gradients
 from bertfast.graph import Graphs
@@ -34,10 +37,15 @@ def as_it_is(bucket, function):
 
 def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU, copies=None):  # noqa: F811
     model = make_model(corpus)
-    prepare(model, corpus, config, make_world(PLAIN, [CPU], [CPU])._replace(local=[device]))
+    world = make_world(PLAIN, [CPU], [CPU])._replace(local=[device])
+    prepare(model, corpus, config, world)
     optimizer = Adam(model.parameters(), copies or dtype)
     sampler = Sampler(corpus, config, device)
-    return model, BucketedSteps(model, sampler, optimizer, config, dtype, first_step, run), optimizer
+    return (
+        model,
+        BucketedSteps(model, sampler, optimizer, config, make_world(PLAIN, [CPU], [CPU]), dtype, first_step, run),
+        optimizer,
+    )
 
 
 def plain(corpus, config, dtype=torch.float32, copies=torch.float32):  # noqa: F811
@@ -129,6 +137,57 @@ def test_copies_change_no_bit(corpus, way):  # noqa: F811
     assert all(map(torch.equal, one.parameters(), other.parameters()))
 
 
+def one_of(rank, size, corpus, config, folder):  # noqa: F811
+    """A rank's steps, in a process of its own; it leaves what it measured, its gradients and its weights."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
+    torch.set_num_threads(1)
+    world = World(rank, size, [CPU] * size, [CPU], False, size, captured=True)
+    torch.save(taken(Corpus.open(corpus), config, world), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def taken(corpus, config, world):  # noqa: F811
+    model = make_model(corpus)
+    prepare(model, corpus, config, world)
+    gradients, buckets = [], set()
+
+    class Noting(Adam):
+        def step(self, found, *rest):
+            gradients.append([each.clone() for each in found])
+            super().step(found, *rest)
+
+    def noted(bucket, function):
+        buckets.add(bucket)
+        function()
+
+    optimizer = Noting(model.parameters(), torch.float32)
+    step = BucketedSteps(model, Sampler(corpus, config), optimizer, config, world, torch.float32, 0, noted)
+    found = [each for number in range(config.steps) for each in step(number, 0.0, number + 1 == config.steps)]
+    return list(map(tuple, found)), gradients, list(model.parameters()), buckets
+
+
+@pytest.mark.parametrize(("size", "objective"), [(2, "nsp"), (4, "none"), (3, "nsp")])
+def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):  # noqa: F811
+    """Losses and gradients of every step, dropout on; and among ranks not a bit differs."""
+    config = dataclasses.replace(PLAIN, objective=objective, batch_size=26)
+    processes = [SERVER.Process(target=one_of, args=(i, size, corpus.folder, config, tmp_path)) for i in range(size)]
+    for process in processes:
+        process.start()
+    whole, gradients, _, _ = taken(corpus, config, World(0, 1, [CPU], [CPU], False, 1, captured=True))
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    (found, theirs, weights, buckets), *others = [
+        torch.load(tmp_path / f"{i}.pt", weights_only=False) for i in range(size)
+    ]
+    torch.testing.assert_close([each[1:4] for each in found], [each[1:4] for each in whole], rtol=1e-5, atol=1e-6)
+    for one, of_ranks in zip(gradients, theirs, strict=True):
+        torch.testing.assert_close(of_ranks, one, rtol=1e-5, atol=1e-6)
+    for its, _, its_weights, its_buckets in others:
+        assert (its, its_buckets) == (found, buckets)
+        assert all(map(torch.equal, its_weights, weights))
+
+
 def test_what_is_no_number_reaches_no_weight(corpus):  # noqa: F811
     model, step, optimizer = bucketed(corpus, PLAIN)
     found = step(0, 0.0, wait=False)
@@ -138,7 +197,7 @@ def test_what_is_no_number_reaches_no_weight(corpus):  # noqa: F811
     found += step(1, 0.0, wait=False)
     found += step(2, 1.0, wait=True)
     assert [(each.step, each.is_number()) for each in found] == [(0, True), (1, False), (2, False)]
-    assert found[-1].stop == 1
+    assert found[-1].flags == 1
     for parameter, was in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter.nan_to_num(), was.nan_to_num())
         assert optimizer.state[parameter]["step"] == 1
@@ -150,7 +209,7 @@ def on_the_cpu(monkeypatch):
     """The loop with the captured way's steps, called one by one."""
 
     def make_steps(model, samplers, optimizer, config, world, dtype, first_step):
-        return BucketedSteps(model, samplers[0], optimizer, config, dtype, first_step, as_it_is)
+        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, as_it_is)
 
     monkeypatch.setattr(trainer, "make_steps", make_steps)
 
@@ -202,11 +261,13 @@ def test_who_captures(monkeypatch):
 
     assert line() == "1 x GPU, one process, step in a CUDA graph, fp32"
     assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (not wanted), fp32"
-    assert line(gpus=2) == "2 x GPU, DDP, no CUDA graph (it holds the step of one GPU, give --gpus 1), fp32"
-    assert "no CUDA graph (it holds a batch in one piece, give --no-deterministic)" in line(deterministic=True)
-    assert "no CUDA graph (it holds a batch in one piece, give --shards 1)" in line(shards=2)
-    with pytest.raises(InputError, match="--cuda-graph: it holds the step of one GPU, give --gpus 1"):
-        line(gpus=2, cuda_graph=True)
+    assert line(gpus=2) == "2 x GPU, a process each, one all-reduce a step, step in a CUDA graph, fp32"
+    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, no CUDA graph (not wanted), fp32"
+    assert "no CUDA graph (it holds a GPU's batch in one piece, give --no-deterministic)" in line(deterministic=True)
+    assert "no CUDA graph (it holds a GPU's batch in one piece, give --shards 1)" in line(shards=2)
+    assert "DDP in 4 shards, no CUDA graph (it holds a GPU's batch in one piece, give --shards 2)" in line(2, shards=4)
+    with pytest.raises(InputError, match="--cuda-graph: it holds the step of one GPU, give --parallel ddp"):
+        line(gpus=2, local=2, cuda_graph=True)
     with pytest.raises(InputError, match="--cuda-graph: a CPU has none"):
         make_world(dataclasses.replace(CONFIG, cuda_graph=True), [CPU], [CPU])
     assert "graph" not in describe(make_world(CONFIG, [CPU], [CPU]), torch.float32)
@@ -240,6 +301,19 @@ def test_a_run_on_a_gpu_is_captured(corpus, tmp_path):  # noqa: F811
     without = dataclasses.replace(config, cuda_graph=False)
     eager = pretrain(make_model(corpus), corpus, without, say=said.append).history.records
     for ours, theirs in zip(run.history.records[:5], eager[:5], strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="not two CUDA devices")
+def test_two_gpus_are_captured(corpus):  # noqa: F811
+    said = []
+    config = dataclasses.replace(CONFIG, device="cuda", gpus=2, steps=2 * MOST_STEPS + 5)
+    two = pretrain(make_model(corpus), corpus, config, say=said.append).history.records
+    assert any("one all-reduce a step, step in a CUDA graph" in line for line in said)
+    assert len(two) == config.steps
+    one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), say=said.append).history.records
+    for ours, theirs in zip(two[:5], one[:5], strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
 
 

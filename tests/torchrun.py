@@ -17,10 +17,14 @@ from pathlib import Path
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
 
 
-def command(workers, *arguments, event="", agent=("--standalone",)):
-    """torchrun's command line. `event`, RANK:STEP:COMMAND, has a rank of the first incarnation call the shell."""
+def command(workers, *arguments, event="", ways="", agent=("--standalone",)):
+    """torchrun's command line. `event`, RANK:STEP:COMMAND, has a rank of the first incarnation call the shell.
+
+    `ways`: "buckets" for steps as on GPUs, called instead of captured; "overdue" for a clock of rank 0 by which a
+    checkpoint is due after each step.
+    """
     words = [sys.executable, "-m", "torch.distributed.run", *agent, "--nproc-per-node", workers]
-    return [str(word) for word in [*words, __file__, event, *arguments, *TINY]]
+    return [str(word) for word in [*words, __file__, event, ways, *arguments, *TINY]]
 
 
 def torchrun(workers, *arguments, limit=120, **options):
@@ -60,7 +64,7 @@ def once_written(event: str, file: Path | str) -> str:
 
 
 def main() -> int:
-    from bertfast import trainer
+    from bertfast import devices, steps, trainer
     from bertfast.pretrain import main
 
     rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
@@ -72,7 +76,12 @@ def main() -> int:
         return evaluation_due(now, config)
 
     trainer.evaluation_due = eventful
-    return main(sys.argv[2:])
+    if "buckets" in sys.argv[2]:
+        devices._no_graph = lambda world: None
+        steps.Graphs = lambda device: lambda bucket, function: function()
+    if "overdue" in sys.argv[2] and os.environ["RANK"] == "0":
+        trainer.CHECKPOINT_SECONDS = 0
+    return main(sys.argv[3:])
 
 
 if __name__ == "__main__":
