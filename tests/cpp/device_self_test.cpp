@@ -462,6 +462,7 @@ int main() {
     compare_fused_mlm_loss(1, 8, 7, 7, 1, false);
     compare_fused_mlm_loss(131, 128, 200, 256, 3, true);
     compare_fused_mlm_loss(70, 256, 131, 192, 2, true);
+    compare_fused_mlm_loss(300, 24, 130, 130, 5, true);
     compare_adam({1, 4096, 0, 4097, 30}, false);
     compare_adam({8192, 12}, false);
     compare_adam({100, 7}, true);
