@@ -24,6 +24,9 @@ _TOLD = ("precision", "deterministic", "shards", "cuda_graph")
 # Of hosts of other kinds these differ.
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
 
+# Rank 0 says this to the others once they have met.
+_LOSS_FORM = "masked-LM loss"
+
 
 def identity(
     model: BertConfig, corpus: Corpus, config: TrainConfig, world: World, dtype: torch.dtype, loss_form: str
@@ -47,15 +50,15 @@ def identity(
         "torch": str(torch.__version__),
     }
     if cuda:  # a CPU has but one
-        said["masked-LM loss"] = loss_form
+        said[_LOSS_FORM] = loss_form
     return dict(json.loads(json.dumps(said)))
 
 
 def of_all_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:
     """The part of a run's identity that its ranks share: all of it where their sums are to have the same bits on any
-    number of them, and else all but what is their host's."""
+    number of them, and else all but what is their host's; and not what rank 0 decides."""
     whole = world.deterministic and not config.inexact
-    shared = {name: value for name, value in run.items() if whole or name not in _HOSTS}
+    shared = {name: value for name, value in run.items() if (whole or name not in _HOSTS) and name != _LOSS_FORM}
     return {**shared, "--device": world.device.type}
 
 

@@ -16,6 +16,7 @@ from bertfast.devices import World
 from bertfast.graph import Graphs
 from bertfast.model import Bert
 from bertfast.ops.fused_mlm_loss import can_fuse
+from bertfast.ranks import told_by_rank_0
 from bertfast.sampler import Sampler
 
 CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's
@@ -47,11 +48,12 @@ def choose_loss_form(
 ) -> LossForm:
     """The form for this run; `resumed` is what the checkpoint that it goes on from says of its run.
 
-    In chunks, unless one process trains on one GPU that can do otherwise, and need not have the same bits elsewhere.
-    Then both are compared, and timed, on a loss of the run's sizes. Their bits differ, so that a run keeps its form.
+    In chunks, unless each process has one GPU that can do otherwise, and need not have the same bits elsewhere. Then
+    both are compared, and timed, on a loss of a process's size. Their bits differ, so that a run keeps its form. Rank 0
+    decides for all ranks (`of_rank_0`).
     """
-    alone = world.size == len(world.local) == 1 and not world.deterministic
-    if not (alone and can_fuse(model.config.hidden_size, dtype, world.device)):
+    decides = world.rank == 0 and len(world.local) == 1 and not world.deterministic
+    if not (decides and can_fuse(model.config.hidden_size, dtype, world.device)):
         return LossForm("in chunks")
     if resumed is not None and "masked-LM loss" in resumed:
         return LossForm(resumed["masked-LM loss"], f"masked-LM loss {resumed['masked-LM loss']}, as before")
@@ -65,6 +67,11 @@ def choose_loss_form(
     chunks, fused = _milliseconds(model, take, world.device)
     name = "fused" if fused < chunks else "in chunks"
     return LossForm(name, f"masked-LM loss {name}: {chunks:.3f} ms in chunks, {fused:.3f} ms fused")
+
+
+def of_rank_0(form: LossForm, world: World) -> LossForm:
+    """Rank 0's form, on every rank; they have met."""
+    return FORMS[told_by_rank_0(world, FORMS.index(LossForm(form.name)))]
 
 
 @contextlib.contextmanager

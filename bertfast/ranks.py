@@ -84,9 +84,7 @@ def share_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> i
     """
     if world.size == 1:
         return step
-    steps = torch.tensor(step, device=world.device)
-    dist.broadcast(steps, 0)
-    step = int(steps)
+    step = told_by_rank_0(world, step)
     for parameter in model.parameters():
         dist.broadcast(parameter.detach(), 0)
         torch.autograd.graph.increment_version(
@@ -98,6 +96,15 @@ def share_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> i
             dist.broadcast(state["exp_avg"], 0)
             dist.broadcast(state["exp_avg_sq"], 0)
     return step
+
+
+def told_by_rank_0(world: World, number: int) -> int:
+    """Rank 0's `number`, on every rank."""
+    if world.size == 1:
+        return number
+    told = torch.tensor(number, device=world.device)
+    dist.broadcast(told, 0)
+    return int(told)
 
 
 def wait_for_all(world: World) -> None:

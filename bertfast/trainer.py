@@ -33,7 +33,7 @@ from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.identity import differences, identity, of_all_ranks
-from bertfast.loss_form import choose_loss_form, taken
+from bertfast.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.model import Bert
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
@@ -119,9 +119,9 @@ def train(
     with (
         contextlib.closing(history),
         contextlib.closing(optimizer),
-        taken(form, model),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
         ranks.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),
+        taken(of_rank_0(form, world), model),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):

@@ -12,13 +12,14 @@ import torch
 from test_fused_mlm_loss import on_gpu
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
-from bertfast import loss_form, model, trainer
+from bertfast import loss_form, model, ranks, trainer
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import World, make_world
 from bertfast.errors import InputError
+from bertfast.identity import of_all_ranks
 from bertfast.launch import pretrain
-from bertfast.loss_form import LossForm, choose_loss_form
+from bertfast.loss_form import LossForm, choose_loss_form, of_rank_0
 from bertfast.ops.fused_mlm_loss import SHARED_BYTES, can_fuse
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.sampler import Sampler
@@ -63,15 +64,25 @@ def choose(corpus: Corpus, world: World = ALONE, resumed: dict[str, str] | None 
 def test_the_faster_one_is_taken_and_said(corpus: Corpus, timed: list[tuple[int, int]]) -> None:  # noqa: F811
     assert choose(corpus) == ("fused", "masked-LM loss fused: 2.000 ms in chunks, 1.250 ms fused")
     predictions = int(Sampler(corpus, CONFIG).plan(0, CONFIG.batch_size).num_masked.sum())
-    assert choose(corpus, ALONE._replace(shards=4)).is_fused
+    assert choose(corpus, World(0, 4, [CPU] * 4, [CPU], False, 4)).is_fused
     assert timed == [(12, predictions), (3, predictions // 4)]
 
 
 def test_where_there_is_no_choice(corpus: Corpus, timed: list[tuple[int, int]]) -> None:  # noqa: F811
     deterministic = make_world(TrainConfig(deterministic=True), [CPU], [CPU])
-    for world in (deterministic, World(0, 2, [CPU] * 2, [CPU], False, 2), World(0, 1, [CPU] * 2, [CPU] * 2, False, 2)):
+    for world in (deterministic, World(1, 2, [CPU] * 2, [CPU], False, 2), World(0, 1, [CPU] * 2, [CPU] * 2, False, 2)):
         assert choose(corpus, world) == ("in chunks", "")
     assert timed == []
+
+
+def test_rank_0_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = LossForm("fused", "for a reason"), LossForm("in chunks")
+    for form in told:
+        assert of_rank_0(form, ALONE).is_fused is form.is_fused
+    monkeypatch.setattr(ranks.dist, "broadcast", lambda number, rank: number.fill_(1))
+    assert of_rank_0(told[1], World(1, 2, [CPU] * 2, [CPU], False, 2)).is_fused
+    run = {"masked-LM loss": "in chunks", "--lr": 1.0}
+    assert of_all_ranks(run, ALONE, CONFIG) == {"--lr": 1.0, "--device": "cpu"}
 
 
 def test_nothing_is_timed_on_a_cpu(corpus: Corpus) -> None:  # noqa: F811
