@@ -28,6 +28,7 @@ from bertfast.steps import make_steps
 from bertfast.trainer import prepare
 
 CPU = torch.device("cpu")
+WARMUP = 12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/rounding.py)
 # The notebook's; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=512, max_len=64, device="cpu")
 # BERT-mini's sizes, on filled segments: the padding that packing saves is little.
@@ -93,7 +94,8 @@ def test_step_at_the_notebooks_size(compare, request, precision):
         peers,
         items=config.batch_size,
         unit="pairs",
-        rounds=5,
+        rounds=9,
+        warmup=WARMUP,
     )
 
 
@@ -104,7 +106,8 @@ def test_step_of_bert_mini(compare, request):
         transformers_at_its_best(MINI, request, MINI_MODEL),
         items=MINI.batch_size,
         unit="pairs",
-        rounds=5,
+        rounds=9,
+        warmup=WARMUP,
     )
 
 
@@ -126,7 +129,7 @@ def test_cores(compare, precision):
 
     one, all_of_them = with_threads(1), with_threads(cores)
     name = f"training step on {cores} cores, notebook's size, {precision}"
-    compare(name, all_of_them, {"one core": one}, items=config.batch_size, unit="pairs", rounds=9)
+    compare(name, all_of_them, {"one core": one}, items=config.batch_size, unit="pairs", rounds=9, warmup=WARMUP)
     torch.set_num_threads(cores)
 
 

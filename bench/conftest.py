@@ -30,11 +30,12 @@ def tables() -> list[list[str]]:
 
 @pytest.fixture
 def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
-    """compare(name, ours, peers, rounds=7, items=1, unit="call") -> median seconds of one item, by label.
+    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0) -> median seconds of one item, by label.
 
     ours: callable without arguments that does its work to the end (on a GPU: synchronises before it returns).
     peers: label -> callable that does the same task.
     items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
+    warmup: calls of ours before all others, where one is not enough.
 
     Each round times every peer once and then ours, so that a slow spell of the machine meets all alike; one
     round before them warms up. What pytest-benchmark saves is ours; `extra_info` holds all rates.
@@ -47,6 +48,7 @@ def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
         rounds: int = 7,
         items: int | Mapping[str, int] = 1,
         unit: str = "call",
+        warmup: int = 0,
     ) -> dict[str, float]:
         calls = {"ours": ours, **peers}
         seconds: dict[str, list[float]] = {label: [] for label in calls}
@@ -60,6 +62,8 @@ def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
             for label in peers:
                 timed(label)
 
+        for _ in range(0 if benchmark.disabled else warmup):
+            ours()
         benchmark.pedantic(timed, args=("ours",), setup=time_peers, rounds=rounds, warmup_rounds=1)
         # With --benchmark-disable there is one round, cold.
         warm = {label: times[1:] or times for label, times in seconds.items()}
