@@ -2,8 +2,9 @@
 
 oneDNN compiles a program for each shape of a bfloat16 product, which takes about as long as a shard's whole step; and
 memory that one batch has freed fits the next only if that is no longer. But the number of a batch's tokens is hardly
-ever seen twice. So one more sequence, of token 0, brings tokens and predictions to multiples of `ROWS`. Nothing of it
-reaches a loss or a gradient: its predictions weigh nothing, and no other sequence attends to it.
+ever seen twice. So one more sequence, of token 0, brings tokens to a multiple of `TOKENS` and predictions to one of
+`PREDICTIONS`. Nothing of it reaches a loss or a gradient: its predictions weigh nothing, and no other sequence attends
+to it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from torch import Tensor
 
 from bertfast.model import Predictions, Sequences
 
-ROWS = 64
+TOKENS = 128
+PREDICTIONS = 64
+"""Fewer, since a filled-up prediction costs a row of logits."""
 
 
 def rounded(sequences: Sequences, predictions: Predictions, weights: Tensor) -> tuple[Sequences, Predictions, Tensor]:
     """`sequences` with one more at the end, and with its `predictions` and `weights`, for `Bert.forward`."""
     tokens = sequences.input_ids.numel()
-    asked = -weights.numel() % ROWS
-    length = -tokens % ROWS
+    asked = -weights.numel() % PREDICTIONS
+    length = -tokens % TOKENS
     while length <= asked:  # its first token is read by itself
-        length += ROWS
+        length += TOKENS
     end = tokens + length
     padded = Sequences(
         F.pad(sequences.input_ids, (0, length)),
