@@ -94,6 +94,10 @@ def bias_gelu_backward(rng: random.Random, memory: Memory) -> Arguments:
     return {**arguments, "partial": None}
 
 
+def late_biases(rng: random.Random, memory: Memory, **columns: int) -> Arguments:
+    return {name: memory.floats(count) for name, count in columns.items() if rng.random() < 0.5}
+
+
 def dropout_add_layer_norm(rng: random.Random, memory: Memory) -> Arguments:
     dtype, rows, columns = float_type(rng), size(rng), size(rng)
     return {
@@ -106,6 +110,7 @@ def dropout_add_layer_norm(rng: random.Random, memory: Memory) -> Arguments:
         **dropout_rule(rng, "place"),
         "out": memory.empty(rows, columns, dtype=dtype),
         "moments": memory.empty(rows, 2),
+        **late_biases(rng, memory, x_bias=columns),
     }
 
 
@@ -124,6 +129,7 @@ def dropout_add_layer_norm_backward(rng: random.Random, memory: Memory) -> Argum
         "grad_weight": memory.empty(columns),
         "grad_bias": memory.empty(columns),
         "partial": None,
+        **late_biases(rng, memory, x_bias=columns),
     }
 
 
@@ -193,6 +199,7 @@ def attention(rng: random.Random, memory: Memory) -> Arguments:
         **dropout_rule(rng, "site"),
         "out": memory.empty(queries, heads, width, dtype=dtype),
         "log_sum_exp": memory.empty(queries, heads),
+        **late_biases(rng, memory, query_bias=heads * width, key_value_bias=2 * heads * width),
     }
 
 

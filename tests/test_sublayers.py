@@ -122,12 +122,8 @@ def test_opcheck(name: str, case: str) -> None:
     def check_backward(*arguments: object) -> None:
         out, *intermediate = native(*arguments)
         plain = [each.detach() if isinstance(each, Tensor) else each for each in arguments]
-        if name == "feed_forward":
-            x, in_weight, in_bias, out_weight, _, norm_weight, _, _, *rest = plain
-            read = [x, in_weight, in_bias, out_weight, norm_weight]
-        else:
-            *read, query, _, key_value, _, out_weight, _, norm_weight, _, _, _ = plain[:15]
-            read, rest = [*read, query, key_value, out_weight, norm_weight], plain[15:]
+        norm_weight, last = (5, 8) if name == "feed_forward" else (11, 15)  # the last are its bias, eps and heads
+        read, rest = plain[: norm_weight + 1], plain[last:]
         intermediate = [each.detach() for each in intermediate]
         torch.library.opcheck(backward.registered, (upstream(out), *read, *intermediate, *rest))
 

@@ -59,12 +59,18 @@ def _attention(
     site: int,
 ) -> tuple[Tensor, Tensor]:
     """The result, and (query tokens, heads) log-sum-exps, from which the backward pass rebuilds the probabilities."""
+    return attend(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+
+
+def attend(
+    query: Tensor, key_value: Tensor, *rest: Any, biases: tuple[Tensor | None, ...] = ()
+) -> tuple[Tensor, Tensor]:
+    """The op; `biases`: what queries, and keys and values, lack (see bertfast.ops.linear)."""
     query, key_value = query.contiguous(), key_value.contiguous()
     out = torch.empty_like(query)
     log_sum_exp = query.new_empty(query.shape[:2], dtype=torch.float32)
-    sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
     with torch.cuda.device_of(query):
-        native.attention(query, key_value, *sequences, out, log_sum_exp)
+        native.attention(query, key_value, *rest, out, log_sum_exp, *biases)
     return out, log_sum_exp
 
 
@@ -87,11 +93,24 @@ def _attention_backward(
     seed: int,
     site: int,
 ) -> tuple[Tensor, Tensor]:
+    return attend_backward(
+        grad, query, key_value, log_sum_exp, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site
+    )
+
+
+def attend_backward(
+    grad: Tensor,
+    query: Tensor,
+    key_value: Tensor,
+    log_sum_exp: Tensor,
+    *rest: Any,
+    biases: tuple[Tensor | None, ...] = (),
+) -> tuple[Tensor, Tensor]:
+    """The op; `biases` as in `attend`."""
     grad, query, key_value = grad.contiguous(), query.contiguous(), key_value.contiguous()
     grad_query, grad_key_value = torch.empty_like(query), torch.empty_like(key_value)
-    sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
     with torch.cuda.device_of(query):
-        native.attention_backward(grad, query, key_value, log_sum_exp, *sequences, grad_query, grad_key_value)
+        native.attention_backward(grad, query, key_value, log_sum_exp, *rest, grad_query, grad_key_value, *biases)
     return grad_query, grad_key_value
 
 

@@ -14,12 +14,8 @@ from torch import Tensor
 
 from bertfast.ops import has_kernels
 from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu
-from bertfast.ops.layer_norm import (
-    _dropout_add_layer_norm,
-    _dropout_add_layer_norm_backward,
-    dropout_add_layer_norm,
-)
-from bertfast.ops.linear import in_type, linear, linear_gradients
+from bertfast.ops.layer_norm import drop_add_normalize, drop_add_normalize_backward, dropout_add_layer_norm
+from bertfast.ops.linear import in_type, late_bias, linear, linear_but_bias, linear_gradients
 from bertfast.ops.op import op
 
 
@@ -71,8 +67,9 @@ def _feed_forward(
     """The result, and what the backward pass reads: both products, the activations between, LayerNorm's moments."""
     widened = torch.mm(x, in_type(in_weight, x.dtype).t())
     activated = _bias_gelu(widened, in_bias)
-    narrowed = linear(activated, out_weight, out_bias)
-    out, moments = _dropout_add_layer_norm(narrowed, x, norm_weight, norm_bias, eps, row_keys, p, seed, site)
+    narrowed = linear_but_bias(activated, out_weight, out_bias)
+    rule = (row_keys, p, seed, site)
+    out, moments = drop_add_normalize(narrowed, x, norm_weight, norm_bias, eps, *rule, late_bias(out_bias))
     return out, widened, activated, narrowed, moments
 
 
@@ -90,6 +87,7 @@ def _feed_forward_backward(
     in_weight: Tensor,
     in_bias: Tensor,
     out_weight: Tensor,
+    out_bias: Tensor,
     norm_weight: Tensor,
     widened: Tensor,
     activated: Tensor,
@@ -101,7 +99,7 @@ def _feed_forward_backward(
     site: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     rule = (row_keys, p, seed, site)
-    grads = _dropout_add_layer_norm_backward(grad, narrowed, x, norm_weight, moments, *rule)
+    grads = drop_add_normalize_backward(grad, narrowed, x, norm_weight, moments, *rule, late_bias(out_bias))
     grad_narrowed, grad_x, grad_norm_weight, grad_norm_bias = grads
     grad_activated = torch.mm(grad_narrowed, in_type(out_weight, x.dtype))
     grad_widened, grad_in_bias = _bias_gelu_backward(grad_activated, widened, in_bias)
@@ -112,19 +110,17 @@ def _feed_forward_backward(
 
 
 @_feed_forward_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, in_weight: Tensor, in_bias: Tensor, out_weight: Tensor, norm_weight: Tensor, *rest: Any
-) -> tuple[Tensor, ...]:
-    grads = (x, in_weight, in_bias, out_weight, norm_weight, norm_weight, norm_weight)
-    return tuple(each.new_empty(each.shape) for each in grads)
+def _(grad: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    *differentiable, norm_weight = rest[:6]
+    return tuple(each.new_empty(each.shape) for each in (*differentiable, norm_weight, norm_weight))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, in_weight, in_bias, out_weight, _, norm_weight, _, _, row_keys, *ctx.rule = inputs
+    x, in_weight, in_bias, out_weight, out_bias, norm_weight, _, _, row_keys, *ctx.rule = inputs
     _, *intermediate = output
     ctx.mark_non_differentiable(*intermediate)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, in_weight, in_bias, out_weight, norm_weight, *intermediate, row_keys)
+    ctx.save_for_backward(x, in_weight, in_bias, out_weight, out_bias, norm_weight, *intermediate, row_keys)
 
 
 def _backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:

@@ -54,12 +54,28 @@ def _dropout_add_layer_norm(
     site: int,
 ) -> tuple[Tensor, Tensor]:
     """The result, and (rows, 2) means and reciprocal deviations, with which the backward pass normalises again."""
+    return drop_add_normalize(x, residual, weight, bias, eps, row_keys, p, seed, site)
+
+
+def drop_add_normalize(
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+    x_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The op; `x_bias`: what x lacks (see bertfast.ops.linear)."""
     x, residual = x.contiguous(), residual.contiguous()
     out, moments = torch.empty_like(x), weight.new_empty(x.shape[0], 2)
     parameters = (weight.contiguous(), bias.contiguous(), eps)
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
     with torch.cuda.device_of(x):
-        native.dropout_add_layer_norm(x, residual, *parameters, *rule, out, moments)
+        native.dropout_add_layer_norm(x, residual, *parameters, *rule, out, moments, x_bias)
     return out, moments
 
 
@@ -80,11 +96,29 @@ def _dropout_add_layer_norm_backward(
     seed: int,
     site: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return drop_add_normalize_backward(grad, x, residual, weight, moments, row_keys, p, seed, site)
+
+
+def drop_add_normalize_backward(
+    grad: Tensor,
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    moments: Tensor,
+    row_keys: Tensor,
+    p: float,
+    seed: int,
+    site: int,
+    x_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The op; `x_bias` as in `drop_add_normalize`."""
     grad, x, residual, weight = (each.contiguous() for each in (grad, x, residual, weight))
     grads = (torch.empty_like(x), torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight))
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
     with torch.cuda.device_of(x):
-        native.dropout_add_layer_norm_backward(grad, x, residual, weight, moments, *rule, *grads, partial_sums(x, 2))
+        native.dropout_add_layer_norm_backward(
+            grad, x, residual, weight, moments, *rule, *grads, partial_sums(x, 2), x_bias
+        )
     return grads
 
 

@@ -52,6 +52,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.linear(x, in_type(weight, x.dtype), in_type(bias, x.dtype))
 
 
+def linear_but_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`linear`, on a CPU without its bias: what reads the result there adds `late_bias(bias)` for less.
+
+    torch would write the bias out over the result and have the product read it and add to it. On a GPU the product adds
+    it for nothing. For ops with kernels.
+    """
+    return linear(x, weight, bias) if x.is_cuda else F.linear(x, in_type(weight, x.dtype))
+
+
+def late_bias(bias: Tensor) -> Tensor | None:
+    """What the result of `linear_but_bias` lacks."""
+    return None if bias.is_cuda else bias
+
+
 def linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Those of weight and bias, in float32; that of x is `grad @ weight`. For ops that are autograd's as a whole."""
     return torch.mm(grad.t(), x).float(), grad.sum(0).float()

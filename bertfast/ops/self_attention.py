@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 
 from bertfast.ops import has_kernels
-from bertfast.ops.attention import _attention, _attention_backward, attention
-from bertfast.ops.layer_norm import (
-    _dropout_add_layer_norm,
-    _dropout_add_layer_norm_backward,
-    dropout_add_layer_norm,
-)
-from bertfast.ops.linear import in_type, linear, linear_gradients
+from bertfast.ops.attention import attend, attend_backward, attention
+from bertfast.ops.layer_norm import drop_add_normalize, drop_add_normalize_backward, dropout_add_layer_norm
+from bertfast.ops.linear import in_type, late_bias, linear, linear_but_bias, linear_gradients
 from bertfast.ops.op import op
 
 
@@ -90,13 +86,14 @@ def _self_attention(
     LayerNorm's moments.
     """
     residual = x if rows is None else x.index_select(0, rows)
-    query = linear(residual, query_weight, query_bias).unflatten(1, (heads, -1))
-    key_value = linear(x, key_value_weight, key_value_bias).unflatten(1, (2, heads, -1))
+    query = linear_but_bias(residual, query_weight, query_bias).unflatten(1, (heads, -1))
+    key_value = linear_but_bias(x, key_value_weight, key_value_bias).unflatten(1, (2, heads, -1))
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen)
-    context, log_sum_exp = _attention(query, key_value, *sequences, row_keys, p_attention, seed, site)
-    projected = linear(context.flatten(1), out_weight, out_bias)
-    parameters = (norm_weight, norm_bias, eps)
-    out, moments = _dropout_add_layer_norm(projected, residual, *parameters, row_keys, p, seed, site + 1)
+    biases = (late_bias(query_bias), late_bias(key_value_bias))
+    context, log_sum_exp = attend(query, key_value, *sequences, row_keys, p_attention, seed, site, biases=biases)
+    projected = linear_but_bias(context.flatten(1), out_weight, out_bias)
+    rule = (row_keys, p, seed, site + 1)
+    out, moments = drop_add_normalize(projected, residual, norm_weight, norm_bias, eps, *rule, late_bias(out_bias))
     return out, query, key_value, context, log_sum_exp, projected, moments
 
 
@@ -128,8 +125,11 @@ def _self_attention_backward(
     cu_seqlens_k: Tensor,
     max_seqlen: int,
     query_weight: Tensor,
+    query_bias: Tensor,
     key_value_weight: Tensor,
+    key_value_bias: Tensor,
     out_weight: Tensor,
+    out_bias: Tensor,
     norm_weight: Tensor,
     query: Tensor,
     key_value: Tensor,
@@ -145,12 +145,14 @@ def _self_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     residual = x if rows is None else x.index_select(0, rows)
     rule = (row_keys, p, seed, site + 1)
-    grads = _dropout_add_layer_norm_backward(grad, projected, residual, norm_weight, moments, *rule)
-    grad_projected, grad_residual, *grad_norm = grads
+    normal = (projected, residual, norm_weight, moments)
+    grads_of_norm = drop_add_normalize_backward(grad, *normal, *rule, late_bias(out_bias))
+    grad_projected, grad_residual, grad_norm_weight, grad_norm_bias = grads_of_norm
     grad_context = torch.mm(grad_projected, in_type(out_weight, x.dtype)).view_as(query)
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen)
     rule = (row_keys, p_attention, seed, site)
-    grads = _attention_backward(grad_context, query, key_value, log_sum_exp, *sequences, *rule)
+    biases = (late_bias(query_bias), late_bias(key_value_bias))
+    grads = attend_backward(grad_context, query, key_value, log_sum_exp, *sequences, *rule, biases=biases)
     grad_query, grad_key_value = (each.flatten(1) for each in grads)
     grad_residual.addmm_(grad_query, in_type(query_weight, x.dtype))
     if rows is None:
@@ -162,7 +164,7 @@ def _self_attention_backward(
         *linear_gradients(grad_key_value, x),
         *linear_gradients(grad_projected, context.flatten(1)),
     )
-    return grad_x, *grad_parameters, *grad_norm
+    return grad_x, *grad_parameters, grad_norm_weight, grad_norm_bias
 
 
 @_self_attention_backward.register_fake
@@ -173,25 +175,20 @@ def _(
     cu_seqlens_q: Tensor,
     cu_seqlens_k: Tensor,
     max_seqlen: int,
-    query_weight: Tensor,
-    key_value_weight: Tensor,
-    out_weight: Tensor,
-    norm_weight: Tensor,
-    *rest: Any,
+    *rest: Tensor,
 ) -> tuple[Tensor, ...]:
-    weights = [each.new_empty(each.shape) for each in (query_weight, key_value_weight, out_weight)]
-    layers = [each for weight in weights for each in (weight, weight.new_empty(weight.shape[0]))]
-    return x.new_empty(x.shape), *layers, torch.empty_like(norm_weight), torch.empty_like(norm_weight)
+    *parameters, norm_weight = rest[:7]
+    return tuple(each.new_empty(each.shape) for each in (x, *parameters, norm_weight, norm_weight))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, rows, cu_seqlens_q, cu_seqlens_k, ctx.max_seqlen, *parameters = inputs
-    query_weight, _, key_value_weight, _, out_weight, _, norm_weight, _, _, _, row_keys, *ctx.rule = parameters
+    *linear_and_norm, _, _, _, row_keys, p_attention, p, seed, site = parameters
+    ctx.rule = (p_attention, p, seed, site)
     _, *intermediate = output
     ctx.mark_non_differentiable(*intermediate)
     ctx.set_materialize_grads(False)
-    weights = (query_weight, key_value_weight, out_weight, norm_weight)
-    ctx.save_for_backward(x, rows, cu_seqlens_q, cu_seqlens_k, *weights, *intermediate, row_keys)
+    ctx.save_for_backward(x, rows, cu_seqlens_q, cu_seqlens_k, *linear_and_norm, *intermediate, row_keys)
 
 
 def _backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:

@@ -4,6 +4,7 @@
 
 #include "bindings/cuda.h"
 #include "bindings/dropout.h"
+#include "bindings/late_bias.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
 #include "cpu/dispatch.h"
@@ -80,13 +81,26 @@ void backward(const AttentionShape& shape, const Tensor& grad, const Tensor& que
     }
 }
 
+// What queries, keys and values still lack, for `shape`.
+struct Biases {
+    LateBias query, key_value;
+
+    Biases(py::handle query_, py::handle key_value_, const Tensor& queries, const std::vector<const Tensor*>& written,
+           AttentionShape& shape)
+        : query(query_, "query_bias", shape.heads * shape.head_dim, queries, written),
+          key_value(key_value_, "key_value_bias", 2 * shape.heads * shape.head_dim, queries, written) {
+        shape.query_bias = query.data();
+        shape.key_value_bias = key_value.data();
+    }
+};
+
 Tensor checked_query(py::handle query) {
     return {query, "query", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY, ANY}};
 }
 
 void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q, py::handle cu_seqlens_k,
                int64_t max_seqlen, py::handle row_keys, double p, int64_t seed, int64_t site, py::handle out_,
-               py::handle log_sum_exp_) {
+               py::handle log_sum_exp_, py::handle query_bias, py::handle key_value_bias) {
     const Tensor query = checked_query(query_);
     const Tensor key_value(key_value_, "key_value", query.dtype(), {ANY, 2, query.size(1), query.size(2)}, query);
     const Tensor out(out_, "out", query.dtype(), query.shape(), query);
@@ -94,14 +108,16 @@ void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q
     const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
     check_apart({&out, &log_sum_exp},
                 {&query, &key_value, &sequences.cu_seqlens_q, &sequences.cu_seqlens_k, &sequences.row_keys});
-    const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
+    AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
+    const Biases biases(query_bias, key_value_bias, query, {&out, &log_sum_exp}, shape);
     query.dtype() == Dtype::float32 ? forward<float>(shape, query, key_value, out, log_sum_exp)
                                     : forward<bfloat16>(shape, query, key_value, out, log_sum_exp);
 }
 
 void attention_backward(py::handle grad_, py::handle query_, py::handle key_value_, py::handle log_sum_exp_,
                         py::handle cu_seqlens_q, py::handle cu_seqlens_k, int64_t max_seqlen, py::handle row_keys,
-                        double p, int64_t seed, int64_t site, py::handle grad_query_, py::handle grad_key_value_) {
+                        double p, int64_t seed, int64_t site, py::handle grad_query_, py::handle grad_key_value_,
+                        py::handle query_bias, py::handle key_value_bias) {
     const Tensor query = checked_query(query_);
     const Tensor key_value(key_value_, "key_value", query.dtype(), {ANY, 2, query.size(1), query.size(2)}, query);
     const Tensor log_sum_exp(log_sum_exp_, "log_sum_exp", Dtype::float32, {query.size(0), query.size(1)}, query);
@@ -111,7 +127,8 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
     const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
     check_apart({&grad_query, &grad_key_value}, {&grad, &query, &key_value, &log_sum_exp, &sequences.cu_seqlens_q,
                                                  &sequences.cu_seqlens_k, &sequences.row_keys});
-    const AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
+    AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
+    const Biases biases(query_bias, key_value_bias, query, {&grad_query, &grad_key_value}, shape);
     query.dtype() == Dtype::float32
         ? backward<float>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value)
         : backward<bfloat16>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value);
@@ -122,11 +139,12 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
 void bind_attention(py::module_& module) {
     module.def("attention", &attention, py::arg("query"), py::arg("key_value"), py::arg("cu_seqlens_q"),
                py::arg("cu_seqlens_k"), py::arg("max_seqlen"), py::arg("row_keys"), py::arg("p"), py::arg("seed"),
-               py::arg("site"), py::arg("out"), py::arg("log_sum_exp"));
+               py::arg("site"), py::arg("out"), py::arg("log_sum_exp"), py::arg("query_bias") = py::none(),
+               py::arg("key_value_bias") = py::none());
     module.def("attention_backward", &attention_backward, py::arg("grad"), py::arg("query"), py::arg("key_value"),
                py::arg("log_sum_exp"), py::arg("cu_seqlens_q"), py::arg("cu_seqlens_k"), py::arg("max_seqlen"),
                py::arg("row_keys"), py::arg("p"), py::arg("seed"), py::arg("site"), py::arg("grad_query"),
-               py::arg("grad_key_value"));
+               py::arg("grad_key_value"), py::arg("query_bias") = py::none(), py::arg("key_value_bias") = py::none());
 }
 
 }  // namespace bertfast::bindings

@@ -2,6 +2,7 @@
 
 #include "bindings/cuda.h"
 #include "bindings/dropout.h"
+#include "bindings/late_bias.h"
 #include "bindings/module.h"
 #include "bindings/partial_sums.h"
 #include "bindings/tensor.h"
@@ -18,7 +19,8 @@ Tensor checked_x(py::handle object) {
 
 template <typename T>
 void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
-             const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments) {
+             const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments,
+             const LateBias& x_bias) {
     const DropoutAddLayerNorm<T> call{x.data<T>(),
                                       residual.data<T>(),
                                       weight.data<float>(),
@@ -30,7 +32,8 @@ void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, cons
                                       x.size(0),
                                       x.size(1),
                                       out.data<T>(),
-                                      moments.data<float>()};
+                                      moments.data<float>(),
+                                      x_bias.data()};
     const py::gil_scoped_release unlocked;
     if (x.place().cuda) {
         BERTFAST_CUDA("dropout_add_layer_norm", dropout_add_layer_norm(call, x.place().stream));
@@ -42,7 +45,7 @@ void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, cons
 template <typename T>
 void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& moments,
               const Tensor& row_keys, double p, const Dropout& rule, const Tensor& grad_x, const Tensor& grad_residual,
-              const Tensor& grad_weight, const Tensor& grad_bias, const PartialSums& partial) {
+              const Tensor& grad_weight, const Tensor& grad_bias, const PartialSums& partial, const LateBias& x_bias) {
     const DropoutAddLayerNormBackward<T> call{grad.data<T>(),
                                               x.data<T>(),
                                               residual.data<T>(),
@@ -56,7 +59,8 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const
                                               grad_x.data<T>(),
                                               grad_residual.data<T>(),
                                               grad_weight.data<float>(),
-                                              grad_bias.data<float>()};
+                                              grad_bias.data<float>(),
+                                              x_bias.data()};
     const py::gil_scoped_release unlocked;
     if (x.place().cuda) {
         BERTFAST_CUDA("dropout_add_layer_norm_backward",
@@ -68,7 +72,7 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const
 
 void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weight_, py::handle bias_, double eps,
                             py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_,
-                            py::handle moments_) {
+                            py::handle moments_, py::handle x_bias_) {
     const Tensor x = checked_x(x_);
     const Tensor residual(residual_, "residual", x.dtype(), x.shape(), x), out(out_, "out", x.dtype(), x.shape(), x);
     const Tensor weight(weight_, "weight", Dtype::float32, {x.size(1)}, x);
@@ -76,15 +80,17 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
     const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
     const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
     check_apart({&out, &moments}, {&x, &residual, &weight, &bias, &row_keys});
+    const LateBias x_bias(x_bias_, "x_bias", x.size(1), x, {&out, &moments});
     const Dropout rule = checked_dropout(p, seed, place);
-    x.dtype() == Dtype::float32 ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments)
-                                : forward<bfloat16>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments);
+    x.dtype() == Dtype::float32
+        ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments, x_bias)
+        : forward<bfloat16>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments, x_bias);
 }
 
 void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle residual_, py::handle weight_,
                                      py::handle moments_, py::handle row_keys_, double p, int64_t seed, int64_t place,
                                      py::handle grad_x_, py::handle grad_residual_, py::handle grad_weight_,
-                                     py::handle grad_bias_, py::handle partial_) {
+                                     py::handle grad_bias_, py::handle partial_, py::handle x_bias_) {
     const Tensor x = checked_x(x_);
     const Tensor residual(residual_, "residual", x.dtype(), x.shape(), x);
     const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
@@ -100,11 +106,12 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
     const PartialSums partial(
         partial_, 2, x,
         {&grad, &x, &residual, &weight, &moments, &row_keys, &grad_x, &grad_residual, &grad_weight, &grad_bias});
+    const LateBias x_bias(x_bias_, "x_bias", x.size(1), x, {&grad_x, &grad_residual, &grad_weight, &grad_bias});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
-                                                  grad_residual, grad_weight, grad_bias, partial)
+                                                  grad_residual, grad_weight, grad_bias, partial, x_bias)
                                 : backward<bfloat16>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
-                                                     grad_residual, grad_weight, grad_bias, partial);
+                                                     grad_residual, grad_weight, grad_bias, partial, x_bias);
 }
 
 }  // namespace
@@ -112,11 +119,11 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
 void bind_layer_norm(py::module_& module) {
     module.def("dropout_add_layer_norm", &dropout_add_layer_norm, py::arg("x"), py::arg("residual"), py::arg("weight"),
                py::arg("bias"), py::arg("eps"), py::arg("row_keys"), py::arg("p"), py::arg("seed"), py::arg("place"),
-               py::arg("out"), py::arg("moments"));
+               py::arg("out"), py::arg("moments"), py::arg("x_bias") = py::none());
     module.def("dropout_add_layer_norm_backward", &dropout_add_layer_norm_backward, py::arg("grad"), py::arg("x"),
                py::arg("residual"), py::arg("weight"), py::arg("moments"), py::arg("row_keys"), py::arg("p"),
                py::arg("seed"), py::arg("place"), py::arg("grad_x"), py::arg("grad_residual"), py::arg("grad_weight"),
-               py::arg("grad_bias"), py::arg("partial"));
+               py::arg("grad_bias"), py::arg("partial"), py::arg("x_bias") = py::none());
 }
 
 }  // namespace bertfast::bindings

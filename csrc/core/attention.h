@@ -14,6 +14,10 @@ struct AttentionShape {
     const int64_t* row_keys;      // (query tokens,)
     bool drops;
     Dropout rule;  // head h draws at place rule.place + h
+    // (heads, head_dim) and (2, heads, head_dim): what queries, keys and values still lack; null where nothing, as on a
+    // device.
+    const float* query_bias = nullptr;
+    const float* key_value_bias = nullptr;
 };
 
 template <typename T>

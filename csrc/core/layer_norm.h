@@ -16,8 +16,9 @@ struct DropoutAddLayerNorm {
     bool drops;
     Dropout rule;
     int64_t rows, columns;
-    T* out;          // (rows, columns)
-    float* moments;  // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
+    T* out;                         // (rows, columns)
+    float* moments;                 // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
+    const float* x_bias = nullptr;  // (columns,): what x still lacks; null where nothing, as on a device
 };
 
 template <typename T>
@@ -35,6 +36,7 @@ struct DropoutAddLayerNormBackward {
     T* grad_residual;
     float* grad_weight;
     float* grad_bias;
+    const float* x_bias = nullptr;
 };
 
 }  // namespace bertfast

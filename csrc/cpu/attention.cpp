@@ -14,28 +14,31 @@ template <typename T>
 void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, int64_t begin, int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = row_stride(width), across = row_stride(most);
-    Scratch scratch(2 * block * wide + width * across + most * wide + block * across + DropoutFactors::room_for(most));
+    Scratch scratch(2 * block * wide + width * across + most * wide + block * across + DropoutFactors::room_for(most) +
+                    HeadBiases::room_for(shape));
     float* const query = scratch.take(block * wide);
     float* const out = scratch.take(block * wide);
     float* const key_transposed = scratch.take(width * across);
     float* const value = scratch.take(most * wide);
     float* const scores = scratch.take(block * across);
     DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
+        biases.turn_to(part.head);
         if (part.queries == 0) continue;
         const int64_t key_row = row_stride(part.keys);
-        pack_transposed(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, key_transposed,
-                        key_row);
-        pack(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, 1.0f, value, wide);
+        pack_transposed(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, biases.key,
+                        key_transposed, key_row);
+        pack(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value, value, wide);
         for (int64_t first = 0; first < part.queries; first += block) {
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
-            pack(tensors.query + offset, part.query_stride, rows, width, 1.0f, query, wide);
+            pack(tensors.query + offset, part.query_stride, rows, width, biases.query, query, wide);
             product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, scores, key_row, false);
             Softmax softmaxes[BLOCK];
             for (int64_t i = 0; i < rows; ++i) {
@@ -59,7 +62,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = row_stride(width), across = row_stride(most);
     Scratch scratch(3 * block * wide + 2 * width * across + 3 * most * wide + 2 * block * across +
-                    DropoutFactors::room_for(most));
+                    DropoutFactors::room_for(most) + HeadBiases::room_for(shape));
     float* const query = scratch.take(block * wide);
     float* const grad = scratch.take(block * wide);
     float* const grad_query = scratch.take(block * wide);
@@ -71,19 +74,21 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     float* const dropped = scratch.take(block * across);
     float* const grad_scores = scratch.take(block * across);
     DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
+        biases.turn_to(part.head);
         const int64_t key_row = row_stride(part.keys);
         const T* const keys = tensors.key_value + part.key_offset;
         if (part.queries > 0) {
-            pack(keys, part.key_stride, part.keys, width, 1.0f, key, wide);
-            pack_transposed(keys, part.key_stride, part.keys, width, key_transposed, key_row);
-            pack_transposed(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, value_transposed,
-                            key_row);
+            pack(keys, part.key_stride, part.keys, width, biases.key, key, wide);
+            pack_transposed(keys, part.key_stride, part.keys, width, biases.key, key_transposed, key_row);
+            pack_transposed(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value,
+                            value_transposed, key_row);
         } else {
             memset(grad_key, 0, part.keys * wide * sizeof(float));
             memset(grad_value, 0, part.keys * wide * sizeof(float));
@@ -93,8 +98,8 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
             const bool add = first > 0;
-            pack(tensors.query + offset, part.query_stride, rows, width, 1.0f, query, wide);
-            pack(tensors.grad + offset, part.query_stride, rows, width, 1.0f, grad, wide);
+            pack(tensors.query + offset, part.query_stride, rows, width, biases.query, query, wide);
+            pack(tensors.grad + offset, part.query_stride, rows, width, nullptr, grad, wide);
             product(rows, part.keys, width, query, wide, 1, key_transposed, key_row, dropped, key_row, false);
             product(rows, part.keys, width, grad, wide, 1, value_transposed, key_row, grad_scores, key_row, false);
             for (int64_t i = 0; i < rows; ++i) {

@@ -2,12 +2,36 @@
 #pragma once
 
 #include "cpu/attention.h"
-#include "cpu/vector.h"
+#include "cpu/rows.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 // Queries whose scores are held at once: 96 rows of 512 scores are 200 kB.
 constexpr int64_t BLOCK = 96;
+
+// What one head's queries, keys and values still lack, as rows of whole lines; null where nothing.
+class HeadBiases {
+  public:
+    const float *query = nullptr, *key = nullptr, *value = nullptr;
+
+    HeadBiases(const AttentionShape& shape, Scratch& scratch)
+        : shape_(shape), row_(round_up(shape.head_dim, LINE)), rows_(scratch.take(room_for(shape))) {}
+
+    static int64_t room_for(const AttentionShape& shape) { return 3 * round_up(shape.head_dim, LINE); }
+
+    void turn_to(int64_t head) {
+        const int64_t width = shape_.head_dim, first = head * width;
+        if (shape_.query_bias) query = whole_row(shape_.query_bias + first, width, rows_);
+        if (!shape_.key_value_bias) return;
+        key = whole_row(shape_.key_value_bias + first, width, rows_ + row_);
+        value = whole_row(shape_.key_value_bias + shape_.heads * width + first, width, rows_ + 2 * row_);
+    }
+
+  private:
+    const AttentionShape& shape_;
+    int64_t row_;
+    float* rows_;
+};
 
 // Scores of keys that the sequence hasn't become -infinity: `row` holds whole vectors.
 static inline void hide_padding(float* row, int64_t keys) {

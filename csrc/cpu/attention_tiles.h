@@ -27,7 +27,7 @@ static inline void forward_tiles(const AttentionShape& shape, const AttentionFor
     const int64_t wide = round_up(width, TILE_DEPTH), across = round_up(most, TILE_DEPTH);
     const int64_t tall = round_up(block, TILE);
     Scratch scratch(tall * wide / 2 + tall * wide + 3 * across * wide / 2 + 3 * tall * across / 2 +
-                    DropoutFactors::room_for(most));
+                    DropoutFactors::room_for(most) + HeadBiases::room_for(shape));
     bfloat16* const query = take_bfloat16(scratch, tall * wide);
     float* const out = scratch.take(tall * wide);
     bfloat16* const padded = take_bfloat16(scratch, across * wide);
@@ -36,23 +36,27 @@ static inline void forward_tiles(const AttentionShape& shape, const AttentionFor
     float* const scores = scratch.take(tall * across);
     bfloat16* const dropped = take_bfloat16(scratch, tall * across);
     DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
     const Tiles tiles;
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
+        biases.turn_to(part.head);
         if (part.queries == 0) continue;
         const int64_t depth = round_up(part.keys, TILE_DEPTH);
-        pad(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, padded, depth, wide);
+        pad(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, biases.key, padded, depth, wide);
         pair_columns(padded, depth, wide, key_pairs, across);
-        pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, padded, depth, wide);
+        pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value, padded, depth,
+            wide);
         pair_rows(padded, depth, wide, value_pairs);
         for (int64_t first = 0; first < part.queries; first += block) {
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
-            pad(tensors.query + offset, part.query_stride, rows, width, query, round_up(rows, TILE), wide);
+            pad(tensors.query + offset, part.query_stride, rows, width, biases.query, query, round_up(rows, TILE),
+                wide);
             product(rows, part.keys, wide, query, wide, key_pairs, across, scores, across, false);
             Softmax softmaxes[BLOCK];
             for (int64_t i = 0; i < rows; ++i) {
@@ -77,7 +81,8 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = round_up(width, TILE_DEPTH), across = round_up(most, TILE_DEPTH);
     const int64_t tall = round_up(block, TILE_DEPTH);
-    Scratch scratch(3 * tall * wide + 4 * across * wide + 4 * tall * across + DropoutFactors::room_for(most));
+    Scratch scratch(3 * tall * wide + 4 * across * wide + 4 * tall * across + DropoutFactors::room_for(most) +
+                    HeadBiases::room_for(shape));
     bfloat16* const query = take_bfloat16(scratch, tall * wide);
     bfloat16* const grad = take_bfloat16(scratch, tall * wide);
     float* const query_pairs = scratch.take(tall * wide / 2);
@@ -96,6 +101,7 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
     float* const pairs = scratch.take(tall * across / 2);
     float* const transposed = scratch.take(tall * across / 2);
     DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
     const Tiles tiles;
 
@@ -103,11 +109,14 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
         const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
+        biases.turn_to(part.head);
         const int64_t depth = round_up(part.keys, TILE_DEPTH);
         if (part.queries > 0) {
-            pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, padded, depth, wide);
+            pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value, padded, depth,
+                wide);
             pair_columns(padded, depth, wide, value_columns, across);
-            pad(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, padded, depth, wide);
+            pad(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, biases.key, padded, depth,
+                wide);
             pair_columns(padded, depth, wide, key_columns, across);
             pair_rows(padded, depth, wide, key_rows);
         } else {
@@ -120,8 +129,8 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
             const bool add = first > 0;
-            pad(tensors.query + offset, part.query_stride, rows, width, query, row_depth, wide);
-            pad(tensors.grad + offset, part.query_stride, rows, width, grad, row_depth, wide);
+            pad(tensors.query + offset, part.query_stride, rows, width, biases.query, query, row_depth, wide);
+            pad(tensors.grad + offset, part.query_stride, rows, width, nullptr, grad, row_depth, wide);
             product(rows, part.keys, wide, query, wide, key_columns, across, scores, across, false);
             product(rows, part.keys, wide, grad, wide, value_columns, across, gradients, across, false);
             for (int64_t i = 0; i < rows; ++i) {
@@ -138,7 +147,7 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
             const auto product_over_rows = [&](const bfloat16* left, const bfloat16* right, float* right_pairs,
                                                float* to) {
                 pair_rows(left, row_depth, across, pairs);
-                pack_transposed(pairs, across, row_depth / 2, depth, transposed, tall / 2);
+                pack_transposed(pairs, across, row_depth / 2, depth, nullptr, transposed, tall / 2);
                 pair_rows(right, row_depth, wide, right_pairs);
                 product(part.keys, width, row_depth, reinterpret_cast<const bfloat16*>(transposed), tall, right_pairs,
                         wide, to, wide, add);

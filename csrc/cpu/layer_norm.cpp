@@ -7,12 +7,14 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// sum = dropout(x) + residual, in float32.
+// sum = dropout(x + x_bias) + residual, in float32.
 template <typename T>
-inline void drop_and_add(const T* x, const T* residual, const float* factors, int64_t columns, float* sum) {
+inline void drop_and_add(const T* x, const float* x_bias, const T* residual, const float* factors, int64_t columns,
+                         float* sum) {
     for (int64_t c = 0; c < columns; c += LANES) {
         const int64_t left = columns - c;
-        store(sum + c, load_upto(x + c, left) * load(factors + c) + load_upto(residual + c, left));
+        const Floats dropped = (load_upto(x + c, left) + load(x_bias + c)) * load(factors + c);
+        store(sum + c, dropped + load_upto(residual + c, left));
     }
 }
 
@@ -20,12 +22,13 @@ template <typename T>
 void forward(const DropoutAddLayerNorm<T>& call) {
     const int64_t columns = call.columns, room = round_up(columns, LINE);
     parallel_for(call.rows, 1 + 8192 / (columns + 1), [&](int64_t begin, int64_t end) {
-        Scratch scratch(room + DropoutFactors::room_for(columns));
+        Scratch scratch(2 * room + DropoutFactors::room_for(columns));
         float* const sum = scratch.take(room);
+        const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(room));
         DropoutFactors factors(call.drops, call.rule, columns, scratch);
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * columns;
-            drop_and_add(call.x + first, call.residual + first, factors.of(call.row_keys[row]), columns, sum);
+            drop_and_add(call.x + first, x_bias, call.residual + first, factors.of(call.row_keys[row]), columns, sum);
             const Moments of_row = moments(sum, columns, call.eps);
             memcpy(call.moments + 2 * row, &of_row, sizeof of_row);
             for (int64_t c = 0; c < columns; c += LANES) {
@@ -42,14 +45,15 @@ void backward(const DropoutAddLayerNormBackward<T>& call) {
     const int64_t columns = call.columns, room = round_up(columns, LINE);
     ColumnSums sums(call.rows, 2 * room);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
-        Scratch scratch(2 * room + DropoutFactors::room_for(columns));
+        Scratch scratch(3 * room + DropoutFactors::room_for(columns));
         float* const sum = scratch.take(room);
         float* const grad = scratch.take(room);
+        const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(room));
         DropoutFactors factors(call.drops, call.rule, columns, scratch);
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * columns;
             const float* const factor = factors.of(call.row_keys[row]);
-            drop_and_add(call.x + first, call.residual + first, factor, columns, sum);
+            drop_and_add(call.x + first, x_bias, call.residual + first, factor, columns, sum);
             for (int64_t c = 0; c < columns; c += LANES) {
                 store(grad + c, load_upto(call.grad + first + c, columns - c));
             }

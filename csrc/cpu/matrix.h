@@ -99,17 +99,18 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
 // Tensors are walked a sequence and head at a time, which no hardware prefetcher foresees: what lies as many rows
 // further on, the next sequence's part, is asked for meanwhile.
 
-// to (rows, columns) = factor * from, whose rows are from_stride elements apart.
+// to (rows, columns) = from, whose rows are from_stride elements apart, plus bias, which is a row of whole lines, or
+// null.
 template <typename T>
-static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, float* to,
+static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias, float* to,
                         int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
         int64_t c = 0;
         for (; c + LANES <= columns; c += LANES) {
             __builtin_prefetch(from + rows * from_stride + c);
-            store(to + c, load(from + c) * factor);
+            store(to + c, bias ? load(from + c) + load(bias + c) : load(from + c));
         }
-        if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) * factor);
+        if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) + (bias ? load(bias + c) : Floats{}));
     }
 }
 
@@ -149,10 +150,10 @@ static inline void transpose_lanes(Floats (&rows)[LANES]) {
     if constexpr (HALF > 1) transpose_lanes<HALF / 2>(rows);
 }
 
-// to (columns, rows) = from (rows, columns) transposed.
+// to (columns, rows) = from (rows, columns) transposed, plus bias, which is a row of whole lines, or null.
 template <typename T>
-static inline void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t columns, float* to,
-                                   int64_t to_stride) {
+static inline void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias,
+                                   float* to, int64_t to_stride) {
     for (int64_t row = 0; row < rows; row += LANES) {
         for (int64_t column = 0; column < columns; column += LANES) {
             const int64_t count = columns - column < LANES ? columns - column : LANES;
@@ -165,6 +166,7 @@ static inline void pack_transposed(const T* from, int64_t from_stride, int64_t r
                 } else {
                     __builtin_prefetch(line + rows * from_stride);
                     block[r] = count == LANES ? load(line) : load(line, count, 0.0f);
+                    if (bias) block[r] += load(bias + column);
                 }
             }
             transpose_lanes(block);

@@ -22,6 +22,13 @@ static inline void store_upto(T* to, Floats value, int64_t left) {
     }
 }
 
+// `columns` numbers in `room`, whole lines long, with zeros behind; all zeros, if there are none to copy.
+static inline const float* whole_row(const float* from, int64_t columns, float* room) {
+    memset(room, 0, round_up(columns, LINE) * sizeof(float));
+    if (from) memcpy(room, from, columns * sizeof(float));
+    return room;
+}
+
 static inline void add_to(float* to, Floats value) {
     store(to, load(to) + value);
 }

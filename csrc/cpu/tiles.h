@@ -94,13 +94,19 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const b
     }
 }
 
-// to (to_rows, to_stride) = from (rows, columns), and zeros.
-static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, int64_t columns, bfloat16* to,
-                       int64_t to_rows, int64_t to_stride) {
+// to (to_rows, to_stride) = from (rows, columns) + bias, and zeros. `bias` is a row of whole lines, or null.
+static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias,
+                       bfloat16* to, int64_t to_rows, int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
         __builtin_prefetch(from + rows * from_stride);
         __builtin_prefetch(from + rows * from_stride + TILE_DEPTH);
-        memcpy(to, from, columns * sizeof(bfloat16));
+        if (bias) {
+            int64_t c = 0;
+            for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) + load(bias + c));
+            if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) + load(bias + c), columns - c);
+        } else {
+            memcpy(to, from, columns * sizeof(bfloat16));
+        }
         memset(to + columns, 0, (to_stride - columns) * sizeof(bfloat16));
     }
     if (to_rows > rows) memset(to, 0, (to_rows - rows) * to_stride * sizeof(bfloat16));
@@ -127,7 +133,7 @@ static inline void pair_rows(const bfloat16* from, int64_t rows, int64_t stride,
 
 // Pairs of numbers within the rows of `from` (rows, stride), transposed: those of row r become column r.
 static inline void pair_columns(const bfloat16* from, int64_t rows, int64_t stride, float* to, int64_t to_stride) {
-    pack_transposed(reinterpret_cast<const float*>(from), stride / 2, rows, stride / 2, to, to_stride);
+    pack_transposed(reinterpret_cast<const float*>(from), stride / 2, rows, stride / 2, nullptr, to, to_stride);
 }
 
 }  // namespace bertfast::cpu::BERTFAST_ISA
