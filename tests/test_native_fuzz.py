@@ -86,6 +86,11 @@ def bias_gelu(rng: random.Random, memory: Memory) -> Arguments:
     return {"x": x, "bias": bias, "out": memory.empty(rows, columns, dtype=dtype)}
 
 
+def column_sums(rng: random.Random, memory: Memory) -> Arguments:
+    rows, columns = size(rng), size(rng)
+    return {"x": memory.floats(rows, columns, dtype=float_type(rng)), "sums": memory.empty(columns)}
+
+
 def bias_gelu_backward(rng: random.Random, memory: Memory) -> Arguments:
     dtype, rows, columns = float_type(rng), size(rng), size(rng)
     grad, x = (memory.floats(rows, columns, dtype=dtype) for _ in range(2))
@@ -433,6 +438,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "bias_gelu": (native.bias_gelu, bias_gelu),
     "bias_gelu_backward": (native.bias_gelu_backward, bias_gelu_backward),
     "dropout": (native.dropout, dropout),
+    "column_sums": (native.column_sums, column_sums),
     "dropout_add_layer_norm": (native.dropout_add_layer_norm, dropout_add_layer_norm),
     "dropout_add_layer_norm_backward": (native.dropout_add_layer_norm_backward, dropout_add_layer_norm_backward),
     "embedding_layer_norm": (native.embedding_layer_norm, embedding_layer_norm),

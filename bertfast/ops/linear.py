@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertfast._native import native
 from bertfast.ops.op import is_traced
 
 
@@ -68,4 +69,13 @@ def late_bias(bias: Tensor) -> Tensor | None:
 
 def linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Those of weight and bias, in float32; that of x is `grad @ weight`. For ops that are autograd's as a whole."""
-    return torch.mm(grad.t(), x).float(), grad.sum(0).float()
+    return torch.mm(grad.t(), x).float(), column_sums(grad)
+
+
+def column_sums(x: Tensor) -> Tensor:
+    """Of (rows, columns), float32 or bfloat16: (columns,), in float32. torch's takes up to twice as long on a CPU."""
+    if x.is_cuda:
+        return x.sum(0, dtype=torch.float32)
+    sums = x.new_empty(x.shape[1], dtype=torch.float32)
+    native.column_sums(x.contiguous(), sums)
+    return sums

@@ -67,6 +67,7 @@ PYBIND11_MODULE(_bertfast, module) {
     bertfast::bindings::bind_dropout(module);
     bertfast::bindings::bind_embedding(module);
     bertfast::bindings::bind_fused_mlm_loss(module);
+    bertfast::bindings::bind_column_sums(module);
     bertfast::bindings::bind_gelu(module);
     bertfast::bindings::bind_layer_norm(module);
     bertfast::bindings::bind_mlm_loss(module);

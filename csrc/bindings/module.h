@@ -10,6 +10,7 @@ void bind_attention(pybind11::module_& module);
 void bind_dropout(pybind11::module_& module);
 void bind_embedding(pybind11::module_& module);
 void bind_fused_mlm_loss(pybind11::module_& module);
+void bind_column_sums(pybind11::module_& module);
 void bind_gelu(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
 void bind_mlm_loss(pybind11::module_& module);

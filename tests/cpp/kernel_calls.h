@@ -6,6 +6,7 @@
 
 #include "cpu/adam.h"
 #include "cpu/attention.h"
+#include "cpu/column_sums.h"
 #include "cpu/dispatch.h"
 #include "cpu/dropout.h"
 #include "cpu/embedding.h"
@@ -50,6 +51,11 @@ class KernelCalls {
             std::vector<T> out(x.size());
             BERTFAST_DISPATCH(bias_gelu(BiasGelu<T>{x.data(), bias.data(), rows, columns, out.data()}));
             return Written() << out;
+        });
+        check_([&] {
+            std::vector<float> sums(columns);
+            BERTFAST_DISPATCH(column_sums(x.data(), rows, columns, sums.data()));
+            return Written() << sums;
         });
         check_([&] {
             std::vector<T> grad_x(x.size());

@@ -1,0 +1,31 @@
+#include "cpu/column_sums.h"
+
+#include "bindings/module.h"
+#include "bindings/tensor.h"
+#include "cpu/dispatch.h"
+
+namespace bertfast::bindings {
+
+namespace {
+
+void column_sums(py::handle x_, py::handle sums_) {
+    const Tensor x(x_, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
+    const Tensor sums(sums_, "sums", Dtype::float32, {x.size(1)}, x);
+    if (x.place().cuda) throw py::value_error("column_sums is for CPUs");
+    check_apart({&sums}, {&x});
+    const int64_t rows = x.size(0), columns = x.size(1);
+    const py::gil_scoped_release unlocked;
+    if (x.dtype() == Dtype::float32) {
+        BERTFAST_DISPATCH(column_sums(x.data<float>(), rows, columns, sums.data<float>()));
+    } else {
+        BERTFAST_DISPATCH(column_sums(x.data<bfloat16>(), rows, columns, sums.data<float>()));
+    }
+}
+
+}  // namespace
+
+void bind_column_sums(py::module_& module) {
+    module.def("column_sums", &column_sums, py::arg("x"), py::arg("sums"));
+}
+
+}  // namespace bertfast::bindings

@@ -1,0 +1,30 @@
+#include "cpu/column_sums.h"
+
+#include "cpu/rows.h"
+
+namespace bertfast::cpu::BERTFAST_ISA {
+
+namespace {
+
+template <typename T>
+void sum_rows(const T* x, int64_t rows, int64_t columns, float* to) {
+    ColumnSums sums(rows, columns);
+    sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
+        for (const T* row = x + begin * columns; row != x + end * columns; row += columns) {
+            for (int64_t c = 0; c < columns; c += LANES) add_to(partial + c, load_upto(row + c, columns - c));
+        }
+    });
+    sums.total(0, columns, to);
+}
+
+}  // namespace
+
+void column_sums(const float* x, int64_t rows, int64_t columns, float* sums) {
+    sum_rows(x, rows, columns, sums);
+}
+
+void column_sums(const bfloat16* x, int64_t rows, int64_t columns, float* sums) {
+    sum_rows(x, rows, columns, sums);
+}
+
+}  // namespace bertfast::cpu::BERTFAST_ISA
