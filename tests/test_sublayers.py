@@ -88,7 +88,7 @@ def upstream(out: Tensor) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", OPS)
 def test_against_float64_and_its_twin(
-    monkeypatch: pytest.MonkeyPatch, name: str, case: str, p: float, dtype: torch.dtype
+    isa: str, monkeypatch: pytest.MonkeyPatch, name: str, case: str, p: float, dtype: torch.dtype
 ) -> None:
     op, twin, make = OPS[name]
     leaves, of = make(case, dtype, p)

@@ -68,8 +68,8 @@ def _feed_forward(
     widened = torch.mm(x, in_type(in_weight, x.dtype).t())
     activated = _bias_gelu(widened, in_bias)
     narrowed = linear_but_bias(activated, out_weight, out_bias)
-    rule = (row_keys, p, seed, site)
-    out, moments = drop_add_normalize(narrowed, x, norm_weight, norm_bias, eps, *rule, late_bias(out_bias))
+    normal = (norm_weight, norm_bias, eps, row_keys, p, seed, site)
+    out, moments = drop_add_normalize(narrowed, x, *normal, x_bias=late_bias(out_bias))
     return out, widened, activated, narrowed, moments
 
 
@@ -98,8 +98,8 @@ def _feed_forward_backward(
     seed: int,
     site: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    rule = (row_keys, p, seed, site)
-    grads = drop_add_normalize_backward(grad, narrowed, x, norm_weight, moments, *rule, late_bias(out_bias))
+    normal = (narrowed, x, norm_weight, moments, row_keys, p, seed, site)
+    grads = drop_add_normalize_backward(grad, *normal, x_bias=late_bias(out_bias))
     grad_narrowed, grad_x, grad_norm_weight, grad_norm_bias = grads
     grad_activated = torch.mm(grad_narrowed, in_type(out_weight, x.dtype))
     grad_widened, grad_in_bias = _bias_gelu_backward(grad_activated, widened, in_bias)

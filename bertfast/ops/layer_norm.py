@@ -58,18 +58,10 @@ def _dropout_add_layer_norm(
 
 
 def drop_add_normalize(
-    x: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-    x_bias: Tensor | None = None,
+    x: Tensor, residual: Tensor, weight: Tensor, *rest: Any, x_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The op; `x_bias`: what x lacks (see bertfast.ops.linear)."""
+    bias, eps, row_keys, p, seed, site = rest
     x, residual = x.contiguous(), residual.contiguous()
     out, moments = torch.empty_like(x), weight.new_empty(x.shape[0], 2)
     parameters = (weight.contiguous(), bias.contiguous(), eps)
@@ -100,18 +92,10 @@ def _dropout_add_layer_norm_backward(
 
 
 def drop_add_normalize_backward(
-    grad: Tensor,
-    x: Tensor,
-    residual: Tensor,
-    weight: Tensor,
-    moments: Tensor,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-    x_bias: Tensor | None = None,
+    grad: Tensor, x: Tensor, residual: Tensor, weight: Tensor, *rest: Any, x_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The op; `x_bias` as in `drop_add_normalize`."""
+    moments, row_keys, p, seed, site = rest
     grad, x, residual, weight = (each.contiguous() for each in (grad, x, residual, weight))
     grads = (torch.empty_like(x), torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight))
     rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)

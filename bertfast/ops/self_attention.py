@@ -92,8 +92,8 @@ def _self_attention(
     biases = (late_bias(query_bias), late_bias(key_value_bias))
     context, log_sum_exp = attend(query, key_value, *sequences, row_keys, p_attention, seed, site, biases=biases)
     projected = linear_but_bias(context.flatten(1), out_weight, out_bias)
-    rule = (row_keys, p, seed, site + 1)
-    out, moments = drop_add_normalize(projected, residual, norm_weight, norm_bias, eps, *rule, late_bias(out_bias))
+    normal = (norm_weight, norm_bias, eps, row_keys, p, seed, site + 1)
+    out, moments = drop_add_normalize(projected, residual, *normal, x_bias=late_bias(out_bias))
     return out, query, key_value, context, log_sum_exp, projected, moments
 
 
@@ -145,8 +145,8 @@ def _self_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     residual = x if rows is None else x.index_select(0, rows)
     rule = (row_keys, p, seed, site + 1)
-    normal = (projected, residual, norm_weight, moments)
-    grads_of_norm = drop_add_normalize_backward(grad, *normal, *rule, late_bias(out_bias))
+    normal = (projected, residual, norm_weight, moments, *rule)
+    grads_of_norm = drop_add_normalize_backward(grad, *normal, x_bias=late_bias(out_bias))
     grad_projected, grad_residual, grad_norm_weight, grad_norm_bias = grads_of_norm
     grad_context = torch.mm(grad_projected, in_type(out_weight, x.dtype)).view_as(query)
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen)
