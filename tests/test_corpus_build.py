@@ -301,6 +301,7 @@ import os, signal, sys
 from bertfast.config import CorpusConfig
 from bertfast.corpus import load_corpus, units
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 os.sched_getaffinity = lambda pid: {0}
 units.UNIT = int(sys.argv[2])
 fsync, left = os.fsync, int(sys.argv[3])
