@@ -42,9 +42,8 @@ def losses(
     bias = torch.zeros(padded_vocab, device=DEVICE, requires_grad=True)
 
     def ours() -> Tensor:
-        return _linear_cross_entropy(
-            gather_rows(hidden_states, positions), weight, bias, labels, weights, vocab_size, True
-        )[0]
+        rows = gather_rows(hidden_states, positions)
+        return _linear_cross_entropy(rows, weight.to(dtype), bias, labels, weights, vocab_size, True)[0]
 
     def linear() -> tuple[Tensor, Tensor, Tensor]:
         return hidden_states[positions], weight[:vocab_size].to(dtype), bias[:vocab_size].to(dtype)
