@@ -163,17 +163,25 @@ def _(
     return tuple(each.new_empty(each.shape) for each in (word_weight, type_weight, position_weight, weight, weight))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], moments: Tensor) -> None:
     *ids_tables_weight, _, _, row_keys, p, seed, site, _ = inputs
-    _, moments = output
     ctx.rule = (p, seed, site)
-    ctx.mark_non_differentiable(moments)
     ctx.save_for_backward(*ids_tables_weight, moments, row_keys)
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor, grad_word: Tensor | None = None) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, grad: Tensor, grad_word: Tensor | None) -> tuple[Tensor | None, ...]:
     grads = _embedding_layer_norm_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rule, grad_word)
     return None, None, None, *grads, None, None, None, None, None, None
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    _, moments = output
+    ctx.mark_non_differentiable(moments)
+    _save(ctx, inputs, moments)
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return _gradients(ctx, grad, None)
 
 
 _embedding_layer_norm.register_autograd(_backward, setup_context=_setup_context)
@@ -185,12 +193,12 @@ class _EmbeddingLayerNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
         out, moments = _embedding_layer_norm(*arguments)
-        _setup_context(ctx, arguments, (out, moments))
+        _save(ctx, arguments, moments)
         return out, in_type(arguments[3], arguments[-1]).detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_word: Tensor) -> tuple[Tensor | None, ...]:
-        return _backward(ctx, grad, grad, grad_word)
+        return _gradients(ctx, grad, grad_word)
 
 
 def embedding_layer_norm_twin(

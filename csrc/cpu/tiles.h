@@ -11,6 +11,7 @@
 #include <immintrin.h>
 
 #include "cpu/matrix.h"
+#include "cpu/rows.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
@@ -101,9 +102,9 @@ static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, 
         __builtin_prefetch(from + rows * from_stride);
         __builtin_prefetch(from + rows * from_stride + TILE_DEPTH);
         if (bias) {
-            int64_t c = 0;
-            for (; c + LANES <= columns; c += LANES) store(to + c, load(from + c) + load(bias + c));
-            if (c < columns) store(to + c, load(from + c, columns - c, 0.0f) + load(bias + c), columns - c);
+            for (int64_t c = 0; c < columns; c += LANES) {
+                store_upto(to + c, load_upto(from + c, columns - c) + load(bias + c), columns - c);
+            }
         } else {
             memcpy(to, from, columns * sizeof(bfloat16));
         }
