@@ -15,6 +15,7 @@ from bertfast._version import __version__
 from bertfast.config import BertConfig, TrainConfig, flag
 from bertfast.corpus import Corpus
 from bertfast.devices import World
+from bertfast.ops.product import matrix_product
 from bertfast.shards import one_thread
 
 # These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
@@ -85,5 +86,5 @@ def _product(device: torch.device, dtype: torch.dtype) -> str:
     """Digest of a product's bits: it tells processors and libraries apart whose names are the same."""
     numbers = torch.arange(1 << 16).mul(40503).remainder(65521).div(65521).view(256, 256).to(device, dtype)
     with one_thread():
-        bits = (numbers @ numbers.T).float().cpu().numpy().tobytes()
+        bits = matrix_product(numbers, numbers.T).float().cpu().numpy().tobytes()
     return hashlib.blake2b(bits, digest_size=8).hexdigest()

@@ -35,6 +35,7 @@ from bertfast.huggingface import save_model
 from bertfast.identity import differences, identity, of_all_ranks
 from bertfast.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.model import Bert
+from bertfast.ops.product import computed_by_onednn
 from bertfast.plot import draw_losses
 from bertfast.run_json import RunInfo, Text
 from bertfast.sampler import Sampler
@@ -110,7 +111,9 @@ def train(
             checkpoints.tidy(first_step)
             texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
             RunInfo(model.config, config, *texts).write(out)
-        say(f"{describe(world, dtype)}{', compiled' if config.compile else ''}; kernels: {ops.kernels(world.device)}")
+        products = ", products by oneDNN" if computed_by_onednn(world.device, dtype) else ""
+        compiled = ", compiled" if config.compile else ""
+        say(f"{describe(world, dtype)}{compiled}; kernels: {ops.kernels(world.device)}{products}")
         if samplers[0].residence:
             say(f"the corpus takes {samplers[0].residence}")
         if form.reason:

@@ -456,7 +456,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
 # Entries that refuse what lies on a CPU, last of all.
 OF_CUDA = {"fused_mlm_loss", "fused_mlm_loss_backward"}
 # Entries that take nothing.
-PLAIN = {"isa", "cpu_has_bf16", "keep_freed_memory"}
+PLAIN = {"isa", "cpu_has_bf16", "cpu_is_intel", "keep_freed_memory"}
 
 
 def test_every_entry_is_fuzzed() -> None:

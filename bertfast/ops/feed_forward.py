@@ -15,8 +15,9 @@ from torch import Tensor
 from bertfast.ops import has_kernels
 from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu
 from bertfast.ops.layer_norm import drop_add_normalize, drop_add_normalize_backward, dropout_add_layer_norm
-from bertfast.ops.linear import in_type, late_bias, linear, linear_but_bias, linear_gradients
+from bertfast.ops.linear import in_type, late_bias, linear, linear_but_bias, linear_gradients, weight_gradient
 from bertfast.ops.op import op
+from bertfast.ops.product import matrix_product
 
 
 def feed_forward(
@@ -65,7 +66,7 @@ def _feed_forward(
     site: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The result, and what the backward pass reads: both products, the activations between, LayerNorm's moments."""
-    widened = torch.mm(x, in_type(in_weight, x.dtype).t())
+    widened = matrix_product(x, in_type(in_weight, x.dtype).t())
     activated = _bias_gelu(widened, in_bias)
     narrowed = linear_but_bias(activated, out_weight, out_bias)
     normal = (norm_weight, norm_bias, eps, row_keys, p, seed, site)
@@ -101,10 +102,10 @@ def _feed_forward_backward(
     normal = (narrowed, x, norm_weight, moments, row_keys, p, seed, site)
     grads = drop_add_normalize_backward(grad, *normal, x_bias=late_bias(out_bias))
     grad_narrowed, grad_x, grad_norm_weight, grad_norm_bias = grads
-    grad_activated = torch.mm(grad_narrowed, in_type(out_weight, x.dtype))
+    grad_activated = matrix_product(grad_narrowed, in_type(out_weight, x.dtype))
     grad_widened, grad_in_bias = _bias_gelu_backward(grad_activated, widened, in_bias)
-    grad_x.addmm_(grad_widened, in_type(in_weight, x.dtype))
-    grad_in_weight = torch.mm(grad_widened.t(), x).float()
+    grad_x = matrix_product(grad_widened, in_type(in_weight, x.dtype), add=grad_x)
+    grad_in_weight = weight_gradient(grad_widened, x)
     grad_out = linear_gradients(grad_narrowed, activated)
     return grad_x, grad_in_weight, grad_in_bias, *grad_out, grad_norm_weight, grad_norm_bias
 

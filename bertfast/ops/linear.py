@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.ops.op import is_traced
+from bertfast.ops.product import matrix_product
 
 
 class Copy:
@@ -59,7 +60,7 @@ def linear_but_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     torch would write the bias out over the result and have the product read it and add to it. On a GPU the product adds
     it for nothing. For ops with kernels.
     """
-    return linear(x, weight, bias) if x.is_cuda else F.linear(x, in_type(weight, x.dtype))
+    return linear(x, weight, bias) if x.is_cuda else matrix_product(x, in_type(weight, x.dtype).t())
 
 
 def late_bias(bias: Tensor) -> Tensor | None:
@@ -69,7 +70,12 @@ def late_bias(bias: Tensor) -> Tensor | None:
 
 def linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Those of weight and bias, in float32; that of x is `grad @ weight`. For ops that are autograd's as a whole."""
-    return torch.mm(grad.t(), x).float(), column_sums(grad)
+    return weight_gradient(grad, x), column_sums(grad)
+
+
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """`grad^T x` in float32: (rows, out) and (rows, in) -> (out, in)."""
+    return matrix_product(grad.t(), x).float().contiguous()
 
 
 def column_sums(x: Tensor) -> Tensor:

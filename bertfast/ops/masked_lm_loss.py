@@ -15,6 +15,7 @@ from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import in_type, linear
 from bertfast.ops.op import is_traced, op
+from bertfast.ops.product import matrix_product
 
 
 def masked_lm_loss(
@@ -117,27 +118,25 @@ def _linear_cross_entropy(
     operations in three products, and the logits written once, read and written by the kernel, and read twice.
     """
     count, padded_vocab = rows.shape[0], weight.shape[0]
-    rows, weight, labels, weights = rows.contiguous(), weight.contiguous(), labels.contiguous(), weights.contiguous()
-    columns = -(-padded_vocab // 8) * 8  # the kernel moves 16 bytes at a time
-    padded_bias = bias.new_zeros(columns)
-    padded_bias[:padded_vocab] = bias
+    rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
+    weight, bias = weight.contiguous(), bias.contiguous()
+    more = -padded_vocab % 8
+    if more:  # the kernel moves 16 bytes at a time
+        weight, bias = F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more))
     losses = weights.new_empty(count)
     size = _chunk_rows(rows)
-    buffer = rows.new_empty(min(size, count), columns)
     if needs_gradients:
         d_rows = torch.empty_like(rows)
         d_weight = None
-        bias_slices = bias.new_zeros(_slices(rows), columns)
+        bias_slices = bias.new_zeros(_slices(rows), padded_vocab + more)
 
     with torch.cuda.device_of(rows):
         for begin in range(0, count, size):
             part = slice(begin, min(begin + size, count))
-            chunk = buffer[: part.stop - begin]
-            logits = chunk[:, :padded_vocab]
-            torch.mm(rows[part], weight.t(), out=logits)
+            logits = matrix_product(rows[part], weight.t())
             native.mlm_loss(
-                chunk,
-                padded_bias,
+                logits,
+                bias,
                 labels[part],
                 weights[part],
                 vocab_size,
@@ -145,12 +144,13 @@ def _linear_cross_entropy(
                 bias_slices if needs_gradients else None,
             )
             if needs_gradients:
-                torch.mm(logits, weight, out=d_rows[part])
+                d_rows[part] = matrix_product(logits, weight)
                 d_weight = _add_product(d_weight, logits.t(), rows[part])
+            del logits  # before the next are there
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
     d_weight = torch.zeros_like(weight) if d_weight is None else d_weight.to(weight.dtype)
-    return losses.sum(), d_rows, d_weight, bias_slices[:, :padded_vocab].sum(0)
+    return losses.sum(), d_rows, d_weight[:padded_vocab].contiguous(), bias_slices[:, :padded_vocab].sum(0)
 
 
 def _chunk_rows(rows: Tensor) -> int:
@@ -172,7 +172,7 @@ def _slices(rows: Tensor) -> int:
 def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     """`left @ right` where there is no `total` yet; else the sum of both, in float32, and in `total` if that is."""
     if left.dtype == torch.float32:
-        return torch.mm(left, right) if total is None else total.addmm_(left, right)
+        return matrix_product(left, right, add=total)
     product = torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else torch.mm(left, right)
     return product if total is None else total.float().add_(product)
 

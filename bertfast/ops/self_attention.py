@@ -12,6 +12,7 @@ from bertfast.ops.attention import attend, attend_backward, attention
 from bertfast.ops.layer_norm import drop_add_normalize, drop_add_normalize_backward, dropout_add_layer_norm
 from bertfast.ops.linear import in_type, late_bias, linear, linear_but_bias, linear_gradients
 from bertfast.ops.op import op
+from bertfast.ops.product import matrix_product
 
 
 def self_attention(
@@ -148,17 +149,18 @@ def _self_attention_backward(
     normal = (projected, residual, norm_weight, moments, *rule)
     grads_of_norm = drop_add_normalize_backward(grad, *normal, x_bias=late_bias(out_bias))
     grad_projected, grad_residual, grad_norm_weight, grad_norm_bias = grads_of_norm
-    grad_context = torch.mm(grad_projected, in_type(out_weight, x.dtype)).view_as(query)
+    grad_context = matrix_product(grad_projected, in_type(out_weight, x.dtype)).view_as(query)
     sequences = (cu_seqlens_q, cu_seqlens_k, max_seqlen)
     rule = (row_keys, p_attention, seed, site)
     biases = (late_bias(query_bias), late_bias(key_value_bias))
     grads = attend_backward(grad_context, query, key_value, log_sum_exp, *sequences, *rule, biases=biases)
     grad_query, grad_key_value = (each.flatten(1) for each in grads)
-    grad_residual.addmm_(grad_query, in_type(query_weight, x.dtype))
+    grad_residual = matrix_product(grad_query, in_type(query_weight, x.dtype), add=grad_residual)
+    key_value_weight = in_type(key_value_weight, x.dtype)
     if rows is None:
-        grad_x = grad_residual.addmm_(grad_key_value, in_type(key_value_weight, x.dtype))
+        grad_x = matrix_product(grad_key_value, key_value_weight, add=grad_residual)
     else:
-        grad_x = torch.mm(grad_key_value, in_type(key_value_weight, x.dtype)).index_add_(0, rows, grad_residual)
+        grad_x = matrix_product(grad_key_value, key_value_weight).index_add_(0, rows, grad_residual)
     grad_parameters = (
         *linear_gradients(grad_query, residual),
         *linear_gradients(grad_key_value, x),

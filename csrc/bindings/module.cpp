@@ -16,12 +16,13 @@ using bertfast::cpu::Isa;
 namespace {
 
 const char* isa_name(Isa isa) {
-    return isa == Isa::amx ? "amx" : isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "portable";
+    constexpr const char* NAMES[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+    return NAMES[static_cast<int>(isa)];
 }
 
 // For tests: runs a lesser instruction set than the processor's best.
 void use_isa(const std::string& name) {
-    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx}) {
+    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
         if (name != isa_name(isa)) continue;
         if (isa > bertfast::cpu::best_isa()) throw py::value_error("this processor has no " + name);
         bertfast::cpu::active_isa() = isa;
@@ -34,6 +35,14 @@ void use_isa(const std::string& name) {
 bool cpu_has_bf16() {
 #if defined(__x86_64__)
     return __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+bool cpu_is_intel() {
+#if defined(__x86_64__)
+    return __builtin_cpu_is("intel");
 #else
     return false;
 #endif
@@ -60,6 +69,7 @@ PYBIND11_MODULE(_bertfast, module) {
 #endif
     module.def("isa", [] { return isa_name(bertfast::cpu::active_isa()); });
     module.def("cpu_has_bf16", &cpu_has_bf16);
+    module.def("cpu_is_intel", &cpu_is_intel);
     module.def("keep_freed_memory", &keep_freed_memory);
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_adam(module);
