@@ -6,6 +6,7 @@ nothing: a step is a function of tensors that stay on the device, which a CUDA g
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -23,6 +24,7 @@ from bertfast.model import Bert
 from bertfast.ranks import AllReduce
 from bertfast.ring import MOST_STEPS, Ring
 from bertfast.sampler import Sampler
+from bertfast.shards import one_thread
 
 
 class Measured(NamedTuple):
@@ -63,14 +65,24 @@ def make_steps(
     if world.captured:
         run = Graphs(world.device)
         return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, run)
-    return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config)
+    return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config, world.deterministic)
 
 
 class EagerSteps:
-    def __init__(self, gradients: Gradients, optimizer: Adam, config: TrainConfig) -> None:
-        self._gradients, self._optimizer, self._config = gradients, optimizer, config
+    """With `sharded` gradients, whose threads take turns with this one, it computes with one thread.
+
+    OpenMP's threads, once they have computed, spin for milliseconds before they sleep: on the cores of the shards that
+    come next.
+    """
+
+    def __init__(self, gradients: Gradients, optimizer: Adam, config: TrainConfig, sharded: bool) -> None:
+        self._gradients, self._optimizer, self._config, self._sharded = gradients, optimizer, config, sharded
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
+        with one_thread() if self._sharded else contextlib.nullcontext():
+            return [self._take(step, flag)]
+
+    def _take(self, step: int, flag: float) -> Measured:
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
         mlm_loss, nsp_loss, flags = losses.tolist()
@@ -79,7 +91,7 @@ class EagerSteps:
             rate = torch.full_like(norm, learning_rate(step, self._config))
             factor = clip_factor(norm, self._config.max_grad_norm)
             self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm))
-        return [measured]
+        return measured
 
 
 class BucketedSteps:

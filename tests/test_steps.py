@@ -52,7 +52,7 @@ def plain(corpus, config, dtype=torch.float32, copies=torch.float32):  # noqa: F
     model, world = make_model(corpus), make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
     gradients = make_gradients(model, [Sampler(corpus, config)], config, world, dtype)
-    return model, EagerSteps(gradients, Adam(model.parameters(), copies), config)
+    return model, EagerSteps(gradients, Adam(model.parameters(), copies), config, world.deterministic)
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])

@@ -1,22 +1,24 @@
 #include "cpu/adam.h"
 
 #include "cpu/parallel.h"
+#include "cpu/rows.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// The compiler makes vectors of the loop.
-template <bool COPIED>
+// The compiler makes vectors of the loop, if it is not also to round.
 void step(const AdamFactors& factors, const AdamTensor& tensor, int64_t begin, int64_t end) {
     float* __restrict const parameter = tensor.parameter;
     const float* __restrict const gradient = tensor.gradient;
     float* __restrict const exp_avg = tensor.exp_avg;
     float* __restrict const exp_avg_sq = tensor.exp_avg_sq;
-    bfloat16* __restrict const copy = tensor.copy;
     for (int64_t i = begin; i < end; ++i) {
         adam_element(factors, gradient[i], parameter[i], exp_avg[i], exp_avg_sq[i]);
-        if (COPIED) from_float(parameter[i], copy[i]);
+    }
+    if (tensor.copy == nullptr) return;
+    for (int64_t i = begin; i < end; i += LANES) {
+        store_upto(tensor.copy + i, load_upto(parameter + i, end - i), end - i);
     }
 }
 
@@ -33,8 +35,7 @@ void adam(const AdamTensor* tensors, int64_t count, const AdamRule& rule) {
     parallel_for(chunks, 1 + (chunks << 16) / (elements + 1), [&](int64_t first, int64_t last) {
         for (int64_t chunk = first; chunk < last; ++chunk) {
             adam_chunk(tensors, chunk, [&](const AdamTensor& tensor, int64_t begin, int64_t end) {
-                tensor.copy == nullptr ? step<false>(factors, tensor, begin, end)
-                                       : step<true>(factors, tensor, begin, end);
+                step(factors, tensor, begin, end);
             });
         }
     });
