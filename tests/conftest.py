@@ -11,7 +11,7 @@ import torch
 from bertfast._native import native
 
 
-@pytest.fixture(params=["portable", "avx2", "avx512", "amx"])
+@pytest.fixture(params=["portable", "avx2", "avx512", "avx512_bf16", "amx"])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs the test with each instruction set that this processor has."""
     best = native.isa()

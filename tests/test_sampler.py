@@ -124,7 +124,7 @@ def name(config: SamplerConfig) -> str:
 def isas() -> Iterator[list[str]]:
     """The instruction sets that this processor has; whichever a test chose, the best is chosen after it."""
     best = native.isa()
-    names = ["portable", "avx2", "avx512", "amx"]
+    names = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
     yield names[: names.index(best) + 1]
     native.use_isa(best)
 

@@ -1,7 +1,7 @@
 #include "cpu/attention.h"
 
+#include "cpu/attention_pairs.h"
 #include "cpu/attention_rows.h"
-#include "cpu/attention_tiles.h"
 #include "cpu/dropout_scales.h"
 #include "cpu/matrix.h"
 #include "cpu/parallel.h"
@@ -133,8 +133,8 @@ void attention(const AttentionShape& shape, const AttentionForward<float>& tenso
 
 void attention(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors) {
     parallel_for(shape.batch * shape.heads, 1, [&](int64_t begin, int64_t end) {
-#if defined(__AMX_BF16__)
-        forward_tiles(shape, tensors, begin, end);
+#if defined(__AVX512BF16__)
+        forward_pairs(shape, tensors, begin, end);
 #else
         forward(shape, tensors, begin, end);
 #endif
@@ -148,8 +148,8 @@ void attention_backward(const AttentionShape& shape, const AttentionBackward<flo
 
 void attention_backward(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors) {
     parallel_for(shape.batch * shape.heads, 1, [&](int64_t begin, int64_t end) {
-#if defined(__AMX_BF16__)
-        backward_tiles(shape, tensors, begin, end);
+#if defined(__AVX512BF16__)
+        backward_pairs(shape, tensors, begin, end);
 #else
         backward(shape, tensors, begin, end);
 #endif

@@ -9,7 +9,7 @@
 
 namespace bertfast::cpu {
 
-enum class Isa { portable, avx2, avx512, amx };
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
 
 // Whether this process may use the tiles of AMX, which Linux grants on request.
 inline bool may_use_tiles() {
@@ -26,8 +26,8 @@ inline Isa best_isa() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
-        const bool has_tiles = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("amx-bf16");
-        return has_tiles && may_use_tiles() ? Isa::amx : Isa::avx512;
+        if (!__builtin_cpu_supports("avx512bf16")) return Isa::avx512;
+        return __builtin_cpu_supports("amx-bf16") && may_use_tiles() ? Isa::amx : Isa::avx512_bf16;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
         return Isa::avx2;
@@ -45,11 +45,12 @@ inline Isa& active_isa() {
 
 // BERTFAST_DISPATCH(function(arguments)) calls the active set's function.
 #if defined(__x86_64__)
-#define BERTFAST_DISPATCH(...)                                                                              \
-    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::amx      ? ::bertfast::cpu::amx::__VA_ARGS__    \
-     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512 ? ::bertfast::cpu::avx512::__VA_ARGS__ \
-     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2   ? ::bertfast::cpu::avx2::__VA_ARGS__   \
-                                                                     : ::bertfast::cpu::portable::__VA_ARGS__)
+#define BERTFAST_DISPATCH(...)                                                                                        \
+    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::amx           ? ::bertfast::cpu::amx::__VA_ARGS__         \
+     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512_bf16 ? ::bertfast::cpu::avx512_bf16::__VA_ARGS__ \
+     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512      ? ::bertfast::cpu::avx512::__VA_ARGS__      \
+     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2        ? ::bertfast::cpu::avx2::__VA_ARGS__        \
+                                                                          : ::bertfast::cpu::portable::__VA_ARGS__)
 #else
 #define BERTFAST_DISPATCH(...) (::bertfast::cpu::portable::__VA_ARGS__)
 #endif

@@ -3,18 +3,21 @@
 #pragma once
 
 #if defined(__x86_64__)
-#define BERTFAST_DECLARE(...)           \
-    namespace bertfast::cpu::portable { \
-    __VA_ARGS__;                        \
-    }                                   \
-    namespace bertfast::cpu::avx2 {     \
-    __VA_ARGS__;                        \
-    }                                   \
-    namespace bertfast::cpu::avx512 {   \
-    __VA_ARGS__;                        \
-    }                                   \
-    namespace bertfast::cpu::amx {      \
-    __VA_ARGS__;                        \
+#define BERTFAST_DECLARE(...)              \
+    namespace bertfast::cpu::portable {    \
+    __VA_ARGS__;                           \
+    }                                      \
+    namespace bertfast::cpu::avx2 {        \
+    __VA_ARGS__;                           \
+    }                                      \
+    namespace bertfast::cpu::avx512 {      \
+    __VA_ARGS__;                           \
+    }                                      \
+    namespace bertfast::cpu::avx512_bf16 { \
+    __VA_ARGS__;                           \
+    }                                      \
+    namespace bertfast::cpu::amx {         \
+    __VA_ARGS__;                           \
     }
 #else
 #define BERTFAST_DECLARE(...)           \

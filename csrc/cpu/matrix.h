@@ -15,6 +15,12 @@ static inline int64_t row_stride(int64_t columns) {
     return (round_up(columns, LINE) / LINE | 1) * LINE;
 }
 
+// How the elements of a product's factors are multiplied: float32 by float32.
+struct FloatTerms {
+    static Floats spread(const float* element) { return broadcast(*element); }
+    static Floats add(Floats sum, Floats left, Floats right) { return sum + left * right; }
+};
+
 // What is left of a product's tile in registers: ROWS x VECTORS sums, VECTORS of b and one of a.
 #if defined(__AVX512F__)
 constexpr int TILE_VECTORS = 4;
@@ -24,7 +30,7 @@ constexpr int TILE_VECTORS = 2;
 constexpr int TILE_ROWS = 6;
 
 // c (ROWS, VECTORS * LANES) = or += a b; element (r, k) of a is a[r * a_row + k * a_depth].
-template <int ROWS, int VECTORS>
+template <typename Terms, int ROWS, int VECTORS>
 static inline void product_tile(int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
                                 int64_t b_stride, float* c, int64_t c_stride, bool add) {
     Floats sums[ROWS][VECTORS] = {};
@@ -34,9 +40,9 @@ static inline void product_tile(int64_t depth, const float* a, int64_t a_row, in
         for (int v = 0; v < VECTORS; ++v) right[v] = load(b + k * b_stride + v * LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r) {
-            const Floats left = broadcast(a[r * a_row + k * a_depth]);
+            const Floats left = Terms::spread(a + r * a_row + k * a_depth);
 #pragma GCC unroll 4
-            for (int v = 0; v < VECTORS; ++v) sums[r][v] += left * right[v];
+            for (int v = 0; v < VECTORS; ++v) sums[r][v] = Terms::add(sums[r][v], left, right[v]);
         }
     }
 #pragma GCC unroll 8
@@ -49,12 +55,13 @@ static inline void product_tile(int64_t depth, const float* a, int64_t a_row, in
     }
 }
 
-template <int VECTORS>
+template <typename Terms, int VECTORS>
 static void product_panel(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
                           int64_t b_stride, float* c, int64_t c_stride, bool add) {
     int64_t row = 0;
-#define BERTFAST_TILE(ROWS) \
-    product_tile<ROWS, VECTORS>(depth, a + row * a_row, a_row, a_depth, b, b_stride, c + row * c_stride, c_stride, add)
+#define BERTFAST_TILE(ROWS)                                                                                     \
+    product_tile<Terms, ROWS, VECTORS>(depth, a + row * a_row, a_row, a_depth, b, b_stride, c + row * c_stride, \
+                                       c_stride, add)
     for (; row + TILE_ROWS <= rows; row += TILE_ROWS) BERTFAST_TILE(TILE_ROWS);
     switch (rows - row) {
         case 1:
@@ -73,6 +80,7 @@ static void product_panel(int64_t rows, int64_t depth, const float* a, int64_t a
 
 // c (rows, columns) = a b, or += if `add`; a is (rows, depth) with the strides a_row and a_depth, so that a transposed
 // matrix is one with its strides swapped. Columns are done in whole vectors.
+template <typename Terms = FloatTerms>
 static inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_depth,
                            const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
     for (int64_t column = 0; column < columns; column += TILE_VECTORS * LANES) {
@@ -80,18 +88,18 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
         float* const to = c + column;
         switch ((columns - column + LANES - 1) / LANES) {
             case 1:
-                product_panel<1>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                product_panel<Terms, 1>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
                 break;
 #if defined(__AVX512F__)
             case 2:
-                product_panel<2>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                product_panel<Terms, 2>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
                 break;
             case 3:
-                product_panel<3>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                product_panel<Terms, 3>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
                 break;
 #endif
             default:
-                product_panel<TILE_VECTORS>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                product_panel<Terms, TILE_VECTORS>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
         }
     }
 }

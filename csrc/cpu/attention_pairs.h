@@ -1,31 +1,38 @@
-// Attention in bfloat16 with its products in AMX's tiles: probabilities and their gradients are rounded to bfloat16 as
+// Attention in bfloat16 where the processor multiplies it: probabilities and their gradients are rounded to bfloat16 as
 // factors, as torch's are. Everything between the products is in float32.
 #pragma once
 
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
 
 #include "cpu/attention_rows.h"
 #include "cpu/dropout_scales.h"
+#include "cpu/pairs.h"
 #include "cpu/tiles.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
+
+#if defined(__AMX_BF16__)
+using Products = TileProducts;
+#else
+using Products = VectorProducts;
+#endif
 
 // Room for `count` bfloat16 numbers.
 static inline bfloat16* take_bfloat16(Scratch& scratch, int64_t count) {
     return reinterpret_cast<bfloat16*>(scratch.take(count / 2));
 }
 
-// Zeros after a row's whole vectors, up to a whole tile's depth.
+// Zeros after a row's whole vectors, up to the depth of its product.
 static inline void end_row(bfloat16* row, int64_t keys, int64_t depth) {
     const int64_t written = round_up(keys, LANES);
-    memset(row + written, 0, (depth - written) * sizeof(bfloat16));
+    if (written < depth) memset(row + written, 0, (depth - written) * sizeof(bfloat16));
 }
 
-static inline void forward_tiles(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin,
+static inline void forward_pairs(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin,
                                  int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
-    const int64_t wide = round_up(width, TILE_DEPTH), across = round_up(most, TILE_DEPTH);
-    const int64_t tall = round_up(block, TILE);
+    const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);
+    const int64_t tall = round_up(block, PAIRED);
     Scratch scratch(tall * wide / 2 + tall * wide + 3 * across * wide / 2 + 3 * tall * across / 2 +
                     DropoutFactors::room_for(most) + HeadBiases::room_for(shape));
     bfloat16* const query = take_bfloat16(scratch, tall * wide);
@@ -38,14 +45,14 @@ static inline void forward_tiles(const AttentionShape& shape, const AttentionFor
     DropoutFactors factors(shape.drops, shape.rule, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
-    const Tiles tiles;
+    const Products product;
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         biases.turn_to(part.head);
         if (part.queries == 0) continue;
-        const int64_t depth = round_up(part.keys, TILE_DEPTH);
+        const int64_t depth = round_up(part.keys, Products::DEPTH);
         pad(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, biases.key, padded, depth, wide);
         pair_columns(padded, depth, wide, key_pairs, across);
         pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value, padded, depth,
@@ -55,8 +62,8 @@ static inline void forward_tiles(const AttentionShape& shape, const AttentionFor
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
-            pad(tensors.query + offset, part.query_stride, rows, width, biases.query, query, round_up(rows, TILE),
-                wide);
+            pad(tensors.query + offset, part.query_stride, rows, width, biases.query, query,
+                round_up(rows, Products::DEPTH), wide);
             product(rows, part.keys, wide, query, wide, key_pairs, across, scores, across, false);
             Softmax softmaxes[BLOCK];
             for (int64_t i = 0; i < rows; ++i) {
@@ -76,11 +83,11 @@ static inline void forward_tiles(const AttentionShape& shape, const AttentionFor
     }
 }
 
-static inline void backward_tiles(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors,
+static inline void backward_pairs(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors,
                                   int64_t begin, int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
-    const int64_t wide = round_up(width, TILE_DEPTH), across = round_up(most, TILE_DEPTH);
-    const int64_t tall = round_up(block, TILE_DEPTH);
+    const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);
+    const int64_t tall = round_up(block, PAIRED);
     Scratch scratch(3 * tall * wide + 4 * across * wide + 4 * tall * across + DropoutFactors::room_for(most) +
                     HeadBiases::room_for(shape));
     bfloat16* const query = take_bfloat16(scratch, tall * wide);
@@ -99,18 +106,18 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
     bfloat16* const dropped = take_bfloat16(scratch, tall * across);
     bfloat16* const grad_scores = take_bfloat16(scratch, tall * across);
     float* const pairs = scratch.take(tall * across / 2);
-    float* const transposed = scratch.take(tall * across / 2);
+    float* const room = scratch.take(tall * across / 2);
     DropoutFactors factors(shape.drops, shape.rule, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
-    const Tiles tiles;
+    const Products product;
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         biases.turn_to(part.head);
-        const int64_t depth = round_up(part.keys, TILE_DEPTH);
+        const int64_t depth = round_up(part.keys, Products::DEPTH);
         if (part.queries > 0) {
             pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value, padded, depth,
                 wide);
@@ -125,7 +132,7 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
         }
         for (int64_t first = 0; first < part.queries; first += block) {
             const int64_t rows = part.queries - first < block ? part.queries - first : block;
-            const int64_t row_depth = round_up(rows, TILE_DEPTH);
+            const int64_t row_depth = round_up(rows, Products::DEPTH);
             const int64_t offset = part.query_offset + first * part.query_stride;
             const int64_t* const row_keys = shape.row_keys + part.first_query + first;
             const bool add = first > 0;
@@ -147,10 +154,8 @@ static inline void backward_tiles(const AttentionShape& shape, const AttentionBa
             const auto product_over_rows = [&](const bfloat16* left, const bfloat16* right, float* right_pairs,
                                                float* to) {
                 pair_rows(left, row_depth, across, pairs);
-                pack_transposed(pairs, across, row_depth / 2, depth, nullptr, transposed, tall / 2);
                 pair_rows(right, row_depth, wide, right_pairs);
-                product(part.keys, width, row_depth, reinterpret_cast<const bfloat16*>(transposed), tall, right_pairs,
-                        wide, to, wide, add);
+                product.of_columns(part.keys, width, row_depth, pairs, across, room, right_pairs, wide, to, wide, add);
             };
             product_over_rows(dropped, grad, grad_pairs, grad_value);
             product_over_rows(grad_scores, query, query_pairs, grad_key);
