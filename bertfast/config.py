@@ -195,8 +195,8 @@ class TrainConfig(SamplerConfig):
     )
     shards: int = setting(
         0,
-        "pieces that a step's batch is computed in: more take less memory; 0: 8 with --deterministic, 4 where a run is "
-        "so unasked, else one a worker",
+        "pieces that a step's batch is computed in: more take less memory; 0: 8 where a run is deterministic (4 if "
+        "it is so unasked and in bf16), else one a worker",
     )
     cuda_graph: bool | None = setting(
         None,

@@ -12,12 +12,13 @@ from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.errors import InputError
 from bertfast.say import Say, keep_silent
 
-# Of a run that is asked to be deterministic, and for no other number: as many workers as most machines have, at most.
+# Of a run that is asked to be deterministic, or is so unasked in float32, and for no other number: as many workers as
+# most machines have, at most.
 SHARDS = 8
 
-# Of one that is deterministic unasked: as many as the notebook's batch can be cut into for less than a twentieth of the
-# time (docs/promises.md).
-UNASKED_SHARDS = 4
+# Of one that is deterministic unasked in bfloat16, where activations are half as large and what a shard costs by itself
+# weighs twice as much (docs/promises.md).
+BFLOAT16_SHARDS = 4
 
 # What csrc/cuda is compiled for at least (CMakeLists.txt).
 OLDEST_CAPABILITY = (8, 0)
@@ -78,12 +79,12 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     """Whether the run is deterministic, and its number of shards.
 
     Where the configuration leaves it open, it is on a CPU, where its price was measured, if it can be and no core
-    would stand idle; in fewer shards than if it were asked to be, since each has its price. Raises InputError where the
-    batch can't be shared as the configuration asks.
+    would stand idle. Raises InputError where the batch can't be shared as the configuration asks.
     """
     if config.batch_size < size * local:
         raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
-    most = SHARDS if config.deterministic else UNASKED_SHARDS
+    few = not config.deterministic and choose_precision(config, device) == torch.bfloat16
+    most = BFLOAT16_SHARDS if few else SHARDS
     shards = config.shards or min(most, 1 << (config.batch_size.bit_length() - 1))
     obstacle = None
     if local > 1:

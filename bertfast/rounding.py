@@ -1,10 +1,10 @@
 """Batches rounded up to sizes that come again.
 
-oneDNN compiles a program for each shape of a bfloat16 product, which takes about as long as a shard's whole step; and
-memory that one batch has freed fits the next only if that is no longer. But the number of a batch's tokens is hardly
-ever seen twice. So one more sequence, of token 0, brings tokens to a multiple of `TOKENS` and predictions to one of
-`PREDICTIONS`. Nothing of it reaches a loss or a gradient: its predictions weigh nothing, and no other sequence attends
-to it.
+oneDNN compiles a program for each shape of a product: those of a shard take about as long as its whole step, and half a
+megabyte each. And memory that one batch has freed fits the next only if that is no longer. But the number of a batch's
+tokens is hardly ever seen twice. So one more sequence, of token 0, brings tokens to a multiple of a power of two, and
+predictions to one of `PREDICTIONS`. Nothing of it reaches a loss or a gradient: its predictions weigh nothing, and no
+other sequence attends to it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from torch import Tensor
 
 from bertfast.model import Predictions, Sequences
 
-TOKENS = 128
+LEAST_TOKENS = 64
 PREDICTIONS = 64
-"""Fewer, since a filled-up prediction costs a row of logits."""
+
+
+def token_multiple(tokens: int) -> int:
+    """What `tokens` are brought to a multiple of: the power of two from a 32nd to a 16th of them."""
+    return max(LEAST_TOKENS, 1 << max(0, (tokens // 16).bit_length() - 1))
 
 
 def rounded(sequences: Sequences, predictions: Predictions, weights: Tensor) -> tuple[Sequences, Predictions, Tensor]:
     """`sequences` with one more at the end, and with its `predictions` and `weights`, for `Bert.forward`."""
     tokens = sequences.input_ids.numel()
     asked = -weights.numel() % PREDICTIONS
-    length = -tokens % TOKENS
+    multiple = token_multiple(tokens)
+    length = -tokens % multiple
     while length <= asked:  # its first token is read by itself
-        length += TOKENS
+        length += multiple
     end = tokens + length
     padded = Sequences(
         F.pad(sequences.input_ids, (0, length)),

@@ -153,7 +153,7 @@ for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
         [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     )
     small, in_shards, at_once = map(int, done.stdout.split())
-    assert 8 * (in_shards - small) < at_once - small
+    assert 5 * (in_shards - small) < at_once - small
 
 
 def test_which_way_to_sum():
@@ -163,11 +163,13 @@ def test_which_way_to_sum():
             world = make_world(config, [CPU] * workers, [CPU] * local)
         return world.deterministic, world.shards
 
-    assert chosen() == (True, 4)
-    assert chosen(deterministic=True) == (True, 8)
-    assert chosen(workers=4) == (True, 4)
-    assert chosen(workers=8) == (False, 8)
-    assert chosen(workers=8, deterministic=True) == (True, 8)
+    assert chosen() == (True, 8)
+    assert chosen(precision="bf16") == (True, 4)
+    assert chosen(precision="bf16", deterministic=True) == (True, 8)
+    assert chosen(precision="bf16", workers=4) == (True, 4)
+    assert chosen(precision="bf16", workers=8) == (False, 8)
+    assert chosen(precision="bf16", workers=8, deterministic=True) == (True, 8)
+    assert chosen(workers=8) == (True, 8)
     assert chosen(workers=3) == (False, 3)
     assert chosen(workers=2, local=2) == (False, 2)
     assert chosen(deterministic=False) == (False, 1)
