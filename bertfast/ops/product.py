@@ -15,7 +15,7 @@ from torch import Tensor
 from bertfast._native import native
 
 _ROWS = 1024
-"""That oneDNN is given at a time: it compiles a program for each shape and keeps it, and what it packs is in the cache."""
+"""That oneDNN is given at a time: it keeps a program for each shape, and what it packs stays in the cache."""
 
 
 def matrix_product(left: Tensor, right: Tensor, add: Tensor | None = None) -> Tensor:
