@@ -15,7 +15,7 @@ from torch import Tensor
 from bertfast._native import native
 
 _ROWS = 1024
-"""That oneDNN is given at a time: it keeps a program for each shape, and what it packs stays in the cache."""
+"""That a sum over rows takes at a time: what oneDNN packs stays in the cache, and it keeps fewer programs."""
 
 
 def matrix_product(left: Tensor, right: Tensor, add: Tensor | None = None) -> Tensor:
@@ -31,13 +31,8 @@ def matrix_product(left: Tensor, right: Tensor, add: Tensor | None = None) -> Te
         return torch.mm(left, right) if add is None else add.addmm_(left, right)
     if not left.is_contiguous():
         return _product_over_rows(left.t(), right, add)
-    if left.shape[0] <= _ROWS and add is None:
-        return _onednn(left, right)
-    result = left.new_empty(left.shape[0], right.shape[1]) if add is None else add
-    for rows, part in zip(left.split(_ROWS), result.split(_ROWS), strict=True):
-        product = _onednn(rows, right)
-        part.copy_(product) if add is None else part.add_(product)
-    return result
+    product = _onednn(left, right)
+    return product if add is None else add.add_(product)
 
 
 def _product_over_rows(left: Tensor, right: Tensor, add: Tensor | None) -> Tensor:
