@@ -14,7 +14,7 @@ import pytest
 import torch
 from bench_step import CPU, NOTEBOOK, our_step
 
-from bertfast.devices import SHARDS, UNASKED_SHARDS, make_world
+from bertfast.devices import BFLOAT16_SHARDS, SHARDS, make_world
 from bertfast.ranks import joined
 
 STEPS = 2  # a call
@@ -100,8 +100,8 @@ def test_the_price_of_one_order(compare, workers, size, precision):
 
     compare(
         f"training step, notebook's size, {precision}, {size} process{'es' * (size > 1)}, deterministic over "
-        f"{UNASKED_SHARDS} shards",
-        steps(deterministic=True, shards=UNASKED_SHARDS),
+        f"{BFLOAT16_SHARDS} shards",
+        steps(deterministic=True, shards=BFLOAT16_SHARDS),
         {
             "plain all-reduce" if size > 1 else "not deterministic": steps(deterministic=False),
             f"deterministic over {SHARDS} shards": steps(deterministic=True),
