@@ -66,7 +66,7 @@ def _feed_forward(
     site: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The result, and what the backward pass reads: both products, the activations between, LayerNorm's moments."""
-    widened = matrix_product(x, in_type(in_weight, x.dtype).t())
+    widened = matrix_product(x, in_type(in_weight, x.dtype).T)
     activated = _bias_gelu(widened, in_bias)
     narrowed = linear_but_bias(activated, out_weight, out_bias)
     normal = (norm_weight, norm_bias, eps, row_keys, p, seed, site)

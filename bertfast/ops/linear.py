@@ -60,7 +60,7 @@ def linear_but_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     torch would write the bias out over the result and have the product read it and add to it. On a GPU the product adds
     it for nothing. For ops with kernels.
     """
-    return linear(x, weight, bias) if x.is_cuda else matrix_product(x, in_type(weight, x.dtype).t())
+    return linear(x, weight, bias) if x.is_cuda else matrix_product(x, in_type(weight, x.dtype).T)
 
 
 def late_bias(bias: Tensor) -> Tensor | None:
@@ -75,7 +75,7 @@ def linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """`grad^T x` in float32: (rows, out) and (rows, in) -> (out, in)."""
-    return matrix_product(grad.t(), x).float().contiguous()
+    return matrix_product(grad.T, x).float().contiguous()
 
 
 def column_sums(x: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ def _linear_cross_entropy(
     with torch.cuda.device_of(rows):
         for begin in range(0, count, size):
             part = slice(begin, min(begin + size, count))
-            logits = matrix_product(rows[part], weight.t())
+            logits = matrix_product(rows[part], weight.T)
             native.mlm_loss(
                 logits,
                 bias,
@@ -145,7 +145,7 @@ def _linear_cross_entropy(
             )
             if needs_gradients:
                 d_rows[part] = matrix_product(logits, weight)
-                d_weight = _add_product(d_weight, logits.t(), rows[part])
+                d_weight = _add_product(d_weight, logits.T, rows[part])
             del logits  # before the next are there
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)

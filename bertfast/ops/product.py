@@ -30,7 +30,7 @@ def matrix_product(left: Tensor, right: Tensor, add: Tensor | None = None) -> Te
     if not computed_by_onednn(left.device, left.dtype) or 0 in (*left.shape, right.shape[1]):
         return torch.mm(left, right) if add is None else add.addmm_(left, right)
     if not left.is_contiguous():
-        return _product_over_rows(left.t(), right, add)
+        return _product_over_rows(left.T, right, add)
     product = _onednn(left, right)
     return product if add is None else add.add_(product)
 
@@ -40,7 +40,7 @@ def _product_over_rows(left: Tensor, right: Tensor, add: Tensor | None) -> Tenso
     for rows, others in zip(left.split(_ROWS), right.split(_ROWS), strict=True):
         # The first factor is copied, since it isn't contiguous: the smaller one is.
         smaller = left.shape[1] <= right.shape[1]
-        product = _onednn(rows.t(), others) if smaller else _onednn(others.t(), rows).t()
+        product = _onednn(rows.T, others) if smaller else _onednn(others.T, rows).T
         add = product if add is None else add.add_(product)
     assert add is not None
     return add
@@ -60,5 +60,6 @@ def _onednn_is_faster() -> bool:
 
 
 def _onednn(left: Tensor, right: Tensor) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
+    # `.T`, unlike `.t()`, doesn't release Python's lock, which a shard's thread may then have to wait for.
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
     return product
