@@ -17,7 +17,7 @@ from bertfast.say import Say, keep_silent
 SHARDS = 8
 
 # Of one that is deterministic unasked in bfloat16, where activations are half as large and what a shard costs by itself
-# weighs twice as much (docs/promises.md).
+# weighs more (docs/promises.md).
 BFLOAT16_SHARDS = 4
 
 # What csrc/cuda is compiled for at least (CMakeLists.txt).

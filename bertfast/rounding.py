@@ -15,13 +15,13 @@ from torch import Tensor
 
 from bertfast.model import Predictions, Sequences
 
-LEAST_TOKENS = 64
+LEAST_TOKENS = 128
 PREDICTIONS = 64
 
 
 def token_multiple(tokens: int) -> int:
-    """What `tokens` are brought to a multiple of: the power of two from a 32nd to a 16th of them."""
-    return max(LEAST_TOKENS, 1 << max(0, (tokens // 16).bit_length() - 1))
+    """What `tokens` are brought to a multiple of: the power of two from a 32nd to a 16th of them, or `LEAST_TOKENS`."""
+    return max(LEAST_TOKENS, (1 << (tokens // 16).bit_length()) // 2)
 
 
 def rounded(sequences: Sequences, predictions: Predictions, weights: Tensor) -> tuple[Sequences, Predictions, Tensor]:

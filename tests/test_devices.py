@@ -33,4 +33,5 @@ def test_the_processor_is_asked() -> None:
         pytest.skip("the system doesn't list the processor's instructions")
     flags = cpuinfo.read_text()
     assert native.cpu_has_bf16() == ("avx512_bf16" in flags)
+    assert native.cpu_is_intel() == ("GenuineIntel" in flags)
     assert (native.isa() == "amx") <= ("amx_bf16" in flags)

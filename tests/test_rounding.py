@@ -35,7 +35,7 @@ def test_nothing_of_the_padding_is_learned(predictions_per_sequence: int, pairs:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "multiple"), [(0, 64), (45, 64), (2047, 64), (2048, 128), (4095, 128), (4096, 256), (100_000, 4096)]
+    ("tokens", "multiple"), [(0, 128), (45, 128), (4095, 128), (4096, 256), (8191, 256), (8192, 512), (100_000, 4096)]
 )
 def test_multiples(tokens: int, multiple: int) -> None:
     """Powers of two: for many tokens, of which they are a 32nd to a 16th, as for few."""
@@ -46,7 +46,7 @@ def test_multiples(tokens: int, multiple: int) -> None:
 def test_sizes_already_whole(extra: int) -> None:
     """The padding's first token is read, so there is always one, and one more than its predictions."""
     sequences, _, predictions = random_batch(CONFIG, predictions_per_sequence=4)
-    tokens, masked = 2 * LEAST_TOKENS, PREDICTIONS - extra
+    tokens, masked = LEAST_TOKENS, PREDICTIONS - extra
     lengths = torch.tensor([0, tokens], dtype=torch.int32)
     sequences = sequences._replace(
         **{name: getattr(sequences, name).repeat(2)[:tokens] for name in ("input_ids", "token_type_ids", "row_keys")},

@@ -1,6 +1,7 @@
 // The extension's entry: what it was built with, and one bind_ function for each group of kernels.
 #include "bindings/module.h"
 
+#include <iterator>
 #include <limits>
 #include <string>
 
@@ -15,15 +16,13 @@ using bertfast::cpu::Isa;
 
 namespace {
 
-const char* isa_name(Isa isa) {
-    constexpr const char* NAMES[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
-    return NAMES[static_cast<int>(isa)];
-}
+constexpr const char* ISA_NAMES[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};  // as Isa has them
 
 // For tests: runs a lesser instruction set than the processor's best.
 void use_isa(const std::string& name) {
-    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
-        if (name != isa_name(isa)) continue;
+    for (size_t i = 0; i < std::size(ISA_NAMES); ++i) {
+        if (name != ISA_NAMES[i]) continue;
+        const Isa isa = static_cast<Isa>(i);
         if (isa > bertfast::cpu::best_isa()) throw py::value_error("this processor has no " + name);
         bertfast::cpu::active_isa() = isa;
         return;
@@ -67,7 +66,7 @@ PYBIND11_MODULE(_bertfast, module) {
 #else
     module.attr("has_cuda") = false;
 #endif
-    module.def("isa", [] { return isa_name(bertfast::cpu::active_isa()); });
+    module.def("isa", [] { return ISA_NAMES[static_cast<int>(bertfast::cpu::active_isa())]; });
     module.def("cpu_has_bf16", &cpu_has_bf16);
     module.def("cpu_is_intel", &cpu_is_intel);
     module.def("keep_freed_memory", &keep_freed_memory);

@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <set>
 
-#include "cpu/attention.h"
-#include "cpu/dispatch.h"
+#include "attention_case.h"
 #include "cuda/attention_kernel.h"
-#include "stepping.h"
 
 using namespace bertfast;
 using cuda::TILE;
@@ -27,43 +25,13 @@ void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
     }
 }
 
-// `queries` and `keys`: see PackedSequences.
 template <typename T>
 bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width,
                bool drops, bool whole) {
-    std::mt19937 random(static_cast<uint32_t>(width));
-    const PackedSequences sequences(queries, keys);
-    const int64_t tokens = sequences.cu_queries.back(), query_size = sequences.query_size(heads, width);
-    const int64_t key_size = sequences.key_value_size(heads, width);
-    auto query = random_floats<T>(query_size, random), key_value = random_floats<T>(key_size, random);
-    // A few loud queries, so that some rows of the softmax are all but one-hot.
-    for (int64_t i = 0; i < query_size; ++i) {
-        if (i / (heads * width) % 5 == 2) from_float(4 * to_float(query[i]), query[i]);
-    }
-    const auto grad = random_floats<T>(query_size, random);
-    const auto row_keys = random_ints(tokens, random, int64_t{1} << 60);
-    const AttentionShape shape = sequences.shape(heads, width, row_keys, drops);
-    const auto wide_query = floats_of(query), wide_key_value = floats_of(key_value), wide_grad = floats_of(grad);
-    std::vector<float> out(query_size), log_sum_exp(tokens * heads), grad_query(query_size), grad_key_value(key_size);
-    BERTFAST_DISPATCH(attention(
-        shape, AttentionForward<float>{wide_query.data(), wide_key_value.data(), out.data(), log_sum_exp.data()}));
-    BERTFAST_DISPATCH(attention_backward(
-        shape, AttentionBackward<float>{wide_grad.data(), wide_query.data(), wide_key_value.data(), log_sum_exp.data(),
-                                        grad_query.data(), grad_key_value.data()}));
-
-    auto our_out = poisoned<T>(query_size), our_grad_query = poisoned<T>(query_size);
-    auto our_grad_key_value = poisoned<T>(key_size);
-    auto our_log_sum_exp = poisoned<float>(tokens * heads);
-    const AttentionForward<T> forward{query.data(), key_value.data(), our_out.data(), our_log_sum_exp.data()};
-    const AttentionBackward<T> backward{grad.data(),        query.data(),          key_value.data(),
-                                        log_sum_exp.data(), our_grad_query.data(), our_grad_key_value.data()};
-    for_each_item<T>(shape, whole, [&](auto block) { block.forward(forward); });
-    for_each_item<T>(shape, whole, [&](auto block) { block.backward(backward); });
-    // In bfloat16 the factors of the second products are rounded, too.
-    const double tolerance = sizeof(T) == 2 ? 4e-3 : 3e-5;
-    return near(our_log_sum_exp, log_sum_exp, 1e-6, "log_sum_exp") && near(our_out, out, tolerance, "attention") &&
-           near(our_grad_query, grad_query, tolerance, "gradient of the queries") &&
-           near(our_grad_key_value, grad_key_value, tolerance, "gradient of keys and values");
+    const AttentionCase<T> given(queries, keys, heads, width, drops);
+    for_each_item<T>(given.shape, whole, [&](auto block) { block.forward(given.forward); });
+    for_each_item<T>(given.shape, whole, [&](auto block) { block.backward(given.backward); });
+    return given.is_good();
 }
 
 template <typename T>
