@@ -13,7 +13,7 @@ from bertfast.adam import Adam
 from bertfast.checkpoint import Writer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_precision, make_world
+from bertfast.distributed.world import choose_precision, make_world
 from bertfast.identity import identity
 from bertfast.launch import pretrain
 from bertfast.model import Bert

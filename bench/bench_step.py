@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from bertfast.adam import Adam
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_precision, make_world
+from bertfast.distributed.world import choose_precision, make_world
 from bertfast.gradients import Shares
 from bertfast.model import Bert
 from bertfast.sampler import Sampler

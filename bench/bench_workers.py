@@ -14,8 +14,8 @@ import pytest
 import torch
 from bench_step import CPU, NOTEBOOK, our_step
 
-from bertfast.devices import BFLOAT16_SHARDS, SHARDS, make_world
-from bertfast.ranks import joined
+from bertfast.distributed.process_group import joined
+from bertfast.distributed.world import BFLOAT16_SHARDS, SHARDS, make_world
 
 STEPS = 2  # a call
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig
-from bertfast.devices import choose_precision
+from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
 from bertfast.huggingface import load_pretrained
 from bertfast.model import Bert, Sequences, read_rows

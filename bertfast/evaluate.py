@@ -17,13 +17,13 @@ from tqdm import tqdm
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.corpus import Corpus, load_corpus, refuse_settings
-from bertfast.devices import World, choose_devices, choose_precision, describe
+from bertfast.distributed.tree_sum import thread_pool
+from bertfast.distributed.world import World, choose_devices, choose_precision, describe
 from bertfast.history import Evaluation
 from bertfast.huggingface import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
 from bertfast.model import Bert, Sequences, read_rows
 from bertfast.run_json import RunInfo
 from bertfast.sampler import Sampler
-from bertfast.shards import thread_pool
 
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 
 from bertfast.config import TrainConfig
-from bertfast.devices import World
+from bertfast.distributed.process_group import RankSum
+from bertfast.distributed.tree_sum import TreeSum, one_thread
+from bertfast.distributed.world import World
 from bertfast.model import Bert, Predictions, Sequences
-from bertfast.ranks import RankSum
 from bertfast.rounding import rounded
 from bertfast.sampler import Sampler
-from bertfast.shards import TreeSum, one_thread
 
 
 class Gradients(Protocol):
@@ -43,7 +43,7 @@ def make_gradients(
 class ShardedGradients:
     """The batch in `world.shards` shards, summed in one binary tree over the shards.
 
-    The sum has the same bits for every number of ranks and threads: see bertfast.shards and bertfast.ranks.
+    The sum has the same bits for every number of ranks and threads: see distributed/tree_sum.py and distributed/process_group.py.
     """
 
     def __init__(

@@ -14,9 +14,9 @@ from bertfast._native import native
 from bertfast._version import __version__
 from bertfast.config import BertConfig, TrainConfig, flag
 from bertfast.corpus import Corpus
-from bertfast.devices import World
+from bertfast.distributed.tree_sum import one_thread
+from bertfast.distributed.world import World
 from bertfast.ops.product import matrix_product
-from bertfast.shards import one_thread
 
 # These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
 _FREE = ("device", "gpus", "parallel", "timeout", "tensorboard", "checkpoint_every", "keep_checkpoints", "inexact")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from bertfast.config import TrainConfig
-from bertfast.devices import World
-from bertfast.graph import Graphs
+from bertfast.distributed.cuda_graph import Graphs
+from bertfast.distributed.process_group import told_by_rank_0
+from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.ops.fused_mlm_loss import can_fuse
-from bertfast.ranks import told_by_rank_0
 from bertfast.sampler import Sampler
 
 CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's

@@ -17,14 +17,14 @@ from torch import Tensor
 from bertfast.adam import Adam
 from bertfast.buckets import Bucket, Buckets
 from bertfast.config import TrainConfig
-from bertfast.devices import World
+from bertfast.distributed.cuda_graph import Graphs
+from bertfast.distributed.process_group import AllReduce
+from bertfast.distributed.tree_sum import one_thread
+from bertfast.distributed.world import World
 from bertfast.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
-from bertfast.graph import Graphs
 from bertfast.model import Bert
-from bertfast.ranks import AllReduce
 from bertfast.ring import MOST_STEPS, Ring
 from bertfast.sampler import Sampler
-from bertfast.shards import one_thread
 
 
 class Measured(NamedTuple):

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bertfast import checkpoint, ops, ranks
+from bertfast import checkpoint, ops
 from bertfast._native import native
 from bertfast.adam import Adam
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import World, choose_precision, describe
 from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
+from bertfast.distributed import process_group as ranks
+from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.history import History, Record

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertfast import devices
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
-from bertfast.devices import choose_precision, describe, make_world
+from bertfast.distributed import world as devices
+from bertfast.distributed.world import choose_precision, describe, make_world
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ import transformers
 from bertfast import evaluate as command
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import World
 from bertfast.diagnosis import unigram_entropy
+from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate, held_out_sampler
 from bertfast.huggingface import save_model

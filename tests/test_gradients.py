@@ -11,11 +11,11 @@ import torch
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
 from bertfast import gradients
-from bertfast.devices import World, make_world
+from bertfast.distributed.tree_sum import TreeSum, one_thread
+from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 from bertfast.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
 from bertfast.sampler import Sampler
-from bertfast.shards import TreeSum, one_thread
 from bertfast.trainer import prepare
 
 

@@ -12,10 +12,11 @@ import torch
 from test_fused_mlm_loss import on_gpu
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
-from bertfast import loss_form, model, ranks, trainer
+from bertfast import loss_form, model, trainer
 from bertfast.config import TrainConfig
 from bertfast.corpus import Corpus
-from bertfast.devices import World, make_world
+from bertfast.distributed import process_group as ranks
+from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 from bertfast.identity import of_all_ranks
 from bertfast.launch import pretrain

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from torch.distributed import HashStore
 
-from bertfast import peers
+from bertfast.distributed import peers
+from bertfast.distributed.peers import Peers
 from bertfast.errors import ProcessLost
-from bertfast.peers import Peers
 
 
 def together(*calls):

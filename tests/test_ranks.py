@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from bertfast import ranks
-from bertfast.devices import World
+from bertfast.distributed import process_group as ranks
+from bertfast.distributed.world import World
 from bertfast.errors import InputError
 
 CPU = torch.device("cpu")

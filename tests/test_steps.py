@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bertfast import ring, trainer
 from bertfast.adam import Adam
 from bertfast.corpus import Corpus
-from bertfast.devices import World, describe, make_world
+from bertfast.distributed.cuda_graph import Graphs
+from bertfast.distributed.world import World, describe, make_world
 from bertfast.errors import InputError
 from bertfast.gradients import make_gradients
-from bertfast.graph import Graphs
 from bertfast.launch import pretrain
 from bertfast.ring import MOST_STEPS
 from bertfast.sampler import Sampler

@@ -11,7 +11,7 @@ import torch
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_devices, make_world
+from bertfast.distributed.world import choose_devices, make_world
 from bertfast.errors import InputError
 from bertfast.launch import pretrain
 from bertfast.model import Bert

@@ -64,7 +64,8 @@ def once_written(event: str, file: Path | str) -> str:
 
 
 def main() -> int:
-    from bertfast import devices, steps, trainer
+    from bertfast import steps, trainer
+    from bertfast.distributed import world as devices
     from bertfast.pretrain import main
 
     rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")

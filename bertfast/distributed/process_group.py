@@ -15,10 +15,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bertfast.adam import Adam
-from bertfast.devices import World
+from bertfast.distributed.peers import peers
+from bertfast.distributed.world import World
 from bertfast.errors import InputError, ProcessLost
 from bertfast.identity import differences
-from bertfast.peers import peers
 from bertfast.say import Say
 
 
