@@ -12,7 +12,7 @@ from bertfast import trainer
 from bertfast.adam import Adam
 from bertfast.checkpoint import Writer
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
 from bertfast.identity import identity
 from bertfast.launch import pretrain

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from notebook import wikitext_folder
 
-from bertfast.corpus import load_corpus
-from bertfast.text import TextFile, sentences
+from bertfast.data.load import load_corpus
+from bertfast.data.text import TextFile, sentences
 
 MEGABYTES = 10  # of text whose building is timed
 MANY_MEGABYTES = 300  # of text whose building's memory is measured

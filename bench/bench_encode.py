@@ -11,11 +11,11 @@ from notebook import notebook_paragraphs
 from sentence_transformers import SentenceTransformer
 
 from bertfast.config import BertConfig, CorpusConfig
+from bertfast.data.tokenizer import train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.export import export
 from bertfast.huggingface import save_model
 from bertfast.model import Bert
-from bertfast.tokenizer import train_wordpiece
 
 SENTENCES = 5000
 BATCH = 32  # sentence-transformers' own

@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from bertfast.config import SamplerConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
 from bertfast.sampler import Sampler
 
 BATCH, MAX_LEN = 512, 64

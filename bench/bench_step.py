@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bertfast.adam import Adam
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
 from bertfast.gradients import Shares
 from bertfast.model import Bert

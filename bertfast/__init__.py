@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bertfast.config import BertConfig as BertConfig
     from bertfast.config import CorpusConfig as CorpusConfig
     from bertfast.config import TrainConfig as TrainConfig
-    from bertfast.corpus import Corpus as Corpus
-    from bertfast.corpus import load_corpus as load_corpus
+    from bertfast.data.corpus import Corpus as Corpus
+    from bertfast.data.load import load_corpus as load_corpus
     from bertfast.encoder import Encoder as Encoder
     from bertfast.errors import InputError as InputError
     from bertfast.launch import pretrain as pretrain
@@ -34,14 +34,14 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 _HOMES = {
     "Bert": "model",
     "BertConfig": "config",
-    "Corpus": "corpus",
+    "Corpus": "data.corpus",
     "CorpusConfig": "config",
     "Encoder": "encoder",
     "InputError": "errors",
     "Run": "trainer",
     "Sampler": "sampler",
     "TrainConfig": "config",
-    "load_corpus": "corpus",
+    "load_corpus": "data.load",
     "pretrain": "launch",
 }
 

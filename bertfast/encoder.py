@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig
+from bertfast.data.tokenizer import Tokenizer
 from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
 from bertfast.huggingface import load_pretrained
 from bertfast.model import Bert, Sequences, read_rows
-from bertfast.tokenizer import Tokenizer
 
 # Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048

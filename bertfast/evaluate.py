@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
-from bertfast.corpus import Corpus, load_corpus, refuse_settings
+from bertfast.data.corpus import Corpus
+from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World, choose_devices, choose_precision, describe
 from bertfast.history import Evaluation

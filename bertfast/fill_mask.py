@@ -12,10 +12,10 @@ import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import FillMaskConfig
+from bertfast.data.tokenizer import MASK
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.huggingface import MASKED_LM_HEAD, load_pretrained
-from bertfast.tokenizer import MASK
 
 
 class Candidate(NamedTuple):

@@ -43,7 +43,7 @@ def make_gradients(
 class ShardedGradients:
     """The batch in `world.shards` shards, summed in one binary tree over the shards.
 
-    The sum has the same bits for every number of ranks and threads: see distributed/tree_sum.py and distributed/process_group.py.
+    The sum has the same bits for every number of ranks and threads: see bertfast.distributed.tree_sum.
     """
 
     def __init__(

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bertfast.config import PRESETS, BertConfig
+from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import save_tensors
 from bertfast.model import Bert
-from bertfast.tokenizer import Tokenizer
 
 POOLER, MASKED_LM_HEAD, NEXT_SENTENCE_HEAD = "pooler", "masked-LM head", "next-sentence head"
 

@@ -13,7 +13,7 @@ import torch
 from bertfast._native import native
 from bertfast._version import __version__
 from bertfast.config import BertConfig, TrainConfig, flag
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.distributed.world import World
 from bertfast.ops.product import matrix_product

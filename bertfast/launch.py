@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices, make_world, torchrun_world, under_torchrun
 from bertfast.errors import InputError, ProcessLost, Stopped

@@ -21,7 +21,8 @@ import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
-from bertfast.corpus import load_corpus, refuse_settings
+from bertfast.data.load import load_corpus, refuse_settings
+from bertfast.data.text import SOURCES
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices, under_torchrun
 from bertfast.errors import InputError
@@ -30,7 +31,6 @@ from bertfast.huggingface import Pretrained, load_pretrained
 from bertfast.launch import check_extras, claim_folder, pretrain
 from bertfast.model import Bert
 from bertfast.say import keep_silent, leads, say_to_stderr
-from bertfast.text import SOURCES
 from bertfast.trainer import Run
 
 

@@ -15,7 +15,7 @@ from bertfast.errors import InputError
 from bertfast.files import whole_file
 
 if TYPE_CHECKING:
-    from bertfast.corpus import Corpus
+    from bertfast.data.corpus import Corpus
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertfast.config import TrainConfig
-from bertfast.corpus import Corpus, is_built
+from bertfast.data.corpus import Corpus, is_built
+from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.run_json import RunInfo
 from bertfast.sampler import PackedBatch, Sampler
-from bertfast.tokenizer import Tokenizer
 
 _LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swapped")}
 

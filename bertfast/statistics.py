@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertfast.config import SamplerConfig
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.errors import InputError
 from bertfast.sampler import Sampler
 

@@ -25,7 +25,7 @@ from bertfast import checkpoint, ops
 from bertfast._native import native
 from bertfast.adam import Adam
 from bertfast.config import TrainConfig
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
 from bertfast.distributed import process_group as ranks
 from bertfast.distributed.world import World, choose_precision, describe

@@ -20,10 +20,13 @@ from hypothesis import strategies as st
 from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
 from bertfast.config import CorpusConfig
-from bertfast.corpus import Corpus, build, default_cache, load, load_corpus
-from bertfast.corpus import fingerprint as fingerprints
+from bertfast.data import fingerprint as fingerprints
+from bertfast.data import load
+from bertfast.data.building import build
+from bertfast.data.corpus import Corpus
+from bertfast.data.load import default_cache, load_corpus
+from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, train_word
 from bertfast.errors import InputError
-from bertfast.tokenizer import SPECIAL_TOKENS, Tokenizer, train_word
 
 ROOT = Path(__file__).parent.parent
 TEXT = "It was dark.\nThe rain fell.\nNobody came.\n\nThe sun shone.\nIt was bright.\n\n"
@@ -298,7 +301,8 @@ def python(code: str, *arguments: object, **options) -> subprocess.CompletedProc
 
 KILLED = """
 import os, signal, sys
-from bertfast.corpus import build, join, load_corpus
+from bertfast.data.building import build, join
+from bertfast.data.load import load_corpus
 from bertfast.config import CorpusConfig
 
 place, name = sys.argv[2].split(":")
@@ -328,7 +332,7 @@ def test_a_killed_build_leaves_nothing_broken(text, cache, place):
 def test_two_builders_at_once(cache):
     code = """
         import sys
-        from bertfast.corpus import load_corpus
+        from bertfast.data.load import load_corpus
         print(load_corpus(sys.argv[1]).num_tokens)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(wikitext_folder())]
@@ -347,7 +351,7 @@ def test_a_full_disk(text, cache, tmp_path):
     text.write_text("the rain fell.\n" * 20_000)
     code = """
         import resource, sys
-        from bertfast.corpus import load_corpus
+        from bertfast.data.load import load_corpus
         from bertfast.errors import InputError
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:

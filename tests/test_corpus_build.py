@@ -22,12 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from notebook import wikitext_folder
 
+from bertfast import corpus as corpus_command
 from bertfast.config import CorpusConfig
-from bertfast.corpus import Corpus, __main__, build, duplicates, helpers, load_corpus, units
-from bertfast.corpus.tasks import Task, finish
+from bertfast.data import deduplication
+from bertfast.data.building import build, helpers, units
+from bertfast.data.building.tasks import Task, finish
+from bertfast.data.corpus import Corpus
+from bertfast.data.load import load_corpus
+from bertfast.data.readers.lines import ignore
+from bertfast.data.text import TextFile, sentences
 from bertfast.errors import InputError
-from bertfast.lines import ignore
-from bertfast.text import TextFile, sentences
 
 ROOT = Path(__file__).parent.parent
 SMALL = 64 << 10  # bytes of a unit, of which a text then has many
@@ -175,7 +179,7 @@ def test_each_task_is_done_once(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from bertfast.corpus.tasks import Task, finish
+from bertfast.data.building.tasks import Task, finish
 
 def make(on_read):
     print("at it", flush=True)
@@ -245,7 +249,8 @@ def test_helpers_change_nothing(text, tmp_path, monkeypatch, small_units, given)
 DONE_BY = """
 import os, sys
 from bertfast.config import CorpusConfig
-from bertfast.corpus import build, load_corpus, units
+from bertfast.data.building import build, units
+from bertfast.data.load import load_corpus
 
 units.UNIT = int(sys.argv[2])
 met = False
@@ -299,7 +304,8 @@ def test_under_torchrun_every_rank_does_its_share(text, expected, tmp_path, cach
 STOPPED = """
 import os, signal, sys
 from bertfast.config import CorpusConfig
-from bertfast.corpus import load_corpus, units
+from bertfast.data.building import units
+from bertfast.data.load import load_corpus
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
 os.sched_getaffinity = lambda pid: {0}
@@ -362,7 +368,8 @@ def test_helpers_end_with_who_they_help(text, cache, small_units):
     """However that ends: else they would go on with what nobody wants."""
     code = """
         import os, signal, subprocess, sys
-        from bertfast.corpus import build, helpers, load_corpus, units
+        from bertfast.data.building import build, helpers, units
+        from bertfast.data.load import load_corpus
         units.UNIT = int(sys.argv[2])
         os.sched_getaffinity = lambda pid: {0, 1}
         popen = subprocess.Popen
@@ -391,12 +398,12 @@ def test_a_full_disk(text, expected, tmp_path, monkeypatch, capsys, small_units)
         monkeypatch.setenv("BERTFAST_CACHE", str(disk))
         command = ["build", str(text), "--out", str(tmp_path / "out"), "--tokenizer", "wordpiece"]
         command += ["--vocab-size", "1000"]
-        assert __main__.main(command) == 2
+        assert corpus_command.main(command) == 2
         errors = capsys.readouterr().err
         assert re.fullmatch(rf"error: {disk}\S*: No space left on device \(corpora are kept in {disk}; .*\)\n", errors)
         assert not (tmp_path / "out").exists()
         subprocess.run(["mount", "-o", "remount,size=90M", str(disk)], check=True)
-        assert __main__.main(command) == 0
+        assert corpus_command.main(command) == 0
         assert re.search(r"^going on: \d+ of \d+ parts are there\n", capsys.readouterr().err)
         assert without_locks(disk / "corpora") == set()
     finally:
@@ -439,7 +446,7 @@ def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", ignore)  # which takes most of the time
         patch.setattr(build, "BATCH", batch)
-        patch.setattr(duplicates, "_SORTED", at_once)
+        patch.setattr(deduplication, "_SORTED", at_once)
         patch.setattr(units, "UNIT", least)
         patch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
         kept, dropped = (
@@ -481,9 +488,9 @@ def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
 
 def test_a_document_in_another_order_is_another():
     def hashes(*documents: list[str]) -> list[int]:
-        found = duplicates.DocumentHashes()
+        found = deduplication.DocumentHashes()
         flat = list(chain.from_iterable(documents))
-        return found.after(duplicates.sentence_hashes(flat), np.cumsum([len(each) for each in documents])).tolist()
+        return found.after(deduplication.sentence_hashes(flat), np.cumsum([len(each) for each in documents])).tolist()
 
     one, other, same = hashes(["a", "b"], ["b", "a"], ["a", "b"])
     assert one == same != other

@@ -13,9 +13,11 @@ import pyarrow.parquet
 import pytest
 from notebook import wikitext_folder
 
+from bertfast import corpus as corpus_command
 from bertfast import evaluate
 from bertfast.config import BertConfig, CorpusConfig, SamplerConfig, TrainConfig
-from bertfast.corpus import Corpus, __main__, load_corpus
+from bertfast.data.corpus import Corpus
+from bertfast.data.load import load_corpus
 from bertfast.errors import InputError
 from bertfast.launch import pretrain as train
 from bertfast.model import Bert
@@ -37,7 +39,7 @@ def text(tmp_path) -> Path:
 
 
 def command(capsys, *arguments: object) -> tuple[int, str, str]:
-    status = __main__.main([str(argument) for argument in arguments])
+    status = corpus_command.main([str(argument) for argument in arguments])
     return status, *capsys.readouterr()
 
 

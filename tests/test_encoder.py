@@ -9,11 +9,11 @@ import transformers
 
 from bertfast import encoder as module
 from bertfast.config import BertConfig, CorpusConfig
+from bertfast.data.tokenizer import train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.huggingface import save_model
 from bertfast.model import Bert
-from bertfast.tokenizer import train_wordpiece
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
 MAX_LEN = 40

@@ -11,7 +11,7 @@ import transformers
 
 from bertfast import evaluate as command
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
 from bertfast.diagnosis import unigram_entropy
 from bertfast.distributed.world import World
 from bertfast.errors import InputError

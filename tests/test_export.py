@@ -12,12 +12,12 @@ import transformers
 
 from bertfast import export as module
 from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
+from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.export import export
 from bertfast.huggingface import load_pretrained, save_model
 from bertfast.model import Bert
-from bertfast.tokenizer import train_word, train_wordpiece
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
 TEXTS = ["a crane is flying", "", "He just left [SEP] unknown", "crane " * 50, "driver"]

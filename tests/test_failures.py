@@ -78,7 +78,7 @@ MORE_INSTANTS = {
     "before the last checkpoint's name": Fault("pathlib:Path.replace", 4),
     "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
     "before the model's name": Fault("pathlib:Path.replace", 5),
-    "the tokenizer": Fault("bertfast.tokenizer:Tokenizer.save", 1),
+    "the tokenizer": Fault("bertfast.data.tokenizer:Tokenizer.save", 1),
     "the picture": Fault("bertfast.trainer:draw_losses", 2),
 }
 

@@ -5,12 +5,12 @@ import torch
 import transformers
 
 from bertfast.config import BertConfig, CorpusConfig, FillMaskConfig
+from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.fill_mask import fill_mask, main
 from bertfast.huggingface import save_model
 from bertfast.model import Bert
-from bertfast.tokenizer import train_word, train_wordpiece
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
 TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}

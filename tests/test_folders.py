@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from bertfast.config import CorpusConfig
+from bertfast.data.text import Source, find_source, sentences
 from bertfast.errors import InputError
-from bertfast.text import Source, find_source, sentences
 
 
 def source(name: Path | str, **settings: Any) -> Source:

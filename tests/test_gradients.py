@@ -140,7 +140,7 @@ def test_more_shards_take_less_memory(corpus):  # noqa: F811
 import dataclasses, torch
 from pathlib import Path
 from test_trainer import CONFIG, make_model
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.launch import pretrain
 torch.set_num_threads(1)
 corpus = Corpus.open({str(corpus.folder)!r})

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertfast import html_text, lines
+from bertfast.data.readers import html as html_text
+from bertfast.data.readers import lines
+from bertfast.data.readers.html import html_lines
+from bertfast.data.text import TextFile, sentences
 from bertfast.errors import InputError
-from bertfast.html_text import html_lines
-from bertfast.text import TextFile, sentences
 
 PAGE = """<!DOCTYPE html>
 <html><head><title>Not shown</title><style>p { color: red }</style>

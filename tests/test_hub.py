@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from bertfast.config import CorpusConfig
+from bertfast.data.sources.hub_datasets import find_dataset
+from bertfast.data.text import find_source, sentences
 from bertfast.errors import InputError
-from bertfast.hub import find_dataset
-from bertfast.text import find_source, sentences
 
 datasets = pytest.importorskip("datasets")
 

@@ -14,7 +14,8 @@ from notebook import wikitext_folder
 from safetensors.torch import load_file, save_file
 
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
+from bertfast.data.tokenizer import Tokenizer
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.huggingface import (
@@ -28,7 +29,6 @@ from bertfast.huggingface import (
 )
 from bertfast.launch import pretrain
 from bertfast.model import Bert
-from bertfast.tokenizer import Tokenizer
 
 TEXTS = ["a crane is flying", "The <unk> quick , brown fox @-@ 1 @.@ 5 jumps ."]
 

@@ -12,7 +12,7 @@ from test_trainer import CONFIG, CPU, corpus  # noqa: F401 (corpus is a fixture)
 
 from bertfast import identity as module
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import World, make_world
 from bertfast.identity import differences, identity, of_all_ranks
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from bertfast import lines
+from bertfast.data.readers import lines
+from bertfast.data.readers.lines import lines_of, text_lines, whole_lines
 from bertfast.errors import InputError
-from bertfast.lines import lines_of, text_lines, whole_lines
 
 TEXT = "".join(f"Line {i} of a text, é 漢 {'x' * (i % 90)}\n" for i in range(5000))
 

@@ -14,7 +14,7 @@ from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus i
 
 from bertfast import loss_form, model, trainer
 from bertfast.config import TrainConfig
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group as ranks
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError

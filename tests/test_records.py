@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertfast import records as records_module
+from bertfast.data.readers import records as records_module
+from bertfast.data.readers.records import records
+from bertfast.data.text import TextFile, sentences
 from bertfast.errors import InputError
-from bertfast.records import records
-from bertfast.text import TextFile, sentences
 
 texts = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20), max_size=8)
 

@@ -21,7 +21,7 @@ from scipy import stats
 from bertfast import sampler as sampler_module
 from bertfast._native import native
 from bertfast.config import CorpusConfig, SamplerConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
 from bertfast.errors import InputError
 from bertfast.sampler import PackedBatch, PaddedBatch, Sampler, _residence
 from bertfast.sampler import _options as sampler_options

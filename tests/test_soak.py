@@ -10,7 +10,7 @@ import torch
 from test_trainer import corpus  # noqa: F401 (a fixture)
 
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.history import Evaluation, History, Record
 from bertfast.launch import pretrain
 from bertfast.model import Bert

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from bertfast.config import CorpusConfig
 from bertfast.errors import InputError
-from bertfast.text import find_source, sentences
+from bertfast.data.text import find_source, sentences
 try:
     source = find_source("-", CorpusConfig(), Path(sys.argv[1]))
     print(source.description)

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast import ring, trainer
 from bertfast.adam import Adam
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.world import World, describe, make_world
 from bertfast.errors import InputError

@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
-from bertfast import lines, text, wikitext
 from bertfast.config import CorpusConfig
-from bertfast.embedded import library_files, prose
+from bertfast.data import text
+from bertfast.data.readers import lines
+from bertfast.data.sources import wikitext
+from bertfast.data.sources.embedded import library_files, prose
+from bertfast.data.text import TextFile, embedded_source, find_source, sentences
 from bertfast.errors import InputError
-from bertfast.text import TextFile, embedded_source, find_source, sentences
 
 WIKITEXT = (
     " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"

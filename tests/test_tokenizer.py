@@ -19,9 +19,8 @@ from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 from tokenizers import AddedToken, models, pre_tokenizers
 
 from bertfast.config import CorpusConfig
-from bertfast.errors import InputError
-from bertfast.text import TextFile, sentences
-from bertfast.tokenizer import (
+from bertfast.data.text import TextFile, sentences
+from bertfast.data.tokenizer import (
     SPECIAL_TOKENS,
     SpecialTokens,
     Tokenizer,
@@ -33,6 +32,7 @@ from bertfast.tokenizer import (
     word_tokenizer,
     wordpiece_tokenizer,
 )
+from bertfast.errors import InputError
 
 TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
 # The notebook's names of the special tokens, and BERT's.
@@ -140,7 +140,7 @@ def test_wordpiece_continuations():
 SAME = """
 import hashlib, json, sys
 from bertfast.config import CorpusConfig
-from bertfast.tokenizer import train_word, train_wordpiece
+from bertfast.data.tokenizer import train_word, train_wordpiece
 texts = json.load(sys.stdin)
 for train in (train_word, train_wordpiece):
     for min_freq in (1, 2):
@@ -179,7 +179,7 @@ def test_too_little_text(kind, texts):
 
 def test_more_distinct_words_than_are_kept_in_mind(kind, monkeypatch):
     whole = TRAINERS[kind](TEXTS, CorpusConfig(min_freq=1)).backend.to_str()
-    monkeypatch.setattr("bertfast.tokenizer._PIECES", 3)
+    monkeypatch.setattr("bertfast.data.tokenizer._PIECES", 3)
     assert TRAINERS[kind](TEXTS, CorpusConfig(min_freq=1)).backend.to_str() == whole
 
 
@@ -187,7 +187,7 @@ def test_counts_beyond_64_bits_and_a_sample_in_proportion(monkeypatch):
     """As many times as many words, and of these a sample of the original size: the same vocabulary."""
     words = count_words(wikitext_sentences(), "wordpiece", True)
     expected = wordpiece_tokenizer(words, CorpusConfig()).backend.to_str()
-    monkeypatch.setattr("bertfast.tokenizer._SAMPLE", words.total())
+    monkeypatch.setattr("bertfast.data.tokenizer._SAMPLE", words.total())
     for times in (1, 1 << 30, 1 << 60):
         many = Counter({word: count * times for word, count in words.items()})
         assert sampled_share(many) == 1 / times
@@ -198,7 +198,7 @@ def test_counts_beyond_64_bits_and_a_sample_in_proportion(monkeypatch):
 
 
 def test_a_sample_has_the_most_frequent_words(monkeypatch):
-    monkeypatch.setattr("bertfast.tokenizer._SAMPLE_DISTINCT", 2)
+    monkeypatch.setattr("bertfast.data.tokenizer._SAMPLE_DISTINCT", 2)
     words = Counter({"abab": 9, "abcd": 8, "xyxy": 7})
     vocabulary = wordpiece_tokenizer(words, CorpusConfig(min_freq=1)).backend.get_vocab()
     assert {"abab", "abcd", "x", "##y"} <= set(vocabulary)
@@ -213,9 +213,9 @@ def test_the_rarest_words_are_forgotten(monkeypatch):
         assert few == words
         forget_rarest(few, 5)
         assert few == {"a": 5, "b": 4}
-    monkeypatch.setattr("bertfast.tokenizer._PIECES", 1000)
+    monkeypatch.setattr("bertfast.data.tokenizer._PIECES", 1000)
     whole = count_words(wikitext_sentences(), "word", True)
-    monkeypatch.setattr("bertfast.tokenizer._WORDS", 2000)
+    monkeypatch.setattr("bertfast.data.tokenizer._WORDS", 2000)
     bounded = count_words(wikitext_sentences(), "word", True)
     assert len(bounded) <= 2000 + 1000
     for word, count in whole.most_common(50):  # what was counted of a word before it was forgotten is lost

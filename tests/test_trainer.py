@@ -10,7 +10,7 @@ import torch
 
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.corpus import load_corpus
+from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_devices, make_world
 from bertfast.errors import InputError
 from bertfast.launch import pretrain

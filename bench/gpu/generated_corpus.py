@@ -13,8 +13,8 @@ import numpy as np
 import tokenizers
 from tokenizers.models import WordLevel
 
-from bertfast.corpus import Corpus
-from bertfast.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bertfast.data.corpus import Corpus
+from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 MEAN, DEVIATION = 25.3, 12.9
 

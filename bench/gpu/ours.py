@@ -8,7 +8,7 @@ import time
 from workloads import Workload
 
 from bertfast import Bert, pretrain
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 
 
 class Ours:

@@ -10,7 +10,7 @@ from timing import seconds
 from torch import Tensor
 from workloads import Workload
 
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.sampler import PaddedBatch, Sampler
 
 BATCHES = 8

@@ -20,7 +20,7 @@ from peak import dense_bf16
 from stage import arguments, require, save
 from workloads import WORKLOADS, Workload, workload
 
-from bertfast.corpus import Corpus
+from bertfast.data.corpus import Corpus
 from bertfast.sampler import Sampler
 
 SENTENCES = 80_000

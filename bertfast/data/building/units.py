@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from bertfast.lines import BLOCK_BYTES, COMPRESSED, OnRead
-from bertfast.text import TextFile, sentences
+from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, OnRead
+from bertfast.data.text import TextFile, sentences
 
 # Bytes that a unit has at least, where there are so many; and units that there are at most.
 UNIT = 2 << 20

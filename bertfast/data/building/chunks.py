@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bertfast.corpus.corpus import token_dtype
-from bertfast.corpus.duplicates import Hashes, sentence_hashes
-from bertfast.tokenizer import Tokenizer
+from bertfast.data.corpus import token_dtype
+from bertfast.data.deduplication import Hashes, sentence_hashes
+from bertfast.data.tokenizer import Tokenizer
 
 
 class Chunk(NamedTuple):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig, flag
-from bertfast.corpus import Corpus, build_corpus, is_built
+from bertfast.data.corpus import Corpus, is_built
+from bertfast.data.load import build_corpus
+from bertfast.data.text import SOURCES
 from bertfast.errors import InputError
 from bertfast.show import batch_lines, corpus_of_run
 from bertfast.statistics import statistics
-from bertfast.text import SOURCES
 
 _EXAMPLE = [field.name for field in dataclasses.fields(SamplerConfig)]
 _SHOWN = [*_EXAMPLE, "batch_size"]

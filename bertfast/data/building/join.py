@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertfast.corpus.duplicates import DocumentHashes, repeats
-from bertfast.corpus.fingerprint import FORMAT, digest
-from bertfast.corpus.tokens import chunks
+from bertfast.data.building.chunks import chunks
+from bertfast.data.deduplication import DocumentHashes, repeats
+from bertfast.data.fingerprint import FORMAT, digest
+from bertfast.data.tokenizer import Tokenizer
 from bertfast.files import sync
-from bertfast.tokenizer import Tokenizer
 
 _CHECKSUMMED = ("tokenizer.json", "token_counts.bin")
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bertfast.corpus.fingerprint import FORMAT, digest
+from bertfast.data.fingerprint import FORMAT, digest
+from bertfast.data.tokenizer import SpecialTokens, Tokenizer
 from bertfast.errors import InputError
-from bertfast.tokenizer import SpecialTokens, Tokenizer
 
 
 def is_built(path: str | os.PathLike[str]) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
-from bertfast.lines import BLOCK_BYTES, MAX_RECORD
 
 
 def keep_standard_input(cache: Path) -> Path:

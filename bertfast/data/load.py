@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bertfast.config import CorpusConfig, flag
-from bertfast.corpus.build import Plan, build
-from bertfast.corpus.corpus import Corpus, is_built
-from bertfast.corpus.fingerprint import digests_of, fingerprint, signature
-from bertfast.corpus.units import units_of
+from bertfast.data.building.build import Plan, build
+from bertfast.data.building.units import units_of
+from bertfast.data.corpus import Corpus, is_built
+from bertfast.data.fingerprint import digests_of, fingerprint, signature
+from bertfast.data.text import embedded_source, find_source
+from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import attempted, shared
-from bertfast.text import embedded_source, find_source
-from bertfast.tokenizer import TRAINERS, Tokenizer
 
 Sources = Sequence[str | os.PathLike[str]]
 

@@ -26,17 +26,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bertfast.config import CorpusConfig
-from bertfast.corpus.fingerprint import signature
-from bertfast.corpus.helpers import helping
-from bertfast.corpus.join import join
-from bertfast.corpus.tasks import Task, finish
-from bertfast.corpus.tokens import Chunk, write_chunk
-from bertfast.corpus.units import Unit
+from bertfast.data.building.chunks import Chunk, write_chunk
+from bertfast.data.building.helpers import helping
+from bertfast.data.building.join import join
+from bertfast.data.building.tasks import Task, finish
+from bertfast.data.building.units import Unit
+from bertfast.data.fingerprint import signature
+from bertfast.data.readers.lines import OnRead
+from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
-from bertfast.lines import OnRead
 from bertfast.say import Say, keep_silent, leads, say_to_stderr
-from bertfast.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 
 # Characters that go through the tokenizer at a time.
 BATCH = 1 << 20

@@ -17,7 +17,7 @@ _MOST = 8
 _HELP = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is helped decides
-from bertfast.corpus.build import help_out
+from bertfast.data.building.build import help_out
 sys.exit(help_out())
 """
 

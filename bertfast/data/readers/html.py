@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+from bertfast.data.readers.lines import MAX_LINE, MAX_RECORD, OnRead, ignore, text_blocks
 from bertfast.errors import InputError
-from bertfast.lines import MAX_LINE, MAX_RECORD, OnRead, ignore, text_blocks
 
 # Elements whose content is not part of the page's text.
 _HIDDEN = {"script", "style", "title", "template", "noscript", "svg"}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertfast.data.readers.lines import OnRead
 from bertfast.files import attempted
-from bertfast.lines import OnRead
 from bertfast.say import Say
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bertfast.config import CorpusConfig
+from bertfast.data.text import TextFile
+from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
-from bertfast.text import TextFile
-from bertfast.tokenizer import Tokenizer
 
 # Any change of the files' layout, a build's parts included, or of what a text becomes, takes a new number, and with it
 # a new fingerprint.

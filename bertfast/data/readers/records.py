@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, MAX_RECORD, OnRead, Span, ignore, opened, whole_lines
 from bertfast.errors import InputError
-from bertfast.lines import BLOCK_BYTES, COMPRESSED, MAX_RECORD, OnRead, Span, ignore, opened, whole_lines
 
 # Rows of a parquet file that are in memory at a time.
 _ROWS = 256

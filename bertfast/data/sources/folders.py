@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from bertfast.data.readers.lines import COMPRESSED
 from bertfast.errors import InputError
-from bertfast.lines import COMPRESSED
 
 # What holds the text of a file of each suffix; .gz or .zst may follow.
 KINDS = {

@@ -14,9 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bertfast.data.readers.records import missing_column, text_of
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
-from bertfast.records import missing_column, text_of
 
 PREFIX = "hf:"
 _SOURCE = re.compile(r"hf:(?P<path>[^:]+)(:(?P<split>.+))?")

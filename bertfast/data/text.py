@@ -22,15 +22,15 @@ from pathlib import Path
 from sentencex import segment
 
 from bertfast.config import CorpusConfig
-from bertfast.embedded import library_files, prose
+from bertfast.data.readers.html import html_lines
+from bertfast.data.readers.lines import OnRead, Span, ignore, lines_of, text_lines
+from bertfast.data.readers.records import records
+from bertfast.data.sources.embedded import library_files, prose
+from bertfast.data.sources.folders import find_files, kind_of
+from bertfast.data.sources.hub_datasets import PREFIX, find_dataset
+from bertfast.data.sources.standard_input import keep_standard_input
+from bertfast.data.sources.wikitext import NAMES, find_wikitext
 from bertfast.errors import InputError
-from bertfast.folders import find_files, kind_of
-from bertfast.html_text import html_lines
-from bertfast.hub import PREFIX, find_dataset
-from bertfast.lines import OnRead, Span, ignore, lines_of, text_lines
-from bertfast.records import records
-from bertfast.standard_input import keep_standard_input
-from bertfast.wikitext import NAMES, find_wikitext
 
 SOURCES = (
     "a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard input; "
