@@ -28,10 +28,10 @@ from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices, make_world, torchrun_world, under_torchrun
 from bertfast.errors import InputError, ProcessLost, Stopped
 from bertfast.files import save_tensors
-from bertfast.history import Evaluation, History, Record
 from bertfast.model import Bert
+from bertfast.reporting.metrics import Evaluation, History, Record
+from bertfast.reporting.tensorboard import require_tensorboard
 from bertfast.say import Say, leads, say_to_stderr
-from bertfast.tensorboard import require_tensorboard
 from bertfast.trainer import Run, train
 
 

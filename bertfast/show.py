@@ -9,7 +9,7 @@ from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.run_json import RunInfo
+from bertfast.reporting.run_info import RunInfo
 from bertfast.sampler import PackedBatch, Sampler
 
 _LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swapped")}

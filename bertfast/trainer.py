@@ -26,19 +26,19 @@ from bertfast._native import native
 from bertfast.adam import Adam
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
 from bertfast.distributed import process_group as ranks
 from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
-from bertfast.history import History, Record
 from bertfast.huggingface import save_model
 from bertfast.identity import differences, identity, of_all_ranks
 from bertfast.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
-from bertfast.plot import draw_losses
-from bertfast.run_json import RunInfo, Text
+from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
+from bertfast.reporting.metrics import History, Record
+from bertfast.reporting.plot import draw_losses
+from bertfast.reporting.run_info import RunInfo, Text
 from bertfast.sampler import Sampler
 from bertfast.say import Say, keep_silent
 from bertfast.steps import learning_rate, make_steps

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bertfast.config import TrainConfig
-from bertfast.diagnosis import Diagnosis, contextless_loss, unigram_entropy
-from bertfast.history import Record
+from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
+from bertfast.reporting.metrics import Record
 
 # Losses of real runs: the notebook's model on the validation and test text of WikiText-2, and on the same text with its
 # tokens shuffled; with each the run's settings, and what the two functions below say of the text.

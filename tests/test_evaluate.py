@@ -12,13 +12,13 @@ import transformers
 from bertfast import evaluate as command
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.diagnosis import unigram_entropy
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate, held_out_sampler
 from bertfast.huggingface import save_model
 from bertfast.launch import pretrain
 from bertfast.model import Bert
+from bertfast.reporting.diagnosis import unigram_entropy
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)

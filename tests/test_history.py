@@ -7,8 +7,8 @@ import resource
 import numpy as np
 import pytest
 
-from bertfast.history import Evaluation, History, Record
-from bertfast.plot import _smoothed, draw_losses
+from bertfast.reporting.metrics import Evaluation, History, Record
+from bertfast.reporting.plot import _smoothed, draw_losses
 
 RECORDS = [Record(step, 6.5 - step / 10, 0.7, 1e-3) for step in range(6)]
 EVALUATIONS = [Evaluation(2, 6.4, math.exp(6.4), 0.1, 0.69, 0.5), Evaluation(5, 6.1, math.exp(6.1), 0.2)]
@@ -78,7 +78,7 @@ def test_lines_that_are_missing_are_told(tmp_path):
 
 def test_a_long_history_is_read_at_the_end(tmp_path, monkeypatch):
     """Until then it has the latest steps, which is all that is looked at meanwhile."""
-    monkeypatch.setattr("bertfast.history._LATEST", 150)  # bytes: two lines
+    monkeypatch.setattr("bertfast.reporting.metrics._LATEST", 150)  # bytes: two lines
     write(tmp_path / "whole.jsonl", 0, 6)
     write(tmp_path / "metrics.jsonl", 0, 5)
     history = History(tmp_path / "metrics.jsonl", 5, say=pytest.fail)

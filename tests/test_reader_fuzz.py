@@ -29,10 +29,10 @@ from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.history import Evaluation, History, Record
 from bertfast.huggingface import load_config, load_pretrained, save_model
 from bertfast.model import Bert
-from bertfast.run_json import RunInfo
+from bertfast.reporting.metrics import Evaluation, History, Record
+from bertfast.reporting.run_info import RunInfo
 
 VALUES: list[Any] = [None, True, False, -1, 0, 1, 7, 2**31, 2**63, 2**64, 10**30, 1.5, -0.0, math.nan, math.inf, 1e308]
 VALUES += ["", "x", "[UNK]", "\ud800", "\0", "x" * 5000, [], [[]], [1, 2], {}, {"x": None}, {"type": "BPE"}]

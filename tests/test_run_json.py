@@ -6,7 +6,7 @@ import pytest
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.errors import InputError
-from bertfast.run_json import RunInfo, Text
+from bertfast.reporting.run_info import RunInfo, Text
 
 INFO = RunInfo(
     BertConfig(vocab_size=50),

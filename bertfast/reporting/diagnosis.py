@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertfast.config import TrainConfig
-from bertfast.history import Record
+from bertfast.reporting.metrics import Record
 
 # The latest steps that are judged together: a fifth of the run, but no fewer and no more than these.
 _FEWEST, _MOST = 20, 2000

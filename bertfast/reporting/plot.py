@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertfast.files import whole_file
-from bertfast.history import History
+from bertfast.reporting.metrics import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

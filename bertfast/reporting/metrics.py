@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertfast.reporting.tensorboard import EventFiles
 from bertfast.say import Say
-from bertfast.tensorboard import EventFiles
 
 
 class Record(NamedTuple):
