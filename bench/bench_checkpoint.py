@@ -17,7 +17,7 @@ from bertfast.distributed.world import choose_precision, make_world
 from bertfast.identity import identity
 from bertfast.launch import pretrain
 from bertfast.model import Bert
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 from bertfast.steps import make_steps
 from bertfast.trainer import evaluation_due, prepare
 

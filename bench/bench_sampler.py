@@ -13,7 +13,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFas
 
 from bertfast.config import SamplerConfig
 from bertfast.data.load import load_corpus
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 
 BATCH, MAX_LEN = 512, 64
 BATCHES = 16  # a call

@@ -23,12 +23,14 @@ from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
 from bertfast.gradients import Shares
 from bertfast.model import Bert
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 from bertfast.steps import make_steps
 from bertfast.trainer import prepare
 
 CPU = torch.device("cpu")
-WARMUP = 12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/rounding.py)
+WARMUP = (
+    12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/sampling/rounding.py)
+)
 # The notebook's; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=512, max_len=64, device="cpu")
 # BERT-mini's sizes, on filled segments: the padding that packing saves is little.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bertfast.errors import InputError as InputError
     from bertfast.launch import pretrain as pretrain
     from bertfast.model import Bert as Bert
-    from bertfast.sampler import Sampler as Sampler
+    from bertfast.sampling.sampler import Sampler as Sampler
     from bertfast.trainer import Run as Run
 
 # Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies
@@ -39,7 +39,7 @@ _HOMES = {
     "Encoder": "encoder",
     "InputError": "errors",
     "Run": "trainer",
-    "Sampler": "sampler",
+    "Sampler": "sampling.sampler",
     "TrainConfig": "config",
     "load_corpus": "data.load",
     "pretrain": "launch",

@@ -14,8 +14,8 @@ from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import build_corpus
 from bertfast.data.text import SOURCES
 from bertfast.errors import InputError
-from bertfast.show import batch_lines, corpus_of_run
-from bertfast.statistics import statistics
+from bertfast.sampling.inspect import batch_lines, corpus_of_run
+from bertfast.sampling.statistics import statistics
 
 _EXAMPLE = [field.name for field in dataclasses.fields(SamplerConfig)]
 _SHOWN = [*_EXAMPLE, "batch_size"]

@@ -24,7 +24,7 @@ from bertfast.huggingface import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, loa
 from bertfast.model import Bert, Sequences, read_rows
 from bertfast.reporting.metrics import Evaluation
 from bertfast.reporting.run_info import RunInfo
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64

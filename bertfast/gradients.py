@@ -20,8 +20,8 @@ from bertfast.distributed.process_group import RankSum
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World
 from bertfast.model import Bert, Predictions, Sequences
-from bertfast.rounding import rounded
-from bertfast.sampler import Sampler
+from bertfast.sampling.rounding import rounded
+from bertfast.sampling.sampler import Sampler
 
 
 class Gradients(Protocol):

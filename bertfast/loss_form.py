@@ -17,7 +17,7 @@ from bertfast.distributed.process_group import told_by_rank_0
 from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.ops.fused_mlm_loss import can_fuse
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 
 CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's
 AGREEMENT = 0.05

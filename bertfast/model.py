@@ -19,7 +19,7 @@ from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.linear import linear
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.ops.self_attention import self_attention
-from bertfast.sampler import PackedBatch
+from bertfast.sampling.sampler import PackedBatch
 
 
 class Sequences(NamedTuple):

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from bertfast.adam import Adam
-from bertfast.buckets import Bucket, Buckets
 from bertfast.config import TrainConfig
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.process_group import AllReduce
@@ -24,7 +23,8 @@ from bertfast.distributed.world import World
 from bertfast.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.model import Bert
 from bertfast.ring import MOST_STEPS, Ring
-from bertfast.sampler import Sampler
+from bertfast.sampling.buckets import Bucket, Buckets
+from bertfast.sampling.sampler import Sampler
 
 
 class Measured(NamedTuple):

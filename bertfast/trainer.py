@@ -39,7 +39,7 @@ from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_en
 from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.run_info import RunInfo, Text
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 from bertfast.say import Say, keep_silent
 from bertfast.steps import learning_rate, make_steps
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_trainer import CONFIG, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
-from bertfast.buckets import Buckets
 from bertfast.gradients import Shares
-from bertfast.sampler import Sampler
+from bertfast.sampling.buckets import Buckets
+from bertfast.sampling.sampler import Sampler
 
 
 def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):

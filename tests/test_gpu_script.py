@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bertfast.config import BertConfig
-from bertfast.sampler import Plan
+from bertfast.sampling.sampler import Plan
 
 SCRIPT = Path(__file__).parent.parent / "bench" / "gpu.sh"
 PARTS = SCRIPT.with_suffix("")

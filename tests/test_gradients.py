@@ -15,7 +15,7 @@ from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 from bertfast.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 from bertfast.trainer import prepare
 
 

@@ -23,7 +23,7 @@ from bertfast.launch import pretrain
 from bertfast.loss_form import LossForm, choose_loss_form, of_rank_0
 from bertfast.ops.fused_mlm_loss import SHARED_BYTES, can_fuse
 from bertfast.ops.masked_lm_loss import masked_lm_loss
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 
 GPU = torch.device("cuda", 0)
 ALONE = World(0, 1, [CPU], [CPU], False, 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_model import make_config, random_batch, randomised
 
-from bertfast.rounding import LEAST_TOKENS, PREDICTIONS, rounded, token_multiple
+from bertfast.sampling.rounding import LEAST_TOKENS, PREDICTIONS, rounded, token_multiple
 
 CONFIG = make_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
 

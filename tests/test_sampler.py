@@ -18,13 +18,13 @@ from notebook import notebook_dataset, notebook_paragraphs
 from reference import Reference, philox4x32
 from scipy import stats
 
-from bertfast import sampler as sampler_module
 from bertfast._native import native
 from bertfast.config import CorpusConfig, SamplerConfig
 from bertfast.data.load import load_corpus
 from bertfast.errors import InputError
-from bertfast.sampler import PackedBatch, PaddedBatch, Sampler, _residence
-from bertfast.sampler import _options as sampler_options
+from bertfast.sampling import sampler as sampler_module
+from bertfast.sampling.sampler import PackedBatch, PaddedBatch, Sampler, _residence
+from bertfast.sampling.sampler import _options as sampler_options
 
 
 class Special(NamedTuple):

@@ -22,7 +22,7 @@ from bertfast.errors import InputError
 from bertfast.gradients import make_gradients
 from bertfast.launch import pretrain
 from bertfast.ring import MOST_STEPS
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 from bertfast.steps import BucketedSteps, EagerSteps, learning_rate
 from bertfast.trainer import prepare, train
 

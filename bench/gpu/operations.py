@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 
 from bertfast.config import BertConfig
-from bertfast.sampler import Plan
+from bertfast.sampling.sampler import Plan
 
 
 def step_operations(model: BertConfig, plan: Plan) -> dict[str, float]:

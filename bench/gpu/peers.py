@@ -11,7 +11,7 @@ from torch import Tensor
 from workloads import Workload
 
 from bertfast.data.corpus import Corpus
-from bertfast.sampler import PaddedBatch, Sampler
+from bertfast.sampling.sampler import PaddedBatch, Sampler
 
 BATCHES = 8
 

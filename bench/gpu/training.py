@@ -21,7 +21,7 @@ from stage import arguments, require, save
 from workloads import WORKLOADS, Workload, workload
 
 from bertfast.data.corpus import Corpus
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 
 SENTENCES = 80_000
 ROUNDS = 7

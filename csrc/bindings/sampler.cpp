@@ -168,7 +168,7 @@ class Sampler {
                                cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>()));
     }
 
-    // `batch` is a bertfast.sampler.PackedBatch, whose tensors are filled.
+    // `batch` is a bertfast.sampling.sampler.PackedBatch, whose tensors are filled.
     void packed(py::handle first_, py::handle examples_, py::handle batch) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
         const int64_t count = examples.size(0);
@@ -203,7 +203,7 @@ class Sampler {
         sample(first, examples, out);
     }
 
-    // `batch` is a bertfast.sampler.PaddedBatch, whose tensors are filled.
+    // `batch` is a bertfast.sampling.sampler.PaddedBatch, whose tensors are filled.
     void padded(py::handle first_, py::handle examples_, py::handle batch) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
         const int64_t count = examples.size(0), most = max_predictions();

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bertfast.model import Predictions, Sequences
-from bertfast.sampler import PackedBatch
+from bertfast.sampling.sampler import PackedBatch
 
 
 class Bucket(NamedTuple):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.errors import InputError
-from bertfast.sampler import Sampler
+from bertfast.sampling.sampler import Sampler
 
 _BAR = 50  # characters
 _SENTENCES = 1 << 20  # whose lengths are in memory at a time
