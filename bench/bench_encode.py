@@ -14,7 +14,7 @@ from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.tokenizer import train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.export import export
-from bertfast.huggingface import save_model
+from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 
 SENTENCES = 5000

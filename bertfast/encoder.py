@@ -18,7 +18,7 @@ from bertfast.config import EncodeConfig
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
-from bertfast.huggingface import load_pretrained
+from bertfast.hub.transformers import load_pretrained
 from bertfast.model import Bert, Sequences, read_rows
 
 # Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.

@@ -20,7 +20,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World, choose_devices, choose_precision, describe
-from bertfast.huggingface import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
+from bertfast.hub.transformers import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
 from bertfast.model import Bert, Sequences, read_rows
 from bertfast.reporting.metrics import Evaluation
 from bertfast.reporting.run_info import RunInfo

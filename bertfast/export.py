@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bertfast import onnx, sentence_transformers
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
-from bertfast.huggingface import POOLER, load_pretrained
+from bertfast.hub import onnx, sentence_transformers
+from bertfast.hub.transformers import POOLER, load_pretrained
 
 # Form -> the files that it adds.
 FORMS = {"sentence-transformers": sentence_transformers.FILES, "onnx": (onnx.FILE,)}

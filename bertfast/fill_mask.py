@@ -15,7 +15,7 @@ from bertfast.config import FillMaskConfig
 from bertfast.data.tokenizer import MASK
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
-from bertfast.huggingface import MASKED_LM_HEAD, load_pretrained
+from bertfast.hub.transformers import MASKED_LM_HEAD, load_pretrained
 
 
 class Candidate(NamedTuple):

@@ -30,7 +30,7 @@ from bertfast.distributed import process_group as ranks
 from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
-from bertfast.huggingface import save_model
+from bertfast.hub.transformers import save_model
 from bertfast.identity import differences, identity, of_all_ranks
 from bertfast.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.model import Bert

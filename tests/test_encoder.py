@@ -12,7 +12,7 @@ from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.tokenizer import train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
-from bertfast.huggingface import save_model
+from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905

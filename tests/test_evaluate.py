@@ -15,7 +15,7 @@ from bertfast.data.load import load_corpus
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate, held_out_sampler
-from bertfast.huggingface import save_model
+from bertfast.hub.transformers import save_model
 from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.reporting.diagnosis import unigram_entropy

@@ -16,7 +16,7 @@ from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.export import export
-from bertfast.huggingface import load_pretrained, save_model
+from bertfast.hub.transformers import load_pretrained, save_model
 from bertfast.model import Bert
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
@@ -202,7 +202,7 @@ def test_a_run_misses_them_before_it_reads_any_text(tmp_path, monkeypatch, capfd
 
 
 def test_a_model_larger_than_the_format_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("bertfast.onnx._MOST_BYTES", 10_000)
+    monkeypatch.setattr("bertfast.hub.onnx._MOST_BYTES", 10_000)
     with pytest.raises(InputError, match=r"the weights take .* GB, and an ONNX file holds 2"):
         export(folder, "onnx")
     assert not (folder / "onnx").exists()

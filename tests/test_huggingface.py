@@ -18,7 +18,7 @@ from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.encoder import Encoder
 from bertfast.errors import InputError
-from bertfast.huggingface import (
+from bertfast.hub.transformers import (
     MASKED_LM_HEAD,
     NEXT_SENTENCE_HEAD,
     POOLER,

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from bertfast.config import BertConfig
-from bertfast.huggingface import export_state_dict, import_state_dict
+from bertfast.hub.transformers import export_state_dict, import_state_dict
 from bertfast.model import Bert, Predictions, Sequences, read_rows
 
 LENGTHS = [7, 31, 1, 20, 64]

@@ -29,7 +29,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.huggingface import load_config, load_pretrained, save_model
+from bertfast.hub.transformers import load_config, load_pretrained, save_model
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.run_info import RunInfo
