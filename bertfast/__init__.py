@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bertfast.config import TrainConfig as TrainConfig
     from bertfast.data.corpus import Corpus as Corpus
     from bertfast.data.load import load_corpus as load_corpus
-    from bertfast.encoder import Encoder as Encoder
     from bertfast.errors import InputError as InputError
+    from bertfast.inference.encoder import Encoder as Encoder
     from bertfast.launch import pretrain as pretrain
     from bertfast.model import Bert as Bert
     from bertfast.sampling.sampler import Sampler as Sampler
@@ -36,7 +36,7 @@ _HOMES = {
     "BertConfig": "config",
     "Corpus": "data.corpus",
     "CorpusConfig": "config",
-    "Encoder": "encoder",
+    "Encoder": "inference.encoder",
     "InputError": "errors",
     "Run": "trainer",
     "Sampler": "sampling.sampler",

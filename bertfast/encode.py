@@ -17,9 +17,9 @@ from tqdm import tqdm
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import EncodeConfig
 from bertfast.distributed.world import choose_precision
-from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.files import whole_file
+from bertfast.inference.encoder import Encoder
 
 # Texts that are in memory at a time.
 _BLOCK = 8192

@@ -13,9 +13,9 @@ import torch
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import FillMaskConfig
 from bertfast.data.tokenizer import MASK
-from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.hub.transformers import MASKED_LM_HEAD, load_pretrained
+from bertfast.inference.encoder import Encoder
 
 
 class Candidate(NamedTuple):

@@ -7,12 +7,12 @@ import pytest
 import torch
 import transformers
 
-from bertfast import encoder as module
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.tokenizer import train_wordpiece
-from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
+from bertfast.inference import encoder as module
+from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905

@@ -13,10 +13,10 @@ import transformers
 from bertfast import export as module
 from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
 from bertfast.data.tokenizer import train_word, train_wordpiece
-from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.export import export
 from bertfast.hub.transformers import load_pretrained, save_model
+from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import Tokenizer
-from bertfast.encoder import Encoder
 from bertfast.errors import InputError
 from bertfast.hub.transformers import (
     MASKED_LM_HEAD,
@@ -27,6 +26,7 @@ from bertfast.hub.transformers import (
     load_pretrained,
     save_model,
 )
+from bertfast.inference.encoder import Encoder
 from bertfast.launch import pretrain
 from bertfast.model import Bert
 
