@@ -8,18 +8,18 @@ import time
 import torch
 from notebook import wikitext_folder
 
-from bertfast import trainer
-from bertfast.adam import Adam
-from bertfast.checkpoint import Writer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
-from bertfast.identity import identity
-from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
-from bertfast.steps import make_steps
-from bertfast.trainer import evaluation_due, prepare
+from bertfast.training import trainer
+from bertfast.training.adam import Adam
+from bertfast.training.checkpoint import Writer
+from bertfast.training.fingerprint import identity
+from bertfast.training.launch import pretrain
+from bertfast.training.step import make_steps
+from bertfast.training.trainer import evaluation_due, prepare
 
 CPU = torch.device("cpu")
 EVERY = 50

@@ -17,15 +17,15 @@ from notebook import notebook_dataset, wikitext_folder
 from peer_steps import notebook_step, transformers_step
 from torch.profiler import ProfilerActivity, profile
 
-from bertfast.adam import Adam
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
-from bertfast.gradients import Shares
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
-from bertfast.steps import make_steps
-from bertfast.trainer import prepare
+from bertfast.training.adam import Adam
+from bertfast.training.gradients import Shares
+from bertfast.training.step import make_steps
+from bertfast.training.trainer import prepare
 
 CPU = torch.device("cpu")
 WARMUP = (

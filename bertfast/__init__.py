@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from bertfast.data.load import load_corpus as load_corpus
     from bertfast.errors import InputError as InputError
     from bertfast.inference.encoder import Encoder as Encoder
-    from bertfast.launch import pretrain as pretrain
     from bertfast.model import Bert as Bert
     from bertfast.sampling.sampler import Sampler as Sampler
-    from bertfast.trainer import Run as Run
+    from bertfast.training.launch import pretrain as pretrain
+    from bertfast.training.trainer import Run as Run
 
 # Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies
 # in the latter alone: look for it there too. `_native` refuses an extension of another version.
@@ -38,11 +38,11 @@ _HOMES = {
     "CorpusConfig": "config",
     "Encoder": "inference.encoder",
     "InputError": "errors",
-    "Run": "trainer",
+    "Run": "training.trainer",
     "Sampler": "sampling.sampler",
     "TrainConfig": "config",
     "load_corpus": "data.load",
-    "pretrain": "launch",
+    "pretrain": "training.launch",
 }
 
 

@@ -28,10 +28,10 @@ from bertfast.distributed.world import choose_devices, under_torchrun
 from bertfast.errors import InputError
 from bertfast.export import FORMS, check_form, export
 from bertfast.hub.transformers import Pretrained, load_pretrained
-from bertfast.launch import check_extras, claim_folder, pretrain
 from bertfast.model import Bert
 from bertfast.say import keep_silent, leads, say_to_stderr
-from bertfast.trainer import Run
+from bertfast.training.launch import check_extras, claim_folder, pretrain
+from bertfast.training.trainer import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.launch", "matplotlib.pyplot"])
+SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.launch", "matplotlib.pyplot"])
 
 # In fp32, since the products of bf16 are compiled anew in each process.
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]

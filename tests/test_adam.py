@@ -10,9 +10,9 @@ import torch
 from numerics import assert_as_exact, assert_equal
 from torch import Tensor
 
-from bertfast.adam import Adam
 from bertfast.ops.adam import adam, adam_twin
 from bertfast.ops.linear import Copy, in_type
+from bertfast.training.adam import Adam
 
 SHAPES = [(1,), (), (0,), (3, 33), (4096,), (130, 96), (2, 0, 5), (16,), (17, 1, 300)]
 FACTOR, RATE = 0.3, 0.02

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_trainer import CONFIG, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
-from bertfast.gradients import Shares
 from bertfast.sampling.buckets import Buckets
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.gradients import Shares
 
 
 def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):

@@ -11,10 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bertfast import checkpoint, files
-from bertfast.adam import Adam
-from bertfast.checkpoint import Writer
+from bertfast import files
 from bertfast.errors import InputError
+from bertfast.training import checkpoint
+from bertfast.training.adam import Adam
+from bertfast.training.checkpoint import Writer
 
 RUN = {"--layers": 2, "corpus": "f1"}
 

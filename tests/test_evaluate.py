@@ -16,9 +16,9 @@ from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.evaluate import evaluate, held_out_sampler
 from bertfast.hub.transformers import save_model
-from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.reporting.diagnosis import unigram_entropy
+from bertfast.training.launch import pretrain
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)

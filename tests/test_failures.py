@@ -50,7 +50,7 @@ def goes_on_exactly(story: Story, out: Path) -> str:
 # two syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
 INSTANTS = {
     "sampling": Fault("bertfast.sampling.sampler:Sampler.packed", 6 * 8 + 3),
-    "gradients are there": Fault("bertfast.adam:Adam.step", 7),
+    "gradients are there": Fault("bertfast.training.adam:Adam.step", 7),
     "before the second checkpoint's name": Fault("pathlib:Path.replace", 3),
     "after the second checkpoint's name": Fault("pathlib:Path.replace", 3, after=True),
 }
@@ -60,16 +60,16 @@ MORE_INSTANTS = {
     "after run.json": Fault("pathlib:Path.replace", 1, after=True),
     "sampling the first": Fault("bertfast.sampling.sampler:Sampler.packed", 1),
     "sampling the last": Fault("bertfast.sampling.sampler:Sampler.packed", STEPS * 8),
-    "the first step": Fault("bertfast.adam:Adam.step", 1, after=True),
-    "the step of a checkpoint": Fault("bertfast.adam:Adam.step", 8, after=True),
-    "the last step": Fault("bertfast.adam:Adam.step", STEPS, after=True),
+    "the first step": Fault("bertfast.training.adam:Adam.step", 1, after=True),
+    "the step of a checkpoint": Fault("bertfast.training.adam:Adam.step", 8, after=True),
+    "the last step": Fault("bertfast.training.adam:Adam.step", STEPS, after=True),
     "before a line of metrics": Fault("bertfast.reporting.metrics:History.write", 5),
     "after a line of metrics": Fault("bertfast.reporting.metrics:History.write", 5, after=True),
-    "an evaluation": Fault("bertfast.trainer:evaluate", 6),
-    "copying": Fault("bertfast.checkpoint:_state", 2),
-    "copied": Fault("bertfast.checkpoint:_state", 2, after=True),
-    "the first checkpoint begins": Fault("bertfast.checkpoint:_write", 1),
-    "the second checkpoint begins": Fault("bertfast.checkpoint:_write", 2),
+    "an evaluation": Fault("bertfast.training.trainer:evaluate", 6),
+    "copying": Fault("bertfast.training.checkpoint:_state", 2),
+    "copied": Fault("bertfast.training.checkpoint:_state", 2, after=True),
+    "the first checkpoint begins": Fault("bertfast.training.checkpoint:_write", 1),
+    "the second checkpoint begins": Fault("bertfast.training.checkpoint:_write", 2),
     "the checkpoint is not synced": Fault("bertfast.files:sync", 2 * 2 + 1),
     "the checkpoint is synced": Fault("bertfast.files:sync", 2 * 2 + 1, after=True),
     "the folder is not synced": Fault("bertfast.files:sync", 2 * 2 + 2),
@@ -79,7 +79,7 @@ MORE_INSTANTS = {
     "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
     "before the model's name": Fault("pathlib:Path.replace", 5),
     "the tokenizer": Fault("bertfast.data.tokenizer:Tokenizer.save", 1),
-    "the picture": Fault("bertfast.trainer:draw_losses", 2),
+    "the picture": Fault("bertfast.training.trainer:draw_losses", 2),
 }
 
 
@@ -116,7 +116,9 @@ def test_killed_at_a_random_time(story: Story, tmp_path: Path, seed: int) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
-    done = run([*story.options, "--out", out], tmp_path / "log", Fault("bertfast.adam:Adam.step", 6, what=number))
+    done = run(
+        [*story.options, "--out", out], tmp_path / "log", Fault("bertfast.training.adam:Adam.step", 6, what=number)
+    )
     assert done.status == 128 + number
     kept = out / "checkpoints" / "step-00000007.safetensors"
     assert f"\nstopped after step 7, kept in {kept}: --resume goes on\n" in done.err
@@ -126,14 +128,16 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
 
 def test_a_signal_in_the_last_step_is_no_hindrance(story: Story, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    fault = Fault("bertfast.adam:Adam.step", STEPS, what=signal.SIGTERM)
+    fault = Fault("bertfast.training.adam:Adam.step", STEPS, what=signal.SIGTERM)
     assert run([*story.options, "--out", out], tmp_path / "log", fault).status == 0
     assert contents(out) == contents(story.whole)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"bertfast.launch" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        int(child) for child in children if b"bertfast.training.launch" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +188,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
 
 def test_another_batch_size(story: Story, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    stopped = Fault("bertfast.adam:Adam.step", 6, what=signal.SIGTERM)
+    stopped = Fault("bertfast.training.adam:Adam.step", 6, what=signal.SIGTERM)
     assert run([*story.options, "--out", out], tmp_path / "log", stopped).status == 128 + signal.SIGTERM
     before = contents(out)
     other = [*story.options, "--out", out, "--batch-size", 8, "--resume"]
@@ -209,8 +213,8 @@ def test_another_batch_size(story: Story, tmp_path: Path) -> None:
 def test_a_disk_that_is_full_for_a_while(story: Story, tmp_path: Path) -> None:
     """One warning, although two checkpoints failed."""
     out = tmp_path / "out"
-    full = Fault("bertfast.checkpoint:_write", 1, largest_file=20_000)
-    free = Fault("bertfast.checkpoint:_write", 3, largest_file=-1)
+    full = Fault("bertfast.training.checkpoint:_write", 1, largest_file=20_000)
+    free = Fault("bertfast.training.checkpoint:_write", 3, largest_file=-1)
     done = run([*story.options, "--out", out], tmp_path / "log", full, free)
     assert done.status == 0, done.err
     warnings = [line for line in done.err.splitlines() if line.startswith("warning: ")]
@@ -228,7 +232,9 @@ def test_a_disk_that_stays_full(story: Story, tmp_path: Path) -> None:
     out = tmp_path / "out"
     room = (story.whole / "model.safetensors").stat().st_size
     done = run(
-        [*story.options, "--out", out], tmp_path / "log", Fault("bertfast.checkpoint:_write", 2, largest_file=room)
+        [*story.options, "--out", out],
+        tmp_path / "log",
+        Fault("bertfast.training.checkpoint:_write", 2, largest_file=room),
     )
     assert done.status == 2, done.err
     assert "Traceback" not in done.err

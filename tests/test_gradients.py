@@ -10,13 +10,13 @@ import pytest
 import torch
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
-from bertfast import gradients
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
-from bertfast.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
 from bertfast.sampling.sampler import Sampler
-from bertfast.trainer import prepare
+from bertfast.training import gradients
+from bertfast.training.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
+from bertfast.training.trainer import prepare
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ import dataclasses, torch
 from pathlib import Path
 from test_trainer import CONFIG, make_model
 from bertfast.data.corpus import Corpus
-from bertfast.launch import pretrain
+from bertfast.training.launch import pretrain
 torch.set_num_threads(1)
 corpus = Corpus.open({str(corpus.folder)!r})
 for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):

@@ -27,8 +27,8 @@ from bertfast.hub.transformers import (
     save_model,
 )
 from bertfast.inference.encoder import Encoder
-from bertfast.launch import pretrain
 from bertfast.model import Bert
+from bertfast.training.launch import pretrain
 
 TEXTS = ["a crane is flying", "The <unk> quick , brown fox @-@ 1 @.@ 5 jumps ."]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from test_trainer import CONFIG, CPU, corpus  # noqa: F401 (corpus is a fixture)
 
-from bertfast import identity as module
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import World, make_world
-from bertfast.identity import differences, identity, of_all_ranks
+from bertfast.training import fingerprint as module
+from bertfast.training.fingerprint import differences, identity, of_all_ranks
 
 MODEL = BertConfig(vocab_size=50)
 WORLD = World(0, 1, [CPU], [CPU], True, 8)

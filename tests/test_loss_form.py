@@ -12,18 +12,19 @@ import torch
 from test_fused_mlm_loss import on_gpu
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
-from bertfast import loss_form, model, trainer
+from bertfast import model
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group as ranks
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
-from bertfast.identity import of_all_ranks
-from bertfast.launch import pretrain
-from bertfast.loss_form import LossForm, choose_loss_form, of_rank_0
 from bertfast.ops.fused_mlm_loss import SHARED_BYTES, can_fuse
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.sampling.sampler import Sampler
+from bertfast.training import loss_form, trainer
+from bertfast.training.fingerprint import of_all_ranks
+from bertfast.training.launch import pretrain
+from bertfast.training.loss_form import LossForm, choose_loss_form, of_rank_0
 
 GPU = torch.device("cuda", 0)
 ALONE = World(0, 1, [CPU], [CPU], False, 1)

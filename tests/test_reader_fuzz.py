@@ -23,7 +23,6 @@ from processes import write_texts
 from test_checkpoint import Training
 from test_run_json import INFO
 
-from bertfast import checkpoint
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
@@ -33,6 +32,7 @@ from bertfast.hub.transformers import load_config, load_pretrained, save_model
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.run_info import RunInfo
+from bertfast.training import checkpoint
 
 VALUES: list[Any] = [None, True, False, -1, 0, 1, 7, 2**31, 2**63, 2**64, 10**30, 1.5, -0.0, math.nan, math.inf, 1e308]
 VALUES += ["", "x", "[UNK]", "\ud800", "\0", "x" * 5000, [], [[]], [1, 2], {}, {"x": None}, {"type": "BPE"}]

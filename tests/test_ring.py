@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from bertfast.ring import MOST_STEPS, Ring
+from bertfast.training.ring import MOST_STEPS, Ring
 
 CPU = torch.device("cpu")
 

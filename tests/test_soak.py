@@ -11,9 +11,9 @@ from test_trainer import corpus  # noqa: F401 (a fixture)
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.launch import pretrain
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
+from bertfast.training.launch import pretrain
 
 STEPS, WARM = 20_000, 2_000
 

@@ -13,18 +13,18 @@ from processes import SERVER
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bertfast import ring, trainer
-from bertfast.adam import Adam
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.world import World, describe, make_world
 from bertfast.errors import InputError
-from bertfast.gradients import make_gradients
-from bertfast.launch import pretrain
-from bertfast.ring import MOST_STEPS
 from bertfast.sampling.sampler import Sampler
-from bertfast.steps import BucketedSteps, EagerSteps, learning_rate
-from bertfast.trainer import prepare, train
+from bertfast.training import ring, trainer
+from bertfast.training.adam import Adam
+from bertfast.training.gradients import make_gradients
+from bertfast.training.launch import pretrain
+from bertfast.training.ring import MOST_STEPS
+from bertfast.training.step import BucketedSteps, EagerSteps, learning_rate
+from bertfast.training.trainer import prepare, train
 
 PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)
 GPU = torch.device("cuda", 0)

@@ -13,9 +13,9 @@ from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_devices, make_world
 from bertfast.errors import InputError
-from bertfast.launch import pretrain
 from bertfast.model import Bert
-from bertfast.steps import learning_rate
+from bertfast.training.launch import pretrain
+from bertfast.training.step import learning_rate
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")

@@ -64,9 +64,10 @@ def once_written(event: str, file: Path | str) -> str:
 
 
 def main() -> int:
-    from bertfast import steps, trainer
     from bertfast.distributed import world as devices
     from bertfast.pretrain import main
+    from bertfast.training import step as steps
+    from bertfast.training import trainer
 
     rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
     evaluation_due = trainer.evaluation_due

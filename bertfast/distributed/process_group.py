@@ -14,12 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bertfast.adam import Adam
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import World
 from bertfast.errors import InputError, ProcessLost
-from bertfast.identity import differences
 from bertfast.say import Say
+from bertfast.training.adam import Adam
+from bertfast.training.fingerprint import differences
 
 
 @contextlib.contextmanager

@@ -14,17 +14,17 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from bertfast.adam import Adam
 from bertfast.config import TrainConfig
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.process_group import AllReduce
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.distributed.world import World
-from bertfast.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.model import Bert
-from bertfast.ring import MOST_STEPS, Ring
 from bertfast.sampling.buckets import Bucket, Buckets
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.adam import Adam
+from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
+from bertfast.training.ring import MOST_STEPS, Ring
 
 
 class Measured(NamedTuple):

@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from bertfast.adam import Adam
 from bertfast.errors import InputError
 from bertfast.files import sync, whole_file
 from bertfast.say import Say
+from bertfast.training.adam import Adam
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _DIGEST = "digest"

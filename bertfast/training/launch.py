@@ -32,7 +32,7 @@ from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.tensorboard import require_tensorboard
 from bertfast.say import Say, leads, say_to_stderr
-from bertfast.trainer import Run, train
+from bertfast.training.trainer import Run, train
 
 
 def pretrain(
@@ -139,7 +139,7 @@ def _start_workers(
         }
         (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
         try:
-            elastic_launch(launch, sys.executable)("-m", "bertfast.launch", name)
+            elastic_launch(launch, sys.executable)("-m", "bertfast.training.launch", name)
         except (SignalException, ChildFailedError) as end:
             if (job / "error").exists():
                 raise InputError((job / "error").read_text(encoding="utf-8")) from None

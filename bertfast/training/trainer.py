@@ -21,9 +21,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bertfast import checkpoint, ops
+from bertfast import ops
 from bertfast._native import native
-from bertfast.adam import Adam
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group as ranks
@@ -31,8 +30,6 @@ from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.hub.transformers import save_model
-from bertfast.identity import differences, identity, of_all_ranks
-from bertfast.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
 from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
@@ -41,7 +38,11 @@ from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.run_info import RunInfo, Text
 from bertfast.sampling.sampler import Sampler
 from bertfast.say import Say, keep_silent
-from bertfast.steps import learning_rate, make_steps
+from bertfast.training import checkpoint
+from bertfast.training.adam import Adam
+from bertfast.training.fingerprint import differences, identity, of_all_ranks
+from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
+from bertfast.training.step import learning_rate, make_steps
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
