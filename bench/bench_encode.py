@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.tokenizer import train_wordpiece
-from bertfast.export import export
+from bertfast.hub.export import export
 from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert

@@ -1,104 +1,19 @@
-"""Both objectives on held-out text, with masks that never change; and `python -m bertfast.evaluate`."""
+"""`python -m bertfast.evaluate`: both objectives on a text that was not trained on."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-import torch.nn.functional as F
-from torch import Tensor
-from tqdm import tqdm
-
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
-from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus, refuse_settings
-from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World, choose_devices, choose_precision, describe
 from bertfast.hub.transformers import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
-from bertfast.model import Bert, Sequences, read_rows
-from bertfast.reporting.metrics import Evaluation
 from bertfast.reporting.run_info import RunInfo
-from bertfast.sampling.sampler import Sampler
-
-_EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
-_BATCH = 64
-
-# What of a run's settings its evaluation shares: what a model is shown, not how it is masked, nor the seed.
-_SHARED = ("objective", "max_len", "segments", "negatives")
-
-
-def held_out_sampler(corpus: Corpus, config: SamplerConfig, device: torch.device) -> Sampler:
-    """Examples of the run's kind, masked by the default settings and seed, so that runs that differ there compare."""
-    return Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in _SHARED}), device)
-
-
-def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world: World) -> Evaluation:
-    """Evaluates the model, as it is after `step`, on the first examples that `sampler` gives: the same at every call.
-
-    Losses and accuracies are means over the predictions, and over the pairs. Every rank of the world calls this at the
-    same step and computes every `world.size`-th batch, each by one thread; the sums of the batches are then added in
-    the batches' order, so that no bit of the result depends on the number of ranks or threads. Leaves the model's mode
-    as it was.
-    """
-    count = min(_EXAMPLES, sampler.num_examples)
-    firsts = range(0, count, _BATCH)
-    sums = torch.zeros(len(firsts), 5, dtype=torch.float64, device=world.device)
-    training = model.training
-    model.eval()
-    mine = range(world.rank, len(firsts), world.size)
-
-    def batch_sums(index: int) -> Tensor:
-        return _batch_sums(model, sampler, firsts[index], min(_BATCH, count - firsts[index]), dtype)
-
-    with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
-        found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
-        bar = tqdm(found, "evaluating", len(mine), leave=False, file=sys.stderr, disable=world.rank > 0)
-        for index, each in zip(mine, bar, strict=True):
-            sums[index] = each
-    model.train(training)
-    if world.size > 1:
-        dist.all_reduce(sums)  # a row is one rank's, and 0 for the others
-    mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = sums.cpu().sum(0)
-    mlm_loss /= predictions
-    result = Evaluation(step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item())
-    if sampler.config.objective == "none":
-        return result
-    return result._replace(eval_nsp_loss=nsp_loss.item() / count, eval_nsp_accuracy=nsp_hits.item() / count)
-
-
-@torch.no_grad()
-def _batch_sums(model: Bert, sampler: Sampler, first: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Of some examples: the MLM loss, hits and predictions, the NSP loss and hits; (5,) float64."""
-    batch = sampler.packed(first, count)
-    read = read_rows(batch.cu_seqlens, batch.masked_positions)
-    states = model.read_states(Sequences.of(batch), read, 0, dtype)
-    sums = [*_loss_and_hits(model.masked_lm_logits(states[read.masked]), batch.labels)]
-    sums.append(torch.tensor(batch.labels.numel(), device=states.device))
-    if batch.next_sentence_label.numel():
-        sums += _loss_and_hits(model.next_sentence_logits(model.pooled(states[read.first])), batch.next_sentence_label)
-    return F.pad(torch.stack([each.double() for each in sums]), (0, 5 - len(sums)))
-
-
-def _loss_and_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    logits = logits.float()
-    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
-
-
-def in_words(found: Evaluation, objective: str) -> str:
-    """The evaluation as a log line has it."""
-    words = (
-        f"MLM loss {found.eval_mlm_loss:.3f} (perplexity {found.eval_mlm_perplexity:.4g}, "
-        f"accuracy {found.eval_mlm_accuracy:.1%})"
-    )
-    if found.eval_nsp_loss is None:
-        return words
-    return f"{words}, {objective.upper()} loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+from bertfast.training.evaluation import SHARED, evaluate, held_out_sampler, in_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the text, which the model's tokenizer tokenises: a file, a folder, or a name; repeatable",
     )
     add_settings(
-        parser, TrainConfig, "examples (by default the run's own kind) and device", (*_SHARED, "device", "precision")
+        parser, TrainConfig, "examples (by default the run's own kind) and device", (*SHARED, "device", "precision")
     )
     add_settings(
         parser, CorpusConfig, "how the text is read", ("text_form", "language", "text_column", "skip_bad_files")
@@ -133,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 def _main(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
     run = RunInfo.read(options.model).train if (options.model / "run.json").exists() else SamplerConfig()
-    config = settings(TrainConfig, options, gpus=1, **{name: getattr(run, name) for name in _SHARED})
+    config = settings(TrainConfig, options, gpus=1, **{name: getattr(run, name) for name in SHARED})
     heads = [MASKED_LM_HEAD] if config.objective == "none" else [MASKED_LM_HEAD, POOLER, NEXT_SENTENCE_HEAD]
     model = load_pretrained(options.model, *heads).model
     device = choose_devices(config, _say)[0]

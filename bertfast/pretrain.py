@@ -26,7 +26,7 @@ from bertfast.data.text import SOURCES
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices, under_torchrun
 from bertfast.errors import InputError
-from bertfast.export import FORMS, check_form, export
+from bertfast.hub.export import FORMS, check_form, export
 from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
 from bertfast.say import keep_silent, leads, say_to_stderr

@@ -9,7 +9,7 @@ import torch
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
-from bertfast.distributed import world as devices
+from bertfast.distributed import world as world_module
 from bertfast.distributed.world import choose_precision, describe, make_world
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("computes_bf16", [True, False])
 def test_auto_is_bf16_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch, computes_bf16: bool) -> None:
-    monkeypatch.setattr(devices.native, "cpu_has_bf16", lambda: computes_bf16)
+    monkeypatch.setattr(world_module.native, "cpu_has_bf16", lambda: computes_bf16)
     world = make_world(TrainConfig(), [CPU], [CPU])
     for config in (TrainConfig(precision="auto"), EncodeConfig(precision="auto")):
         dtype = choose_precision(config, CPU)

@@ -14,10 +14,10 @@ from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
-from bertfast.evaluate import evaluate, held_out_sampler
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.reporting.diagnosis import unigram_entropy
+from bertfast.training.evaluation import evaluate, held_out_sampler
 from bertfast.training.launch import pretrain
 
 CPU = torch.device("cpu")

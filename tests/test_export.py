@@ -14,7 +14,7 @@ from bertfast import export as module
 from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
 from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.errors import InputError
-from bertfast.export import export
+from bertfast.hub.export import export
 from bertfast.hub.transformers import load_pretrained, save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert

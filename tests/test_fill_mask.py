@@ -7,9 +7,10 @@ import transformers
 from bertfast.config import BertConfig, CorpusConfig, FillMaskConfig
 from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.errors import InputError
-from bertfast.fill_mask import fill_mask, main
+from bertfast.fill_mask import main
 from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
+from bertfast.inference.fill_mask import fill_mask
 from bertfast.model import Bert
 
 WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905

@@ -15,7 +15,7 @@ from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus i
 from bertfast import model
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.distributed import process_group as ranks
+from bertfast.distributed import process_group
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 from bertfast.ops.fused_mlm_loss import SHARED_BYTES, can_fuse
@@ -81,7 +81,7 @@ def test_rank_0_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     told = LossForm("fused", "for a reason"), LossForm("in chunks")
     for form in told:
         assert of_rank_0(form, ALONE).is_fused is form.is_fused
-    monkeypatch.setattr(ranks.dist, "broadcast", lambda number, rank: number.fill_(1))
+    monkeypatch.setattr(process_group.dist, "broadcast", lambda number, rank: number.fill_(1))
     assert of_rank_0(told[1], World(1, 2, [CPU] * 2, [CPU], False, 2)).is_fused
     run = {"masked-LM loss": "in chunks", "--lr": 1.0}
     assert of_all_ranks(run, ALONE, CONFIG) == {"--lr": 1.0, "--device": "cpu"}

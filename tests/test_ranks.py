@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from bertfast.distributed import process_group as ranks
+from bertfast.distributed import process_group
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 
@@ -17,9 +17,9 @@ def test_a_rank_that_would_compute_otherwise_is_refused(monkeypatch):
         def arrive(self, run, say):
             return None, json.dumps({"precision": "bf16", "--lr": 1.0})
 
-    monkeypatch.setattr(ranks, "peers", Peers)
+    monkeypatch.setattr(process_group, "peers", Peers)
     with (
         pytest.raises(InputError, match=r"rank 1 would compute otherwise than rank 0 .*: precision: bf16 -> fp32$"),
-        ranks.joined(World(1, 2, [CPU] * 2, [CPU], True, 8), {"precision": "fp32", "--lr": 1.0}, 5, print),
+        process_group.joined(World(1, 2, [CPU] * 2, [CPU], True, 8), {"precision": "fp32", "--lr": 1.0}, 5, print),
     ):
         pass

@@ -64,9 +64,9 @@ def once_written(event: str, file: Path | str) -> str:
 
 
 def main() -> int:
-    from bertfast.distributed import world as devices
+    from bertfast.distributed import world
     from bertfast.pretrain import main
-    from bertfast.training import step as steps
+    from bertfast.training import step as step_module
     from bertfast.training import trainer
 
     rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
@@ -79,8 +79,8 @@ def main() -> int:
 
     trainer.evaluation_due = eventful
     if "buckets" in sys.argv[2]:
-        devices._no_graph = lambda world: None
-        steps.Graphs = lambda device: lambda bucket, function: function()
+        world._no_graph = lambda world: None
+        step_module.Graphs = lambda device: lambda bucket, function: function()
     if "overdue" in sys.argv[2] and os.environ["RANK"] == "0":
         trainer.CHECKPOINT_SECONDS = 0
     return main(sys.argv[3:])

@@ -25,10 +25,9 @@ from bertfast import ops
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.distributed import process_group as ranks
+from bertfast.distributed import process_group
 from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
-from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
@@ -40,6 +39,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.say import Say, keep_silent
 from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
+from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
 from bertfast.training.fingerprint import differences, identity, of_all_ranks
 from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.training.step import learning_rate, make_steps
@@ -125,12 +125,12 @@ def train(
         contextlib.closing(history),
         contextlib.closing(optimizer),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
-        ranks.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),
+        process_group.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),
         taken(of_rank_0(form, world), model),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
     ):
-        first_step = ranks.share_state(world, model, optimizer, first_step)
+        first_step = process_group.share_state(world, model, optimizer, first_step)
         take_step = make_steps(model, samplers, optimizer, config, world, dtype, first_step)
         started = saved = time.perf_counter()
         for step in range(first_step, config.steps):
@@ -158,7 +158,7 @@ def train(
                 if checkpoints is not None:
                     _write_all(functools.partial(checkpoints.save_now, step + 1), history.write)
                     say(f"stopped after step {step + 1}, kept in {checkpoints.path(step + 1)}: --resume goes on")
-                ranks.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
+                process_group.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
                 raise Stopped(stop)
             if (keeps or overdue) and checkpoints is not None:
                 checkpoints.save(step + 1)

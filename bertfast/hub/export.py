@@ -1,0 +1,31 @@
+"""What other libraries look for in a model's folder, added to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bertfast.config import EncodeConfig
+from bertfast.hub import onnx, sentence_transformers
+from bertfast.hub.transformers import POOLER, load_pretrained
+
+# Form -> the files that it adds.
+FORMS = {"sentence-transformers": sentence_transformers.FILES, "onnx": (onnx.FILE,)}
+
+
+def check_form(form: str) -> None:
+    """Raises InputError where an export in this form needs a package that is missing: to be told before other work."""
+    if form == "onnx":
+        onnx.require_onnx()
+
+
+def export(folder: str | Path, form: str, config: EncodeConfig | None = None) -> None:
+    """Adds the files of `form`, one of `FORMS`, to a folder that bertfast or transformers saved.
+
+    Those that are there are replaced. Of `config` sentence-transformers takes the pooling. A model without a pooler has
+    no `pooler_output` in ONNX. Raises InputError where the folder holds no model.
+    """
+    pretrained = load_pretrained(folder)
+    if form == "onnx":
+        onnx.save_onnx(pretrained.folder, pretrained.model, POOLER not in pretrained.fresh)
+    else:
+        sentence_transformers.save_modules(pretrained.folder, pretrained.model.config, config or EncodeConfig())
