@@ -12,7 +12,7 @@ from d2l_code import load_d2l
 from torch import Tensor, nn
 
 from bertfast.config import BertConfig
-from bertfast.sampling.sampler import PaddedBatch
+from bertfast.sampling.batch import PaddedBatch
 
 
 def notebook_step(

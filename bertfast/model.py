@@ -19,31 +19,7 @@ from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.linear import linear
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.ops.self_attention import self_attention
-from bertfast.sampling.sampler import PackedBatch
-
-
-class Sequences(NamedTuple):
-    """Packed sequences: their tokens one after another, without padding."""
-
-    input_ids: Tensor  # (T,) int64
-    token_type_ids: Tensor  # (T,) int64
-    position_ids: Tensor  # (T,) int64
-    cu_seqlens: Tensor  # (B + 1,) int32: where each sequence begins, and the end
-    max_seqlen: int
-    row_keys: Tensor  # (T,) int64: a number for each token of the run, which keys its dropout
-
-    @classmethod
-    def of(cls, batch: PackedBatch) -> Sequences:
-        """Those of a sampler's batch, which has the same fields and more."""
-        return cls(*(getattr(batch, name) for name in cls._fields))
-
-
-class Predictions(NamedTuple):
-    """What the two heads are asked about a batch of `Sequences`."""
-
-    masked_positions: Tensor  # (M,) int64: rows of the packed tokens, ascending
-    labels: Tensor  # (M,) int64
-    next_sentence_label: Tensor  # of the first sequences, int64: 0 = true next; (0,) where the objective has no pairs
+from bertfast.sampling.batch import Predictions, Sequences
 
 
 class Bert(nn.Module):

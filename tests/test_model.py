@@ -8,7 +8,8 @@ import transformers
 
 from bertfast.config import BertConfig
 from bertfast.hub.transformers import export_state_dict, import_state_dict
-from bertfast.model import Bert, Predictions, Sequences, read_rows
+from bertfast.model import Bert, read_rows
+from bertfast.sampling.batch import Predictions, Sequences
 
 LENGTHS = [7, 31, 1, 20, 64]
 

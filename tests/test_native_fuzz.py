@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertfast._native import native
-from bertfast.sampling.sampler import PackedBatch, PaddedBatch
+from bertfast.sampling.batch import PackedBatch, PaddedBatch
 
 GUARD, PATTERN = 256, 0xA5
 

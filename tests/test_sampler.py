@@ -23,7 +23,8 @@ from bertfast.config import CorpusConfig, SamplerConfig
 from bertfast.data.load import load_corpus
 from bertfast.errors import InputError
 from bertfast.sampling import sampler as sampler_module
-from bertfast.sampling.sampler import PackedBatch, PaddedBatch, Sampler, _residence
+from bertfast.sampling.batch import PackedBatch, PaddedBatch
+from bertfast.sampling.sampler import Sampler, _residence
 from bertfast.sampling.sampler import _options as sampler_options
 
 

@@ -23,7 +23,8 @@ from bertfast.training.adam import Adam
 from bertfast.training.gradients import make_gradients
 from bertfast.training.launch import pretrain
 from bertfast.training.ring import MOST_STEPS
-from bertfast.training.step import BucketedSteps, EagerSteps, learning_rate
+from bertfast.training.schedule import learning_rate
+from bertfast.training.step import BucketedSteps, EagerSteps
 from bertfast.training.trainer import prepare, train
 
 PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)

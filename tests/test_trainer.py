@@ -15,7 +15,7 @@ from bertfast.distributed.world import choose_devices, make_world
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.training.launch import pretrain
-from bertfast.training.step import learning_rate
+from bertfast.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")

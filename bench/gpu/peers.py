@@ -11,7 +11,8 @@ from torch import Tensor
 from workloads import Workload
 
 from bertfast.data.corpus import Corpus
-from bertfast.sampling.sampler import PaddedBatch, Sampler
+from bertfast.sampling.batch import PaddedBatch
+from bertfast.sampling.sampler import Sampler
 
 BATCHES = 8
 

@@ -19,7 +19,8 @@ from bertfast.data.tokenizer import Tokenizer
 from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
 from bertfast.hub.transformers import load_pretrained
-from bertfast.model import Bert, Sequences, read_rows
+from bertfast.model import Bert, read_rows
+from bertfast.sampling.batch import Sequences
 
 # Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048

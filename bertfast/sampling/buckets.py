@@ -14,8 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bertfast.model import Predictions, Sequences
-from bertfast.sampling.sampler import PackedBatch
+from bertfast.sampling.batch import PackedBatch, Predictions, Sequences
 
 
 class Bucket(NamedTuple):

@@ -10,7 +10,8 @@ from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.reporting.run_info import RunInfo
-from bertfast.sampling.sampler import PackedBatch, Sampler
+from bertfast.sampling.batch import PackedBatch
+from bertfast.sampling.sampler import Sampler
 
 _LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swapped")}
 

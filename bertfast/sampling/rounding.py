@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertfast.model import Predictions, Sequences
+from bertfast.sampling.batch import Predictions, Sequences
 
 LEAST_TOKENS = 128
 PREDICTIONS = 64

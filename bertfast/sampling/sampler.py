@@ -19,6 +19,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.config import SamplerConfig
 from bertfast.errors import InputError
+from bertfast.sampling.batch import PackedBatch, PaddedBatch
 
 # Of a GPU's memory, what is kept for the model and its activations, however large the corpus is.
 TRAINING_SHARE = 0.5
@@ -69,53 +70,6 @@ class Plan(NamedTuple):
     """(count,) tokens of each example, special ones included."""
     num_masked: Tensor
     """(count,) predictions of each example."""
-
-
-class PackedBatch(NamedTuple):
-    """Examples one after another, without padding.
-
-    Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the predictions cu_masked[i]:cu_masked[i + 1].
-    """
-
-    input_ids: Tensor
-    """(tokens,) int64, the masked text."""
-    token_type_ids: Tensor
-    """(tokens,) int64: 0 up to and including the first [SEP], then 1."""
-    position_ids: Tensor
-    """(tokens,) int64, from 0 in each example."""
-    cu_seqlens: Tensor
-    """(count + 1,) int32."""
-    masked_positions: Tensor
-    """(predictions,) int64, ascending: indices into the packed tokens."""
-    cu_masked: Tensor
-    """(count + 1,) int32."""
-    labels: Tensor
-    """(predictions,) int64: the tokens that stood there."""
-    next_sentence_label: Tensor
-    """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
-    row_keys: Tensor
-    """(tokens,) int64: example number * max_len + position, which no other token of the run has."""
-    max_seqlen: int
-    """No example is longer: the configuration's max_len."""
-
-
-class PaddedBatch(NamedTuple):
-    """Examples padded to max_len, their predictions to the most that an example can have."""
-
-    input_ids: Tensor
-    """(count, max_len) int64, the masked text."""
-    token_type_ids: Tensor
-    """(count, max_len) int64: 0 up to and including the first [SEP], then 1; 0 for padding."""
-    attention_mask: Tensor
-    """(count, max_len) int64: 1 for a token, 0 for padding."""
-    masked_positions: Tensor
-    """(count, max_predictions) int64, ascending; 0 for padding."""
-    labels: Tensor
-    """(count, max_predictions) int64: the tokens that stood there; 0 for padding."""
-    mlm_weights: Tensor
-    """(count, max_predictions) float32: 1 for a prediction, 0 for padding."""
-    next_sentence_label: Tensor
-    """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
 
 
 class _Planned(NamedTuple):

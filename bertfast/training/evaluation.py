@@ -15,8 +15,9 @@ from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World
-from bertfast.model import Bert, Sequences, read_rows
+from bertfast.model import Bert, read_rows
 from bertfast.reporting.metrics import Evaluation
+from bertfast.sampling.batch import Sequences
 from bertfast.sampling.sampler import Sampler
 
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies

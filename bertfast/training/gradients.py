@@ -19,7 +19,8 @@ from bertfast.config import TrainConfig
 from bertfast.distributed.process_group import RankSum
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World
-from bertfast.model import Bert, Predictions, Sequences
+from bertfast.model import Bert
+from bertfast.sampling.batch import Predictions, Sequences
 from bertfast.sampling.rounding import rounded
 from bertfast.sampling.sampler import Sampler
 

@@ -25,6 +25,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.ring import MOST_STEPS, Ring
+from bertfast.training.schedule import learning_rate
 
 
 class Measured(NamedTuple):
@@ -172,10 +173,3 @@ class BucketedSteps:
         self._ring.write(self._step, measured)
         self._step += 1
         self._first += config.batch_size
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rises over `warmup` steps, then falls to 0 at the end, both on a straight line, as BERT's does."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)

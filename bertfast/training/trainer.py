@@ -42,7 +42,8 @@ from bertfast.training.adam import Adam
 from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
 from bertfast.training.fingerprint import differences, identity, of_all_ranks
 from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
-from bertfast.training.step import learning_rate, make_steps
+from bertfast.training.schedule import learning_rate
+from bertfast.training.step import make_steps
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
