@@ -15,7 +15,8 @@ import pytest
 from notebook import wikitext_folder
 
 from bertfast.data.load import load_corpus
-from bertfast.data.text import TextFile, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
 
 MEGABYTES = 10  # of text whose building is timed
 MANY_MEGABYTES = 300  # of text whose building's memory is measured

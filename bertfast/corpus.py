@@ -12,7 +12,7 @@ from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig, flag
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import build_corpus
-from bertfast.data.text import SOURCES
+from bertfast.data.sources.find import SOURCES
 from bertfast.errors import InputError
 from bertfast.sampling.inspect import batch_lines, corpus_of_run
 from bertfast.sampling.statistics import statistics

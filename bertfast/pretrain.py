@@ -22,7 +22,7 @@ import torch
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
 from bertfast.data.load import load_corpus, refuse_settings
-from bertfast.data.text import SOURCES
+from bertfast.data.sources.find import SOURCES
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices, under_torchrun
 from bertfast.errors import InputError

@@ -30,7 +30,8 @@ from bertfast.data.building.tasks import Task, finish
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.readers.lines import ignore
-from bertfast.data.text import TextFile, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from bertfast.config import CorpusConfig
-from bertfast.data.text import Source, find_source, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.sources.find import Source, find_source
 from bertfast.errors import InputError
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from bertfast.data.readers import html as html_text
 from bertfast.data.readers import lines
 from bertfast.data.readers.html import html_lines
-from bertfast.data.text import TextFile, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 
 PAGE = """<!DOCTYPE html>

@@ -12,8 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from bertfast.config import CorpusConfig
+from bertfast.data.sentences import sentences
+from bertfast.data.sources.find import find_source
 from bertfast.data.sources.hub_datasets import find_dataset
-from bertfast.data.text import find_source, sentences
 from bertfast.errors import InputError
 
 datasets = pytest.importorskip("datasets")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from bertfast.data.readers import records as records_module
 from bertfast.data.readers.records import records
-from bertfast.data.text import TextFile, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 
 texts = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20), max_size=8)

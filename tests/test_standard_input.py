@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from bertfast.config import CorpusConfig
 from bertfast.errors import InputError
-from bertfast.data.text import find_source, sentences
+from bertfast.data.sources.find import find_source
+from bertfast.data.sentences import sentences
 try:
     source = find_source("-", CorpusConfig(), Path(sys.argv[1]))
     print(source.description)

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
 from bertfast.config import CorpusConfig
-from bertfast.data import text
 from bertfast.data.readers import lines
+from bertfast.data.sentences import PIECE, sentences
 from bertfast.data.sources import wikitext
 from bertfast.data.sources.embedded import library_files, prose
-from bertfast.data.text import TextFile, embedded_source, find_source, sentences
+from bertfast.data.sources.find import embedded_source, find_source
+from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 
 WIKITEXT = (
@@ -126,13 +127,13 @@ def test_text_without_a_boundary_is_cut_between_words(tmp_path_factory, words, r
     path.write_text(content)
     [document] = documents(path, "plain")
     assert " ".join(document).split() == content.split()
-    assert max(map(len, document)) <= text.PIECE
+    assert max(map(len, document)) <= PIECE
 
 
 def test_a_word_longer_than_a_piece_is_cut(write):
     [document] = documents(write("x" * 5000), "plain")
     assert "".join(document) == "x" * 5000
-    assert max(map(len, document)) <= text.PIECE
+    assert max(map(len, document)) <= PIECE
 
 
 def test_the_end_of_a_file_ends_a_document(write):

@@ -19,7 +19,8 @@ from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 from tokenizers import AddedToken, models, pre_tokenizers
 
 from bertfast.config import CorpusConfig
-from bertfast.data.text import TextFile, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
 from bertfast.data.tokenizer import (
     SPECIAL_TOKENS,
     SpecialTokens,

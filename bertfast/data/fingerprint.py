@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bertfast.config import CorpusConfig
-from bertfast.data.text import TextFile
+from bertfast.data.text_file import TextFile
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file

@@ -14,7 +14,7 @@ from bertfast.data.building.build import Plan, build
 from bertfast.data.building.units import units_of
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.fingerprint import digests_of, fingerprint, signature
-from bertfast.data.text import embedded_source, find_source
+from bertfast.data.sources.find import embedded_source, find_source
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import attempted, shared

@@ -13,7 +13,8 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, OnRead
-from bertfast.data.text import TextFile, sentences
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
 
 # Bytes that a unit has at least, where there are so many; and units that there are at most.
 UNIT = 2 << 20

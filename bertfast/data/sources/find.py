@@ -1,0 +1,95 @@
+"""What a source's name stands for: the files to read, and the form of each."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertfast.config import CorpusConfig
+from bertfast.data.sentences import LANGUAGES
+from bertfast.data.sources.embedded import library_files
+from bertfast.data.sources.folders import find_files
+from bertfast.data.sources.hub_datasets import PREFIX, find_dataset
+from bertfast.data.sources.standard_input import keep_standard_input
+from bertfast.data.sources.wikitext import NAMES, find_wikitext
+from bertfast.data.text_file import TextFile
+from bertfast.data.text_form import told
+from bertfast.errors import InputError
+
+SOURCES = (
+    "a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard input; "
+    "hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103"
+)
+"""What a source may be, for who asks a command for help."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one `--corpus` stands for."""
+
+    files: tuple[TextFile, ...]
+    """In the order in which they are read."""
+    description: str
+    """A line that says what was chosen, and why."""
+    skipped: tuple[str, ...] = ()
+    """A line for each file that was left out because it cannot be read; none unless `skip_bad_files` is on."""
+
+
+def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
+    """The files that `name` stands for, and the form of each.
+
+    `name`: a file, a folder, a glob, `-` for standard input, `hf:NAME[/CONFIG][:SPLIT]`, or WikiText by its name. The
+    beginning of each file is read. Raises `InputError` where there is no such source or nothing to read in it, and,
+    unless `config.skip_bad_files`, for the first file that cannot be read.
+    """
+    if config.language not in LANGUAGES:
+        raise InputError(
+            f"--language {config.language}: there are rules for {', '.join(LANGUAGES)}: give the nearest of these "
+            "(en, say, for other languages in Latin letters and for Chinese)"
+        )
+    skipped: list[str] = []
+
+    def refuse(line: str) -> None:
+        if not config.skip_bad_files:
+            raise InputError(line)
+        skipped.append(line)
+
+    name = str(name)
+    if name == "-":
+        paths, where = [keep_standard_input(cache)], "standard input"
+    elif name.startswith(PREFIX):
+        paths, where = [find_dataset(name, config.text_column, cache)], name
+    else:
+        place = str(find_wikitext(name, cache)) if name in NAMES else name
+        paths, note = find_files(place, refuse)
+        where = f"{Path(place).expanduser()}{note}"
+    files = []
+    for path in paths:
+        try:
+            files.append(told(path, config))
+        except InputError as error:
+            refuse(str(error))
+    if not files:
+        raise InputError(f"no file of {where} can be read: {skipped[0]}")
+    left_out = f"; {len(skipped)} bad left out, the first: {skipped[0]}" if skipped else ""
+    return Source(tuple(files), f"{where} ({_forms(files)}{left_out})", tuple(skipped))
+
+
+def _forms(files: list[TextFile]) -> str:
+    """What the files are, in a few words."""
+    names = [file.form if file.kind == "text" else f"{file.kind}, {file.form}" for file in files]
+    if len(files) == 1:
+        return names[0]
+    counts = [f"{count} {'file' if count == 1 else 'files'}: {name}" for name, count in Counter(names).items()]
+    if empty := sum(1 for file in files if file.path.stat().st_size == 0):
+        counts.append(f"{empty} of them empty")
+    return "; ".join(counts)
+
+
+def embedded_source() -> Source:
+    """The text for those who name none: what CPython's standard library says about itself."""
+    files = tuple(TextFile(path, "python") for path in library_files())
+    return Source(files, f"the prose of Python {platform.python_version()}'s own documentation")

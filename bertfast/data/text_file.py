@@ -1,0 +1,47 @@
+"""A file of text: where its text lies, and the lines of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bertfast.data.readers.html import html_lines
+from bertfast.data.readers.lines import OnRead, Span, ignore, lines_of, text_lines
+from bertfast.data.readers.records import records
+from bertfast.data.sources.embedded import prose
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file: what holds its text, and the form of that text."""
+
+    path: Path
+    form: str
+    """wikitext, lines, plain, or python for the prose in a Python source file."""
+    kind: str = "text"
+    """text, html, jsonl, csv, tsv or parquet; compressed or not as the path's suffix says."""
+    column: str = ""
+    """The key or column that holds the text, where the kind is one of records."""
+    span: Span = None
+    """What is read, from the first to before the second, where that isn't all: bytes of an uncompressed text or jsonl
+    file, row groups of a parquet file."""
+
+    @property
+    def reading(self) -> tuple[str, str, str]:
+        """What, beside its bytes, the file's sentences follow from."""
+        return self.form, self.kind, self.column
+
+
+def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
+    """The lines of a file of text, or of each record."""
+    if file.form == "python":
+        source = file.path.read_bytes()
+        on_read(len(source))
+        yield prose(source)
+    elif file.kind == "text":
+        yield text_lines(file.path, on_read, file.span)
+    elif file.kind == "html":
+        yield html_lines(file.path, on_read)
+    else:
+        yield from map(lines_of, records(file.path, file.kind, file.column, on_read, file.span))

@@ -1,0 +1,59 @@
+"""Which form a text has: told from its beginning."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import chain, pairwise
+from pathlib import Path
+
+from bertfast.config import CorpusConfig
+from bertfast.data.sources.folders import kind_of
+from bertfast.data.text_file import TextFile, texts
+
+# A file's form is told from this much of its beginning.
+SAMPLE = 1 << 16
+
+_WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
+_WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
+_SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
+_SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
+
+
+def told(path: Path, config: CorpusConfig) -> TextFile:
+    """The file, with its form as given or told from its name or its beginning."""
+    kind = kind_of(path) or "text"
+    file = TextFile(path, "plain", kind, config.text_column if kind not in ("text", "html") else "")
+    lines: list[str] = []
+    size = 0
+    for line in chain.from_iterable(texts(file)):
+        size += len(line) + 1
+        lines.append(line)
+        if size > SAMPLE:
+            break
+    form = config.text_form
+    if form == "auto":
+        form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _tell_form(lines, kind)
+    return replace(file, form=form)
+
+
+def _tell_form(lines: list[str], kind: str) -> str:
+    """The form of a text that begins with these lines."""
+    if any(_WIKITEXT_HEADING.fullmatch(line) for line in lines):
+        return "wikitext"
+    return "lines" if kind == "text" and _sentence_a_line(lines) else "plain"
+
+
+def _sentence_a_line(lines: list[str]) -> bool:
+    written = [line.strip() for line in lines if line.strip()]
+    blocks = sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
+    if len(written) < 2 * blocks:  # paragraphs, a line each
+        return False
+    if sum(1 for line in written if _SENTENCE_END.search(line)) > 0.5 * len(written):
+        return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
+    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.05 * len(written):
+        return False
+    # Sentences without full stops, or prose without any that was wrapped? A wrapped line has no room for the next word.
+    width = sorted(map(len, written))[int(0.9 * len(written))]
+    breaks = [(line.strip(), after.split()[0]) for line, after in pairwise(lines) if line.strip() and after.strip()]
+    return sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width) > 0.5 * len(breaks)
