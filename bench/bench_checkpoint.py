@@ -6,6 +6,7 @@ import itertools
 import time
 
 import torch
+from messages import listening
 from notebook import wikitext_folder
 
 from bertfast.config import BertConfig, TrainConfig
@@ -42,18 +43,18 @@ class Trained:
     def step(self, number):
         self.take_step(number, 0.0, wait=True)
 
-    def writer(self, folder, say):
+    def writer(self, folder):
         journal = folder / "metrics.jsonl"
         journal.touch()
         said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype, "in chunks")
         keep = self.config.keep_checkpoints
-        return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer, say)
+        return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer)
 
 
 def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
     """It is asked for before the steps, which it is then written beside."""
     trained, said = Trained(TrainConfig(device="cpu", steps=1_000_000)), []
-    writer = trained.writer(tmp_path, said.append)
+    writer = trained.writer(tmp_path)
     numbers = itertools.count()
 
     def steps():
@@ -65,7 +66,8 @@ def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
         steps()
 
     name = f"training, notebook's size, batch {trained.config.batch_size}, a checkpoint every {EVERY} steps"
-    seconds = compare(name, with_checkpoint, {"without checkpoints": steps}, rounds=5, items=EVERY, unit="steps")
+    with listening(said.append):
+        seconds = compare(name, with_checkpoint, {"without checkpoints": steps}, rounds=5, items=EVERY, unit="steps")
     writer.close()
     assert not said
     tables[-1].append(f"  a checkpoint's price: {seconds['ours'] / seconds['without checkpoints'] - 1:.2%} of the time")
@@ -79,10 +81,10 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
     with (tmp_path / "metrics.jsonl").open("w") as file:
         file.writelines(f'{{"step": {step}, "mlm_loss": 5.9, "nsp_loss": 0.7, "lr": 0.001}}\n' for step in range(LATE))
     trained.step(0)
-    trained.writer(tmp_path, print).save_now(LATE)
+    trained.writer(tmp_path).save_now(LATE)
     times = {}
 
-    def say(line):
+    def hear(line):
         if line.startswith("resuming from"):
             times["resumed"] = time.perf_counter()
 
@@ -92,7 +94,8 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
 
     monkeypatch.setattr(trainer, "evaluation_due", begin_a_step)
     started = time.perf_counter()
-    pretrain(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True, say=say)
+    with listening(hear):
+        pretrain(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)
     tables.append(
         [
             f"resuming the notebook's model at step {LATE:,}",

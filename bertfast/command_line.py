@@ -11,12 +11,17 @@ from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from bertfast.config import PRESET_FIELDS, flag
 from bertfast.errors import InputError, ProcessLost, Stopped
+from bertfast.log import show_messages
 
 Config = TypeVar("Config")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, like every other wrong input's."""
+    """An ArgumentParser whose errors are one line, like every other wrong input's; each command has --quiet."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
+        self.add_argument("--quiet", action="store_true", help="show no messages but warnings, and no progress bar")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (--help lists the options)")
@@ -54,10 +59,19 @@ def settings(config: type[Config], options: argparse.Namespace, **defaults: Any)
     return config(**{name: value for name, value in {**defaults, **vars(options)}.items() if name in names})
 
 
-def run_command(command: Callable[[Sequence[str] | None], None], arguments: Sequence[str] | None) -> int:
-    """Runs a command; the exit status. What a user can mend is one line on standard error and status 2."""
+def run_command(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], None],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Parses the arguments and runs the command; returns the exit status.
+
+    What a user can mend is one line on standard error, and status 2.
+    """
     try:
-        command(arguments)
+        options = parser.parse_args(arguments)
+        show_messages(options.quiet)
+        command(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

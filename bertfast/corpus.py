@@ -22,22 +22,22 @@ _SHOWN = [*_EXAMPLE, "batch_size"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(_main, arguments)
+    return run_command(_parser(), _main, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m bertfast.corpus", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m bertfast.corpus", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=Parser)
-    build = commands.add_parser("build", help="build a corpus from text", allow_abbrev=False)
+    build = commands.add_parser("build", help="build a corpus from text")
     build.add_argument("sources", nargs="+", metavar="PATH|NAME", help=SOURCES)
     build.add_argument(
         "--out", required=True, metavar="DIR", type=Path, help="the folder to write, which --corpus DIR then takes"
     )
     add_settings(build, CorpusConfig, "corpus and tokenizer")
-    info = commands.add_parser("info", help="tell what a corpus holds", allow_abbrev=False)
+    info = commands.add_parser("info", help="tell what a corpus holds")
     info.add_argument("folder", metavar="DIR", type=Path, help="a folder that build wrote")
     add_settings(info, SamplerConfig, "the examples to tell of", _EXAMPLE)
-    show = commands.add_parser("show", help="print a training batch, its masks marked", allow_abbrev=False)
+    show = commands.add_parser("show", help="print a training batch, its masks marked")
     show.add_argument("folder", metavar="DIR", type=Path, help="a run's folder, or one that build wrote")
     show.add_argument("--step", required=True, metavar="N", type=int, help="the step whose batch it is, from 0")
     show.add_argument(
@@ -47,8 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _main(options: argparse.Namespace) -> None:
     {"build": _build, "info": _info, "show": _show}[options.command](options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,20 +22,21 @@ from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.inference.encoder import Encoder
 
+logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
+
 # Texts that are in memory at a time.
 _BLOCK = 8192
 _JSON_LINES = (".jsonl", ".ndjson")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(_main, arguments)
+    return run_command(_parser(), _main, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.encode",
         description="Prints the encoding of a text, or of a pair of texts; or writes a vector for each text of a file.",
-        allow_abbrev=False,
     )
     parser.add_argument("--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain wrote")
     parser.add_argument("text", nargs="?")
@@ -51,8 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _main(options: argparse.Namespace) -> None:
     if (options.text is None) == (options.input is None):
         raise InputError("give a text, or --input FILE with --out FILE.npy")
     if options.input is None:
@@ -80,7 +81,7 @@ def _print_encoding(encoder: Encoder, text: str, pair: str | None) -> None:
 def _write_vectors(encoder: Encoder, options: argparse.Namespace, config: EncodeConfig) -> None:
     config.layer_of(encoder.model.config)  # complains, if it does, before anything is written
     precision = "bf16" if choose_precision(config, encoder.device) == torch.bfloat16 else "fp32"
-    print(f"encoding in {precision} on {torch.get_num_threads()} threads", file=sys.stderr)
+    logger.info("encoding in %s on %s threads", precision, torch.get_num_threads())
     written = truncated = 0
     with (
         whole_file(options.out) as partial,
@@ -101,8 +102,8 @@ def _write_vectors(encoder: Encoder, options: argparse.Namespace, config: Encode
             truncated += cut
         _write_header(file, written, encoder)
     if truncated:
-        print(f"{truncated} of {written} texts were {encoder.truncation}", file=sys.stderr)
-    print(f"{written} vectors of {encoder.model.config.hidden_size} numbers in {options.out}", file=sys.stderr)
+        logger.warning("%s of %s texts were %s", truncated, written, encoder.truncation)
+    logger.info("%s vectors of %s numbers in %s", written, encoder.model.config.hidden_size, options.out)
 
 
 def _write_header(file: BinaryIO, rows: int, encoder: Encoder) -> None:

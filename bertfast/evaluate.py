@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,21 +11,22 @@ from pathlib import Path
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
-from bertfast.distributed.world import World, choose_devices, choose_precision, describe
+from bertfast.distributed.world import World, choose_devices, choose_precision, describe, log_choice
 from bertfast.hub.transformers import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
 from bertfast.reporting.run_info import RunInfo
 from bertfast.training.evaluation import SHARED, evaluate, held_out_sampler, in_words
 
+logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(_main, arguments)
+    return run_command(_parser(), _main, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.evaluate",
         description="Evaluates a pretrained model on a text, as --eval does while it is trained.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--model", required=True, metavar="DIR", type=Path, help="a folder that bertfast.pretrain wrote"
@@ -45,26 +47,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _main(options: argparse.Namespace) -> None:
     run = RunInfo.read(options.model).train if (options.model / "run.json").exists() else SamplerConfig()
     config = settings(TrainConfig, options, gpus=1, **{name: getattr(run, name) for name in SHARED})
     heads = [MASKED_LM_HEAD] if config.objective == "none" else [MASKED_LM_HEAD, POOLER, NEXT_SENTENCE_HEAD]
     model = load_pretrained(options.model, *heads).model
-    device = choose_devices(config, _say)[0]
+    device = choose_devices(config)[0]
+    log_choice(config, [device])
     dtype = choose_precision(config, device)
     refuse_settings(options.corpus, vars(options))
     corpus = load_corpus(*options.corpus, tokenizer=options.model, config=settings(CorpusConfig, options))
     model.config.check_takes(corpus.vocab_size, config)
     world = World(0, 1, [device], [device], deterministic=False, shards=1)
     for line in (*corpus.description, describe(world, dtype)):
-        _say(line)
+        logger.info(line)
     found = evaluate(model.to(device), held_out_sampler(corpus, config, device), 0, dtype, world)
     print(in_words(found, config.objective))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +13,17 @@ from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
 from bertfast.hub.export import FORMS, check_form, export
 
+logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(_main, arguments)
+    return run_command(_parser(), _main, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.export",
         description="Adds to a model's folder what another library wants to find there; nothing else of it changes.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain or transformers wrote"
@@ -36,8 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _main(options: argparse.Namespace) -> None:
     if options.to == "onnx" and "pooling" in options:
         raise InputError("an ONNX graph gives every token's hidden states: leave out --pooling")
     check_form(options.to)
@@ -45,7 +46,7 @@ def _main(arguments: Sequence[str] | None) -> None:
         if (options.model / name).exists():
             raise InputError(f"{options.model / name} is there already: remove it, or export a copy of the folder")
     export(options.model, options.to, settings(EncodeConfig, options))
-    print(f"added to {options.model}: {', '.join(FORMS[options.to])}", file=sys.stderr)
+    logger.info("added to %s: %s", options.model, ", ".join(FORMS[options.to]))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ from bertfast.inference.fill_mask import fill_mask
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(_main, arguments)
+    return run_command(_parser(), _main, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.fill_mask",
         description="Prints, for each [MASK] of a text, the likeliest tokens: probability, token, filled text.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain or transformers wrote"
@@ -32,8 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _main(options: argparse.Namespace) -> None:
     config = settings(FillMaskConfig, options)
     pretrained = load_pretrained(options.model, MASKED_LM_HEAD)
     encoder = Encoder(pretrained.model, pretrained.tokenizer)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import itertools
+import logging
 import signal
 import sys
 import types
@@ -28,20 +29,22 @@ from bertfast.distributed.world import choose_devices, under_torchrun
 from bertfast.errors import InputError
 from bertfast.hub.export import FORMS, check_form, export
 from bertfast.hub.transformers import Pretrained, load_pretrained
+from bertfast.log import is_main_process
 from bertfast.model import Bert
-from bertfast.say import keep_silent, leads, say_to_stderr
 from bertfast.training.launch import check_extras, claim_folder, pretrain
 from bertfast.training.trainer import Run
+
+logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    return run_command(_main, arguments)
+    return run_command(_parser(), _main, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m bertfast.pretrain", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m bertfast.pretrain", description=__doc__)
     what = parser.add_argument_group("what to train, on what, and where it goes")
     what.add_argument(
         "--corpus",
@@ -79,8 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _main(arguments: Sequence[str] | None) -> None:
-    options = _parser().parse_args(arguments)
+def _main(options: argparse.Namespace) -> None:
     _refuse_beside_init(options)
     # Before the corpus is built, so that what is wrong with the folder is said at once.
     torch.manual_seed(settings(SamplerConfig, options).seed)
@@ -94,7 +96,7 @@ def _main(arguments: Sequence[str] | None) -> None:
     for form in options.export:
         check_form(form)
     if not under_torchrun():
-        choose_devices(config, keep_silent)  # complains, if it does, before the corpus is built
+        choose_devices(config)  # complains, if it does, before the corpus is built
     out = _out_folder(options.out, options.resume)
 
     for name in ("corpus", "eval_corpus"):
@@ -109,17 +111,16 @@ def _main(arguments: Sequence[str] | None) -> None:
     eval_corpus = None
     if options.eval_corpus:
         eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=corpus_config)
-    if leads():
-        for line in corpus.description:
-            say_to_stderr(line)
-        for line in eval_corpus.description if eval_corpus else ():
-            say_to_stderr(f"to evaluate on: {line}")
-        for line in start.notes() if start else ():
-            say_to_stderr(line)
-        say_to_stderr(f"writing to {out}")
+    for line in corpus.description:
+        logger.info(line)
+    for line in eval_corpus.description if eval_corpus else ():
+        logger.info("to evaluate on: %s", line)
+    for line in start.notes() if start else ():
+        logger.info(line)
+    logger.info("writing to %s", out)
     model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
     run = pretrain(model, corpus, config, out, options.resume, eval_corpus=eval_corpus)
-    if leads():
+    if is_main_process():
         for form in options.export:
             export(out, form)
         print(closing_lines(run))
@@ -177,7 +178,7 @@ def _out_folder(out: Path | None, resume: bool) -> Path:
         raise InputError("--resume needs --out, the folder of the run to go on with")
     before = peers().folder_of_before() if under_torchrun() else None
     out = out or before or _fresh_folder()
-    if leads():
+    if is_main_process():
         claim_folder(out, resume)
     return out
 

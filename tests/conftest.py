@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from messages import listening
 
 from bertfast._native import native
 
@@ -28,6 +29,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own."""
     monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The messages that bertfast logs in the test, as the commands would show them."""
+    lines: list[str] = []
+    with listening(lines.append):
+        yield lines
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from messages import listening
 from torch import Tensor, nn
 
 from bertfast import files
@@ -27,13 +28,10 @@ class Training:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))
         self.optimizer = Adam(self.model.parameters(), torch.float32)
-        self.said: list[str] = []
         folder.mkdir(exist_ok=True)
         (folder / "metrics.jsonl").touch()
         self.folder = folder / "checkpoints"
-        self.writer = Writer(
-            self.folder, keep, folder / "metrics.jsonl", RUN, self.model, self.optimizer, self.said.append
-        )
+        self.writer = Writer(self.folder, keep, folder / "metrics.jsonl", RUN, self.model, self.optimizer)
 
     def step(self) -> None:
         self.model(torch.ones(1, 3)).square().sum().backward()
@@ -44,8 +42,7 @@ class Training:
         return {name: tensor.clone() for name, tensor in checkpoint._state(self.model, self.optimizer).items()}
 
     def newest(self) -> checkpoint.Checkpoint | None:
-        self.said.clear()
-        return checkpoint.newest(self.folder, self.said.append)
+        return checkpoint.newest(self.folder)
 
 
 @pytest.fixture
@@ -184,7 +181,7 @@ def test_it_is_on_the_disk_before_it_has_its_name(training: Training, monkeypatc
     ]
 
 
-def test_a_disk_that_refuses_is_told_once(training: Training) -> None:
+def test_a_disk_that_refuses_is_reported_once(training: Training, said: list[str]) -> None:
     training.folder.write_text("a file where the folder should be")
     training.writer.save(1)
     training.writer.save(2)
@@ -193,8 +190,8 @@ def test_a_disk_that_refuses_is_told_once(training: Training) -> None:
     training.folder.unlink()
     training.writer.save(4)
     training.writer.close()
-    assert len(training.said) == 1
-    assert "step-00000001.safetensors can't be written: File exists; training goes on" in training.said[0]
+    assert len(said) == 1
+    assert "step-00000001.safetensors can't be written: File exists; training goes on" in said[0]
     assert [path.name for path in training.folder.iterdir()] == ["step-00000004.safetensors"]
 
 
@@ -218,9 +215,11 @@ def two(training: Training) -> Training:
 
 
 def takes_the_one_before(two: Training) -> bool:
-    found = two.newest()
+    said: list[str] = []
+    with listening(said.append):
+        found = two.newest()
     assert found is not None
-    return found.step == 1 and len(two.said) == 1 and "step-00000002.safetensors is damaged" in two.said[0]
+    return found.step == 1 and len(said) == 1 and "step-00000002.safetensors is damaged" in said[0]
 
 
 def test_cut_short(two: Training) -> None:
@@ -248,12 +247,12 @@ def test_a_single_bit(two: Training) -> None:
         content[i] ^= bit
 
 
-def test_all_damaged(two: Training) -> None:
+def test_all_damaged(two: Training, said: list[str]) -> None:
     for path in two.folder.iterdir():
         path.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match=r"every checkpoint in .* is damaged: remove that folder"):
         two.newest()
-    assert len(two.said) == 2
+    assert len(said) == 2
 
 
 def test_none(training: Training) -> None:

@@ -20,6 +20,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import listening
 from notebook import wikitext_folder
 
 from bertfast import corpus as corpus_command
@@ -169,7 +170,7 @@ def test_each_task_is_done_once(tmp_path):
         return Task(tmp_path / f"{i}", tmp_path / f"{i}.claim", make, size=1)
 
     all_tasks = [task(i) for i in range(200)]
-    workers = [threading.Thread(target=finish, args=(all_tasks, "me", print, ignore)) for _ in range(4)]
+    workers = [threading.Thread(target=finish, args=(all_tasks, "me", ignore)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -186,7 +187,7 @@ def make(on_read):
     print("at it", flush=True)
     sys.stdin.read()
 
-finish([Task(Path("made"), Path("claim"), make)], "process 7 on there", print, lambda size: None)
+finish([Task(Path("made"), Path("claim"), make)], "process 7 on there", lambda size: None)
 """
 
 
@@ -196,12 +197,13 @@ def test_a_dead_process_is_waited_for_and_then_replaced(tmp_path, monkeypatch):
     assert holder.stdout.readline() == "at it\n"
     said: list[str] = []
 
-    def say(line: str) -> None:
+    def hear(line: str) -> None:
         said.append(line)
         holder.kill()
 
     task = Task(Path("made"), Path("claim"), lambda on_read: Path("made").write_text("mine"))
-    finish([task], "me", say, ignore)
+    with listening(hear):
+        finish([task], "me", ignore)
     assert said == ["waiting for process 7 on there, which is at made; 1 are left"]
     assert Path("made").read_text() == "mine"
     holder.communicate()
@@ -216,7 +218,7 @@ def test_progress(tmp_path):
 
     (tmp_path / "a").write_text("")
     made = Task(tmp_path / "a", tmp_path / "a.claim", make, size=10)
-    finish([made, Task(tmp_path / "b", tmp_path / "b.claim", make, size=5)], "me", print, at.append)
+    finish([made, Task(tmp_path / "b", tmp_path / "b.claim", make, size=5)], "me", at.append)
     assert at == [10, 13, 15]
 
 
@@ -349,7 +351,7 @@ INSTANTS = [
 
 
 @pytest.mark.parametrize(("syncs", "by"), INSTANTS)
-def test_a_build_that_was_stopped_goes_on(text, expected, cache, monkeypatch, capfd, small_units, alone, syncs, by):
+def test_a_build_that_was_stopped_goes_on(text, expected, cache, monkeypatch, said, small_units, alone, syncs, by):
     assert len(units.units_of([TextFile(text, "wikitext")])) == 16
     parts = stopped(text, syncs, by)
     assert (parts == 32) == (syncs > 4 + 6 * 16)
@@ -357,9 +359,8 @@ def test_a_build_that_was_stopped_goes_on(text, expected, cache, monkeypatch, ca
     for name in ("_read", "_tokenise"):
         make = getattr(build, name)
         monkeypatch.setattr(build, name, lambda plan, i, read, make=make: made.append(i) or make(plan, i, read))
-    capfd.readouterr()
     corpus = load_corpus(text, config=CONFIG, progress=False)
-    assert capfd.readouterr().err == (f"going on: {parts} of 32 parts are there\n" if parts else "")
+    assert said == ([f"going on: {parts} of 32 parts are there"] if parts else [])
     assert len(made) == 32 - parts
     assert without_locks(cache / "corpora") == {corpus.fingerprint}
     assert content(corpus.folder) == expected

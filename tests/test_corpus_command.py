@@ -265,7 +265,7 @@ def test_show_of_a_run_is_what_its_step_read(text, tmp_path, capsys):
     corpus = load_corpus(text, config=CorpusConfig(min_freq=1))
     config = TrainConfig(steps=3, batch_size=6, seed=9, device="cpu", objective="sop", eval=True, eval_share=0.3)
     model = Bert(BertConfig(corpus.vocab_size, 8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
-    train(model, corpus, config, tmp_path / "run", say=lambda line: None)
+    train(model, corpus, config, tmp_path / "run")
     status, output, _ = command(capsys, "show", tmp_path / "run", "--step", "2", "--examples", "2")
     assert status == 0
     lines = output.splitlines()

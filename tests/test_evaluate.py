@@ -116,7 +116,7 @@ def test_threads_change_no_bit(corpus, threads):
 def test_workers_change_no_bit(run, corpus, held_out):
     """Two processes, which share the evaluation's batches."""
     config = dataclasses.replace(CONFIG, gpus=2, deterministic=True)
-    two = pretrain(make_model(corpus), corpus, config, say=lambda line: None, eval_corpus=held_out)
+    two = pretrain(make_model(corpus), corpus, config, eval_corpus=held_out)
     one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
     assert two.history.evaluations == one.history.evaluations
 

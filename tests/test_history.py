@@ -41,11 +41,11 @@ def test_a_resumed_history_is_one_that_never_stopped(tmp_path):
     assert "eval_nsp_accuracy" not in lines[-1]
 
 
-def test_what_the_disk_refused_is_written_later(tmp_path):
+def test_what_the_disk_refused_is_written_later(tmp_path, said):
     """One warning, no half line meanwhile. A file-size limit stands in for the full disk."""
-    path, said = tmp_path / "metrics.jsonl", []
+    path = tmp_path / "metrics.jsonl"
     whole = write(tmp_path / "whole.jsonl", 0, 6)
-    history = History(path, say=said.append)
+    history = History(path)
     history.add(RECORDS[0])
     line = path.stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -66,28 +66,29 @@ def test_what_the_disk_refused_is_written_later(tmp_path):
     assert history.records == whole.records
 
 
-def test_lines_that_are_missing_are_told(tmp_path):
-    path, said = tmp_path / "metrics.jsonl", []
+def test_missing_lines_are_reported(tmp_path, said):
+    path = tmp_path / "metrics.jsonl"
     write(path, 0, 6)
     path.write_bytes(path.read_bytes()[:100] + b"\xff" + path.read_bytes()[101:])
-    history = History(path, 5, say=said.append)
+    history = History(path, 5)
     history.complete()
     assert history.records == [RECORDS[0], *RECORDS[2:5]]
-    assert said == [f"warning: {path} does not tell of 1 of the steps that were done"]
+    assert said == [f"warning: {path} lacks 1 of the steps that were done"]
 
 
-def test_a_long_history_is_read_at_the_end(tmp_path, monkeypatch):
+def test_a_long_history_is_read_at_the_end(tmp_path, monkeypatch, said):
     """Until then it has the latest steps, which is all that is looked at meanwhile."""
     monkeypatch.setattr("bertfast.reporting.metrics._LATEST", 150)  # bytes: two lines
     write(tmp_path / "whole.jsonl", 0, 6)
     write(tmp_path / "metrics.jsonl", 0, 5)
-    history = History(tmp_path / "metrics.jsonl", 5, say=pytest.fail)
+    history = History(tmp_path / "metrics.jsonl", 5)
     assert history.records == RECORDS[3:5]
     history.add(RECORDS[5])
     history.add(EVALUATIONS[1])
     history.complete()
     assert (history.records, history.evaluations) == (RECORDS, EVALUATIONS)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert not said
 
 
 def test_event_files_of_a_resumed_run_hold_each_step_once(tmp_path):

@@ -92,6 +92,7 @@ def test_nothing_is_timed_on_a_cpu(corpus: Corpus) -> None:  # noqa: F811
 
 
 def test_a_resumed_run_keeps_its_form(
+    said,
     corpus: Corpus,  # noqa: F811
     timed: list[tuple[int, int]],
     tmp_path: Path,
@@ -107,10 +108,9 @@ def test_a_resumed_run_keeps_its_form(
     plain = trainer.identity
     monkeypatch.setattr(model, "masked_lm_loss", loss)
     # As on a GPU.
-    monkeypatch.setattr(trainer, "identity", lambda *said: {**plain(*said), "masked-LM loss": said[-1]})
-    said: list[str] = []
+    monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": given[-1]})
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2)
-    run = pretrain(make_model(corpus), corpus, config, tmp_path, say=said.append)
+    run = pretrain(make_model(corpus), corpus, config, tmp_path)
     assert said[1] == "masked-LM loss fused: 2.000 ms in chunks, 1.250 ms fused"
     assert asked == [True] * config.steps
     assert not run.model.masked_lm_head.fused
@@ -118,13 +118,13 @@ def test_a_resumed_run_keeps_its_form(
     (tmp_path / "checkpoints" / "step-00000003.safetensors").unlink()
     monkeypatch.setattr(loss_form, "_milliseconds", lambda *_: (1.0, 2.0))
     said.clear()
-    pretrain(make_model(corpus), corpus, config, tmp_path, resume=True, say=said.append)
+    pretrain(make_model(corpus), corpus, config, tmp_path, resume=True)
     assert "masked-LM loss fused, as before" in said
     assert asked == [True] * (config.steps + 1)
 
     monkeypatch.setattr(loss_form, "can_fuse", lambda *_: False)
     with pytest.raises(InputError, match="masked-LM loss: fused -> in chunks"):
-        pretrain(make_model(corpus), corpus, config, tmp_path, resume=True, say=said.append)
+        pretrain(make_model(corpus), corpus, config, tmp_path, resume=True)
 
 
 Asked = list[tuple[tuple[int, ...], torch.dtype, object]]
@@ -187,15 +187,14 @@ def test_a_fused_loss_that_is_wrong_is_not_taken(
 
 
 @on_gpu
-def test_both_forms_are_timed_and_train_alike(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_both_forms_are_timed_and_train_alike(said: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, precision="bf16", steps=40, batch_size=96)
-    said: list[str] = []
-    pretrain(make_model(corpus), corpus, config, say=said.append)
+    pretrain(make_model(corpus), corpus, config)
     assert any(line.startswith("masked-LM loss") and "ms in chunks" in line for line in said)
     losses = []
     for times in ((1.0, 2.0), (2.0, 1.0)):
         monkeypatch.setattr(loss_form, "_milliseconds", lambda *_, times=times: times)
-        run = pretrain(make_model(corpus), corpus, config, say=said.append)
+        run = pretrain(make_model(corpus), corpus, config)
         losses.append([record.mlm_loss for record in run.history.records])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from messages import listening
 from torch.distributed import HashStore
 
 from bertfast.distributed import peers
@@ -36,7 +37,7 @@ def incarnation(monkeypatch):
 
 
 def run_of(found, runs=None):
-    return together(*(lambda p=p, r=r: p.arrive(r, print) for p, r in zip(found, runs or "abc", strict=False)))
+    return together(*(lambda p=p, r=r: p.arrive(r) for p, r in zip(found, runs or "abc", strict=False)))
 
 
 def test_a_run_has_its_own_part_of_the_store(incarnation):
@@ -82,7 +83,7 @@ def test_who_waits_for_a_rank_that_dies_is_told(incarnation, monkeypatch):
         with pytest.raises(
             ProcessLost, match=rf"rank {rank} waited for rank 2 \(host .*, process \d+\), which shows no"
         ):
-            found[rank].arrive("", print)
+            found[rank].arrive("")
 
 
 def test_who_waits_long_says_for_whom(incarnation, monkeypatch):
@@ -90,15 +91,16 @@ def test_who_waits_long_says_for_whom(incarnation, monkeypatch):
     found = incarnation(HashStore(), 3)
     said, told = [], threading.Event()
 
-    def say(line):
+    def hear(line):
         said.append(line)
         told.set()
 
     def late(rank):
         told.wait()
-        found[rank].arrive("", print)
+        found[rank].arrive("")
 
-    together(lambda: found[0].arrive("", say), lambda: late(1), lambda: late(2))
+    with listening(hear):
+        together(lambda: found[0].arrive(""), lambda: late(1), lambda: late(2))
     assert len(said) == 1
     assert said[0].startswith("waiting for rank 1 (host ")
     assert " and rank 2 (host " in said[0]
@@ -115,7 +117,7 @@ def test_a_store_that_is_gone(incarnation, monkeypatch):
     mine, other = together(lambda: Peers(job, gone, 0, 2), lambda: Peers(job, job, 1, 2))
     assert mine.lost() == "is cut off from the run's store, which is on rank 0's host"
     with pytest.raises(ProcessLost, match="rank 0 is cut off from the run's store"):
-        mine.arrive("", print)
+        mine.arrive("")
     other.end()
 
 

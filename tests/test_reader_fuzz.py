@@ -135,7 +135,7 @@ def make_checkpoint(folder: Path) -> None:
 
 def read_checkpoint(folder: Path) -> None:
     model = Training(folder.with_name("another")).model
-    found = checkpoint.newest(folder / "checkpoints", lambda line: None)
+    found = checkpoint.newest(folder / "checkpoints")
     if found is not None:
         checkpoint.misfit(found, model)
 
@@ -185,9 +185,9 @@ def make_metrics(folder: Path) -> None:
 
 
 def read_metrics(folder: Path) -> None:
-    history = History(folder / "metrics.jsonl", 4, say=lambda line: None)
+    history = History(folder / "metrics.jsonl", 4)
     history.complete()
-    again = History(folder / "metrics.jsonl", 4, say=lambda line: None)
+    again = History(folder / "metrics.jsonl", 4)
     assert repr(history.records) == repr(again.records)
     assert repr(history.evaluations) == repr(again.evaluations)
 
@@ -286,7 +286,7 @@ def test_lines_of_metrics_that_fuzzing_found(tmp_path: Path, value: str) -> None
     whole = path.read_text().splitlines()
     for line in (value, f'{{"step": {value}, "mlm_loss": 1, "nsp_loss": 1, "lr": 1}}'):
         path.write_text("\n".join([*whole[:2], line, *whole[2:]]))
-        assert [record.step for record in History(path, 4, say=lambda line: None).records] == [0, 1, 2, 3]
+        assert [record.step for record in History(path, 4).records] == [0, 1, 2, 3]
 
 
 @pytest.mark.long

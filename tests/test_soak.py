@@ -42,7 +42,7 @@ def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch:
         steps=STEPS, batch_size=8, shards=1, max_len=16, device="cpu", precision="fp32", checkpoint_every=50, eval=True
     )
     try:
-        pretrain(model, corpus, config, tmp_path / "out", say=lambda line: None)
+        pretrain(model, corpus, config, tmp_path / "out")
     finally:
         torch.set_num_threads(threads)
     growth = max(memory) / memory[0] - 1

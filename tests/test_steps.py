@@ -213,7 +213,7 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setattr(trainer, "make_steps", make_steps)
 
 
-def test_the_loop_tells_all_of_it(corpus, tmp_path, on_the_cpu, monkeypatch):  # noqa: F811
+def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatch):  # noqa: F811
     """A line a step, though several are read at a time; resumed, the same run."""
     monkeypatch.setattr(ring, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10)
@@ -226,8 +226,7 @@ def test_the_loop_tells_all_of_it(corpus, tmp_path, on_the_cpu, monkeypatch):  #
 
     last = max((tmp_path / "whole" / "checkpoints").iterdir())
     last.unlink()
-    said = []
-    again = train(make_model(corpus), corpus, config, world, tmp_path / "whole", True, said.append)
+    again = train(make_model(corpus), corpus, config, world, tmp_path / "whole", True)
     assert any("step 10" in line for line in said)
     assert [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()] == lines
     assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
@@ -245,7 +244,7 @@ def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, o
     monkeypatch.setattr(BucketedSteps, "__call__", spoilt)
     config = dataclasses.replace(PLAIN, steps=200, checkpoint_every=7)
     with pytest.raises(InputError, match="at step 6 the loss is nan"):
-        train(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), tmp_path, False, lambda line: None)
+        train(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), tmp_path, False)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
     assert not list((tmp_path / "checkpoints").glob("*"))
 
@@ -291,27 +290,25 @@ def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):  # noqa: F811
 
 @pytest.mark.gpu
 @needs_gpu
-def test_a_run_on_a_gpu_is_captured(corpus, tmp_path):  # noqa: F811
-    said = []
+def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):  # noqa: F811
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, steps=2 * MOST_STEPS + 5, checkpoint_every=MOST_STEPS)
-    run = pretrain(make_model(corpus), corpus, config, tmp_path, say=said.append)
+    run = pretrain(make_model(corpus), corpus, config, tmp_path)
     assert any("step in a CUDA graph" in line for line in said)
     assert len(run.history.records) == config.steps
     without = dataclasses.replace(config, cuda_graph=False)
-    eager = pretrain(make_model(corpus), corpus, without, say=said.append).history.records
+    eager = pretrain(make_model(corpus), corpus, without).history.records
     for ours, theirs in zip(run.history.records[:5], eager[:5], strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="not two CUDA devices")
-def test_two_gpus_are_captured(corpus):  # noqa: F811
-    said = []
+def test_two_gpus_are_captured(said, corpus):  # noqa: F811
     config = dataclasses.replace(CONFIG, device="cuda", gpus=2, steps=2 * MOST_STEPS + 5)
-    two = pretrain(make_model(corpus), corpus, config, say=said.append).history.records
+    two = pretrain(make_model(corpus), corpus, config).history.records
     assert any("one all-reduce a step, step in a CUDA graph" in line for line in said)
     assert len(two) == config.steps
-    one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), say=said.append).history.records
+    one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1)).history.records
     for ours, theirs in zip(two[:5], one[:5], strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
 

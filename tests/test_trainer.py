@@ -11,7 +11,7 @@ import torch
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.distributed.world import choose_devices, make_world
+from bertfast.distributed.world import choose_devices, log_choice, make_world
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.training.launch import pretrain
@@ -70,33 +70,34 @@ def test_several_workers_from_python(corpus, tmp_path):
     """`gpus=2` starts the workers, which hand the trained weights back."""
     one, two = make_model(corpus), make_model(corpus)
     pretrain(one, corpus, CONFIG)
-    run = pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=2), say=lambda line: None)
+    run = pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=2))
     assert len(run.history.records) == CONFIG.steps
     for name, parameter in run.model.named_parameters():
         torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="--gpus 4096 asks for more CPU workers"):
-        pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=4096), say=lambda line: None)
+        pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=4096))
 
 
 def test_workers_train_on_the_part_they_were_given(corpus):
     part = corpus.documents(10, 25)
     config = dataclasses.replace(CONFIG, steps=2)
     one = pretrain(make_model(corpus), part, config).history.records
-    two = pretrain(make_model(corpus), part, dataclasses.replace(config, gpus=2), say=lambda line: None).history.records
+    two = pretrain(make_model(corpus), part, dataclasses.replace(config, gpus=2)).history.records
     for ours, theirs in zip(two, one, strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)
 
 
-def test_a_gpu_without_kernels_is_told(monkeypatch):
+def test_a_gpu_without_kernels_is_told(said, monkeypatch):
     """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    said = []
-    assert choose_devices(TrainConfig(), said.append) == [CPU]
-    assert said[0].startswith("the GPU stays idle: ")
+    devices = choose_devices(TrainConfig())
+    assert devices == [CPU]
+    log_choice(TrainConfig(), devices)
+    assert said[0].startswith("warning: the GPU stays idle: ")
     with pytest.raises(InputError, match="--device cuda: "):
-        choose_devices(TrainConfig(device="cuda"), said.append)
+        choose_devices(TrainConfig(device="cuda"))
 
 
 def test_a_loss_that_is_no_number_is_told(corpus):
@@ -135,12 +136,12 @@ long = pytest.mark.long
     ("deterministic", "precision"),
     [(False, "fp32"), pytest.param(True, "fp32", marks=long), pytest.param(False, "bf16", marks=long)],
 )
-def test_compiled_the_model_learns_the_same(corpus, deterministic, precision):
+def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precision):
     """Batches of several sizes, dropout on; deterministic, in several threads."""
-    config, said = dataclasses.replace(CONFIG, deterministic=deterministic, precision=precision, steps=4), []
+    config = dataclasses.replace(CONFIG, deterministic=deterministic, precision=precision, steps=4)
     plain = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
     config = dataclasses.replace(config, compile=True)
-    compiled = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config, say=said.append).history.records
+    compiled = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
     assert ", compiled; kernels" in "".join(said)
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)

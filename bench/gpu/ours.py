@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from messages import listening
 from workloads import Workload
 
 from bertfast import Bert, pretrain
@@ -28,7 +29,8 @@ class Ours:
         config = dataclasses.replace(self._workload.train, steps=steps, seed=seed)
         self.said.clear()
         started = time.perf_counter()
-        pretrain(self._model, self._corpus, config, say=self.said.append)
+        with listening(self.said.append):
+            pretrain(self._model, self._corpus, config)
         return time.perf_counter() - started
 
     def seconds_per_step(self, number: int) -> float:

@@ -12,6 +12,7 @@ import atexit
 import datetime
 import functools
 import json
+import logging
 import os
 import socket
 import threading
@@ -24,7 +25,8 @@ from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr
 from torch.distributed.rendezvous import rendezvous
 
 from bertfast.errors import ProcessLost
-from bertfast.say import Say
+
+logger = logging.getLogger(__name__)
 
 START = 300  # seconds within which all ranks have started, once torchrun has them all
 BEAT = 0.25  # seconds between signs of life
@@ -84,7 +86,7 @@ class Peers:
         self._ended.set()
         self._thread.join(timeout=2)
 
-    def arrive(self, run: str, say: Say) -> tuple[Store, str]:
+    def arrive(self, run: str) -> tuple[Store, str]:
         """Waits until all ranks have arrived at their next run; the run's own store, and what rank 0 brought as `run`.
 
         Raises ProcessLost where a rank dies before.
@@ -105,9 +107,9 @@ class Peers:
                     raise ProcessLost(f"rank {self._rank} waited for {dead}, which shows no sign of life any more")
                 if stalled == _PATIENCE:
                     raise ProcessLost(f"rank {self._rank} {_CUT_OFF}")
-                if waits == int(_PATIENCE / BEAT):
-                    missing = _listed(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
-                    say(f"waiting for {missing}")
+                missing = _listed(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
+                if missing and waits == int(_PATIENCE / BEAT):
+                    logger.info("waiting for %s", missing)
         return store, store.get("run").decode()
 
     def lost(self) -> str | None:

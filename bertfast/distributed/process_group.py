@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import World
 from bertfast.errors import InputError, ProcessLost
-from bertfast.say import Say
 from bertfast.training.adam import Adam
 from bertfast.training.fingerprint import differences
 
 
 @contextlib.contextmanager
-def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterator[None]:
+def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
     """The group of all ranks, once all have arrived. Every rank's `run`, what it is about to do, must equal rank 0's.
 
     Raises InputError where it does not, and ProcessLost where another rank's end breaks a collective.
@@ -31,7 +30,7 @@ def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterato
     if world.size == 1:
         yield
         return
-    store, theirs = peers().arrive(json.dumps(run), say)
+    store, theirs = peers().arrive(json.dumps(run))
     if found := differences(json.loads(theirs), run):
         raise InputError(f"rank {world.rank} would compute otherwise than rank 0 (rank 0's -> its): {'; '.join(found)}")
     lost = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ import torch
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.errors import InputError
-from bertfast.say import Say, keep_silent
+
+logger = logging.getLogger(__name__)
 
 # Of a run that is asked to be deterministic, or is so unasked in float32, and for no other number: as many workers as
 # most machines have, at most.
@@ -40,13 +42,13 @@ class World(NamedTuple):
         return self.local[0]
 
 
-def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
+def choose_devices(config: TrainConfig) -> list[torch.device]:
     """The devices that `config.device` and `config.gpus` name.
 
-    Asking for several where there is no CUDA device at all gives that many CPU workers, and says so. Raises InputError
-    where CUDA is asked for and absent, and where fewer GPUs are there than asked.
+    Asking for several where there is no CUDA device at all gives that many CPU workers. Raises InputError where CUDA is
+    asked for and absent, and where fewer GPUs are there than asked.
     """
-    if _uses_cuda(config, say):
+    if _uses_cuda(config):
         visible = torch.cuda.device_count()
         if config.gpus > visible:
             names = ", ".join(torch.cuda.get_device_name(i) for i in range(visible))
@@ -55,8 +57,6 @@ def choose_devices(config: TrainConfig, say: Say) -> list[torch.device]:
     else:
         if config.gpus > (os.cpu_count() or 1):
             raise InputError(f"--gpus {config.gpus} asks for more CPU workers than the {os.cpu_count()} cores here")
-        if config.gpus > 1:
-            say(f"no CUDA device in use: --gpus {config.gpus} is {config.gpus} CPU worker processes over gloo")
         devices = [torch.device("cpu")] * max(1, config.gpus)
     if config.parallel == "dp" and len(devices) > 1 and devices[0].type == "cpu":
         raise InputError("--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp")
@@ -116,22 +116,32 @@ def _no_graph(world: World) -> str | None:
     return None
 
 
-def _uses_cuda(config: TrainConfig, say: Say) -> bool:
+def log_choice(config: TrainConfig, devices: list[torch.device]) -> None:
+    """Says where the devices are not what a user may expect."""
+    if devices[0].type == "cpu" and config.device != "cpu" and torch.cuda.is_available():
+        logger.warning("the GPU stays idle: %s", _why_not_cuda())
+    if devices[0].type == "cpu" and len(devices) > 1:
+        logger.info("no CUDA device in use: --gpus %s is %s CPU worker processes over gloo", config.gpus, len(devices))
+
+
+def _uses_cuda(config: TrainConfig) -> bool:
     """Whether the run computes on CUDA: where torch sees a device and our kernels were built for it."""
     if config.device == "cpu":
         return False
-    why_not = None
-    if not torch.cuda.is_available():
-        why_not = "torch sees no CUDA device; install a CUDA build of torch"
-    elif not native.has_cuda:
-        why_not = "bertfast was built without CUDA kernels; put nvcc on the PATH and install it again"
-    elif torch.cuda.get_device_capability() < OLDEST_CAPABILITY:
-        why_not = f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
+    why_not = _why_not_cuda()
     if why_not and config.device == "cuda":
         raise InputError(f"--device cuda: {why_not}, or use --device cpu")
-    if why_not and torch.cuda.is_available():
-        say(f"the GPU stays idle: {why_not}")
     return why_not is None
+
+
+def _why_not_cuda() -> str | None:
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device; install a CUDA build of torch"
+    if not native.has_cuda:
+        return "bertfast was built without CUDA kernels; put nvcc on the PATH and install it again"
+    if torch.cuda.get_device_capability() < OLDEST_CAPABILITY:
+        return f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
+    return None
 
 
 def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -> torch.dtype:
@@ -155,7 +165,7 @@ def torchrun_world(config: TrainConfig) -> World:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    on_cuda = _uses_cuda(config, keep_silent)
+    on_cuda = _uses_cuda(config)
     if on_cuda and local_rank >= torch.cuda.device_count():
         raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")
     devices = [torch.device("cuda", i % local_size) if on_cuda else torch.device("cpu") for i in range(size)]

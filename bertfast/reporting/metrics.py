@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertfast.reporting.tensorboard import EventFiles
-from bertfast.say import Say
+
+logger = logging.getLogger(__name__)
 
 
 class Record(NamedTuple):
@@ -48,16 +50,14 @@ class History:
         path: Path | None = None,
         first_step: int = 0,
         tensorboard: bool = False,
-        say: Say = print,
     ) -> None:
         """With `path`, a metrics.jsonl, goes on from what it says of the steps before `first_step`; drops the rest.
 
-        With `tensorboard`, event files lie beside it in tensorboard/. `say` is told what the disk refuses or lacks.
+        With `tensorboard`, event files lie beside it in tensorboard/.
         """
         self.records: list[Record] = []
         self.evaluations: list[Evaluation] = []
         self._path = path
-        self._say = say
         self._events: EventFiles | None = None
         self._unwritten = b""
         self._unread = 0  # bytes at the file's beginning
@@ -86,7 +86,7 @@ class History:
                 self.write()
             except OSError as error:
                 if not failing:
-                    self._say(f"warning: {self._path} can't be written: {error.strerror}; what it lacks is kept")
+                    logger.warning("%s can't be written: %s; what it lacks is kept", self._path, error.strerror)
         if self._events is not None:
             figures = _figures(entry)
             self._events.add(figures.pop("step"), figures)
@@ -106,14 +106,14 @@ class History:
         self._unwritten = b""
 
     def complete(self) -> None:
-        """Reads what was left for later; `say` is told where the file lacks steps that were done."""
+        """Reads what was left for later; warns where the file lacks steps that were done."""
         if self._path is not None and self._unread:
             records, evaluations = _entries(self._path.read_bytes()[: self._unread])
             self.records[:0], self.evaluations[:0] = records, evaluations
             self._unread = 0
             self._lacks -= len(records)
         if self._lacks:
-            self._say(f"warning: {self._path} does not tell of {self._lacks} of the steps that were done")
+            logger.warning("%s lacks %s of the steps that were done", self._path, self._lacks)
 
     def close(self) -> None:
         if self._events is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 
 from bertfast.errors import InputError
 from bertfast.files import sync, whole_file
-from bertfast.say import Say
 from bertfast.training.adam import Adam
+
+logger = logging.getLogger(__name__)
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _DIGEST = "digest"
@@ -40,8 +42,8 @@ class Writer:
     """Writes a run's checkpoints, with what `run` says of it, into `folder`, and keeps the `keep` newest.
 
     The tensors are copied when a checkpoint is asked for, into memory that is kept for the next; they are hashed and
-    written by a thread, one checkpoint at a time. Where the disk refuses one, `say` is told, the older ones stay, and
-    the next is tried as usual. `journal`, a file that goes with each checkpoint, is brought safely to the disk before.
+    written by a thread, one checkpoint at a time. Where the disk refuses one, a warning says so, the older ones stay,
+    and the next is tried as usual. `journal`, a file that goes with each checkpoint, is synced to the disk before.
     """
 
     def __init__(
@@ -52,9 +54,8 @@ class Writer:
         run: Mapping[str, Any],
         model: nn.Module,
         optimizer: Adam,
-        say: Say,
     ) -> None:
-        self._folder, self._keep, self._journal, self._say = folder, keep, journal, say
+        self._folder, self._keep, self._journal = folder, keep, journal
         self._run, self._model, self._optimizer = json.dumps(run), model, optimizer
         self._copies: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, "checkpoint")
@@ -99,7 +100,7 @@ class Writer:
             self._failing = False
         except InputError as error:
             if not self._failing:
-                self._say(f"warning: {error}; training goes on, and the next one will be tried")
+                logger.warning("%s; training goes on, and the next one will be tried", error)
             self._failing = True
 
     def _write(self, step: int) -> None:
@@ -113,8 +114,8 @@ class Writer:
             raise InputError(f"the checkpoint {path} can't be written: {error.strerror}") from None
 
 
-def newest(folder: Path, say: Say) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`, if it holds any; damaged ones are named through `say` and passed over.
+def newest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint in `folder`, if it holds any; damaged ones are named in a warning and passed over.
 
     Raises InputError where all are damaged.
     """
@@ -124,7 +125,7 @@ def newest(folder: Path, say: Say) -> Checkpoint | None:
             return _load(path)
         # Deep nesting is how JSON from a stranger overflows the parser's stack.
         except (OSError, SafetensorError, ValueError, LookupError, RecursionError) as error:
-            say(f"{path} is damaged ({error}): trying the checkpoint before it")
+            logger.warning("%s is damaged (%s): trying the checkpoint before it", path, error)
     if paths:
         raise InputError(f"every checkpoint in {folder} is damaged: remove that folder to start the run anew")
     return None

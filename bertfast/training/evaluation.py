@@ -15,6 +15,7 @@ from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World
+from bertfast.log import shows_progress
 from bertfast.model import Bert, read_rows
 from bertfast.reporting.metrics import Evaluation
 from bertfast.sampling.batch import Sequences
@@ -52,7 +53,7 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
 
     with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
         found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
-        bar = tqdm(found, "evaluating", len(mine), leave=False, file=sys.stderr, disable=world.rank > 0)
+        bar = tqdm(found, "evaluating", len(mine), leave=False, file=sys.stderr, disable=not shows_progress())
         for index, each in zip(mine, bar, strict=True):
             sums[index] = each
     model.train(training)

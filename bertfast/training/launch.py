@@ -25,14 +25,16 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.peers import peers
-from bertfast.distributed.world import choose_devices, make_world, torchrun_world, under_torchrun
+from bertfast.distributed.world import choose_devices, log_choice, make_world, torchrun_world, under_torchrun
 from bertfast.errors import InputError, ProcessLost, Stopped
 from bertfast.files import save_tensors
+from bertfast.log import is_main_process, show_messages, shows_progress
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.tensorboard import require_tensorboard
-from bertfast.say import Say, leads, say_to_stderr
 from bertfast.training.trainer import Run, train
+
+logger = logging.getLogger(__name__)
 
 
 def pretrain(
@@ -41,7 +43,6 @@ def pretrain(
     config: TrainConfig,
     out: str | Path | None = None,
     resume: bool = False,
-    say: Say = say_to_stderr,
     eval_corpus: Corpus | None = None,
 ) -> Run:
     """Trains `model` on `corpus`, in place, and returns the run.
@@ -59,16 +60,17 @@ def pretrain(
     folder = None if out is None else Path(out)
     if under_torchrun():
         peers()  # all ranks, before one has more to do than another
-    if folder is not None and leads():
+    if folder is not None and is_main_process():
         resume = claim_folder(folder, resume)
     if under_torchrun():
-        if folder is not None and leads():
+        if folder is not None and is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
             peers().begins(folder)
-        return train(model, corpus, config, torchrun_world(config), folder, resume, say, eval_corpus)
-    devices = choose_devices(config, say)
+        return train(model, corpus, config, torchrun_world(config), folder, resume, eval_corpus)
+    devices = choose_devices(config)
+    log_choice(config, devices)
     if len(devices) == 1 or config.parallel == "dp":
-        return train(model, corpus, config, make_world(config, devices, devices), folder, resume, say, eval_corpus)
+        return train(model, corpus, config, make_world(config, devices, devices), folder, resume, eval_corpus)
     return _start_workers(model, corpus, config, devices, folder, resume, eval_corpus)
 
 
@@ -136,6 +138,7 @@ def _start_workers(
             "eval_corpus": eval_corpus and [str(eval_corpus.folder), eval_corpus.part],
             "out": None if out is None else str(out),
             "resume": resume,
+            "quiet": not shows_progress(),
         }
         (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
         try:
@@ -146,7 +149,7 @@ def _start_workers(
             if (job / "stopped").exists():
                 raise Stopped(int((job / "stopped").read_text(encoding="utf-8"))) from None
             if isinstance(end, SignalException):
-                say_to_stderr("interrupted")
+                logger.info("interrupted")
                 raise Stopped(end.sigval) from None
             raise ProcessLost(_in_words(end.failures)) from None
         model.load_state_dict(load_file(job / "trained.safetensors"))
@@ -172,6 +175,7 @@ def _open(folder: str, part: list[int] | None) -> Corpus:
 def _work(job: Path) -> int:
     """One worker's life; the exit status."""
     settings = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    show_messages(settings["quiet"])
     try:
         config = TrainConfig(**settings["train"])
         model = Bert(BertConfig(**settings["model"]))
@@ -179,8 +183,8 @@ def _work(job: Path) -> int:
         corpus, eval_corpus = (each and _open(*each) for each in (settings["corpus"], settings["eval_corpus"]))
         out = None if settings["out"] is None else Path(settings["out"])
         world = torchrun_world(config)
-        run = train(model, corpus, config, world, out, settings["resume"], say_to_stderr, eval_corpus)
-        if leads():
+        run = train(model, corpus, config, world, out, settings["resume"], eval_corpus)
+        if is_main_process():
             save_tensors(run.model.state_dict(), job / "trained.safetensors", {})
             result = {
                 "records": run.history.records,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ from bertfast.distributed import process_group
 from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
 from bertfast.hub.transformers import save_model
+from bertfast.log import shows_progress
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
 from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
@@ -36,7 +38,6 @@ from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.run_info import RunInfo, Text
 from bertfast.sampling.sampler import Sampler
-from bertfast.say import Say, keep_silent
 from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
 from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
@@ -44,6 +45,8 @@ from bertfast.training.fingerprint import differences, identity, of_all_ranks
 from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.training.schedule import learning_rate
 from bertfast.training.step import make_steps
+
+logger = logging.getLogger(__name__)
 
 # No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
 CHECKPOINT_SECONDS = 600
@@ -78,7 +81,6 @@ def train(
     world: World,
     out: Path | None,
     resume: bool,
-    say: Say,
     held_out: Corpus | None = None,
 ) -> Run:
     """The loop, on this process's share of every batch. Evaluates on `held_out`; with `config.eval`, on a share."""
@@ -92,44 +94,43 @@ def train(
     diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = Adam(model.parameters(), dtype)
-    say = say if world.rank == 0 else keep_silent
-    kept = checkpoint.newest(out / "checkpoints", say) if resume and out is not None and world.rank == 0 else None
+    kept = checkpoint.newest(out / "checkpoints") if resume and out is not None and world.rank == 0 else None
     form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
     run_identity = identity(model.config, corpus, config, world, dtype, form.name)
     first_step = 0
     if kept is not None:
-        first_step = _resume(kept, model, optimizer, run_identity, config, say)
+        first_step = _resume(kept, model, optimizer, run_identity, config)
     elif resume and out is not None:
-        say(f"{out} holds no checkpoint: starting at step 0")
+        logger.info("%s holds no checkpoint: starting at step 0", out)
     del kept  # its tensors take as much memory as a run's state
     history, checkpoints = History(), None
     if world.rank == 0:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             journal = out / "metrics.jsonl"
-            history = History(journal, first_step, config.tensorboard, say)
+            history = History(journal, first_step, config.tensorboard)
             checkpoints = checkpoint.Writer(
-                out / "checkpoints", config.keep_checkpoints, journal, run_identity, model, optimizer, say
+                out / "checkpoints", config.keep_checkpoints, journal, run_identity, model, optimizer
             )
             checkpoints.tidy(first_step)
             texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
             RunInfo(model.config, config, *texts).write(out)
         products = ", products by oneDNN" if computed_by_onednn(world.device, dtype) else ""
         compiled = ", compiled" if config.compile else ""
-        say(f"{describe(world, dtype)}{compiled}; kernels: {ops.kernels(world.device)}{products}")
+        logger.info("%s%s; kernels: %s%s", describe(world, dtype), compiled, ops.kernels(world.device), products)
         if samplers[0].residence:
-            say(f"the corpus takes {samplers[0].residence}")
+            logger.info("the corpus takes %s", samplers[0].residence)
         if form.reason:
-            say(form.reason)
+            logger.info(form.reason)
 
     with (
         contextlib.closing(history),
         contextlib.closing(optimizer),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
-        process_group.joined(world, of_all_ranks(run_identity, world, config), config.timeout, say),
+        process_group.joined(world, of_all_ranks(run_identity, world, config), config.timeout),
         taken(of_rank_0(form, world), model),
         _noted_signals() as signals,
-        tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
+        tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not shows_progress()) as bar,
     ):
         first_step = process_group.share_state(world, model, optimizer, first_step)
         take_step = make_steps(model, samplers, optimizer, config, world, dtype, first_step)
@@ -143,8 +144,8 @@ def train(
                     raise InputError(no_number(measured.step, measured.mlm_loss, measured.norm, out))
                 lr, flags = learning_rate(measured.step, config), max(flags, measured.flags)
                 history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr))
-                if finding := diagnosis.after(history.records):
-                    say(finding)
+                if (finding := diagnosis.after(history.records)) and world.rank == 0:
+                    logger.warning(finding)
                 pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
                 pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
                 losses = f"MLM {measured.mlm_loss:.3f}{pairs}, {pairs_per_second:.0f} pairs/s"
@@ -153,12 +154,15 @@ def train(
             if evaluated is not None and evaluates:
                 found = evaluate(model, evaluated, step, dtype, world)
                 history.add(found)
-                say(f"step {step + 1}, held-out text: {in_words(found, config.objective)}")
+                if world.rank == 0:
+                    logger.info("step %s, held-out text: %s", step + 1, in_words(found, config.objective))
             stop, overdue = _told(flags, world)
             if stop is not None and step + 1 < config.steps:
                 if checkpoints is not None:
                     _write_all(functools.partial(checkpoints.save_now, step + 1), history.write)
-                    say(f"stopped after step {step + 1}, kept in {checkpoints.path(step + 1)}: --resume goes on")
+                    logger.info(
+                        "stopped after step %s, kept in %s: --resume goes on", step + 1, checkpoints.path(step + 1)
+                    )
                 process_group.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
                 raise Stopped(stop)
             if (keeps or overdue) and checkpoints is not None:
@@ -264,7 +268,6 @@ def _resume(
     optimizer: Adam,
     now: dict[str, Any],
     config: TrainConfig,
-    say: Say,
 ) -> int:
     """Restores the checkpoint and returns the number of steps done.
 
@@ -282,8 +285,8 @@ def _resume(
             f"--inexact to go on all the same. What differs:{changes}"
         )
     if changes:
-        say(f"warning: the run won't end as the one that wrote {found.path} would have. What differs:{changes}")
+        logger.warning("the run won't end as the one that wrote %s would have. What differs:%s", found.path, changes)
     checkpoint.restore(found, model, optimizer)
     done = ", which is the end: nothing is left to do" if found.step >= config.steps else ""
-    say(f"resuming from {found.path}, step {found.step}{done}")
+    logger.info("resuming from %s, step %s%s", found.path, found.step, done)
     return found.step

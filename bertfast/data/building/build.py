@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import platform
@@ -36,7 +37,9 @@ from bertfast.data.readers.lines import OnRead
 from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
-from bertfast.say import Say, keep_silent, leads, say_to_stderr
+from bertfast.log import shows_progress
+
+logger = logging.getLogger(__name__)
 
 # Characters that go through the tokenizer at a time.
 BATCH = 1 << 20
@@ -78,8 +81,8 @@ def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
     stages = stages_of(plan)
     tasks = [task for stage in stages.values() for task in stage if task.size]
     done = [task for task in tasks if task.done]
-    if done and leads():
-        say_to_stderr(f"going on: {len(done)} of {len(tasks)} parts are there")
+    if done:
+        logger.info("going on: %s of %s parts are there", len(done), len(tasks))
 
     def at(stage: str, before: int, size: int) -> None:
         bar.set_description(stage, refresh=False)
@@ -93,14 +96,14 @@ def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
             unit_scale=True,
             delay=1,
             leave=False,
-            disable=not (progress and leads()),
+            disable=not (progress and shows_progress()),
         ) as bar,
         helping(plan, len(plan.units) if len(done) < len(tasks) else 0),
     ):
-        work_off(plan, say_to_stderr, at)
+        work_off(plan, at)
     made = folder / "manifest.json"
     joined = plan.task(made, _join, folder, fingerprint)
-    finish([joined], plan.who, say_to_stderr, lambda size: None)
+    finish([joined], plan.who, lambda size: None)
 
 
 def stages_of(plan: Plan) -> dict[str, list[Task]]:
@@ -117,14 +120,14 @@ def stages_of(plan: Plan) -> dict[str, list[Task]]:
     return stages
 
 
-def work_off(plan: Plan, say: Say, at: Callable[[str, int, int], object]) -> None:
+def work_off(plan: Plan, at: Callable[[str, int, int], object]) -> None:
     """Returns when all stages are done, by this process or others.
 
     `at` is told the stage, the bytes of those before, and the bytes done of this one.
     """
     before = 0
     for name, tasks in stages_of(plan).items():
-        finish(tasks, plan.who, say, partial(at, name, before))
+        finish(tasks, plan.who, partial(at, name, before))
         before += sum(task.size for task in tasks)
 
 
@@ -136,7 +139,7 @@ def help_out() -> int:
     plan = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        work_off(plan, keep_silent, lambda *progress: None)
+        work_off(plan, lambda *progress: None)
     except (InputError, OSError):
         return 2
     return 0
@@ -184,7 +187,7 @@ def _make_tokenizer(plan: Plan, on_read: OnRead) -> None:
         _check_sentences(sentences, plan.sources)
         share = sampled_share(words)
         if share < 1 and plan.config.tokenizer == "wordpiece":
-            say_to_stderr(f"the vocabulary is learnt from a sample: {share:.2%} of {words.total():,} words")
+            logger.info("the vocabulary is learnt from a sample: %s of %s words", f"{share:.2%}", f"{words.total():,}")
         backend = TRAINERS[plan.config.tokenizer](words, plan.config).backend.to_str()
     with whole_file(plan.work / "tokenizer.json") as partial:
         partial.write_text(backend, encoding="utf-8")

@@ -7,13 +7,15 @@ waits for who has. So a process that is killed costs the task that it was at, wh
 from __future__ import annotations
 
 import fcntl
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertfast.data.readers.lines import OnRead
 from bertfast.files import attempted
-from bertfast.say import Say
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Task:
         return self.made.exists()
 
 
-def finish(tasks: Sequence[Task], who: str, say: Say, at: Callable[[int], object]) -> None:
+def finish(tasks: Sequence[Task], who: str, at: Callable[[int], object]) -> None:
     """Returns when all tasks are done, by this process or others.
 
     `who`: what others are told that wait for this process; those of the same name aren't told. `at` is called with the
@@ -48,7 +50,9 @@ def finish(tasks: Sequence[Task], who: str, say: Say, at: Callable[[int], object
             continue
         holder = left[0].claim.read_text(encoding="utf-8")
         if holder != who and not told:
-            say(f"waiting for {holder or 'another process'}, which is at {left[0].made.name}; {len(left)} are left")
+            logger.info(
+                "waiting for %s, which is at %s; %s are left", holder or "another process", left[0].made.name, len(left)
+            )
             told = True
         with left[0].claim.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
