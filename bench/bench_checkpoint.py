@@ -6,8 +6,8 @@ import itertools
 import time
 
 import torch
-from messages import listening
-from notebook import wikitext_folder
+from support.messages import listening
+from support.notebook import wikitext_folder
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from memory import peak_memory
-from notebook import notebook_dataset, wikitext_folder
 from peer_steps import notebook_step, transformers_step
+from support.notebook import notebook_dataset, wikitext_folder
 from torch.profiler import ProfilerActivity, profile
 
 from bertfast.config import BertConfig, TrainConfig

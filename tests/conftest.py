@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from messages import listening
+from support.messages import listening
 
 from bertfast._native import native
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from processes import write_texts
+from support.processes import write_texts
 
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
 
