@@ -109,7 +109,7 @@ def test_unknown_words_are_counted(text):
 lines = st.lists(st.sampled_from(["a b.", "c d e.", "\u200b", " ", "", "\u200b \u200b", "f."]), max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lines, st.sampled_from([1, 5, 1 << 20]), st.sampled_from(["word", "wordpiece"]))
 @example(["", "\u200b", "", "f."], 1, "wordpiece")  # the same end of a document in two batches
 def test_nothing_empty_is_kept(tmp_path_factory, lines, batch, tokenizer):

@@ -616,7 +616,7 @@ HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @given(**SEEDS)
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=HEALTH)
+@settings(max_examples=150, derandomize=True, suppress_health_check=HEALTH)
 def test_fuzz(entry: str, seed: int, wrong: int) -> None:
     fuzz(entry, seed, wrong)
 
@@ -624,6 +624,6 @@ def test_fuzz(entry: str, seed: int, wrong: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("entry", ENTRIES)
 @given(**SEEDS)
-@settings(max_examples=20_000, deadline=None, database=None, suppress_health_check=HEALTH)
+@settings(max_examples=20_000, database=None, suppress_health_check=HEALTH)
 def test_fuzz_long(entry: str, seed: int, wrong: int) -> None:
     fuzz(entry, seed, wrong)

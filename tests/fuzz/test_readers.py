@@ -243,7 +243,7 @@ def test_nothing_spoiled(wholes: dict[str, Path], reader: str) -> None:
 
 @pytest.mark.parametrize("reader", READERS)
 @given(seed=st.integers(0, 2**64 - 1))
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=HEALTH)
+@settings(max_examples=60, derandomize=True, suppress_health_check=HEALTH)
 def test_fuzz(wholes: dict[str, Path], reader: str, seed: int) -> None:
     fuzz(reader, seed, wholes[reader])
 
@@ -292,6 +292,6 @@ def test_lines_of_metrics_that_fuzzing_found(tmp_path: Path, value: str) -> None
 @pytest.mark.long
 @pytest.mark.parametrize("reader", READERS)
 @given(seed=st.integers(0, 2**64 - 1))
-@settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=HEALTH)
+@settings(max_examples=10_000, database=None, suppress_health_check=HEALTH)
 def test_fuzz_long(wholes: dict[str, Path], reader: str, seed: int) -> None:
     fuzz(reader, seed, wholes[reader])

@@ -92,7 +92,7 @@ def test_every_size_has_its_bucket():
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 def test_one_bucket_has_room_for_every_ranks_batch(data):
     """However different they are."""
     max_len = data.draw(st.integers(5, 130))

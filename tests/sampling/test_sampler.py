@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from support.notebook import notebook_dataset, notebook_paragraphs
@@ -241,7 +241,7 @@ def corpora(draw: Any) -> list[list[list[int]]]:
     first=st.integers(0, 2**50),
     count=st.integers(0, 40),
 )
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, derandomize=True)
 def test_equals_reference_anywhere(
     documents: Any,
     objective: str,

@@ -94,7 +94,7 @@ def one_end_each(stream: Iterable[str]) -> list[str]:
 paragraphs = st.lists(st.sampled_from(["A b. C d é.", "", "\r", " \t", "x . y", "z", " = h = "]), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(paragraphs, min_size=1, max_size=4), st.sampled_from([1, 7, 50]))
 def test_units_are_the_files(tmp_path_factory, texts, least):
     folder = tmp_path_factory.mktemp("units")
@@ -438,7 +438,7 @@ def plainly(corpus: Corpus) -> list[list[list[str]]]:
     return [[corpus.tokenizer.tokens(each) for each in ids[a:b]] for a, b in pairwise(ends)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(documents_of_few, st.sampled_from([1, 1 << 20]), st.sampled_from([1, 3, 1 << 22]), st.sampled_from([1, 1 << 20]))
 def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
     """Against a plain reading, whatever is read and sorted at a time."""

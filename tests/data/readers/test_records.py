@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bertfast.data.readers import records as records_module
@@ -45,7 +45,6 @@ def write(path: Path, values: list[str | None]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
-@settings(deadline=None)  # the first imports parquet
 @given(values=texts)
 def test_what_was_written_is_read(tmp_path_factory, kind, values):
     path = write(tmp_path_factory.mktemp("records") / f"a.{kind}", values)
