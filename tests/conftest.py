@@ -9,8 +9,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from support.messages import listening
+from support.small_run import make_corpus
 
 from bertfast._native import native
+from bertfast.data.corpus import Corpus
 
 # No test depends on the machine's speed.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -34,6 +36,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own."""
     monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The corpus of a small run, which no test writes to."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -10,25 +9,8 @@ import sys
 
 import pytest
 import torch
+from support.command_line import TINY, metrics, run
 from support.processes import write_texts
-
-TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
-
-
-def run(*arguments, module="pretrain", cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", f"bertfast.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
-
-
-def metrics(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
 
 pytestmark = pytest.mark.usefixtures("cache")
 

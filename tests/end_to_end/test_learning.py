@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from support.command_line import metrics, run
 from support.notebook import wikitext_folder
-from test_pretrain import metrics, run
 
 
 def test_fifty_steps_of_the_notebook(tmp_path):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import corpus  # noqa: F401 (a fixture)
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
@@ -19,7 +18,7 @@ STEPS, WARM = 20_000, 2_000
 
 
 @pytest.mark.long
-def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 steps with a checkpoint every 50th: under 2% more memory than after the first 2,000; no file more."""
     memory: list[int] = []
     files: list[int] = []

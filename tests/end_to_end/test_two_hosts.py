@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from support.torchrun import command, once_written, started, weights
-from test_elastic import whole  # noqa: F401 (a fixture)
 
 
 def ip(*words):
@@ -74,7 +73,7 @@ def read(path):
     return Path(path).read_text()
 
 
-def test_the_other_host_goes_on_alone(whole, hosts, tmp_path):  # noqa: F811
+def test_the_other_host_goes_on_alone(whole, hosts, tmp_path):
     """`--nnodes 1:2`. Each says what it has lost; host a restarts by itself, with one rank."""
     expected, arguments = whole
     out = tmp_path / "out"
@@ -90,7 +89,7 @@ def test_the_other_host_goes_on_alone(whole, hosts, tmp_path):  # noqa: F811
 
 
 @pytest.mark.long
-def test_the_host_that_comes_back_joins_again(whole, hosts, tmp_path):  # noqa: F811
+def test_the_host_that_comes_back_joins_again(whole, hosts, tmp_path):
     """`--nnodes 2`. Host a waits for b, and both restart by themselves."""
     expected, arguments = whole
     out = tmp_path / "out"

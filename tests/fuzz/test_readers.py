@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.checkpoints import Training
 from support.processes import write_texts
-from test_checkpoint import Training
-from test_run_info import INFO
+from support.run_info import INFO
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.corpus import Corpus

@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
+from support.op_cases.attention import CASES, cumulative, leaves, of, packed, upstream
+from support.philox import half
 from torch import Tensor
 
 from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
-
-
-class Packed(NamedTuple):
-    query: Tensor
-    key_value: Tensor
-    cu_seqlens_q: Tensor
-    cu_seqlens_k: Tensor
-    max_seqlen: int
-    row_keys: Tensor
-
-
-def cumulative(lengths: list[int]) -> Tensor:
-    return torch.tensor([0, *lengths]).cumsum(0).int()
-
-
-def packed(
-    lengths: list[int], heads: int, head_dim: int, dtype: torch.dtype, query_lengths: list[int] | None = None
-) -> Packed:
-    query_lengths = lengths if query_lengths is None else query_lengths
-    generator = torch.Generator().manual_seed(sum(lengths) * 1009 + heads * 31 + head_dim)
-    query = torch.randn(sum(query_lengths), heads, head_dim, generator=generator)
-    key_value = torch.randn(sum(lengths), 2, heads, head_dim, generator=generator)
-    # A few loud keys, so that some rows of the softmax are all but one-hot.
-    key_value[::7, 0] *= 4
-    return Packed(
-        query.to(dtype).requires_grad_(),
-        key_value.to(dtype).requires_grad_(),
-        cumulative(query_lengths),
-        cumulative(lengths),
-        max([1, *lengths, *query_lengths]),
-        torch.randint(0, 2**60, (query.shape[0],), generator=generator),
-    )
 
 
 def by_sequence(attend: Callable[..., Tensor], query: Tensor, key_value: Tensor, *lengths: Tensor) -> Tensor:
@@ -63,31 +33,6 @@ def sdpa(*arguments: Any) -> Tensor:
 
 def products(*arguments: Any) -> Tensor:
     return by_sequence(lambda q, k, v: (q @ k.mT / q.shape[2] ** 0.5).softmax(2) @ v, *arguments)
-
-
-def of(function: Callable[..., Tensor], inputs: Packed, *rule: float) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda query, key_value: function(query, key_value, *inputs[2:], *rule)
-
-
-def leaves(inputs: Packed) -> list[Tensor]:
-    return [inputs.query, inputs.key_value]
-
-
-def upstream(inputs: Packed) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(inputs.query.shape, generator=generator).to(inputs.query.dtype)
-
-
-CASES = {
-    "one token": ([1], 1, 8, None),
-    "short": ([45, 33, 64, 12], 2, 64, None),
-    "odd": ([63, 65, 1, 7], 3, 33, None),
-    "long": ([511], 1, 32, None),
-    "few queries": ([45, 64, 20], 2, 64, [8, 11, 1]),
-    "empty": ([0, 5, 0, 0, 9, 0], 3, 48, None),
-    "no query": ([5, 9], 1, 96, [0, 2]),
-    "nothing": ([0, 0], 2, 16, None),
-}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -118,8 +63,6 @@ def test_dropout_is_the_twin_s(isa: str, case: str, dtype: torch.dtype) -> None:
 
 def test_twin_drops_by_the_specification() -> None:
     """With equal scores and one-hot values, the output shows each probability."""
-    from test_dropout import half
-
     length, heads, p, seed, site = 9, 2, 0.5, 21, 3
     query = torch.zeros(length, heads, length)
     key_value = torch.zeros(length, 2, heads, length)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from support.philox import half, philox
 from torch import Tensor
 
 from bertfast._native import native
@@ -14,23 +15,6 @@ from bertfast.ops.dropout import _dropout, dropout, dropout_mask_twin, dropout_t
 
 SHAPES = [(1, 1), (3, 33), (5, 63), (4, 64), (2, 65), (6, 96), (2, 511), (2, 1500), (0, 8), (3, 0)]
 DTYPES = [torch.float32, torch.bfloat16]
-
-
-def philox(counter: list[int], key: list[int]) -> list[int]:
-    """Philox4x32-7 in Python's own integers."""
-    low = 0xFFFFFFFF
-    for _ in range(7):
-        p, q = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
-        counter = [q >> 32 ^ counter[1] ^ key[0], q & low, p >> 32 ^ counter[3] ^ key[1], p & low]
-        key = [key[0] + 0x9E3779B9 & low, key[1] + 0xBB67AE85 & low]
-    return counter
-
-
-def half(seed: int, place: int, index: int, column: int) -> int:
-    low = 0xFFFFFFFF
-    counter = [index & low, index >> 32 & low, column // 8, 3 | place << 8]
-    word = philox(counter, [seed & low, seed >> 32 & low])[column % 8 // 2]
-    return word >> 16 if column % 2 else word & 0xFFFF
 
 
 def inputs(rows: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

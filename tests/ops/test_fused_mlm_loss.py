@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.gpu import GPU, on_gpu
+from support.op_cases.masked_lm_loss import Arguments, arguments, errors, in_dtype, results
 from support.stepped import SteppedFusedLoss
-from test_masked_lm_loss import GPU, NEEDS_GPU, Arguments, arguments, errors, in_dtype, results
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -25,10 +26,6 @@ fused = functools.partial(masked_lm_loss, fused=True)
 # rows, hidden, vocabulary, padded vocabulary: narrow and wide; several splits and one
 SIZES = [(7, 96, 128, 128), (252, 128, 129, 256), (70, 256, 200, 256)]
 LARGE = [(1100, 256, 6899, 6912), (40_000, 128, 300, 384)]
-
-
-def on_gpu(test: object) -> object:
-    return pytest.mark.gpu(NEEDS_GPU(test))
 
 
 @pytest.fixture(scope="module")

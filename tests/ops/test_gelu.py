@@ -6,18 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
-from torch import Tensor
+from support.op_cases.gelu import SHAPES, inputs
 
 from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu, bias_gelu_twin
-
-SHAPES = [(1, 1), (3, 33), (130, 96), (65, 64), (300, 511), (0, 8), (3, 0)]
-
-
-def inputs(rows: int, columns: int, dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
-    generator = torch.Generator().manual_seed(rows * 10007 + columns)
-    x = 3 * torch.randn(rows, columns, generator=generator)
-    bias, grad = torch.randn(columns, generator=generator), torch.randn(rows, columns, generator=generator)
-    return [x.to(dtype), bias], grad.to(dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -3,17 +3,10 @@
 import json
 
 import pytest
+from support.run_info import INFO
 
-from bertfast.config import BertConfig, TrainConfig
 from bertfast.errors import InputError
 from bertfast.reporting.run_info import RunInfo, Text
-
-INFO = RunInfo(
-    BertConfig(vocab_size=50),
-    TrainConfig(steps=3, objective="sop", lr=0.25),
-    Text("/corpora/a", "f1", (3, 9), ("ein Wörterbuch", "2 documents")),
-    None,
-)
 
 
 @pytest.mark.parametrize("held_out", [None, Text("/corpora/b", "f2", None, ())])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_trainer import CONFIG, corpus, make_model  # noqa: F401 (corpus is a fixture)
+from support.small_run import CONFIG, make_model
 
 from bertfast.sampling.buckets import Buckets
 from bertfast.sampling.sampler import Sampler
@@ -23,7 +23,7 @@ def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
-def test_nothing_of_the_fillers_is_learned(corpus, objective):  # noqa: F811
+def test_nothing_of_the_fillers_is_learned(corpus, objective):
     """Several steps, dropout on, against the batch in its own size."""
     config = dataclasses.replace(CONFIG, objective=objective)
     model = make_model(corpus).train()
@@ -43,7 +43,7 @@ def test_nothing_of_the_fillers_is_learned(corpus, objective):  # noqa: F811
 
 
 @pytest.mark.parametrize(("count", "max_len"), [(12, 24), (1, 5), (300, 5), (2048, 24)])
-def test_fillers_are_sequences(corpus, count, max_len):  # noqa: F811
+def test_fillers_are_sequences(corpus, count, max_len):
     """None is empty or too long, none of their predictions is a first token or comes twice; the batch stays whole."""
     sampler = Sampler(corpus, dataclasses.replace(CONFIG, max_len=max_len))
     buckets, sizes = Buckets(count, max_len), set()

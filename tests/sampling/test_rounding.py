@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_model import make_config, random_batch, randomised
+from support.random_model import make_config, random_batch, randomised
 
 from bertfast.sampling.rounding import LEAST_TOKENS, PREDICTIONS, rounded, token_multiple
 

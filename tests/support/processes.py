@@ -17,12 +17,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from support import command_line
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.launch", "matplotlib.pyplot"])
 
 # In fp32, since the products of bf16 are compiled anew in each process.
-TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
-TINY += ["--precision", "fp32"]
+TINY = [*command_line.TINY, "--precision", "fp32"]
 
 
 class Fault(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_trainer import CONFIG, CPU, corpus  # noqa: F401 (corpus is a fixture)
+from support.small_run import CONFIG, CPU
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
@@ -20,11 +20,11 @@ MODEL = BertConfig(vocab_size=50)
 WORLD = World(0, 1, [CPU], [CPU], True, 8)
 
 
-def of(corpus: Corpus, world: World = WORLD, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:  # noqa: F811
+def of(corpus: Corpus, world: World = WORLD, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:
     return identity(MODEL, corpus, dataclasses.replace(CONFIG, **changes), world, dtype, "in chunks")
 
 
-def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:  # noqa: F811
+def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:
     one = of(corpus)
     free = {"gpus": 2, "timeout": 9, "tensorboard": True, "checkpoint_every": 3, "keep_checkpoints": 5, "inexact": True}
     assert differences(one, of(corpus, **free)) == []
@@ -34,7 +34,7 @@ def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:  # noqa: F
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_bears_on_plain_sums_alone(corpus: Corpus, threads: int) -> None:  # noqa: F811
+def test_the_number_of_threads_bears_on_plain_sums_alone(corpus: Corpus, threads: int) -> None:
     before = torch.get_num_threads()
     one, plain = of(corpus), of(corpus, World(0, 1, [CPU], [CPU], False, 1))
     torch.set_num_threads(threads)
@@ -60,7 +60,7 @@ CHANGES: dict[str, tuple[Callable[[Corpus], dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_what_does_not(corpus: Corpus, case: str) -> None:  # noqa: F811
+def test_what_does_not(corpus: Corpus, case: str) -> None:
     change, line = CHANGES[case]
     found = differences(of(corpus), change(corpus))
     assert line.format(fingerprint=corpus.fingerprint) in found
@@ -68,7 +68,7 @@ def test_what_does_not(corpus: Corpus, case: str) -> None:  # noqa: F811
     assert all(other.startswith("product of two matrices") for other in others)
 
 
-def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     before = of(corpus)
     monkeypatch.setattr(torch, "__version__", "9.9")
     monkeypatch.setattr(module, "__version__", "8.8")
@@ -77,7 +77,7 @@ def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatc
     assert names == ["instruction set", "bertfast", "torch"]
 
 
-def test_a_product_with_other_bits(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_product_with_other_bits(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a processor or a library whose name says nothing."""
     before = of(corpus)
     product = module.matrix_product
@@ -90,7 +90,7 @@ def test_names_that_only_one_of_them_knows() -> None:
 
 
 @pytest.mark.parametrize("deterministic, inexact", [(True, False), (True, True), (False, False)])
-def test_what_ranks_share(corpus: Corpus, monkeypatch, deterministic: bool, inexact: bool) -> None:  # noqa: F811
+def test_what_ranks_share(corpus: Corpus, monkeypatch, deterministic: bool, inexact: bool) -> None:
     """A rank on a processor of another kind is refused where sums have one order, unless that is allowed."""
     config, world = dataclasses.replace(CONFIG, inexact=inexact), World(0, 2, [CPU] * 2, [CPU], deterministic, 8)
 

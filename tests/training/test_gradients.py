@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
+from support.small_run import CONFIG, CPU, make_model
 
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World, make_world
@@ -20,27 +20,27 @@ from bertfast.training.trainer import prepare
 
 
 @pytest.fixture
-def model(corpus):  # noqa: F811
+def model(corpus):
     model = make_model(corpus)
     prepare(model, corpus, CONFIG, make_world(CONFIG, [CPU], [CPU]))
     return model
 
 
-def computed(kind, model, corpus, config, world, step=1):  # noqa: F811
+def computed(kind, model, corpus, config, world, step=1):
     """The losses, and every gradient."""
     samplers = [Sampler(corpus, config) for _ in world.local]
     losses, found = kind(model, samplers, config, world, torch.float32)(step)
     return [losses[:2], *(gradient.clone() for gradient in found)]
 
 
-def at_once(model, corpus, config, step=1):  # noqa: F811
+def at_once(model, corpus, config, step=1):
     losses = Shares(sampler := Sampler(corpus, config), step, config).losses(model, sampler, 0, 1, torch.float32)
     return [losses, *torch.autograd.grad(losses.sum(), list(model.parameters()))]
 
 
 @pytest.mark.parametrize("kind", [ShardedGradients, PlainGradients])
 @pytest.mark.parametrize("batch_size", [12, 13])
-def test_pieces_add_up_to_the_batch_with_dropout_on(model, corpus, kind, batch_size):  # noqa: F811
+def test_pieces_add_up_to_the_batch_with_dropout_on(model, corpus, kind, batch_size):
     config = dataclasses.replace(CONFIG, batch_size=batch_size)
     world = World(0, 1, [CPU], [CPU], kind is ShardedGradients, 8)
     torch.testing.assert_close(
@@ -48,7 +48,7 @@ def test_pieces_add_up_to_the_batch_with_dropout_on(model, corpus, kind, batch_s
     )
 
 
-def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):  # noqa: F811
+def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):
     """torch's replicate and parallel_apply want GPUs; the model in its replicas' place leaves our part, the shares."""
     monkeypatch.setattr(gradients, "replicate", lambda network, devices: [network] * len(devices))
     monkeypatch.setattr(
@@ -62,7 +62,7 @@ def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):  # noqa: F81
     )
 
 
-def test_threads_change_no_bit(model, corpus):  # noqa: F811
+def test_threads_change_no_bit(model, corpus):
     world = make_world(dataclasses.replace(CONFIG, deterministic=True), [CPU], [CPU])
     assert world.shards == 8
     before = torch.get_num_threads()
@@ -117,7 +117,7 @@ def test_an_error_in_a_shard_is_raised():
         TreeSum(CPU, 2)(range(4), compute)
 
 
-def test_clipping(model, corpus):  # noqa: F811
+def test_clipping(model, corpus):
     world = make_world(CONFIG, [CPU], [CPU])
     found = computed(ShardedGradients, model, corpus, CONFIG, world)[1:]
     norm = torch.cat([gradient.flatten().double() for gradient in found]).norm()
@@ -134,12 +134,12 @@ def test_clipping(model, corpus):  # noqa: F811
     torch.testing.assert_close([factor * gradient for gradient in found], [each.grad for each in parameters])
 
 
-def test_more_shards_take_less_memory(corpus):  # noqa: F811
+def test_more_shards_take_less_memory(corpus):
     """The peaks of one process that trains a small batch, then a large one in 32 shards, then that one at once."""
     script = f"""
 import dataclasses, torch
 from pathlib import Path
-from test_trainer import CONFIG, make_model
+from support.small_run import CONFIG, make_model
 from bertfast.data.corpus import Corpus
 from bertfast.training.launch import pretrain
 torch.set_num_threads(1)
@@ -150,7 +150,7 @@ for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
     print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
     )
     small, in_shards, at_once = map(int, done.stdout.split())
     assert 8 * (in_shards - small) < at_once - small

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_fused_mlm_loss import on_gpu
-from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
+from support.gpu import on_gpu
+from support.small_run import CONFIG, CPU, make_model
 
 from bertfast import model
 from bertfast.config import TrainConfig
@@ -59,18 +59,18 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sizes
 
 
-def choose(corpus: Corpus, world: World = ALONE, resumed: dict[str, str] | None = None) -> LossForm:  # noqa: F811
+def choose(corpus: Corpus, world: World = ALONE, resumed: dict[str, str] | None = None) -> LossForm:
     return choose_loss_form(make_model(corpus), Sampler(corpus, CONFIG), CONFIG, world, torch.bfloat16, resumed)
 
 
-def test_the_faster_one_is_taken_and_said(corpus: Corpus, timed: list[tuple[int, int]]) -> None:  # noqa: F811
+def test_the_faster_one_is_taken_and_said(corpus: Corpus, timed: list[tuple[int, int]]) -> None:
     assert choose(corpus) == ("fused", "masked-LM loss fused: 2.000 ms in chunks, 1.250 ms fused")
     predictions = int(Sampler(corpus, CONFIG).plan(0, CONFIG.batch_size).num_masked.sum())
     assert choose(corpus, World(0, 4, [CPU] * 4, [CPU], False, 4)).is_fused
     assert timed == [(12, predictions), (3, predictions // 4)]
 
 
-def test_where_there_is_no_choice(corpus: Corpus, timed: list[tuple[int, int]]) -> None:  # noqa: F811
+def test_where_there_is_no_choice(corpus: Corpus, timed: list[tuple[int, int]]) -> None:
     deterministic = make_world(TrainConfig(deterministic=True), [CPU], [CPU])
     for world in (deterministic, World(1, 2, [CPU] * 2, [CPU], False, 2), World(0, 1, [CPU] * 2, [CPU] * 2, False, 2)):
         assert choose(corpus, world) == ("in chunks", "")
@@ -87,13 +87,13 @@ def test_rank_0_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_all_ranks(run, ALONE, CONFIG) == {"--lr": 1.0, "--device": "cpu"}
 
 
-def test_nothing_is_timed_on_a_cpu(corpus: Corpus) -> None:  # noqa: F811
+def test_nothing_is_timed_on_a_cpu(corpus: Corpus) -> None:
     assert choose(corpus) == ("in chunks", "")
 
 
 def test_a_resumed_run_keeps_its_form(
     said,
-    corpus: Corpus,  # noqa: F811
+    corpus: Corpus,
     timed: list[tuple[int, int]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,7 +143,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     return calls
 
 
-def test_both_are_timed_in_turns(corpus: Corpus, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_both_are_timed_in_turns(corpus: Corpus, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """The median of the rounds that follow the capture; here the graphs are plain calls, and the clock is made up."""
     clock = iter([100, 100, 5, 1, 1, 9, 3, 3, 4, 2, 2, 7])
 
@@ -161,7 +161,7 @@ def test_both_are_timed_in_turns(corpus: Corpus, asked: Asked, monkeypatch: pyte
 @pytest.mark.parametrize(("factor", "agree"), [(1.0, True), (1.01, True), (1.1, False), (float("nan"), False)])
 @pytest.mark.parametrize("which", range(7))
 def test_a_fused_loss_that_is_wrong_is_not_taken(
-    corpus: Corpus,  # noqa: F811
+    corpus: Corpus,
     asked: Asked,
     monkeypatch: pytest.MonkeyPatch,
     which: int,
@@ -187,7 +187,7 @@ def test_a_fused_loss_that_is_wrong_is_not_taken(
 
 
 @on_gpu
-def test_both_forms_are_timed_and_train_alike(said: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_both_forms_are_timed_and_train_alike(said: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, precision="bf16", steps=40, batch_size=96)
     pretrain(make_model(corpus), corpus, config)
     assert any(line.startswith("masked-LM loss") and "ms in chunks" in line for line in said)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from support.processes import SERVER
-from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
+from support.small_run import CONFIG, CPU, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast.data.corpus import Corpus
@@ -36,7 +36,7 @@ def as_it_is(bucket, function):
     function()
 
 
-def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU, copies=None):  # noqa: F811
+def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU, copies=None):
     model = make_model(corpus)
     world = make_world(PLAIN, [CPU], [CPU])._replace(local=[device])
     prepare(model, corpus, config, world)
@@ -49,7 +49,7 @@ def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, de
     )
 
 
-def plain(corpus, config, dtype=torch.float32, copies=torch.float32):  # noqa: F811
+def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
     model, world = make_model(corpus), make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
     gradients = make_gradients(model, [Sampler(corpus, config)], config, world, dtype)
@@ -58,7 +58,7 @@ def plain(corpus, config, dtype=torch.float32, copies=torch.float32):  # noqa: F
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
 @pytest.mark.parametrize("clip", [0.05, 0.0])
-def test_buckets_change_nothing(corpus, objective, clip):  # noqa: F811
+def test_buckets_change_nothing(corpus, objective, clip):
     """Losses, norms and, at the end, the weights of the plain way; dropout on."""
     config = dataclasses.replace(PLAIN, objective=objective, max_grad_norm=clip)
     one, filled, _ = bucketed(corpus, config)
@@ -71,7 +71,7 @@ def test_buckets_change_nothing(corpus, objective, clip):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_step_asks_the_host_for_nothing(corpus, dtype):  # noqa: F811
+def test_a_step_asks_the_host_for_nothing(corpus, dtype):
     """No number is read from a tensor and none is made of the host's memory: either would end a capture."""
     found = []
 
@@ -93,7 +93,7 @@ def test_a_step_asks_the_host_for_nothing(corpus, dtype):  # noqa: F811
     assert not {"nonzero", "is_nonzero", "lift_fresh", "masked_select", "equal", "_unique2"} & set(found)
 
 
-def converted(corpus, copies):  # noqa: F811
+def converted(corpus, copies):
     """The names of the parameters that the third step converts to bfloat16, from an optimizer with such `copies`."""
     found = []
 
@@ -114,7 +114,7 @@ def converted(corpus, copies):  # noqa: F811
     return {name for name, parameter in model.named_parameters() if parameter.data_ptr() in found}
 
 
-def test_weights_are_not_converted_again(corpus):  # noqa: F811
+def test_weights_are_not_converted_again(corpus):
     """But for those of the heads' products that are autograd's own."""
     own = {"pooler", "next_sentence_head", "masked_lm_head.transform"}
     assert converted(corpus, torch.bfloat16) == {f"{name}.{kind}" for name in own for kind in ("weight", "bias")}
@@ -122,7 +122,7 @@ def test_weights_are_not_converted_again(corpus):  # noqa: F811
 
 
 @pytest.mark.parametrize("way", ["in buckets", "plain", "in shards"])
-def test_copies_change_no_bit(corpus, way):  # noqa: F811
+def test_copies_change_no_bit(corpus, way):
     results = []
     for copies in (torch.bfloat16, torch.float32):
         if way == "in buckets":
@@ -136,7 +136,7 @@ def test_copies_change_no_bit(corpus, way):  # noqa: F811
     assert all(map(torch.equal, one.parameters(), other.parameters()))
 
 
-def one_of(rank, size, corpus, config, folder):  # noqa: F811
+def one_of(rank, size, corpus, config, folder):
     """A rank's steps, in a process of its own; it leaves what it measured, its gradients and its weights."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     torch.set_num_threads(1)
@@ -145,7 +145,7 @@ def one_of(rank, size, corpus, config, folder):  # noqa: F811
     dist.destroy_process_group()
 
 
-def taken(corpus, config, world):  # noqa: F811
+def taken(corpus, config, world):
     model = make_model(corpus)
     prepare(model, corpus, config, world)
     gradients, buckets = [], set()
@@ -166,7 +166,7 @@ def taken(corpus, config, world):  # noqa: F811
 
 
 @pytest.mark.parametrize(("size", "objective"), [(2, "nsp"), (4, "none"), (3, "nsp")])
-def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):  # noqa: F811
+def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
     """Losses and gradients of every step, dropout on; and among ranks not a bit differs."""
     config = dataclasses.replace(PLAIN, objective=objective, batch_size=26)
     processes = [SERVER.Process(target=one_of, args=(i, size, corpus.folder, config, tmp_path)) for i in range(size)]
@@ -187,7 +187,7 @@ def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):  # noqa: F811
         assert all(map(torch.equal, its_weights, weights))
 
 
-def test_what_is_no_number_reaches_no_weight(corpus):  # noqa: F811
+def test_what_is_no_number_reaches_no_weight(corpus):
     model, step, optimizer = bucketed(corpus, PLAIN)
     found = step(0, 0.0, wait=False)
     with torch.no_grad():
@@ -213,7 +213,7 @@ def on_the_cpu(monkeypatch):
     monkeypatch.setattr(trainer, "make_steps", make_steps)
 
 
-def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatch):  # noqa: F811
+def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatch):
     """A line a step, though several are read at a time; resumed, the same run."""
     monkeypatch.setattr(ring, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10)
@@ -232,7 +232,7 @@ def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatc
     assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
 
 
-def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, on_the_cpu, monkeypatch):  # noqa: F811
+def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, on_the_cpu, monkeypatch):
     taken = BucketedSteps.__call__
 
     def spoilt(self, step, flag, wait):
@@ -274,7 +274,7 @@ def test_who_captures(monkeypatch):
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):  # noqa: F811
+def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):
     """Long enough that most steps are replayed, in several buckets. A sum by atomics in any op would show here."""
     config = dataclasses.replace(PLAIN, steps=40, batch_size=96)
     results = []
@@ -290,7 +290,7 @@ def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):  # noqa: F811
 
 @pytest.mark.gpu
 @needs_gpu
-def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):  # noqa: F811
+def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, steps=2 * MOST_STEPS + 5, checkpoint_every=MOST_STEPS)
     run = pretrain(make_model(corpus), corpus, config, tmp_path)
     assert any("step in a CUDA graph" in line for line in said)
@@ -303,7 +303,7 @@ def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):  # noqa: F811
 
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="not two CUDA devices")
-def test_two_gpus_are_captured(said, corpus):  # noqa: F811
+def test_two_gpus_are_captured(said, corpus):
     config = dataclasses.replace(CONFIG, device="cuda", gpus=2, steps=2 * MOST_STEPS + 5)
     two = pretrain(make_model(corpus), corpus, config).history.records
     assert any("one all-reduce a step, step in a CUDA graph" in line for line in said)

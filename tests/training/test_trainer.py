@@ -4,40 +4,17 @@ import dataclasses
 import importlib
 import math
 
-import numpy as np
 import pytest
 import torch
+from support.small_run import CONFIG, CPU, make_model
 
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_devices, log_choice, make_world
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.training.launch import pretrain
 from bertfast.training.schedule import learning_rate
-
-CPU = torch.device("cpu")
-CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    generator = np.random.default_rng(0)
-    words = [f"w{i}" for i in range(30)]
-    documents = [
-        "\n".join(" ".join(generator.choice(words, generator.integers(2, 15))) + " ." for _ in range(5))
-        for _ in range(60)
-    ]
-    folder = tmp_path_factory.mktemp("corpus")
-    (folder / "texts.txt").write_text("\n\n".join(documents))
-    return load_corpus(folder, cache_dir=folder / "cache")
-
-
-def make_model(corpus, **changes):
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    return Bert(BertConfig(vocab_size=corpus.vocab_size, **{**sizes, **changes}))
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
