@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+# The tests' tensors are too small for threads, and other workers of pytest-xdist have the other cores. A test that is
+# about threads asks for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What tests start (cmake, python) is this environment's, whether or not it is activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 import pytest
 import torch

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.messages import listening
+from support.torchrun import HANGS
 from torch.distributed import HashStore
 
 from bertfast.distributed import peers
@@ -16,7 +17,7 @@ def together(*calls):
     """What the calls return, made at the same time."""
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(call) for call in calls]
-        return [future.result(timeout=60) for future in futures]
+        return [future.result(timeout=HANGS) for future in futures]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.torchrun import TINY, command, kill, once_written, started, torchrun, weights
+from support.torchrun import HANGS, TINY, command, kill, once_written, started, torchrun, weights
 
 pretrain = importlib.import_module("bertfast.pretrain").main
 
@@ -128,7 +128,7 @@ def test_a_killed_worker_ends_the_short_form(whole, tmp_path):
             time.sleep(0.1)
         victim = children(process.pid)[1]
         subprocess.run(["kill", "-KILL", str(victim)], check=True)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert errors.splitlines()[-1] == f"error: worker 1 (process {victim}) was killed by SIGKILL"
     assert "Traceback" not in errors
@@ -155,6 +155,6 @@ def test_killed_at_any_instant(whole, tmp_path):
             ranks = children(process.pid)
             if ranks:
                 subprocess.run(["kill", "-KILL", str(generator.choice(ranks))], check=False)
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=HANGS)
         assert process.returncode == 0, errors
         assert weights(out) == weights(expected)

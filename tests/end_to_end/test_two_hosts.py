@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.torchrun import command, once_written, started, weights
+from support.torchrun import HANGS, command, once_written, started, weights
 
 
 def ip(*words):
@@ -78,7 +78,7 @@ def test_the_other_host_goes_on_alone(whole, hosts, tmp_path):
     expected, arguments = whole
     out = tmp_path / "out"
     with ranks_on(hosts, "1:2", arguments, out) as (processes, errors):
-        processes[0].wait(timeout=90)
+        processes[0].wait(timeout=HANGS)
         text = read(errors[0])
         wait_for(r"^error: rank 1 is cut off from the run's store, which is on rank 0's host$", errors[1], processes[1])
     assert processes[0].returncode == 0, text
@@ -98,7 +98,7 @@ def test_the_host_that_comes_back_joins_again(whole, hosts, tmp_path):
         wait_for("rank 1 is cut off", errors[1], processes[1])
         assert ip("-n", hosts[1], "link", "set", "link0", "up").returncode == 0
         for process, path in zip(processes, errors, strict=True):
-            assert process.wait(timeout=90) == 0, read(path)
+            assert process.wait(timeout=HANGS) == 0, read(path)
         text = read(errors[0])
     assert re.search(r"resuming from .*, step [36]$", text, re.M)
     assert text.count("2 CPU processes with") == 2

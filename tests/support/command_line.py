@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+from support.torchrun import HANGS
+
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
 
 
@@ -17,7 +19,7 @@ def run(*arguments, module="pretrain", cwd=None, **environment):
         text=True,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=300,
+        timeout=HANGS,
     )
 
 

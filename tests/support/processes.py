@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support import command_line
+from support.torchrun import HANGS
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.launch", "matplotlib.pyplot"])
@@ -51,7 +52,7 @@ def start(arguments: Sequence[object], log: Path, *faults: Fault) -> multiproces
 
 def run(arguments: Sequence[object], log: Path, *faults: Fault) -> Done:
     process = start(arguments, log, *faults)
-    process.join(300)
+    process.join(HANGS)
     assert process.exitcode is not None, "it hangs"
     status = process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
     return Done(status, *(log.with_suffix(suffix).read_text() for suffix in (".out", ".err")))

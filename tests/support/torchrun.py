@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
+HANGS = 600  # seconds after which a process that hasn't ended hangs, on any machine
 
 
 def command(workers, *arguments, event="", ways="", agent=("--standalone",)):
@@ -27,10 +28,10 @@ def command(workers, *arguments, event="", ways="", agent=("--standalone",)):
     return [str(word) for word in [*words, __file__, event, ways, *arguments, *TINY]]
 
 
-def torchrun(workers, *arguments, limit=120, **options):
-    """The finished torchrun; none of its processes outlives it, even where it takes longer than `limit` seconds."""
+def torchrun(workers, *arguments, **options):
+    """The finished torchrun; none of its processes outlives it."""
     with started(command(workers, *arguments, **options)) as process:
-        output, errors = process.communicate(timeout=limit)
+        output, errors = process.communicate(timeout=HANGS)
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
