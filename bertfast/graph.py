@@ -14,6 +14,8 @@ class Graphs:
     libraries' workspaces, the optimizer's state. What comes back a second time is captured, and replayed from then on.
     A function takes its input from tensors that stay where they are, leaves its result in such, and never asks the
     device for a number. All graphs share one pool of memory, so that nothing in it outlives a call.
+
+    `close` before the process group is destroyed: NCCL's teardown waits until no graph holds a collective any more.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,6 +35,19 @@ class Graphs:
         with torch.cuda.device(self._device):
             graph.replay()
 
+    def close(self) -> None:
+        """Waits for the device, then frees all graphs.
+
+        Each is reset, not only forgotten: the frames of an exception's traceback may still refer to it.
+        """
+        try:
+            torch.cuda.synchronize(self._device)
+        finally:
+            for graph in self._graphs.values():
+                if graph is not None:
+                    graph.reset()
+            self._graphs.clear()
+
     def _run(self, function: Callable[[], object]) -> None:
         """In the stream of the captures, as what is prepared by it belongs to one."""
         current = torch.cuda.current_stream(self._device)
@@ -43,6 +58,11 @@ class Graphs:
 
     def _captured(self, function: Callable[[], object]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._device), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            function()
+        try:
+            # The outer context brings the caller's stream back where a capture fails: torch.cuda.graph does not.
+            with torch.cuda.stream(self._stream), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                function()
+        except BaseException:
+            graph.reset()  # what was captured up to here may hold a collective, and `close` does not know this graph
+            raise
         return graph

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -52,6 +52,9 @@ class Steps(Protocol):
         ranks learn of it after the same step, up to which they then know all.
         """
 
+    def close(self) -> None:
+        """Frees what the steps hold on the device. To be called before the process group is destroyed: see `Graphs`."""
+
 
 def make_steps(
     model: Bert,
@@ -63,8 +66,8 @@ def make_steps(
     first_step: int,
 ) -> Steps:
     if world.captured:
-        run = Graphs(world.device)
-        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, run)
+        graphs = Graphs(world.device)
+        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, graphs)
     return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config, world.deterministic)
 
 
@@ -82,6 +85,9 @@ class EagerSteps:
         with one_thread() if self._sharded else contextlib.nullcontext():
             return [self._take(step, flag)]
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _take(self, step: int, flag: float) -> Measured:
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
@@ -98,8 +104,7 @@ class BucketedSteps:
     """Steps of one device a rank, whose batches have a bucket's size, the same on all ranks.
 
     The step's number, its first example's, and the learning rate of every step are on the device. The host only says
-    which bucket comes next, which it knows by planning the whole batch itself. `run(bucket, function)` calls the
-    function, or does what it did before in that bucket.
+    which bucket comes next, which it knows by planning the whole batch itself. `graphs` has one for each bucket.
 
     Ranks must not part: what one does by what it has read, all do after the same step. So with several, all read in the
     same steps, each step's numbers one step later.
@@ -114,10 +119,10 @@ class BucketedSteps:
         world: World,
         dtype: torch.dtype,
         first_step: int,
-        run: Callable[[Bucket, Callable[[], None]], None],
+        graphs: Graphs,
     ) -> None:
         self._model, self._sampler, self._optimizer = model, sampler, optimizer
-        self._config, self._dtype, self._run = config, dtype, run
+        self._config, self._dtype, self._graphs = config, dtype, graphs
         self._alone = world.size == 1
         self._bounds = [bounds(config.batch_size, rank, world.size) for rank in range(world.size)]
         self._begin, end = self._bounds[world.rank]
@@ -137,11 +142,14 @@ class BucketedSteps:
         if flag != self._said:
             self._flag.fill_(flag)
             self._said = flag
-        self._run(bucket, lambda: self._take(bucket))
+        self._graphs(bucket, lambda: self._take(bucket))
         found = self._ring.read(step, wait or (flag > 0 and self._alone))
         if any(flags for _, (_, _, flags, _) in found):
             found += self._ring.read(step, wait=True)
         return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in found]
+
+    def close(self) -> None:
+        self._graphs.close()
 
     def _bucket(self, step: int) -> Bucket:
         size = self._config.batch_size

@@ -127,9 +127,11 @@ def train(
         taken(of_rank_0(form, world), model),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=world.rank > 0) as bar,
+        contextlib.ExitStack() as within_the_group,  # what it holds is closed before the group is left, on every ending
     ):
         first_step = ranks.share_state(world, model, optimizer, first_step)
         take_step = make_steps(model, samplers, optimizer, config, world, dtype, first_step)
+        within_the_group.callback(take_step.close)
         started = saved = time.perf_counter()
         for step in range(first_step, config.steps):
             evaluates, keeps = evaluation_due(step, config), checkpoint_due(step, config)
