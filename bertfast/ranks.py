@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bertfast.adam import Adam
 from bertfast.devices import World
-from bertfast.errors import InputError, ProcessLost
+from bertfast.errors import InputError, ProcessLost, Stopped
 from bertfast.identity import differences
 from bertfast.peers import peers
 from bertfast.say import Say
@@ -34,7 +34,7 @@ def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterato
     store, theirs = peers().arrive(json.dumps(run), say)
     if found := differences(json.loads(theirs), run):
         raise InputError(f"rank {world.rank} would compute otherwise than rank 0 (rank 0's -> its): {'; '.join(found)}")
-    lost = False
+    leaves = True
     try:
         dist.init_process_group(
             "nccl" if world.device.type == "cuda" else "gloo",
@@ -44,10 +44,13 @@ def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterato
             timeout=datetime.timedelta(seconds=timeout),
         )
         yield
-    except RuntimeError as error:
-        lost = _tells_of_a_lost_peer(error)
-        if not lost:
+    except (InputError, Stopped):  # all ranks end so, after the same step
+        raise
+    except BaseException as error:
+        leaves = world.device.type == "cpu"  # NCCL's teardown would wait for the others, who know nothing of the error
+        if not _tells_of_a_lost_peer(error):
             raise
+        leaves = False
         with _not_terminated():
             what = peers().lost() or (
                 f"lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
@@ -55,7 +58,7 @@ def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterato
             )
             raise ProcessLost(f"rank {world.rank} {what}") from None
     finally:
-        if dist.is_initialized() and not lost:
+        if dist.is_initialized() and leaves:
             dist.destroy_process_group()
 
 
@@ -72,9 +75,9 @@ def _not_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tells_of_a_lost_peer(error: RuntimeError) -> bool:
+def _tells_of_a_lost_peer(error: BaseException) -> bool:
     """NCCL and the store have their own exceptions; gloo raises a RuntimeError that names its source file."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def share_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> int:
