@@ -42,6 +42,8 @@ def joined(world: World, run: dict[str, Any], timeout: int, say: Say) -> Iterato
             rank=world.rank,
             world_size=world.size,
             timeout=datetime.timedelta(seconds=timeout),
+            # NCCL else learns a rank's device by its first collective, and guesses it for a barrier before.
+            device_id=world.device if world.device.type == "cuda" else None,
         )
         yield
     except (InputError, Stopped):  # all ranks end so, after the same step

@@ -69,3 +69,9 @@ def test_a_rank_that_ends_alone_waits_for_nobody(group, device, end, raised, alo
         found = type(error)
     assert found == raised
     assert ("destroyed" in group) is (alone is False or (alone is True and device == CPU))
+
+
+@pytest.mark.parametrize("device", [CPU, torch.device("cuda", 1)])
+def test_nccl_is_told_the_ranks_device(group, device):
+    with ranks.joined(World(1, 2, [device] * 2, [device], False, 2), {}, 5, print):
+        assert group["device_id"] == (None if device == CPU else device)
