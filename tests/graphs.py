@@ -19,6 +19,9 @@ class Called:
     def __call__(self, key: Hashable, function: Callable[[], object]) -> None:
         function()
 
+    def capture(self, key: Hashable, function: Callable[[], object]) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -53,6 +56,7 @@ class _Stream:
 def on_the_cpu(patch: pytest.MonkeyPatch) -> None:
     """Lets `Graphs` work on the CPU. A capture does not execute, so that the function is first called by a replay."""
     captured = Graphs._captured
+    patch.setattr(HeldGraph, "holding", weakref.WeakSet())
 
     def capture(self: Graphs, function: Callable[[], object]) -> HeldGraph:
         graph = captured(self, lambda: None)

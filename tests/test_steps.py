@@ -16,7 +16,7 @@ from processes import SERVER
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bertfast import ranks, ring, trainer
+from bertfast import ranks, ring, steps, trainer
 from bertfast.adam import Adam
 from bertfast.corpus import Corpus
 from bertfast.devices import World, describe, make_world
@@ -154,7 +154,7 @@ def one_of(rank, size, corpus, config, folder):  # noqa: F811
 def taken(corpus, config, world):  # noqa: F811
     model = make_model(corpus)
     prepare(model, corpus, config, world)
-    gradients, buckets = [], set()
+    gradients, buckets = [], []
 
     class Noting(Adam):
         def step(self, found, *rest):
@@ -163,8 +163,11 @@ def taken(corpus, config, world):  # noqa: F811
 
     class NotingBuckets(Called):
         def __call__(self, bucket, function):
-            buckets.add(bucket)
+            buckets.append(bucket)
             function()
+
+        def capture(self, bucket, function):
+            buckets.append(bucket)
 
     optimizer = Noting(model.parameters(), torch.float32)
     step = BucketedSteps(model, Sampler(corpus, config), optimizer, config, world, torch.float32, 0, NotingBuckets())
@@ -255,6 +258,61 @@ def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, c
         train(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), tmp_path, False, lambda line: None)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
     assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkeypatch, compiled):  # noqa: F811
+    """The others when they come. Where a bucket may have to be compiled, each runs as it is once."""
+    on_the_cpu(monkeypatch)
+    monkeypatch.setattr(steps, "_PLANNED_TOKENS", 3 * 200 * PLAIN.max_len)
+    config = dataclasses.replace(PLAIN, steps=16, batch_size=200, compile=compiled)
+    done = []
+
+    class Noting(Graphs):
+        def __call__(self, key, function):
+            self.key = key
+            super().__call__(key, function)
+
+        def capture(self, key, function):
+            if key not in self._graphs:
+                done.append(("captured", key))
+            super().capture(key, function)
+
+        def run(self, function):
+            done.append(("run", self.key))
+            super().run(function)
+
+    found = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    for graphs in (Called(), Noting(CPU, each_first=compiled)):
+        model, step, _ = bucketed(corpus, config, first_step=2, graphs=graphs)
+        measured = [step(number, 0.0, wait=True) for number in range(2, config.steps)]
+        found.append((measured, list(model.parameters())))
+    (plain_steps, weights), (steps_of_graphs, its) = found
+    assert steps_of_graphs == plain_steps
+    assert all(map(torch.equal, weights, its))
+
+    first, *rest = [step._planned(range(number, number + 1))[0] for number in range(2, config.steps)]
+    assert max(rest) not in (first, rest[0])  # or nothing is shown
+    if compiled:
+        assert [key for what, key in done if what == "run"] == list(dict.fromkeys([first, *rest]))
+    else:
+        captured = dict.fromkeys([max(rest), *rest])
+        assert done == [("run", first), *(("captured", key) for key in captured)]
+
+
+def test_what_is_planned_ends_with_the_run(corpus):  # noqa: F811
+    planned = []
+
+    class Noting(Called):
+        def capture(self, bucket, function):
+            planned.append(bucket)
+
+    for length, captures in ((1, 0), (2, 1)):
+        _, step, _ = bucketed(corpus, dataclasses.replace(PLAIN, steps=length), graphs=Noting())
+        for number in range(length):
+            step(number, 0.0, wait=True)
+        assert len(planned) == captures
 
 
 ENDINGS = {"the last step": Run, "no number": InputError, "a signal": Stopped, "an error": ZeroDivisionError}
@@ -410,3 +468,20 @@ def test_graphs_read_their_input_anew():
         graphs("a", add)
     assert total.item() == 15
     assert len(calls) == 2  # as it is, and captured
+    graphs("b", add)
+    assert total.item() == 20
+    assert len(calls) == 3  # captured at once
+    graphs.close()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_capture_alone_changes_nothing():
+    total, graphs = torch.zeros((), device=GPU), Graphs(GPU)
+    graphs("a", lambda: total.add_(1))
+    graphs.capture("b", lambda: total.add_(10))
+    torch.cuda.synchronize()
+    assert total.item() == 1
+    graphs("b", lambda: total.add_(10))
+    assert total.item() == 11
+    graphs.close()
