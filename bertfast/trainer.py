@@ -120,6 +120,7 @@ def train(
             say(form.reason)
 
     with (
+        _memory_told(config, world),
         contextlib.closing(history),
         contextlib.closing(optimizer),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
@@ -238,6 +239,25 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     model.to(world.device).train()
     if config.compile:
         model.compile(dynamic=True, fullgraph=True)  # one program for batches of all sizes
+
+
+@contextlib.contextmanager
+def _memory_told(config: TrainConfig, world: World) -> Iterator[None]:
+    """Raises InputError, with what takes less memory, where a GPU's does not suffice."""
+    try:
+        yield
+    except RuntimeError as error:
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__context__) is not None:  # a capture that it broke ends with an error of its own
+            causes.append(cause)
+        if not any(isinstance(each, torch.OutOfMemoryError) for each in causes):
+            raise
+        ways = [f"lower --batch-size {config.batch_size}"]
+        if 2 * world.shards <= config.batch_size and len(world.local) == 1:
+            ways.append(f"compute the batch in more pieces (--shards {2 * world.shards})")
+        if world.captured:
+            ways.append("train without CUDA graphs, whose memory is never given back (--no-cuda-graph)")
+        raise InputError(f"{world.device} is out of memory: {', or '.join(ways)}") from None
 
 
 def no_number(step: int, loss: float, norm: float, out: Path | None) -> str:

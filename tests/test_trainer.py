@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from graphs import on_the_cpu
 
 import bertfast
+from bertfast import trainer
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import load_corpus
-from bertfast.devices import choose_devices, make_world
+from bertfast.devices import World, choose_devices, make_world
 from bertfast.errors import InputError
 from bertfast.launch import pretrain
 from bertfast.model import Bert
@@ -112,6 +114,45 @@ def test_learning_rate():
     rates = [learning_rate(step, config) for step in range(10)]
     assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
+
+
+@pytest.mark.parametrize("place", ["trainer.evaluate", "steps.Adam.step"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {},
+            r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\), or train .* \(--no-cuda-graph\)$",
+        ),
+        ({"captured": False}, r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\)$"),
+        ({"captured": False, "shards": 8}, "lower --batch-size 12$"),
+    ],
+)
+def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, changes, message):
+    """Wherever it is met; and where a capture that it broke raises another error after it."""
+    on_the_cpu(monkeypatch)
+    world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)
+    config = dataclasses.replace(CONFIG, eval=True, eval_share=0.2)
+
+    def full(*_):
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        finally:
+            if place == "trainer.evaluate":
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(f"bertfast.{place}", full)
+    with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
+        trainer.train(make_model(corpus), corpus, config, world, None, False, str)
+
+
+def test_other_errors_keep_their_traceback(corpus, monkeypatch):
+    def wrong(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("bertfast.trainer.evaluate", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
 
 
 def test_a_vocabulary_that_does_not_fit(corpus):
