@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.deterministic
 from tqdm import tqdm
 
 from bertfast import checkpoint, ops, ranks
@@ -121,6 +122,7 @@ def train(
 
     with (
         _memory_told(config, world),
+        _deterministic_torch(world),
         contextlib.closing(history),
         contextlib.closing(optimizer),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
@@ -227,10 +229,8 @@ def _noted_signals() -> Iterator[list[int]]:
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
     model.config.check_takes(corpus.vocab_size, config)
-    # On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
     if world.deterministic and world.device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read for good by the first product
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
@@ -239,6 +239,28 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     model.to(world.device).train()
     if config.compile:
         model.compile(dynamic=True, fullgraph=True)  # one program for batches of all sizes
+
+
+@contextlib.contextmanager
+def _deterministic_torch(world: World) -> Iterator[None]:
+    """Where the run is deterministic, torch's own kernels are, too, until the end.
+
+    On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
+    """
+    if not world.deterministic or world.device.type == "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills: Any = torch.utils.deterministic  # a module whose property mypy does not see
+    filled = fills.fill_uninitialized_memory
+    try:
+        torch.use_deterministic_algorithms(True)
+        # Else torch writes each tensor that it allocates once more, against reading what nobody wrote. No kernel does.
+        fills.fill_uninitialized_memory = False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        fills.fill_uninitialized_memory = filled
 
 
 @contextlib.contextmanager

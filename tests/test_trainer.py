@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.utils.deterministic
 from graphs import on_the_cpu
 
 import bertfast
@@ -120,10 +121,7 @@ def test_learning_rate():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {},
-            r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\), or train .* \(--no-cuda-graph\)$",
-        ),
+        ({}, r"lower --batch-size 12, or compute .* pieces \(--shards 2\), or train .* \(--no-cuda-graph\)$"),
         ({"captured": False}, r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\)$"),
         ({"captured": False, "shards": 8}, "lower --batch-size 12$"),
     ],
@@ -144,6 +142,51 @@ def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, cha
     monkeypatch.setattr(f"bertfast.{place}", full)
     with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
         trainer.train(make_model(corpus), corpus, config, world, None, False, str)
+
+
+def how_deterministic():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("before", [(False, False, True), (True, True, True), (True, False, False)])
+def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device):
+    """Whatever it was before, and however the run ends; and no allocation is filled."""
+    untouched, (algorithms, warn_only, filled) = how_deterministic(), before
+    try:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        world = World(0, 1, [torch.device(device)], [torch.device(device)], deterministic, 8)
+        with pytest.raises(ZeroDivisionError), trainer._deterministic_torch(world):
+            assert how_deterministic() == ((True, False, False) if deterministic and device == "cuda" else before)
+            raise ZeroDivisionError
+        assert how_deterministic() == before
+    finally:
+        torch.use_deterministic_algorithms(untouched[0], warn_only=untouched[1])
+        torch.utils.deterministic.fill_uninitialized_memory = untouched[2]
+
+
+def test_a_run_is_within_it(corpus, monkeypatch):
+    """In every step, and it leaves torch as it was."""
+    seen, plain = [], trainer._deterministic_torch
+    gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
+    monkeypatch.setattr(trainer, "_deterministic_torch", lambda world: plain(gpu))
+    due = trainer.evaluation_due
+
+    def noting(*given):
+        seen.append(how_deterministic())
+        return due(*given)
+
+    monkeypatch.setattr(trainer, "evaluation_due", noting)
+    before = how_deterministic()
+    pretrain(make_model(corpus), corpus, CONFIG)
+    assert seen == [(True, False, False)] * CONFIG.steps
+    assert how_deterministic() == before
 
 
 def test_other_errors_keep_their_traceback(corpus, monkeypatch):
