@@ -18,6 +18,13 @@ def setting(default: Any, help: str, *, flag: str | None = None, choices: tuple[
     return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "choices": choices})
 
 
+def _check_choices(config: Any) -> None:
+    for field in dataclasses.fields(config):
+        choices = field.metadata.get("choices")
+        if choices and getattr(config, field.name) not in choices:
+            raise InputError(f"{field.name} must be one of {', '.join(choices)}, not {getattr(config, field.name)!r}")
+
+
 def flag(config: type, name: str) -> str:
     """How the command line calls the class's field `name`: `--hidden` for `hidden_size`; the name if it has no flag."""
     metadata = next(field.metadata for field in dataclasses.fields(config) if field.name == name)
@@ -203,6 +210,12 @@ class TrainConfig(SamplerConfig):
         "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
         "one by one (default: captured where each process trains on one GPU, and not deterministically)",
     )
+    mlm_loss: str = setting(
+        "auto",
+        "how the masked-LM loss is computed: in chunks of its logits, fused in one kernel (some GPUs, in bf16), or by "
+        "whichever a trial finds faster, which is the chunks where the kernel fails (auto)",
+        choices=("auto", "chunked", "fused"),
+    )
     compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")
@@ -217,6 +230,7 @@ class TrainConfig(SamplerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_choices(self)
         for name in ("steps", "batch_size", "timeout", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{flag(TrainConfig, name)} must be at least 1, not {getattr(self, name)}")
@@ -254,10 +268,7 @@ class EncodeConfig:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            choices = field.metadata["choices"]
-            if choices and getattr(self, field.name) not in choices:
-                raise InputError(f"{field.name} must be one of {', '.join(choices)}, not {getattr(self, field.name)!r}")
+        _check_choices(self)
         if self.overlap < 0:
             raise InputError(f"--overlap must not be negative, not {self.overlap}")
 

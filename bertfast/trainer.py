@@ -33,7 +33,7 @@ from bertfast.errors import InputError, Stopped
 from bertfast.evaluate import evaluate, held_out_sampler, in_words
 from bertfast.history import History, Record
 from bertfast.huggingface import save_model
-from bertfast.identity import differences, identity, of_all_ranks
+from bertfast.identity import differences, identity, of_all_ranks, of_checkpoint
 from bertfast.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
@@ -92,6 +92,8 @@ def train(
     optimizer = Adam(model.parameters(), dtype)
     say = say if world.rank == 0 else keep_silent
     kept = checkpoint.newest(out / "checkpoints", say) if resume and out is not None and world.rank == 0 else None
+    if kept is not None:
+        kept = kept._replace(run=of_checkpoint(kept.run))
     form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
     run_identity = identity(model.config, corpus, config, world, dtype, form.name)
     first_step = 0

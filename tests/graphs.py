@@ -19,6 +19,9 @@ class Called:
     def __call__(self, key: Hashable, function: Callable[[], object]) -> None:
         function()
 
+    def run(self, function: Callable[[], object]) -> None:
+        function()
+
     def capture(self, key: Hashable, function: Callable[[], object]) -> None:
         pass
 
