@@ -216,6 +216,12 @@ class TrainConfig(SamplerConfig):
         "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
         "one by one (default: captured where each process trains on one GPU, and not deterministically)",
     )
+    mlm_loss: str = setting(
+        "auto",
+        "how the masked-LM loss is computed: in chunks of its logits, fused in one kernel (some GPUs, in bf16), or by "
+        "whichever a trial finds faster, which is the chunks where the kernel fails (auto)",
+        choices=("auto", "chunked", "fused"),
+    )
     compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")

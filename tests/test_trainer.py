@@ -7,13 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.utils.deterministic
+from graphs import on_the_cpu
 
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.distributed.world import choose_devices, log_choice, make_world
+from bertfast.distributed.world import World, choose_devices, log_choice, make_world
 from bertfast.errors import InputError
 from bertfast.model import Bert
+from bertfast.training import trainer
 from bertfast.training.launch import pretrain
 from bertfast.training.schedule import learning_rate
 
@@ -113,6 +116,87 @@ def test_learning_rate():
     rates = [learning_rate(step, config) for step in range(10)]
     assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
+
+
+@pytest.mark.parametrize("place", ["training.trainer.evaluate", "training.step.Adam.step"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"lower --batch-size 12, or compute .* pieces \(--shards 2\), or train .* \(--no-cuda-graph\)$"),
+        ({"captured": False}, r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\)$"),
+        ({"captured": False, "shards": 8}, "lower --batch-size 12$"),
+    ],
+)
+def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, changes, message):
+    """Wherever it is met; and where a capture that it broke raises another error after it."""
+    on_the_cpu(monkeypatch)
+    world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)
+    config = dataclasses.replace(CONFIG, eval=True, eval_share=0.2)
+
+    def full(*_):
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        finally:
+            if place == "training.trainer.evaluate":
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(f"bertfast.{place}", full)
+    with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
+        trainer.train(make_model(corpus), corpus, config, world, None, False, str)
+
+
+def how_deterministic():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("before", [(False, False, True), (True, True, True), (True, False, False)])
+def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device):
+    """Whatever it was before, and however the run ends; and no allocation is filled."""
+    untouched, (algorithms, warn_only, filled) = how_deterministic(), before
+    try:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        world = World(0, 1, [torch.device(device)], [torch.device(device)], deterministic, 8)
+        with pytest.raises(ZeroDivisionError), trainer._deterministic_torch(world):
+            assert how_deterministic() == ((True, False, False) if deterministic and device == "cuda" else before)
+            raise ZeroDivisionError
+        assert how_deterministic() == before
+    finally:
+        torch.use_deterministic_algorithms(untouched[0], warn_only=untouched[1])
+        torch.utils.deterministic.fill_uninitialized_memory = untouched[2]
+
+
+def test_a_run_is_within_it(corpus, monkeypatch):
+    """In every step, and it leaves torch as it was."""
+    seen, plain = [], trainer._deterministic_torch
+    gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
+    monkeypatch.setattr(trainer, "_deterministic_torch", lambda world: plain(gpu))
+    due = trainer.evaluation_due
+
+    def noting(*given):
+        seen.append(how_deterministic())
+        return due(*given)
+
+    monkeypatch.setattr(trainer, "evaluation_due", noting)
+    before = how_deterministic()
+    pretrain(make_model(corpus), corpus, CONFIG)
+    assert seen == [(True, False, False)] * CONFIG.steps
+    assert how_deterministic() == before
+
+
+def test_other_errors_keep_their_traceback(corpus, monkeypatch):
+    def wrong(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("bertfast.training.trainer.evaluate", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
 
 
 def test_a_vocabulary_that_does_not_fit(corpus):
