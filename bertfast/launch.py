@@ -25,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.corpus import Corpus
 from bertfast.devices import choose_devices, make_world, torchrun_world, under_torchrun
-from bertfast.errors import InputError, ProcessLost, Stopped
+from bertfast.errors import InputError, ProcessLost, Stopped, require_package
 from bertfast.files import save_tensors
 from bertfast.history import Evaluation, History, Record
 from bertfast.model import Bert
@@ -57,6 +57,8 @@ def pretrain(
     if config.tensorboard and out is None:
         raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
     folder = None if out is None else Path(out)
+    if folder is not None:
+        require_package("matplotlib", f"drawing {folder / 'loss.svg'}")  # which is done at the end
     if under_torchrun():
         peers()  # all ranks, before one has more to do than another
     if folder is not None and leads():

@@ -19,11 +19,9 @@ from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 
-from sentencex import segment
-
 from bertfast.config import CorpusConfig
 from bertfast.embedded import library_files, prose
-from bertfast.errors import InputError
+from bertfast.errors import InputError, require_package
 from bertfast.folders import find_files, kind_of
 from bertfast.html_text import html_lines
 from bertfast.hub import PREFIX, find_dataset
@@ -201,17 +199,26 @@ def _prose(lines: Iterator[str], language: str) -> Iterator[str]:
                     begin += sum(map(len, whole))
                 text = text[begin:].lstrip()
         elif text:
-            yield from map(str.strip, segment(language, text))
+            yield from map(str.strip, _segment(text, language))
             yield ""
             text = ""
     if text:
-        yield from map(str.strip, segment(language, text))
+        yield from map(str.strip, _segment(text, language))
 
 
 def _whole_sentences(piece: str, language: str) -> list[str]:
     """The sentences of a piece but its last, which may go on; of a single sentence, its words but the last."""
-    *whole, _ = segment(language, piece)
+    *whole, _ = _segment(piece, language)
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]
+
+
+def _segment(text: str, language: str) -> list[str]:
+    """The text's sentences. Raises InputError where the package that finds them is missing."""
+    require_package("sentencex", "cutting prose into sentences")
+    from sentencex import segment  # here, for a corpus that is built and text of other forms need none
+
+    sentences: list[str] = segment(language, text)
+    return sentences
 
 
 def _told(path: Path, config: CorpusConfig) -> TextFile:

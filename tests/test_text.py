@@ -20,6 +20,7 @@ from bertfast import lines, text, wikitext
 from bertfast.config import CorpusConfig
 from bertfast.embedded import library_files, prose
 from bertfast.errors import InputError
+from bertfast.folders import kind_of
 from bertfast.text import TextFile, embedded_source, find_source, sentences
 
 WIKITEXT = (
@@ -55,6 +56,27 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "package"),
+    [
+        ("prose.txt", "plain", "sentencex"),
+        ("prose.txt", "wikitext", None),
+        ("prose.txt", "lines", None),
+        ("texts.parquet", "lines", "pyarrow"),
+        ("texts.txt.zst", "lines", "pyarrow"),
+    ],
+)
+def test_a_package_is_missed_where_it_is_needed(write, monkeypatch, name, form, package):
+    for each in ("sentencex", "pyarrow"):
+        monkeypatch.setitem(sys.modules, each, None)  # as if it were not installed
+    file = TextFile(write("It rains . It snows .", name), form, kind_of(Path(name)) or "text")
+    if package is None:
+        assert "".join(sentences(file))
+        return
+    with pytest.raises(InputError, match=f"needs the package {package}: pip install {package}$"):
+        list(sentences(file))
 
 
 # ---- WikiText
