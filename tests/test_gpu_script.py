@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,26 @@ def test_a_stage_that_fails_is_told(tmp_path):
         "out of time: at work",
     ]
     assert [entry["result"] for entry in json.loads((tmp_path / "results.json").read_text())] == [{"measured": 1}] * 3
+
+
+def stub(path, *lines):
+    """A program at `path`: a shell script."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
+
+
+def test_the_build_names_all_that_is_missing(tmp_path):
+    """Of a Python that finds no module: what builds the package, and every package that it needs."""
+    tomllib = pytest.importorskip("tomllib")
+    python = stub(tmp_path / "python", '[ "$1" = --version ] && echo Python 3.0 && exit', "exit 1")
+    done = run(PARTS / "build.sh", tmp_path / "build", PYTHON=str(python))
+    assert done.returncode == 1
+    missing = re.findall(r"(\w+) \(a module of Python 3\.0\)", done.stdout)
+    project = tomllib.loads((SCRIPT.parents[1] / "pyproject.toml").read_text())["project"]
+    needed = [re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]]
+    assert missing == ["pip", "scikit_build_core", "pybind11", *needed]
 
 
 def test_without_a_device_a_stage_is_skipped(tmp_path):
