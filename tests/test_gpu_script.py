@@ -93,6 +93,24 @@ def test_the_build_names_all_that_is_missing(tmp_path):
     assert missing == ["pip", "scikit_build_core", "pybind11", *needed]
 
 
+@pytest.mark.parametrize("status", [0, 1, 134])
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_the_sanitizer_runs_whether_the_self_test_passes_or_fails(tmp_path, tool, status):
+    program = stub(tmp_path / "self_test", "echo 7 results compared", f"exit {status}")
+    stub(tmp_path / "bin" / "compute-sanitizer", 'echo "sanitizer $*"', "exit 3")
+    done = run(PARTS / "self_test.sh", program, tool, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert done.returncode == 3
+    assert done.stdout == f"sanitizer --tool {tool} --error-exitcode 1 {program}\n"
+
+
+def test_without_a_device_the_self_test_says_so_and_no_sanitizer_runs(tmp_path):
+    program = stub(tmp_path / "self_test", "echo no CUDA device", "exit 77")
+    stub(tmp_path / "bin" / "compute-sanitizer", "echo sanitizer")
+    for tool in ([], ["memcheck"], ["racecheck"]):
+        done = run(PARTS / "self_test.sh", program, *tool, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+        assert (done.returncode, done.stdout) == (77, "no CUDA device\n")
+
+
 def test_without_a_device_a_stage_is_skipped(tmp_path):
     result = str(tmp_path / "ceilings.json")
     done = run(sys.executable, PARTS / "ceilings.py", CUDA_VISIBLE_DEVICES="", RESULT=result)
