@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_fused_mlm_loss import on_gpu
+from test_mlm_loss import NEEDS_GPU
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
 from bertfast import loss_form, model, ranks, trainer
@@ -184,7 +184,8 @@ def test_a_fused_loss_that_is_wrong_is_not_taken(
     assert ("wrong" in form.reason) is not agree
 
 
-@on_gpu
+@pytest.mark.gpu
+@NEEDS_GPU
 def test_both_forms_are_timed_and_train_alike(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, precision="bf16", steps=40, batch_size=96)
     said: list[str] = []
