@@ -7,6 +7,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -214,6 +215,30 @@ def test_equals_reference(config: SamplerConfig, isas: list[str], threads: None)
             native.use_isa(isa)
             torch.set_num_threads(number)
             expected.check(sampler.packed(3, count), sampler.padded(3, count))
+
+
+@pytest.mark.parametrize("masking", ["token", "span"])
+def test_a_plan_is_one_threads(threads: None, masking: str) -> None:
+    """More threads change no bit of it, and are not even started: each step waits for its plan."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("the system doesn't list a process's threads")
+
+    def running() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    sampler = Sampler(
+        make_corpus(some_documents(1), VOCABULARY, continuation=CONTINUATION), SamplerConfig(masking=masking)
+    )
+    torch.set_num_threads(1)
+    expected = sampler.plan(5, 4000)
+    threads_before = running()
+    torch.set_num_threads(threads_before + 8)
+    planned = sampler.plan(5, 4000)
+    assert running() <= threads_before
+    assert torch.equal(planned.lengths, expected.lengths)
+    assert torch.equal(planned.num_masked, expected.num_masked)
+    sampler.packed(5, 4000)
+    assert running() > threads_before  # a batch's threads are seen here
 
 
 @st.composite
