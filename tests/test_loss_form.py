@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from graphs import Called
-from test_fused_mlm_loss import on_gpu
+from test_mlm_loss import NEEDS_GPU
 from test_trainer import CONFIG, CPU, corpus, make_model  # noqa: F401 (corpus is a fixture)
 
 from bertfast import model
@@ -318,7 +318,8 @@ def test_a_fused_loss_that_is_wrong_is_not_taken(
             choose_loss_form(bert, Sampler(corpus, config), config, ALONE, torch.bfloat16, None)
 
 
-@on_gpu
+@pytest.mark.gpu
+@NEEDS_GPU
 def test_both_forms_are_timed_and_train_alike(said: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, precision="bf16", steps=40, batch_size=96)
     pretrain(make_model(corpus), corpus, config)

@@ -3,6 +3,8 @@
 import dataclasses
 import importlib
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -60,6 +62,27 @@ def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
 def test_a_run_repeats_itself_bit_for_bit(corpus):
     first, second = (pretrain(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['sentencex', 'pyarrow', 'matplotlib']))  # as if they were not installed\n"
+        "import bertfast\n"
+        f"corpus = bertfast.load_corpus({str(corpus.folder)!r})\n"
+        "model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))\n"
+        "config = bertfast.TrainConfig(steps=1, batch_size=2, max_len=24, device='cpu')\n"
+        "print(len(bertfast.pretrain(model, corpus, config).history.records))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_run_that_cannot_draw_its_losses_ends_before_it_begins(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"drawing .*loss\.svg needs the package matplotlib: pip install matplotlib"):
+        pretrain(make_model(corpus), corpus, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("objective", ["sop", "none"])
@@ -142,7 +165,7 @@ def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, cha
 
     monkeypatch.setattr(f"bertfast.{place}", full)
     with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
-        trainer.train(make_model(corpus), corpus, config, world, None, False, str)
+        trainer.train(make_model(corpus), corpus, config, world, None, False)
 
 
 def how_deterministic():
