@@ -46,7 +46,7 @@ class Trained:
     def writer(self, folder):
         journal = folder / "metrics.jsonl"
         journal.touch()
-        said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype, "in chunks")
+        said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype, "chunked")
         keep = self.config.keep_checkpoints
         return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer)
 

@@ -24,8 +24,18 @@ def flag(config: type, name: str) -> str:
     return f"--{(metadata['flag'] or name).replace('_', '-')}" if metadata else name
 
 
+class Checked:
+    """A dataclass of settings that refuses a value which is none of a setting's choices."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            choices, value = field.metadata.get("choices"), getattr(self, field.name)
+            if choices and value not in choices:
+                raise InputError(f"{flag(type(self), field.name)} must be one of {', '.join(choices)}, not {value!r}")
+
+
 @dataclasses.dataclass(frozen=True)
-class BertConfig:
+class BertConfig(Checked):
     """The model's sizes, under Hugging Face's names. The defaults are the notebook's small BERT."""
 
     vocab_size: int = 30522
@@ -42,6 +52,7 @@ class BertConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in (
             "vocab_size",
             "hidden_size",
@@ -82,7 +93,7 @@ class BertConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class CorpusConfig:
+class CorpusConfig(Checked):
     """How text becomes a tokenised corpus."""
 
     tokenizer: str = setting("word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or their folder")
@@ -106,6 +117,7 @@ class CorpusConfig:
     deduplicate: bool = setting(False, "drop every sentence that is equal to an earlier one")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.vocab_size and self.vocab_size < 6:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.min_freq < 1:
@@ -113,7 +125,7 @@ class CorpusConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplerConfig:
+class SamplerConfig(Checked):
     """What a training example is; docs/design.md defines each choice."""
 
     objective: str = setting(
@@ -150,6 +162,7 @@ class SamplerConfig:
     random_share: float = setting(0.1, "share of the predicted tokens that a random token replaces")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 5 <= self.max_len <= 1 << 16:
             raise InputError(f"--max-len must lie between 5 and {1 << 16}, not {self.max_len}")
         if not 0 <= self.seed < 1 << 63:
@@ -203,6 +216,12 @@ class TrainConfig(SamplerConfig):
         "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
         "one by one (default: captured where each process trains on one GPU, and not deterministically)",
     )
+    mlm_loss: str = setting(
+        "auto",
+        "how the masked-LM loss is computed: in chunks of its logits, fused in one kernel (some GPUs, in bf16), or by "
+        "whichever a trial finds faster, which is the chunks where the kernel fails (auto)",
+        choices=("auto", "chunked", "fused"),
+    )
     compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")
@@ -232,7 +251,7 @@ class TrainConfig(SamplerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EncodeConfig:
+class EncodeConfig(Checked):
     """How a text becomes a vector."""
 
     pooling: str = setting(
@@ -254,10 +273,7 @@ class EncodeConfig:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            choices = field.metadata["choices"]
-            if choices and getattr(self, field.name) not in choices:
-                raise InputError(f"{field.name} must be one of {', '.join(choices)}, not {getattr(self, field.name)!r}")
+        super().__post_init__()
         if self.overlap < 0:
             raise InputError(f"--overlap must not be negative, not {self.overlap}")
 
@@ -272,12 +288,13 @@ class EncodeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class FillMaskConfig:
-    """What is told of a [MASK]."""
+class FillMaskConfig(Checked):
+    """How a [MASK] is filled."""
 
     top_k: int = setting(5, "candidates for each [MASK]")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.top_k < 1:
             raise InputError(f"--top-k must be at least 1, not {self.top_k}")
 

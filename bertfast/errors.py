@@ -1,5 +1,7 @@
 """The exceptions that command lines tell in one line."""
 
+from importlib.util import find_spec
+
 
 class InputError(Exception):
     """Something given to bertfast cannot be used: a path, a file's content, a setting.
@@ -22,3 +24,9 @@ class Stopped(KeyboardInterrupt):
 
 class ProcessLost(Exception):
     """Another process of the run ended or fell silent. The message is one line; command lines exit with status 1."""
+
+
+def require_package(name: str, purpose: str) -> None:
+    """Raises InputError where a package that nothing but `purpose` needs is missing."""
+    if find_spec(name) is None:
+        raise InputError(f"{purpose} needs the package {name}: pip install {name}")

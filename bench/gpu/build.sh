@@ -8,7 +8,8 @@ missing=()
 for tool in nvcc cmake ninja; do
   command -v "$tool" >/dev/null || missing+=("$tool (on the PATH)")
 done
-for module in pip scikit_build_core pybind11; do
+needed=$(sed -n '/^dependencies = \[/,/^]/s/^ *"\([a-z]*\).*/\1/p' pyproject.toml)  # packages named as their modules are
+for module in pip scikit_build_core pybind11 $needed; do
   "$PYTHON" -c "import $module" 2>/dev/null || missing+=("$module (a module of $("$PYTHON" --version))")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -1,29 +1,73 @@
-"""The tests that need a CUDA device: sampler, masks and replayed steps against the CPU's bits, losses against fp64."""
+"""The tests that need a CUDA device: sampler, masks and replayed steps against the CPU's bits, losses against fp64.
+
+A process runs each test file, for an illegal address fails all that its process does afterwards.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
+import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from stage import arguments, require, save, skip
 
-TESTS = Path(__file__).parents[2] / "tests"
+HERE = Path(__file__).parent
+TESTS = HERE.parents[1] / "tests"
+AT_A_TIME = 4
+SECONDS = 60  # for a file
+NOTHING_SELECTED = 5  # pytest's exit status
 
 
-class Outcomes:
-    """Counts them, as a plugin of pytest's."""
+def test_files() -> list[Path]:
+    """Those with GPU tests: replayed steps first, on which every run rests; what compiles, and takes long, last."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.rglob("test_*.py"))}
+    on_gpu = [path for path, text in texts.items() if "mark.gpu" in text or "support.gpu" in text]
+    return sorted(on_gpu, key=lambda path: ("torch.compile(" in texts[path], "Graphs(" not in texts[path]))
 
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.failed: list[str] = []
 
-    def pytest_runtest_logreport(self, report: object) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            self.counts[report.outcome] += 1
-        if report.outcome == "failed":
-            self.failed.append(report.nodeid)
-        save({"outcomes": self.counts, "failed": self.failed})
+def run_file(path: Path, folder: Path, seconds: float = SECONDS) -> dict[str, Any]:
+    """Outcomes of a file's tests; "ended" says where and how it was cut short, if it was."""
+    name = "-".join(path.relative_to(TESTS).with_suffix("").parts)
+    result, log = folder / f"{name}.json", folder / f"{name}.log"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu and not long",
+        "-p",
+        "outcomes",
+        "-p",
+        "no:cacheprovider",
+    ]
+    ended = None
+    with log.open("wb") as out:
+        try:
+            status = subprocess.run(
+                [*command, str(path)],
+                cwd=HERE,  # where the plugin is found
+                env={**os.environ, "RESULT": str(result)},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            ).returncode
+            if status not in (0, 1, NOTHING_SELECTED):
+                ended = f"exit status {status}"
+        except subprocess.TimeoutExpired:
+            ended = "out of time"
+    print(log.read_text(encoding="utf-8", errors="replace"), flush=True)
+    found = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {"outcomes": {}, "failed": []}
+    if ended:
+        found["ended"] = f"{ended} in {found.get('running', path.name)}"
+    return found
 
 
 def main() -> None:
@@ -31,14 +75,19 @@ def main() -> None:
         skip("needs a CUDA device")
     require("cuda")
     try:
-        import pytest
+        import pytest  # noqa: F401
     except ImportError:
         skip("needs pytest")
-    files = [str(path) for path in sorted(TESTS.glob("test_*.py")) if "mark.gpu" in path.read_text(encoding="utf-8")]
-    outcomes = Outcomes()
-    status = pytest.main(["-q", "-m", "gpu and not long", "-p", "no:cacheprovider", *files], plugins=[outcomes])
-    if status or not outcomes.counts["passed"]:
-        sys.exit(f"{dict(outcomes.counts)}: {', '.join(outcomes.failed) or 'no test passed'}")
+    outcomes: Counter[str] = Counter()
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_A_TIME) as pool:
+        for done in as_completed([pool.submit(run_file, path, Path(folder)) for path in test_files()]):
+            found = done.result()
+            outcomes.update(found["outcomes"])
+            failed += [*found["failed"], *([found["ended"]] if "ended" in found else [])]
+            save({"outcomes": outcomes, "failed": failed})
+    if failed or not outcomes["passed"]:
+        sys.exit(f"{dict(outcomes)}: {', '.join(failed) or 'no test passed'}")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ import unicodedata
 from collections.abc import Iterator
 from functools import partial
 
-from sentencex import segment
-
 from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
+from bertfast.errors import require_package
 
 # sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower beyond. So it
 # is also where prose without any sentence boundary is cut.
@@ -71,14 +70,23 @@ def _prose(lines: Iterator[str], language: str) -> Iterator[str]:
                     begin += sum(map(len, whole))
                 text = text[begin:].lstrip()
         elif text:
-            yield from map(str.strip, segment(language, text))
+            yield from map(str.strip, _segment(text, language))
             yield ""
             text = ""
     if text:
-        yield from map(str.strip, segment(language, text))
+        yield from map(str.strip, _segment(text, language))
 
 
 def _whole_sentences(piece: str, language: str) -> list[str]:
     """The sentences of a piece but its last, which may go on; of a single sentence, its words but the last."""
-    *whole, _ = segment(language, piece)
+    *whole, _ = _segment(piece, language)
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]
+
+
+def _segment(text: str, language: str) -> list[str]:
+    """The text's sentences. Raises InputError where the package that finds them is missing."""
+    require_package("sentencex", "cutting prose into sentences")
+    from sentencex import segment  # here: a corpus that is built, and text of other forms, need none
+
+    sentences: list[str] = segment(language, text)
+    return sentences

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import World
-from bertfast.errors import InputError, ProcessLost
+from bertfast.errors import InputError, ProcessLost, Stopped
 from bertfast.training.adam import Adam
 from bertfast.training.fingerprint import differences
 
@@ -33,7 +33,7 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
     store, theirs = peers().arrive(json.dumps(run))
     if found := differences(json.loads(theirs), run):
         raise InputError(f"rank {world.rank} would compute otherwise than rank 0 (rank 0's -> its): {'; '.join(found)}")
-    lost = False
+    leaves = True
     try:
         dist.init_process_group(
             "nccl" if world.device.type == "cuda" else "gloo",
@@ -41,12 +41,17 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
             rank=world.rank,
             world_size=world.size,
             timeout=datetime.timedelta(seconds=timeout),
+            # NCCL else learns a rank's device by its first collective, and guesses it for a barrier before.
+            device_id=world.device if world.device.type == "cuda" else None,
         )
         yield
-    except RuntimeError as error:
-        lost = _tells_of_a_lost_peer(error)
-        if not lost:
+    except (InputError, Stopped):  # all ranks end so, after the same step
+        raise
+    except BaseException as error:
+        leaves = world.device.type == "cpu"  # NCCL's teardown would wait for the others, who know nothing of the error
+        if not _tells_of_a_lost_peer(error):
             raise
+        leaves = False
         with _not_terminated():
             what = peers().lost() or (
                 f"lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
@@ -54,7 +59,7 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
             )
             raise ProcessLost(f"rank {world.rank} {what}") from None
     finally:
-        if dist.is_initialized() and not lost:
+        if dist.is_initialized() and leaves:
             dist.destroy_process_group()
 
 
@@ -71,9 +76,9 @@ def _not_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tells_of_a_lost_peer(error: RuntimeError) -> bool:
+def _tells_of_a_lost_peer(error: BaseException) -> bool:
     """NCCL and the store have their own exceptions; gloo raises a RuntimeError that names its source file."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def share_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> int:

@@ -24,6 +24,8 @@ from bertfast.sampling.batch import Sequences
 
 # Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048
+# The same on a GPU, which so few tokens would leave idle.
+_GPU_BATCH_TOKENS = 1 << 16
 # Rows of every product of `embed` are a multiple of this. Matrix libraries compute the rows that are left over beside
 # their blocks in another order, so that a row's bits would depend on how many others there are.
 _ROWS = 16
@@ -96,19 +98,20 @@ class Encoder:
     ) -> tuple[Tensor, int]:
         """What `embed` gives, and how many texts were truncated. `done` hears how many texts, or windows, are."""
         layer = config.layer_of(self.model.config)
-        if self.device.type == "cpu":
+        on_cpu = self.device.type == "cpu"
+        if on_cpu:
             native.keep_freed_memory()
         pieces, owners, truncated = self._pieces(texts, config)
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        threads, most = (torch.get_num_threads(), _BATCH_TOKENS) if on_cpu else (1, _GPU_BATCH_TOKENS)
         lengths = [len(piece) for piece in pieces]
-        batches = _batches(lengths, min(_BATCH_TOKENS, 1 + sum(lengths) // threads))
+        batches = _batches(lengths, min(most, 1 + sum(lengths) // threads))
         vectors = torch.empty(len(pieces), self.model.config.hidden_size)
 
         def compute(batch: list[int]) -> int:
-            vectors[batch] = self._pooled([pieces[i] for i in batch], layer, config)
+            vectors[batch] = self._pooled([pieces[i] for i in batch], layer, config).cpu()
             return len(batch)
 
-        for count in _on_cores(compute, batches) if self.device.type == "cpu" else map(compute, batches):
+        for count in _on_cores(compute, batches) if on_cpu else map(compute, batches):
             done(count)
         if len(pieces) > len(texts):
             vectors = _joined(vectors, owners, lengths, config.pooling)
@@ -188,7 +191,7 @@ def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | No
 
     return Sequences(
         input_ids=tensor(np.fromiter(itertools.chain.from_iterable(pieces), np.int64, total)),
-        token_type_ids=zeros if types is None else torch.tensor(types, device=device),
+        token_type_ids=zeros if types is None else tensor(np.array(types, np.int64)),
         position_ids=tensor(np.arange(total) - np.repeat(ends[:-1], lengths)),
         cu_seqlens=tensor(ends.astype(np.int32)),
         max_seqlen=int(lengths.max()),

@@ -18,11 +18,18 @@ BLOCKS = 264
 """Of threads that are to compute at a time: two for each multiprocessor of an H100. The order of sums depends on it."""
 
 
-def can_fuse(hidden_size: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether `fused_mlm_loss` takes rows of that size and type on `device`."""
-    if device.type != "cuda" or dtype != torch.bfloat16 or hidden_size % 8 or hidden_size > MOST_HIDDEN:
-        return False
-    return torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor >= SHARED_BYTES
+def why_not_fused(hidden_size: int, dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why `fused_mlm_loss` does not take rows of that size and type on `device`, if it does not."""
+    if device.type != "cuda":
+        return "it is a kernel for GPUs"
+    if dtype != torch.bfloat16:
+        return "it computes in bfloat16, give --precision bf16"
+    if hidden_size % 8 or hidden_size > MOST_HIDDEN:
+        return f"it takes hidden sizes that are multiples of 8, up to {MOST_HIDDEN}, not {hidden_size}"
+    properties = torch.cuda.get_device_properties(device)
+    if properties.shared_memory_per_multiprocessor < SHARED_BYTES:
+        return f"it needs more shared memory than {properties.name} has"
+    return None
 
 
 def fused_mlm_loss(
@@ -42,7 +49,7 @@ def fused_mlm_loss(
     not looked at. Floor, with n rows: 10 n hidden vocabulary operations, and every tensor read and written once.
 
     Args:
-        rows: (sources, hidden) bfloat16 on a CUDA device, hidden a multiple of 8 up to 256; see `can_fuse`.
+        rows: (sources, hidden) bfloat16 on a CUDA device, hidden a multiple of 8 up to 256; see `why_not_fused`.
         positions: (n,) int64, which of them are predicted, none twice; None: all, in order.
         weight, bias: D (padded_vocab, hidden) bfloat16 and b (padded_vocab,) float32; see `masked_lm_loss`.
         labels: (n,) int64. One outside [0, vocab_size), and a position outside `rows`, makes the loss NaN.

@@ -20,7 +20,7 @@ from bertfast.ops.product import matrix_product
 
 # These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
 _FREE = ("device", "gpus", "parallel", "timeout", "tensorboard", "checkpoint_every", "keep_checkpoints", "inexact")
-_TOLD = ("precision", "deterministic", "shards", "cuda_graph")
+_TOLD = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
 
 # Of hosts of other kinds these differ.
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
@@ -61,6 +61,11 @@ def of_all_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> d
     whole = world.deterministic and not config.inexact
     shared = {name: value for name, value in run.items() if (whole or name not in _HOSTS) and name != _LOSS_FORM}
     return {**shared, "--device": world.device.type}
+
+
+def of_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its run, in today's words."""
+    return {**run, _LOSS_FORM: "chunked"} if run.get(_LOSS_FORM) == "in chunks" else dict(run)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -26,7 +26,7 @@ from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices, log_choice, make_world, torchrun_world, under_torchrun
-from bertfast.errors import InputError, ProcessLost, Stopped
+from bertfast.errors import InputError, ProcessLost, Stopped, require_package
 from bertfast.files import save_tensors
 from bertfast.log import is_main_process, show_messages, shows_progress
 from bertfast.model import Bert
@@ -58,6 +58,8 @@ def pretrain(
     if config.tensorboard and out is None:
         raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
     folder = None if out is None else Path(out)
+    if folder is not None:
+        require_package("matplotlib", f"drawing {folder / 'loss.svg'}")  # which is done at the end
     if under_torchrun():
         peers()  # all ranks, before one has more to do than another
     if folder is not None and is_main_process():

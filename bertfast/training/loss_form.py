@@ -1,4 +1,4 @@
-"""Which form a run's masked-LM loss takes: in chunks, or fused where the GPU at hand computes it faster."""
+"""Which form a run's masked-LM loss takes: chunked, or fused where the GPU at hand computes it faster."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from bertfast.config import TrainConfig
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.process_group import told_by_rank_0
 from bertfast.distributed.world import World
+from bertfast.errors import InputError
 from bertfast.model import Bert
-from bertfast.ops.fused_mlm_loss import can_fuse
+from bertfast.ops.fused_mlm_loss import why_not_fused
 from bertfast.sampling.sampler import Sampler
 
 CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's
@@ -35,7 +36,7 @@ class LossForm(NamedTuple):
         return self.name == "fused"
 
 
-FORMS = LossForm("in chunks"), LossForm("fused")
+FORMS = CHUNKED, FUSED = LossForm("chunked"), LossForm("fused")
 
 
 def choose_loss_form(
@@ -48,25 +49,68 @@ def choose_loss_form(
 ) -> LossForm:
     """The form for this run; `resumed` is what the checkpoint that it goes on from says of its run.
 
-    In chunks, unless each process has one GPU that can do otherwise, and need not have the same bits elsewhere. Then
-    both are compared, and timed, on a loss of a process's size. Their bits differ, so that a run keeps its form. Rank 0
-    decides for all ranks (`of_rank_0`).
+    Chunked, unless each process has one GPU that can do otherwise, and need not have the same bits elsewhere. Then
+    `config.mlm_loss` says it; "auto" compares both, and times them, on a loss of a process's size. Their bits differ,
+    so that a run keeps its form. Rank 0 decides for all ranks (`of_rank_0`).
+
+    Raises InputError where the fused form is asked for and can't be had, and where it has broken the CUDA context.
     """
-    decides = world.rank == 0 and len(world.local) == 1 and not world.deterministic
-    if not (decides and can_fuse(model.config.hidden_size, dtype, world.device)):
-        return LossForm("in chunks")
-    if resumed is not None and "masked-LM loss" in resumed:
-        return LossForm(resumed["masked-LM loss"], f"masked-LM loss {resumed['masked-LM loss']}, as before")
+    obstacle = _why_not_fused(model, world, dtype)
+    if obstacle and config.mlm_loss == "fused":
+        raise InputError(f"--mlm-loss fused: {obstacle} (or leave it out)")
+    if obstacle or config.mlm_loss == "chunked" or world.rank > 0:
+        return CHUNKED
+    before = None if resumed is None else resumed.get("masked-LM loss")
+    if before == "fused" or (before is not None and config.mlm_loss == "auto"):
+        return LossForm(before, f"masked-LM loss {before}, as before")
     predictions = int(sampler.plan(0, config.batch_size).num_masked.sum())
     sequences, predictions = (max(1, size // world.shards) for size in (config.batch_size, predictions))
     take = _made_up_loss(model, sequences, predictions, world.device)
-    if not _agree(model, take):
-        return LossForm(
-            "in chunks", "warning: masked-LM loss in chunks, as the fused one is wrong here: please report it"
+    graphs = Graphs(world.device)
+    expected = _computed(CHUNKED, model, take, graphs)  # before all else: an error here is not the fused form's
+    try:
+        with contextlib.closing(graphs):
+            if not _agree(expected, _computed(FUSED, model, take, graphs)):
+                return _without_fused(config, "is wrong here")
+            if config.mlm_loss == "fused":
+                return LossForm("fused", "masked-LM loss fused, as asked")
+            chunked, fused = _milliseconds(model, take, world.device, graphs)
+    except RuntimeError as error:  # a launch that is refused, or what a kernel did: native's and torch's
+        failure = str(error).split("\n")[0]
+    else:
+        name = "fused" if fused < chunked else "chunked"
+        return LossForm(name, f"masked-LM loss {name}: {chunked:.3f} ms chunked, {fused:.3f} ms fused")
+    if not _works(world.device):
+        raise InputError(
+            f"the fused masked-LM loss left {world.device} unusable for this process ({failure}): start again with "
+            "--mlm-loss chunked, and please report it"
         )
-    chunks, fused = _milliseconds(model, take, world.device)
-    name = "fused" if fused < chunks else "in chunks"
-    return LossForm(name, f"masked-LM loss {name}: {chunks:.3f} ms in chunks, {fused:.3f} ms fused")
+    return _without_fused(config, f"fails here ({failure})")
+
+
+def _why_not_fused(model: Bert, world: World, dtype: torch.dtype) -> str | None:
+    if obstacle := why_not_fused(model.config.hidden_size, dtype, world.device):
+        return obstacle
+    if len(world.local) > 1:
+        return "DataParallel's replicas take chunks, give --parallel ddp"
+    if world.deterministic:
+        return "its bits are those of one kind of GPU, give --no-deterministic"
+    return None
+
+
+def _without_fused(config: TrainConfig, why: str) -> LossForm:
+    if config.mlm_loss == "fused":
+        raise InputError(f"--mlm-loss fused: it {why}: leave it out, and please report it")
+    return LossForm("chunked", f"warning: masked-LM loss chunked, as the fused one {why}: please report it")
+
+
+def _works(device: torch.device) -> bool:
+    """Whether the device still takes work of this process: after an illegal access CUDA refuses all that comes."""
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError:
+        return False
+    return True
 
 
 def of_rank_0(form: LossForm, world: World) -> LossForm:
@@ -104,21 +148,29 @@ def _made_up_loss(
     return take
 
 
-def _agree(model: Bert, take: Callable[[], tuple[Tensor, ...]]) -> bool:
-    """Whether both forms give the same, but for rounding to bfloat16."""
-    found = []
-    for form in FORMS:
-        with taken(form, model):
-            found.append(take())
+def _computed(form: LossForm, model: Bert, take: Callable[[], tuple[Tensor, ...]], graphs: Graphs) -> list[Tensor]:
+    """What a form gives, as float32 on the host.
+
+    In the stream of the captures: autograd keeps with a leaf the stream that its gradient was first computed in.
+    """
+    found: list[Tensor] = []
+    with taken(form, model):
+        graphs.run(lambda: found.extend(take()))
+    return [each.float().cpu() for each in found]
+
+
+def _agree(expected: list[Tensor], found: list[Tensor]) -> bool:
+    """Whether both are the same, but for rounding to bfloat16."""
     return all(
-        bool((fused - chunks).float().norm() <= AGREEMENT * chunks.float().norm())
-        for chunks, fused in zip(*found, strict=True)
+        bool((fused - chunked).norm() <= AGREEMENT * chunked.norm())
+        for chunked, fused in zip(expected, found, strict=True)
     )
 
 
-def _milliseconds(model: Bert, take: Callable[[], tuple[Tensor, ...]], device: torch.device) -> tuple[float, float]:
-    """What it takes in chunks, and fused: each a graph, since no host shall count; replayed in turns."""
-    graphs = Graphs(device)
+def _milliseconds(
+    model: Bert, take: Callable[[], tuple[Tensor, ...]], device: torch.device, graphs: Graphs
+) -> tuple[float, float]:
+    """What it takes chunked, and fused: each a graph, since no host shall count; replayed in turns."""
     times: dict[LossForm, list[float]] = {form: [] for form in FORMS}
     for number in range(1 + ROUNDS):
         for form in FORMS:
@@ -126,8 +178,8 @@ def _milliseconds(model: Bert, take: Callable[[], tuple[Tensor, ...]], device: t
                 time = _timed(functools.partial(graphs, form, take), device)
             if number > 0:  # before, they were captured
                 times[form].append(time)
-    chunks, fused = (statistics.median(times[form]) for form in FORMS)
-    return chunks, fused
+    chunked, fused = (statistics.median(times[form]) for form in FORMS)
+    return chunked, fused
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:

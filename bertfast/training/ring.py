@@ -43,7 +43,7 @@ class Ring:
         taken = self._take()
         self._copy.copy_(self._rows, non_blocking=True)
         if self._copied is not None:
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(self._rows.device))  # not the current device's
         self._in_copy = range(self._in_copy.stop, step + 1)
         before, self._read_at = self._read_at, time.perf_counter()
         if self._read_at - before < _SECONDS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -26,6 +26,11 @@ from bertfast.training.adam import Adam
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.ring import MOST_STEPS, Ring
 from bertfast.training.schedule import learning_rate
+
+PLANNED_STEPS = 1000
+"""Among which the largest bucket is captured first. To plan them takes the host some tenths of a second."""
+
+_PLANNED_TOKENS = 1 << 22  # at a time: what the host plans takes memory, some 40 bytes an example
 
 
 class Measured(NamedTuple):
@@ -53,6 +58,9 @@ class Steps(Protocol):
         ranks learn of it after the same step, up to which they then know all.
         """
 
+    def close(self) -> None:
+        """Frees what the steps hold on the device. To be called before the process group is destroyed: see `Graphs`."""
+
 
 def make_steps(
     model: Bert,
@@ -64,8 +72,8 @@ def make_steps(
     first_step: int,
 ) -> Steps:
     if world.captured:
-        run = Graphs(world.device)
-        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, run)
+        graphs = Graphs(world.device, each_first=config.compile)  # torch may compile anew for another bucket's sizes
+        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, graphs)
     return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config, world.deterministic)
 
 
@@ -83,6 +91,9 @@ class EagerSteps:
         with one_thread() if self._sharded else contextlib.nullcontext():
             return [self._take(step, flag)]
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _take(self, step: int, flag: float) -> Measured:
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
@@ -99,11 +110,15 @@ class BucketedSteps:
     """Steps of one device a rank, whose batches have a bucket's size, the same on all ranks.
 
     The step's number, its first example's, and the learning rate of every step are on the device. The host only says
-    which bucket comes next, which it knows by planning the whole batch itself. `run(bucket, function)` calls the
-    function, or does what it did before in that bucket.
+    which bucket comes next, which it knows by planning the whole batch itself. `graphs` has one for each bucket.
 
     Ranks must not part: what one does by what it has read, all do after the same step. So with several, all read in the
     same steps, each step's numbers one step later.
+
+    The first step runs as it is: what prepares for captures computes, so that it must be a step of the run. Right after
+    it, the largest bucket of the next `PLANNED_STEPS` is captured, whatever comes next (see `Graphs`). That changes
+    nothing: a capture does not execute, and counts up neither the step nor anything else until it is replayed, on what
+    the tensors hold then. All ranks plan the same steps, and so capture the same buckets in the same order.
     """
 
     def __init__(
@@ -115,10 +130,10 @@ class BucketedSteps:
         world: World,
         dtype: torch.dtype,
         first_step: int,
-        run: Callable[[Bucket, Callable[[], None]], None],
+        graphs: Graphs,
     ) -> None:
         self._model, self._sampler, self._optimizer = model, sampler, optimizer
-        self._config, self._dtype, self._run = config, dtype, run
+        self._config, self._dtype, self._graphs, self._first_step = config, dtype, graphs, first_step
         self._alone = world.size == 1
         self._bounds = [bounds(config.batch_size, rank, world.size) for rank in range(world.size)]
         self._begin, end = self._bounds[world.rank]
@@ -134,24 +149,37 @@ class BucketedSteps:
         self._sum = None if self._alone else AllReduce([*optimizer.parameters, torch.zeros(3, device=device)])
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
-        bucket = self._bucket(step)
+        (bucket,) = self._planned(range(step, step + 1))
         if flag != self._said:
             self._flag.fill_(flag)
             self._said = flag
-        self._run(bucket, lambda: self._take(bucket))
+        self._graphs(bucket, lambda: self._take(bucket))
+        if step == self._first_step and not self._config.compile:
+            self._capture_largest(range(step + 1, min(step + 1 + PLANNED_STEPS, self._config.steps)))
         found = self._ring.read(step, wait or (flag > 0 and self._alone))
         if any(flags for _, (_, _, flags, _) in found):
             found += self._ring.read(step, wait=True)
         return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in found]
 
-    def _bucket(self, step: int) -> Bucket:
+    def close(self) -> None:
+        self._graphs.close()
+
+    def _capture_largest(self, steps: range) -> None:
+        at_once = max(1, _PLANNED_TOKENS // (self._config.batch_size * self._config.max_len))
+        pieces = (steps[i : i + at_once] for i in range(0, len(steps), at_once))
+        largest = max((bucket for piece in pieces for bucket in self._planned(piece)), default=None)
+        if largest is not None:
+            self._graphs.capture(largest, lambda: self._take(largest))
+
+    def _planned(self, steps: range) -> list[Bucket]:
+        """The buckets of consecutive steps."""
         size = self._config.batch_size
-        plan = self._sampler.plan(step * size, size)
+        plan = self._sampler.plan(steps.start * size, len(steps) * size)
         tokens, predictions = (
-            [int(numbers[begin:end].sum()) for begin, end in self._bounds]
+            torch.stack([numbers.view(-1, size)[:, begin:end].sum(1) for begin, end in self._bounds], 1).tolist()
             for numbers in (plan.lengths, plan.num_masked)
         )
-        return self._buckets.of(tokens, predictions)
+        return [self._buckets.of(*each) for each in zip(tokens, predictions, strict=True)]
 
     def _take(self, bucket: Bucket) -> None:
         config = self._config

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.utils.deterministic
 from tqdm import tqdm
 
 from bertfast import ops
@@ -41,7 +42,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
 from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
-from bertfast.training.fingerprint import differences, identity, of_all_ranks
+from bertfast.training.fingerprint import differences, identity, of_all_ranks, of_checkpoint
 from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.training.schedule import learning_rate
 from bertfast.training.step import make_steps
@@ -95,6 +96,8 @@ def train(
     samplers = [Sampler(corpus, config, device) for device in world.local]
     optimizer = Adam(model.parameters(), dtype)
     kept = checkpoint.newest(out / "checkpoints") if resume and out is not None and world.rank == 0 else None
+    if kept is not None:
+        kept = kept._replace(run=of_checkpoint(kept.run))
     form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
     run_identity = identity(model.config, corpus, config, world, dtype, form.name)
     first_step = 0
@@ -124,6 +127,8 @@ def train(
             logger.info(form.reason)
 
     with (
+        _memory_told(config, world),
+        _deterministic_torch(world),
         contextlib.closing(history),
         contextlib.closing(optimizer),
         contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
@@ -131,9 +136,11 @@ def train(
         taken(of_rank_0(form, world), model),
         _noted_signals() as signals,
         tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not shows_progress()) as bar,
+        contextlib.ExitStack() as within_the_group,  # what it holds is closed before the group is left, on every ending
     ):
         first_step = process_group.share_state(world, model, optimizer, first_step)
         take_step = make_steps(model, samplers, optimizer, config, world, dtype, first_step)
+        within_the_group.callback(take_step.close)
         started = saved = time.perf_counter()
         for step in range(first_step, config.steps):
             evaluates, keeps = evaluation_due(step, config), checkpoint_due(step, config)
@@ -231,10 +238,8 @@ def _noted_signals() -> Iterator[list[int]]:
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
     """Brings the model to its device, ready to be trained."""
     model.config.check_takes(corpus.vocab_size, config)
-    # On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
     if world.deterministic and world.device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read for good by the first product
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
@@ -243,6 +248,47 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     model.to(world.device).train()
     if config.compile:
         model.compile(dynamic=True, fullgraph=True)  # one program for batches of all sizes
+
+
+@contextlib.contextmanager
+def _deterministic_torch(world: World) -> Iterator[None]:
+    """Where the run is deterministic, torch's own kernels are, too, until the end.
+
+    On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
+    """
+    if not world.deterministic or world.device.type == "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills: Any = torch.utils.deterministic  # a module whose property mypy does not see
+    filled = fills.fill_uninitialized_memory
+    try:
+        torch.use_deterministic_algorithms(True)
+        # Else torch writes each tensor that it allocates once more, against reading what nobody wrote. No kernel does.
+        fills.fill_uninitialized_memory = False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        fills.fill_uninitialized_memory = filled
+
+
+@contextlib.contextmanager
+def _memory_told(config: TrainConfig, world: World) -> Iterator[None]:
+    """Raises InputError, with what takes less memory, where a GPU's does not suffice."""
+    try:
+        yield
+    except RuntimeError as error:
+        causes: list[BaseException] = [error]
+        while (cause := causes[-1].__context__) is not None:  # a capture that it broke ends with an error of its own
+            causes.append(cause)
+        if not any(isinstance(each, torch.OutOfMemoryError) for each in causes):
+            raise
+        ways = [f"lower --batch-size {config.batch_size}"]
+        if 2 * world.shards <= config.batch_size and len(world.local) == 1:
+            ways.append(f"compute the batch in more pieces (--shards {2 * world.shards})")
+        if world.captured:
+            ways.append("train without CUDA graphs, whose memory is never given back (--no-cuda-graph)")
+        raise InputError(f"{world.device} is out of memory: {', or '.join(ways)}") from None
 
 
 def no_number(step: int, loss: float, norm: float, out: Path | None) -> str:

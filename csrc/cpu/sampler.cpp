@@ -14,7 +14,6 @@ namespace bertfast::cpu::BERTFAST_ISA {
 namespace {
 
 // The fewest examples worth a thread: about 10 us of work.
-constexpr int64_t PLANNED_A_THREAD = 128;
 constexpr int64_t SAMPLED_A_THREAD = 32;
 
 // `permute` (core/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
@@ -206,21 +205,20 @@ void write_predictions(const SamplerOptions& options, const Example& example, co
 
 }  // namespace
 
+// By one thread: each step waits for it, and on busy cores other threads take longer to begin than one to be done.
 void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, Example* examples,
           int32_t* cu_seqlens, int32_t* cu_masked) {
-    parallel_for(count, PLANNED_A_THREAD, [&](int64_t begin, int64_t end) {
-        Masker masker(corpus, options);
-        for (int64_t i = begin; i < end; i += LANES) {
-            make_examples(corpus, options, first + i, std::min<int64_t>(LANES, end - i), examples + i);
-        }
-        for (int64_t i = begin; i < end; ++i) {
-            const int64_t tokens = length(examples[i]);
-            cu_seqlens[i + 1] = static_cast<int32_t>(tokens);
-            cu_masked[i + 1] =
-                static_cast<int32_t>(masks_words(options) ? masker.choose(first + i, examples[i])
-                                                          : mask_count(options, tokens, num_candidates(examples[i])));
-        }
-    });
+    Masker masker(corpus, options);
+    for (int64_t i = 0; i < count; i += LANES) {
+        make_examples(corpus, options, first + i, std::min<int64_t>(LANES, count - i), examples + i);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t tokens = length(examples[i]);
+        cu_seqlens[i + 1] = static_cast<int32_t>(tokens);
+        cu_masked[i + 1] =
+            static_cast<int32_t>(masks_words(options) ? masker.choose(first + i, examples[i])
+                                                      : mask_count(options, tokens, num_candidates(examples[i])));
+    }
     cu_seqlens[0] = cu_masked[0] = 0;
     for (int64_t i = 0; i < count; ++i) {
         cu_seqlens[i + 1] += cu_seqlens[i];

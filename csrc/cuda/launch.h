@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -42,7 +43,7 @@ inline int64_t most_shared_bytes() {
 }
 
 // `bytes` as a launch takes them, allowed to `kernel` where it is more than any kernel may have unasked. `what` needs
-// them.
+// them. What a kernel is allowed on a device never shrinks: a CUDA graph may hold a launch that needs it.
 template <typename Kernel>
 int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
     if (bytes <= 48 << 10) return static_cast<int>(bytes);
@@ -50,7 +51,14 @@ int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
         throw std::runtime_error(what + " takes " + std::to_string(bytes) +
                                  " bytes of shared memory, and the device has " + std::to_string(most));
     }
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    static std::mutex allowing;  // one thread a device, with DataParallel
+    const std::lock_guard<std::mutex> lock(allowing);
+    cudaFuncAttributes allowed = {};
+    const void* const function = reinterpret_cast<const void*>(kernel);
+    cudaFuncGetAttributes(&allowed, function);
+    if (allowed.maxDynamicSharedSizeBytes < bytes) {
+        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    }
     check_launch(what + ": shared memory");
     return static_cast<int>(bytes);
 }

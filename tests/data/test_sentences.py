@@ -22,6 +22,7 @@ from bertfast.data.sentences import PIECE, sentences
 from bertfast.data.sources import wikitext
 from bertfast.data.sources.embedded import library_files, prose
 from bertfast.data.sources.find import embedded_source, find_source
+from bertfast.data.sources.folders import kind_of
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 
@@ -58,6 +59,27 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "package"),
+    [
+        ("prose.txt", "plain", "sentencex"),
+        ("prose.txt", "wikitext", None),
+        ("prose.txt", "lines", None),
+        ("texts.parquet", "lines", "pyarrow"),
+        ("texts.txt.zst", "lines", "pyarrow"),
+    ],
+)
+def test_a_package_is_missed_where_it_is_needed(write, monkeypatch, name, form, package):
+    for each in ("sentencex", "pyarrow"):
+        monkeypatch.setitem(sys.modules, each, None)  # as if it were not installed
+    file = TextFile(write("It rains . It snows .", name), form, kind_of(Path(name)) or "text")
+    if package is None:
+        assert "".join(sentences(file))
+        return
+    with pytest.raises(InputError, match=f"needs the package {package}: pip install {package}$"):
+        list(sentences(file))
 
 
 # ---- WikiText

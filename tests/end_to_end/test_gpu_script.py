@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,108 @@ def test_a_stage_that_fails_is_told(tmp_path):
         "out of time: at work",
     ]
     assert [entry["result"] for entry in json.loads((tmp_path / "results.json").read_text())] == [{"measured": 1}] * 3
+
+
+def stub(path, *lines):
+    """A program at `path`: a shell script."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
+
+
+def test_the_build_names_all_that_is_missing(tmp_path):
+    """Of a Python that finds no module: what builds the package, and every package that it needs."""
+    tomllib = pytest.importorskip("tomllib")
+    python = stub(tmp_path / "python", '[ "$1" = --version ] && echo Python 3.0 && exit', "exit 1")
+    done = run(PARTS / "build.sh", tmp_path / "build", PYTHON=str(python))
+    assert done.returncode == 1
+    missing = re.findall(r"(\w+) \(a module of Python 3\.0\)", done.stdout)
+    project = tomllib.loads((SCRIPT.parents[1] / "pyproject.toml").read_text())["project"]
+    needed = [re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]]
+    assert missing == ["pip", "scikit_build_core", "pybind11", *needed]
+
+
+@pytest.mark.parametrize("status", [0, 1, 134])
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_the_sanitizer_runs_whether_the_self_test_passes_or_fails(tmp_path, tool, status):
+    program = stub(tmp_path / "self_test", "echo 7 results compared", f"exit {status}")
+    stub(tmp_path / "bin" / "compute-sanitizer", 'echo "sanitizer $*"', "exit 3")
+    done = run(PARTS / "self_test.sh", program, tool, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert done.returncode == 3
+    assert done.stdout == f"sanitizer --tool {tool} --error-exitcode 1 {program}\n"
+
+
+def test_without_a_device_the_self_test_says_so_and_no_sanitizer_runs(tmp_path):
+    program = stub(tmp_path / "self_test", "echo no CUDA device", "exit 77")
+    stub(tmp_path / "bin" / "compute-sanitizer", "echo sanitizer")
+    for tool in ([], ["memcheck"], ["racecheck"]):
+        done = run(PARTS / "self_test.sh", program, *tool, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+        assert (done.returncode, done.stdout) == (77, "no CUDA device\n")
+
+
+GPU_TESTS = {
+    "inference/test_b.py": "assert torch.compile(max)",
+    "inference/test_a.py": "os.abort()",
+    "training/test_a.py": "assert False",
+    "training/test_z.py": "assert Graphs(1)",
+    "training/test_on_the_cpu.py": None,
+}
+
+
+@pytest.fixture
+def gpu_tests(tmp_path, monkeypatch):
+    """The stage, with a folder of tests of which one passes, one fails and one ends the process."""
+    stage = importlib.import_module("gpu_tests")
+    for name, last in GPU_TESTS.items():
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mark = "host" if last is None else "gpu"
+        lines = [
+            "import os, types",
+            "import pytest",
+            "Graphs, torch = bool, types.SimpleNamespace(compile=bool)",
+            f"pytestmark = pytest.mark.{mark}",
+            "def test_first():",
+            "    pass",
+            "def test_last():",
+            f"    {last or 'pass'}",
+        ]
+        path.write_text("\n".join(lines))
+    monkeypatch.setattr(stage, "TESTS", tmp_path / "tests")
+    monkeypatch.setattr(stage, "require", lambda device: None)
+    monkeypatch.setattr(sys, "argv", ["gpu_tests.py"])
+    monkeypatch.setenv("RESULT", str(tmp_path / "gpu-tests.json"))
+    return stage
+
+
+def test_gpu_tests_replay_first_and_compile_last(gpu_tests):
+    names = [str(path.relative_to(gpu_tests.TESTS)) for path in gpu_tests.test_files()]
+    assert names == ["training/test_z.py", "inference/test_a.py", "training/test_a.py", "inference/test_b.py"]
+
+
+def test_one_file_of_gpu_tests_does_not_spoil_another(gpu_tests, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(gpu_tests, "save", lambda result: saved.append(result["outcomes"].total()))
+    with pytest.raises(SystemExit) as ended:
+        gpu_tests.main()
+    said = str(ended.value)
+    assert said.startswith("{'passed': 6, 'failed': 1}: ") or said.startswith("{'failed': 1, 'passed': 6}: ")
+    assert "training/test_a.py::test_last" in said
+    assert re.search(r"exit status -6 in \S*inference/test_a.py::test_last", said)
+    assert len(saved) == 4 and saved == sorted(saved)  # after each file
+
+
+def test_a_file_of_gpu_tests_that_hangs_is_ended(gpu_tests, tmp_path):
+    path = gpu_tests.TESTS / "test_hangs.py"
+    path.write_text("import signal\n\nsignal.pause()\n")
+    assert gpu_tests.run_file(path, tmp_path, 0.1)["ended"] == "out of time in test_hangs.py"
+
+
+def test_every_gpu_test_is_in_a_file_that_the_stage_runs(request):
+    """Of all that this run of pytest has collected."""
+    files = importlib.import_module("gpu_tests").test_files()
+    assert {item.path for item in request.session.items if item.get_closest_marker("gpu")} <= set(files)
 
 
 def test_without_a_device_a_stage_is_skipped(tmp_path):

@@ -6,8 +6,9 @@ import warnings
 import pytest
 import torch
 import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bertfast.config import BertConfig, CorpusConfig
+from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
 from bertfast.data.tokenizer import train_wordpiece
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
@@ -113,6 +114,33 @@ def test_a_vector_does_not_depend_on_the_other_texts(encoder, texts, pooling, pr
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def elsewhere(encoder):
+    """The encoder, its weights on a device that is not the CPU: tensors without data, whose devices must still fit.
+
+    That device is "meta", which every build of torch has.
+    """
+    with FakeTensorMode():
+        model = Bert(encoder.model.config)
+        for module in model.modules():
+            for name, weight in list(module.named_parameters(recurse=False)):
+                setattr(module, name, torch.nn.Parameter(torch.empty(weight.shape, device="meta")))
+        yield Encoder(model, encoder.tokenizer)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("pooling", POOLED)
+@pytest.mark.parametrize("layer", [-1, 0])
+def test_vectors_come_to_the_cpu_from_any_device(elsewhere, pooling, precision, layer):
+    """Many more tokens than a core takes at a time are one batch there."""
+    counts = []
+    config = EncodeConfig(pooling=pooling, precision=precision, layer=layer)
+    vectors, _ = elsewhere.embed_texts(["crane " * 38] * 100, config, counts.append)
+    assert (vectors.device.type, vectors.shape) == ("cpu", (100, 128))
+    assert counts == [100]
+    assert elsewhere("a crane").device.type == "cpu"
 
 
 def test_a_long_text_is_truncated_with_a_warning(encoder, theirs):

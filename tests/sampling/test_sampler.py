@@ -7,6 +7,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,6 +216,30 @@ def test_equals_reference(config: SamplerConfig, isas: list[str], threads: None)
             native.use_isa(isa)
             torch.set_num_threads(number)
             expected.check(sampler.packed(3, count), sampler.padded(3, count))
+
+
+@pytest.mark.parametrize("masking", ["token", "span"])
+def test_a_plan_is_one_threads(threads: None, masking: str) -> None:
+    """More threads change no bit of it, and are not even started: each step waits for its plan."""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("the system doesn't list a process's threads")
+
+    def running() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    sampler = Sampler(
+        make_corpus(some_documents(1), VOCABULARY, continuation=CONTINUATION), SamplerConfig(masking=masking)
+    )
+    torch.set_num_threads(1)
+    expected = sampler.plan(5, 4000)
+    threads_before = running()
+    torch.set_num_threads(threads_before + 8)
+    planned = sampler.plan(5, 4000)
+    assert running() <= threads_before
+    assert torch.equal(planned.lengths, expected.lengths)
+    assert torch.equal(planned.num_masked, expected.num_masked)
+    sampler.packed(5, 4000)
+    assert running() > threads_before  # a batch's threads are seen here
 
 
 @st.composite
@@ -930,7 +955,7 @@ def test_gpu_shared_memory() -> None:
     assert torch.equal(
         Sampler(corpus, long, "cuda").packed(0, 50).input_ids.cpu(), Sampler(corpus, long).packed(0, 50).input_ids
     )
-    with pytest.raises(RuntimeError, match=r"shared memory.*lower max_len"):
+    with pytest.raises(RuntimeError, match=r"max_len 65536 takes \d+ bytes of shared memory, and the device has \d+"):
         Sampler(corpus, SamplerConfig(max_len=65536), "cuda").packed(0, 2)
 
 

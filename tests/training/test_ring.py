@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -39,6 +40,18 @@ def test_what_is_no_number_stays_none() -> None:
     assert [step for step, _ in found] == [0, 1, 2, 3]
     assert math.isnan(found[1][1][0])
     assert found[2][1] == [math.inf]
+
+
+def test_the_copy_is_waited_for_on_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which need not be the current one. Here streams are named by their device, and the ring lies on the CPU."""
+    done: list[object] = []
+    event = SimpleNamespace(record=lambda *stream: done.append(stream), synchronize=lambda: done.append("waited"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: device)
+    ring = Ring(1, 0, CPU)
+    ring._copied = event  # type: ignore[assignment]
+    ring.write(torch.tensor([0]), torch.tensor([1.0]))
+    assert ring.read(0, wait=True) == [(0, [1.0])]
+    assert done == ["waited", (CPU,), "waited"]
 
 
 def test_fast_steps_are_read_seldom_and_slow_ones_soon(monkeypatch: pytest.MonkeyPatch) -> None:

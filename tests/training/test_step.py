@@ -5,48 +5,57 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+from support.graphs import Called, HeldGraph, on_the_cpu
 from support.processes import SERVER
 from support.small_run import CONFIG, CPU, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast.data.corpus import Corpus
+from bertfast.distributed import process_group
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.world import World, describe, make_world
-from bertfast.errors import InputError
+from bertfast.errors import InputError, Stopped
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import ring, trainer
+from bertfast.training import step as step_module
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import make_gradients
 from bertfast.training.launch import pretrain
 from bertfast.training.ring import MOST_STEPS
 from bertfast.training.schedule import learning_rate
 from bertfast.training.step import BucketedSteps, EagerSteps
-from bertfast.training.trainer import prepare, train
+from bertfast.training.trainer import Run, prepare, train
 
 PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)
 GPU = torch.device("cuda", 0)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
-def as_it_is(bucket, function):
-    function()
+class Around(Called):
+    """Has `call(function)` call each function."""
+
+    def __init__(self, call):
+        self._call = call
+
+    def __call__(self, key, function):
+        self._call(function)
 
 
-def bucketed(corpus, config, dtype=torch.float32, first_step=0, run=as_it_is, device=CPU, copies=None):
+def bucketed(corpus, config, dtype=torch.float32, first_step=0, graphs=None, device=CPU, copies=None):
     model = make_model(corpus)
     world = make_world(PLAIN, [CPU], [CPU])._replace(local=[device])
     prepare(model, corpus, config, world)
     optimizer = Adam(model.parameters(), copies or dtype)
     sampler = Sampler(corpus, config, device)
-    return (
-        model,
-        BucketedSteps(model, sampler, optimizer, config, make_world(PLAIN, [CPU], [CPU]), dtype, first_step, run),
-        optimizer,
-    )
+    alone = make_world(PLAIN, [CPU], [CPU])
+    steps = BucketedSteps(model, sampler, optimizer, config, alone, dtype, first_step, graphs or Called())
+    return model, steps, optimizer
 
 
 def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
@@ -80,11 +89,11 @@ def test_a_step_asks_the_host_for_nothing(corpus, dtype):
             found.append(function.overloadpacket.__name__)
             return function(*args, **(kwargs or {}))
 
-    def watched(bucket, function):
+    def watched(function):
         with Watch():
             function()
 
-    _, step, optimizer = bucketed(corpus, PLAIN, dtype, run=watched)
+    _, step, optimizer = bucketed(corpus, PLAIN, dtype, graphs=Around(watched))
     for number in range(3):
         step(number, 0.0, wait=True)
     assert optimizer.state[optimizer.parameters[0]]["step"] == 3
@@ -103,12 +112,12 @@ def converted(corpus, copies):
                 found.append(args[0].data_ptr())
             return function(*args, **(kwargs or {}))
 
-    def watched(bucket, function):
+    def watched(function):
         found.clear()
         with Watch():
             function()
 
-    model, step, _ = bucketed(corpus, PLAIN, torch.bfloat16, run=watched, copies=copies)
+    model, step, _ = bucketed(corpus, PLAIN, torch.bfloat16, graphs=Around(watched), copies=copies)
     for number in range(3):
         step(number, 0.0, wait=True)
     return {name for name, parameter in model.named_parameters() if parameter.data_ptr() in found}
@@ -148,19 +157,23 @@ def one_of(rank, size, corpus, config, folder):
 def taken(corpus, config, world):
     model = make_model(corpus)
     prepare(model, corpus, config, world)
-    gradients, buckets = [], set()
+    gradients, buckets = [], []
 
     class Noting(Adam):
         def step(self, found, *rest):
             gradients.append([each.clone() for each in found])
             super().step(found, *rest)
 
-    def noted(bucket, function):
-        buckets.add(bucket)
-        function()
+    class NotingBuckets(Called):
+        def __call__(self, bucket, function):
+            buckets.append(bucket)
+            function()
+
+        def capture(self, bucket, function):
+            buckets.append(bucket)
 
     optimizer = Noting(model.parameters(), torch.float32)
-    step = BucketedSteps(model, Sampler(corpus, config), optimizer, config, world, torch.float32, 0, noted)
+    step = BucketedSteps(model, Sampler(corpus, config), optimizer, config, world, torch.float32, 0, NotingBuckets())
     found = [each for number in range(config.steps) for each in step(number, 0.0, number + 1 == config.steps)]
     return list(map(tuple, found)), gradients, list(model.parameters()), buckets
 
@@ -204,21 +217,21 @@ def test_what_is_no_number_reaches_no_weight(corpus):
 
 
 @pytest.fixture
-def on_the_cpu(monkeypatch):
+def called(monkeypatch):
     """The loop with the captured way's steps, called one by one."""
 
     def make_steps(model, samplers, optimizer, config, world, dtype, first_step):
-        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, as_it_is)
+        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, Called())
 
     monkeypatch.setattr(trainer, "make_steps", make_steps)
 
 
-def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatch):
+def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch):
     """A line a step, though several are read at a time; resumed, the same run."""
     monkeypatch.setattr(ring, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10)
     world = make_world(config, [CPU], [CPU])
-    whole = train(make_model(corpus), corpus, config, world, tmp_path / "whole", False, lambda line: None)
+    whole = train(make_model(corpus), corpus, config, world, tmp_path / "whole", False)
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(config.steps))
     assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]
@@ -232,7 +245,7 @@ def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatc
     assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
 
 
-def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, on_the_cpu, monkeypatch):
+def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, called, monkeypatch):
     taken = BucketedSteps.__call__
 
     def spoilt(self, step, flag, wait):
@@ -247,6 +260,133 @@ def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, o
         train(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), tmp_path, False)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
     assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkeypatch, compiled):
+    """The others when they come. Where a bucket may have to be compiled, each runs as it is once."""
+    on_the_cpu(monkeypatch)
+    monkeypatch.setattr(step_module, "_PLANNED_TOKENS", 3 * 200 * PLAIN.max_len)
+    config = dataclasses.replace(PLAIN, steps=16, batch_size=200, compile=compiled)
+    done = []
+
+    class Noting(Graphs):
+        def __call__(self, key, function):
+            self.key = key
+            super().__call__(key, function)
+
+        def capture(self, key, function):
+            if key not in self._graphs:
+                done.append(("captured", key))
+            super().capture(key, function)
+
+        def run(self, function):
+            done.append(("run", self.key))
+            super().run(function)
+
+    found = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    for graphs in (Called(), Noting(CPU, each_first=compiled)):
+        model, step, _ = bucketed(corpus, config, first_step=2, graphs=graphs)
+        measured = [step(number, 0.0, wait=True) for number in range(2, config.steps)]
+        found.append((measured, list(model.parameters())))
+    (plain_steps, weights), (steps_of_graphs, its) = found
+    assert steps_of_graphs == plain_steps
+    assert all(map(torch.equal, weights, its))
+
+    first, *rest = [step._planned(range(number, number + 1))[0] for number in range(2, config.steps)]
+    assert max(rest) not in (first, rest[0])  # or nothing is shown
+    if compiled:
+        assert [key for what, key in done if what == "run"] == list(dict.fromkeys([first, *rest]))
+    else:
+        captured = dict.fromkeys([max(rest), *rest])
+        assert done == [("run", first), *(("captured", key) for key in captured)]
+
+
+def test_what_is_planned_ends_with_the_run(corpus):
+    planned = []
+
+    class Noting(Called):
+        def capture(self, bucket, function):
+            planned.append(bucket)
+
+    for length, captures in ((1, 0), (2, 1)):
+        _, step, _ = bucketed(corpus, dataclasses.replace(PLAIN, steps=length), graphs=Noting())
+        for number in range(length):
+            step(number, 0.0, wait=True)
+        assert len(planned) == captures
+
+
+ENDINGS = {"the last step": Run, "no number": InputError, "a signal": Stopped, "an error": ZeroDivisionError}
+
+
+def endings(rank, size, corpus, config, folder):
+    """A rank's runs, each with another ending; it leaves how each ended, and the graphs held before and in the end."""
+    patch = pytest.MonkeyPatch()
+    on_the_cpu(patch)
+    torch.set_num_threads(1)
+    world = World(rank, size, [CPU] * size, [CPU], False, size, captured=True)
+    opened = Corpus.open(corpus)
+    destroy, take, found, held = dist.destroy_process_group, BucketedSteps.__call__, {}, []
+
+    def noting():
+        held.append(len(HeldGraph.holding))
+        destroy()
+
+    def eventful(self, step, flag, wait):
+        if step == 5:
+            held.append(len(HeldGraph.holding))
+            if ending == "no number":
+                torch.nn.init.constant_(self._model.masked_lm_head.norm.weight, math.nan)
+            if ending == "a signal" and rank == 0:
+                signal.raise_signal(signal.SIGTERM)
+            if ending == "an error":
+                raise ZeroDivisionError
+        return take(self, step, flag, wait)
+
+    patch.setattr(dist, "destroy_process_group", noting)
+    patch.setattr(BucketedSteps, "__call__", eventful)
+    for ending in ENDINGS:
+        store = dist.FileStore(str(folder / ending), size)
+        patch.setattr(process_group, "peers", lambda store=store: SimpleNamespace(arrive=lambda run: (store, run)))
+        held.clear()
+        try:
+            kind = type(train(make_model(opened), opened, config, world, None, False))
+        except BaseException as error:  # its traceback is alive here, and was when the group was destroyed
+            kind = type(error)
+        found[ending] = kind, held.copy()
+    torch.save(found, folder / f"{rank}.pt")
+
+
+def test_no_graph_outlives_the_process_group(corpus, tmp_path):
+    """NCCL's teardown would wait for it. On every kind of ending, on every rank."""
+    config = dataclasses.replace(PLAIN, steps=12, batch_size=96)
+    processes = [SERVER.Process(target=endings, args=(i, 2, corpus.folder, config, tmp_path)) for i in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        assert {ending: kind for ending, (kind, _) in found.items()} == ENDINGS
+        for before, after in (held for _, held in found.values()):
+            assert before > 0
+            assert after == 0
+
+
+def test_a_capture_that_fails_holds_nothing(monkeypatch):
+    captured = Graphs._captured
+    on_the_cpu(monkeypatch)
+
+    def fails():
+        assert HeldGraph.holding
+        raise MemoryError
+
+    with pytest.raises(MemoryError) as kept:  # with its frames
+        captured(Graphs(GPU), fails)
+    assert not HeldGraph.holding
+    assert kept.tb is not None
 
 
 def test_who_captures(monkeypatch):
@@ -278,8 +418,8 @@ def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):
     """Long enough that most steps are replayed, in several buckets. A sum by atomics in any op would show here."""
     config = dataclasses.replace(PLAIN, steps=40, batch_size=96)
     results = []
-    for run in (as_it_is, Graphs(GPU)):
-        model, step, _ = bucketed(corpus, config, dtype, run=run, device=GPU)
+    for graphs in (Called(), Graphs(GPU)):
+        model, step, _ = bucketed(corpus, config, dtype, graphs=graphs, device=GPU)
         found = [each for number in range(config.steps) for each in step(number, 0.0, number + 1 == config.steps)]
         results.append((found, [parameter.detach().cpu() for parameter in model.parameters()]))
     (eager, weights), (replayed, its) = results
@@ -328,3 +468,20 @@ def test_graphs_read_their_input_anew():
         graphs("a", add)
     assert total.item() == 15
     assert len(calls) == 2  # as it is, and captured
+    graphs("b", add)
+    assert total.item() == 20
+    assert len(calls) == 3  # captured at once
+    graphs.close()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_a_capture_alone_changes_nothing():
+    total, graphs = torch.zeros((), device=GPU), Graphs(GPU)
+    graphs("a", lambda: total.add_(1))
+    graphs.capture("b", lambda: total.add_(10))
+    torch.cuda.synchronize()
+    assert total.item() == 1
+    graphs("b", lambda: total.add_(10))
+    assert total.item() == 11
+    graphs.close()

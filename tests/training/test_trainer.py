@@ -3,16 +3,21 @@
 import dataclasses
 import importlib
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
+import torch.utils.deterministic
+from support.graphs import on_the_cpu
 from support.small_run import CONFIG, CPU, make_model
 
 import bertfast
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.distributed.world import choose_devices, log_choice, make_world
+from bertfast.distributed.world import World, choose_devices, log_choice, make_world
 from bertfast.errors import InputError
 from bertfast.model import Bert
+from bertfast.training import trainer
 from bertfast.training.launch import pretrain
 from bertfast.training.schedule import learning_rate
 
@@ -34,6 +39,27 @@ def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
 def test_a_run_repeats_itself_bit_for_bit(corpus):
     first, second = (pretrain(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['sentencex', 'pyarrow', 'matplotlib']))  # as if they were not installed\n"
+        "import bertfast\n"
+        f"corpus = bertfast.load_corpus({str(corpus.folder)!r})\n"
+        "model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))\n"
+        "config = bertfast.TrainConfig(steps=1, batch_size=2, max_len=24, device='cpu')\n"
+        "print(len(bertfast.pretrain(model, corpus, config).history.records))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_run_that_cannot_draw_its_losses_ends_before_it_begins(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"drawing .*loss\.svg needs the package matplotlib: pip install matplotlib"):
+        pretrain(make_model(corpus), corpus, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("objective", ["sop", "none"])
@@ -90,6 +116,87 @@ def test_learning_rate():
     rates = [learning_rate(step, config) for step in range(10)]
     assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
     assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
+
+
+@pytest.mark.parametrize("place", ["training.trainer.evaluate", "training.step.Adam.step"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"lower --batch-size 12, or compute .* pieces \(--shards 2\), or train .* \(--no-cuda-graph\)$"),
+        ({"captured": False}, r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\)$"),
+        ({"captured": False, "shards": 8}, "lower --batch-size 12$"),
+    ],
+)
+def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, changes, message):
+    """Wherever it is met; and where a capture that it broke raises another error after it."""
+    on_the_cpu(monkeypatch)
+    world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)
+    config = dataclasses.replace(CONFIG, eval=True, eval_share=0.2)
+
+    def full(*_):
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        finally:
+            if place == "training.trainer.evaluate":
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(f"bertfast.{place}", full)
+    with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
+        trainer.train(make_model(corpus), corpus, config, world, None, False)
+
+
+def how_deterministic():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("before", [(False, False, True), (True, True, True), (True, False, False)])
+def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device):
+    """Whatever it was before, and however the run ends; and no allocation is filled."""
+    untouched, (algorithms, warn_only, filled) = how_deterministic(), before
+    try:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        world = World(0, 1, [torch.device(device)], [torch.device(device)], deterministic, 8)
+        with pytest.raises(ZeroDivisionError), trainer._deterministic_torch(world):
+            assert how_deterministic() == ((True, False, False) if deterministic and device == "cuda" else before)
+            raise ZeroDivisionError
+        assert how_deterministic() == before
+    finally:
+        torch.use_deterministic_algorithms(untouched[0], warn_only=untouched[1])
+        torch.utils.deterministic.fill_uninitialized_memory = untouched[2]
+
+
+def test_a_run_is_within_it(corpus, monkeypatch):
+    """In every step, and it leaves torch as it was."""
+    seen, plain = [], trainer._deterministic_torch
+    gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
+    monkeypatch.setattr(trainer, "_deterministic_torch", lambda world: plain(gpu))
+    due = trainer.evaluation_due
+
+    def noting(*given):
+        seen.append(how_deterministic())
+        return due(*given)
+
+    monkeypatch.setattr(trainer, "evaluation_due", noting)
+    before = how_deterministic()
+    pretrain(make_model(corpus), corpus, CONFIG)
+    assert seen == [(True, False, False)] * CONFIG.steps
+    assert how_deterministic() == before
+
+
+def test_other_errors_keep_their_traceback(corpus, monkeypatch):
+    def wrong(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("bertfast.training.trainer.evaluate", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
 
 
 def test_a_vocabulary_that_does_not_fit(corpus):

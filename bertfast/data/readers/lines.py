@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from bertfast.errors import InputError
+from bertfast.errors import InputError, require_package
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -74,6 +74,7 @@ def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[
                 with gzip.GzipFile(fileobj=file) as unzipped:
                     yield cast(BinaryIO, unzipped)
             elif suffix == ".zst":
+                require_package("pyarrow", f"reading {path}")
                 import pyarrow  # here, for it takes a while
 
                 with io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), _BUFFER_BYTES) as unzipped:

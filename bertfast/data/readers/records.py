@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, MAX_RECORD, OnRead, Span, ignore, opened, whole_lines
-from bertfast.errors import InputError
+from bertfast.errors import InputError, require_package
 
 # Rows of a parquet file that are in memory at a time.
 _ROWS = 256
@@ -122,6 +122,7 @@ def _tsv(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
 
 
 def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
+    require_package("pyarrow", f"reading {path}")
     import pyarrow  # here, for it takes a while
     import pyarrow.parquet
 

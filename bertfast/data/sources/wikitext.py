@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bertfast.errors import InputError
+from bertfast.errors import InputError, require_package
 from bertfast.files import locked, whole_file
 
 # The training split's files. The revision makes a name mean the same text for good.
@@ -76,6 +76,7 @@ def _sha256(path: Path) -> str:
 
 def _lines(parts: Iterable[Path]) -> Iterator[str]:
     """The rows of parquet files, each a line of WikiText (the hub's empty rows stand for empty lines)."""
+    require_package("pyarrow", "reading WikiText's parquet files")
     import pyarrow.parquet
 
     for part in parts:

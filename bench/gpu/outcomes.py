@@ -1,0 +1,26 @@
+"""A plugin of pytest's: counts the tests' outcomes and saves them around each test, for a crash must not lose them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from stage import save
+
+COUNTS: Counter[str] = Counter()
+FAILED: list[str] = []
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    save({"outcomes": COUNTS, "failed": FAILED, "running": nodeid})
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        COUNTS[report.outcome] += 1
+    if report.outcome == "failed":
+        FAILED.append(report.nodeid)
+
+
+def pytest_runtest_logfinish() -> None:
+    save({"outcomes": COUNTS, "failed": FAILED})
