@@ -1,18 +1,20 @@
-"""Which arithmetic a run chooses for its device, and that it says so."""
+"""Which devices and which arithmetic a run chooses, and that it says so."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
+import torch.utils.deterministic
+from support.small_run import CONFIG, CPU
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.distributed import world as world_module
-from bertfast.distributed.world import choose_precision, describe, make_world
-
-CPU = torch.device("cpu")
+from bertfast.distributed.world import choose_devices, choose_precision, describe, log_choice, make_world
+from bertfast.errors import InputError
 
 
 @pytest.mark.parametrize("computes_bf16", [True, False])
@@ -35,3 +37,21 @@ def test_the_processor_is_asked() -> None:
     assert native.cpu_has_bf16() == ("avx512_bf16" in flags)
     assert native.cpu_is_intel() == ("GenuineIntel" in flags)
     assert (native.isa() == "amx") <= ("amx_bf16" in flags)
+
+
+def test_a_gpu_without_kernels_is_told(said, monkeypatch):
+    """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    devices = choose_devices(TrainConfig())
+    assert devices == [CPU]
+    log_choice(TrainConfig(), devices)
+    assert said[0].startswith("warning: the GPU stays idle: ")
+    with pytest.raises(InputError, match="--device cuda: "):
+        choose_devices(TrainConfig(device="cuda"))
+
+
+def test_replicas_are_not_compiled():
+    with pytest.raises(InputError, match="--compile: DataParallel's replicas are not compiled"):
+        make_world(dataclasses.replace(CONFIG, compile=True), [CPU] * 2, [CPU] * 2)

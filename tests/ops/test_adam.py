@@ -1,4 +1,4 @@
-"""adam against torch.optim.Adam in float64, and beside torch's fused one; the copies that the optimizer keeps."""
+"""adam against torch.optim.Adam in float64, and beside torch's fused one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from support.op_cases.adam import SHAPES, State, scalar, state, take, take_torch
 from torch import Tensor
 
 from bertfast.ops.adam import adam, adam_twin
-from bertfast.ops.linear import Copy, in_type
-from bertfast.training.adam import Adam
 
 
 def test_against_float64(isa: str) -> None:
@@ -98,68 +96,3 @@ def test_lists_of_different_lengths() -> None:
     wrong.gradients.pop()
     with pytest.raises(ValueError, match="gradients must be as many as parameters, 2, not 1"):
         adam(*wrong, *(scalar(1) for _ in range(3)), scalar(0))
-
-
-# --- copies
-
-
-@torch.no_grad()
-def test_a_copy_is_used_while_it_is_current() -> None:
-    weight = torch.nn.Parameter(torch.randn(3, 5))
-    copy = Copy.keep(weight, torch.bfloat16)
-    assert in_type(weight, torch.bfloat16) is copy.tensor
-    assert in_type(weight, torch.float32) is weight
-    assert in_type(weight, torch.float16).dtype == torch.float16
-    for change in (lambda: weight.add_(1), lambda: weight[0].zero_(), lambda: weight.detach().neg_()):
-        change()
-        assert in_type(weight, torch.bfloat16) is not copy.tensor
-        assert torch.equal(in_type(weight, torch.bfloat16), weight.bfloat16())
-        copy.tensor.copy_(weight)
-        copy.is_now_of(weight)
-        assert in_type(weight, torch.bfloat16) is copy.tensor
-    Copy.drop(weight)
-    assert in_type(weight, torch.bfloat16) is not copy.tensor
-    assert not vars(weight)
-
-
-def test_where_gradients_are_asked_for_they_arrive() -> None:
-    weight = torch.nn.Parameter(torch.randn(3, 5))
-    Copy.keep(weight, torch.bfloat16)
-    in_type(weight, torch.bfloat16).sum().backward()
-    assert weight.grad is not None
-    assert torch.equal(weight.grad, torch.ones(3, 5))
-
-
-def test_traced_it_converts() -> None:
-    """What a graph was made with must not go on in it."""
-    weight = torch.nn.Parameter(torch.randn(3, 5))
-    compiled = torch.compile(lambda weight: in_type(weight, torch.bfloat16) + 0, fullgraph=True, backend="eager")
-    copy = Copy.keep(weight, torch.bfloat16)
-    copy.tensor.zero_()
-    with torch.no_grad():
-        assert torch.equal(compiled(weight), weight.bfloat16())
-
-
-@pytest.mark.parametrize("refused", [0.0, 1.0])
-def test_copies_follow_weights_that_were_loaded(refused: float) -> None:
-    parameters = [torch.nn.Parameter(torch.randn(3, 5)), torch.nn.Parameter(torch.randn(2), requires_grad=False)]
-    optimizer = Adam(parameters, torch.bfloat16)
-    with torch.no_grad():
-        parameters[0].fill_(7)
-    optimizer.step([torch.ones(3, 5)], *map(scalar, (0.1, 1, refused)))
-    assert parameters[0][0, 0].item() == pytest.approx(7 - 0.1 * (1 - refused))
-    assert optimizer.state[parameters[0]]["step"] == 1 - refused
-    with torch.no_grad():
-        kept = in_type(parameters[0], torch.bfloat16)
-        assert kept is in_type(parameters[0], torch.bfloat16)
-        assert torch.equal(kept, parameters[0].bfloat16())
-        optimizer.close()
-        assert in_type(parameters[0], torch.bfloat16) is not kept
-
-
-def test_torch_knows_that_a_step_has_changed_the_weights() -> None:
-    weight = torch.nn.Parameter(torch.ones(2))
-    loss = (weight * weight).sum()
-    Adam([weight], torch.float32).step([torch.ones(2)], *map(scalar, (0.1, 1, 0)))
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()

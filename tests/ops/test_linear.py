@@ -1,4 +1,4 @@
-"""Sums down the columns, against float64."""
+"""Sums down the columns, against float64; weights in the type of the products."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.numerics import DTYPES
 
-from bertfast.ops.linear import column_sums
+from bertfast.ops.linear import Copy, column_sums, in_type
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -24,3 +24,40 @@ def test_threads_do_not_change_a_bit(two_threads: None) -> None:
     two = column_sums(x)
     torch.set_num_threads(1)
     assert torch.equal(two, column_sums(x))
+
+
+@torch.no_grad()
+def test_a_copy_is_used_while_it_is_current() -> None:
+    weight = torch.nn.Parameter(torch.randn(3, 5))
+    copy = Copy.keep(weight, torch.bfloat16)
+    assert in_type(weight, torch.bfloat16) is copy.tensor
+    assert in_type(weight, torch.float32) is weight
+    assert in_type(weight, torch.float16).dtype == torch.float16
+    for change in (lambda: weight.add_(1), lambda: weight[0].zero_(), lambda: weight.detach().neg_()):
+        change()
+        assert in_type(weight, torch.bfloat16) is not copy.tensor
+        assert torch.equal(in_type(weight, torch.bfloat16), weight.bfloat16())
+        copy.tensor.copy_(weight)
+        copy.is_now_of(weight)
+        assert in_type(weight, torch.bfloat16) is copy.tensor
+    Copy.drop(weight)
+    assert in_type(weight, torch.bfloat16) is not copy.tensor
+    assert not vars(weight)
+
+
+def test_where_gradients_are_asked_for_they_arrive() -> None:
+    weight = torch.nn.Parameter(torch.randn(3, 5))
+    Copy.keep(weight, torch.bfloat16)
+    in_type(weight, torch.bfloat16).sum().backward()
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, torch.ones(3, 5))
+
+
+def test_traced_it_converts() -> None:
+    """What a graph was made with must not go on in it."""
+    weight = torch.nn.Parameter(torch.randn(3, 5))
+    compiled = torch.compile(lambda weight: in_type(weight, torch.bfloat16) + 0, fullgraph=True, backend="eager")
+    copy = Copy.keep(weight, torch.bfloat16)
+    copy.tensor.zero_()
+    with torch.no_grad():
+        assert torch.equal(compiled(weight), weight.bfloat16())

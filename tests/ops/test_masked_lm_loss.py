@@ -9,7 +9,6 @@ from support.op_cases.masked_lm_loss import LARGE, SIZES, Arguments, arguments, 
 
 from bertfast._native import native
 from bertfast.ops import kernels
-from bertfast.ops.gather_rows import _gather_rows, _scatter_rows, gather_rows
 from bertfast.ops.masked_lm_loss import (
     _chunk_rows,
     _linear_cross_entropy,
@@ -241,30 +240,6 @@ def test_compiled_equals_eager(dtype: torch.dtype, device: str) -> None:
 
 def test_more_rows_than_a_chunk_are_tested() -> None:
     assert max(size[0] for size in SIZES) > 2 * _chunk_rows(torch.empty(0, 33, dtype=torch.bfloat16))
-
-
-@pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_gathered_rows_equal_indexing(dtype: torch.dtype, device: str) -> None:
-    x = torch.randn(11, 5, device=device).to(dtype).requires_grad_()
-    positions = torch.tensor([9, 0, 4], device=device)
-    upstream = torch.randn(3, 5, device=device).to(dtype)
-    out = gather_rows(x, positions)
-    assert torch.equal(out, x[positions])
-    (got,) = torch.autograd.grad(out, x, upstream)
-    (expected,) = torch.autograd.grad(x[positions], x, upstream)
-    assert torch.equal(got, expected)
-
-
-def test_gather_rows_passes_opcheck_and_is_linear() -> None:
-    x = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
-    positions = torch.tensor([9, 0, 4])
-    torch.library.opcheck(_gather_rows.registered, (x, positions))
-    torch.library.opcheck(_scatter_rows.registered, (x[:3].detach().requires_grad_(), positions, 7 + 4))
-    assert torch.autograd.gradcheck(gather_rows, (x, positions))
-    assert torch.autograd.gradgradcheck(gather_rows, (x, positions))
-    with pytest.raises(IndexError):
-        gather_rows(x, torch.tensor([11]))
 
 
 def test_native_kernel_refuses_what_it_cannot_read() -> None:

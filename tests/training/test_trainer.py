@@ -1,7 +1,6 @@
 """The training loop from inside; test_pretrain runs it from outside."""
 
 import dataclasses
-import importlib
 import math
 import subprocess
 import sys
@@ -12,14 +11,12 @@ import torch.utils.deterministic
 from support.graphs import on_the_cpu
 from support.small_run import CONFIG, CPU, make_model
 
-import bertfast
-from bertfast.config import BertConfig, TrainConfig
-from bertfast.distributed.world import World, choose_devices, log_choice, make_world
+from bertfast.config import BertConfig
+from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.training import trainer
 from bertfast.training.launch import pretrain
-from bertfast.training.schedule import learning_rate
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
@@ -69,53 +66,12 @@ def test_other_objectives(corpus, objective):
     assert all((record.nsp_loss == 0) == (objective == "none") for record in run.history.records)
 
 
-def test_several_workers_from_python(corpus, tmp_path):
-    """`gpus=2` starts the workers, which hand the trained weights back."""
-    one, two = make_model(corpus), make_model(corpus)
-    pretrain(one, corpus, CONFIG)
-    run = pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=2))
-    assert len(run.history.records) == CONFIG.steps
-    for name, parameter in run.model.named_parameters():
-        torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
-    with pytest.raises(InputError, match="--gpus 4096 asks for more CPU workers"):
-        pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=4096))
-
-
-def test_workers_train_on_the_part_they_were_given(corpus):
-    part = corpus.documents(10, 25)
-    config = dataclasses.replace(CONFIG, steps=2)
-    one = pretrain(make_model(corpus), part, config).history.records
-    two = pretrain(make_model(corpus), part, dataclasses.replace(config, gpus=2)).history.records
-    for ours, theirs in zip(two, one, strict=True):
-        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)
-
-
-def test_a_gpu_without_kernels_is_told(said, monkeypatch):
-    """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    devices = choose_devices(TrainConfig())
-    assert devices == [CPU]
-    log_choice(TrainConfig(), devices)
-    assert said[0].startswith("warning: the GPU stays idle: ")
-    with pytest.raises(InputError, match="--device cuda: "):
-        choose_devices(TrainConfig(device="cuda"))
-
-
 def test_a_loss_that_is_no_number_is_told(corpus):
     model = make_model(corpus)
     with torch.no_grad():
         model.masked_lm_head.bias.fill_(math.nan)
     with pytest.raises(InputError, match="at step 0 the loss is nan, its gradient's norm nan: lower --lr"):
         pretrain(model, corpus, CONFIG)
-
-
-def test_learning_rate():
-    config = TrainConfig(steps=10, warmup=4, lr=1.0)
-    rates = [learning_rate(step, config) for step in range(10)]
-    assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
 
 
 @pytest.mark.parametrize("place", ["training.trainer.evaluate", "training.step.Adam.step"])
@@ -206,13 +162,6 @@ def test_a_vocabulary_that_does_not_fit(corpus):
         pretrain(make_model(corpus, max_position_embeddings=20), corpus, CONFIG)
 
 
-def test_the_package_offers_its_contract(corpus):
-    for name in ("load_corpus", "Bert", "BertConfig", "TrainConfig", "Encoder", "pretrain"):
-        assert callable(getattr(bertfast, name))
-    importlib.import_module("bertfast.pretrain")  # now `bertfast.pretrain` is the module: it must still be callable
-    assert bertfast.pretrain(make_model(corpus), corpus, CONFIG).history.records
-
-
 long = pytest.mark.long
 
 
@@ -229,8 +178,3 @@ def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precisi
     assert ", compiled; kernels" in "".join(said)
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)
-
-
-def test_replicas_are_not_compiled():
-    with pytest.raises(InputError, match="--compile: DataParallel's replicas are not compiled"):
-        make_world(dataclasses.replace(CONFIG, compile=True), [CPU] * 2, [CPU] * 2)
