@@ -12,12 +12,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_cpp(tmp_path: Path) -> None:
-    if shutil.which("cmake") is None or not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-        pytest.skip("needs cmake and a C++ compiler")
+    if not all(map(shutil.which, ("cmake", "ninja"))) or not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("needs cmake, ninja and a C++ compiler")
     options = ["-DBERTFAST_CPP_TESTS=ON", "-DBERTFAST_PYTHON=OFF", "-DBERTFAST_CUDA=OFF"]
     for command in (
-        ["cmake", "-S", ROOT, "-B", tmp_path, *options],
-        ["cmake", "--build", tmp_path, "--parallel"],
+        ["cmake", "-G", "Ninja", "-S", ROOT, "-B", tmp_path, *options],
+        ["cmake", "--build", tmp_path],
         ["ctest", "--test-dir", tmp_path, "--output-on-failure"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

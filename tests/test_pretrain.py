@@ -9,9 +9,9 @@ import sys
 
 import pytest
 import torch
-from support.command_line import TINY, metrics, run
+from support.command_line import metrics, run
 from support.processes import write_texts
-from support.torchrun import HANGS
+from support.torchrun import HANGS, TINY
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -23,7 +23,8 @@ def texts(tmp_path):
 
 def test_a_run_end_to_end(texts, tmp_path):
     out = tmp_path / "out"
-    done = run("--corpus", texts, "--steps", 4, "--out", out, *TINY)
+    command = [sys.executable, "-m", "bertfast.pretrain", "--corpus", texts, "--steps", 4, "--out", out, *TINY]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     closing = done.stdout.splitlines()[-2:]
     assert re.fullmatch(r"MLM loss \d+\.\d{3}, NSP loss \d\.\d{3}", closing[0])

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+import tempfile
+from pathlib import Path
 
-from support.torchrun import HANGS
-
-TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
-
-
-def run(*arguments, module="pretrain", cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", f"bertfast.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        timeout=HANGS,
-    )
+from support import processes
 
 
-def metrics(folder):
+def run(*arguments: object, module: str = "pretrain") -> subprocess.CompletedProcess[str]:
+    """`python -m bertfast.MODULE ARGUMENTS`, but for the second that its imports take."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = processes.run(arguments, Path(folder) / "log", module=module)
+    return subprocess.CompletedProcess([module, *arguments], done.status, done.out, done.err)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

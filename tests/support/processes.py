@@ -1,4 +1,4 @@
-"""Runs of bertfast.pretrain in processes of their own, which can be made to fail at one certain instant.
+"""Commands of bertfast in processes of their own, which can be made to fail at one certain instant.
 
 They are forked from a server that has imported everything, so that one takes a second. What happens in them happens
 through the operating system: SIGKILL, signals, limits.
@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from support import command_line
+from support import torchrun
 from support.torchrun import HANGS
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.launch", "matplotlib.pyplot"])
 
 # In fp32, since the products of bf16 are compiled anew in each process.
-TINY = [*command_line.TINY, "--precision", "fp32"]
+TINY = [*torchrun.TINY, "--precision", "fp32"]
 
 
 class Fault(NamedTuple):
@@ -43,22 +43,24 @@ class Done(NamedTuple):
     err: str
 
 
-def start(arguments: Sequence[object], log: Path, *faults: Fault) -> multiprocessing.process.BaseProcess:
+def start(
+    arguments: Sequence[object], log: Path, *faults: Fault, module: str = "pretrain"
+) -> multiprocessing.process.BaseProcess:
     """The command line in a process; its standard output goes to `log`.out, standard error to `log`.err."""
-    process = SERVER.Process(target=_live, args=([*map(str, arguments)], log, dict(os.environ), faults))
+    process = SERVER.Process(target=_live, args=(module, [*map(str, arguments)], log, dict(os.environ), faults))
     process.start()
     return process
 
 
-def run(arguments: Sequence[object], log: Path, *faults: Fault) -> Done:
-    process = start(arguments, log, *faults)
+def run(arguments: Sequence[object], log: Path, *faults: Fault, module: str = "pretrain") -> Done:
+    process = start(arguments, log, *faults, module=module)
     process.join(HANGS)
     assert process.exitcode is not None, "it hangs"
     status = process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
     return Done(status, *(log.with_suffix(suffix).read_text() for suffix in (".out", ".err")))
 
 
-def _live(arguments: list[str], log: Path, environment: dict[str, str], faults: Sequence[Fault]) -> None:
+def _live(module: str, arguments: list[str], log: Path, environment: dict[str, str], faults: Sequence[Fault]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     for descriptor, suffix in ((1, ".out"), (2, ".err")):
@@ -66,7 +68,7 @@ def _live(arguments: list[str], log: Path, environment: dict[str, str], faults: 
         os.dup2(file, descriptor)
     for fault in faults:
         _arm(fault)
-    status = importlib.import_module("bertfast.pretrain").main(arguments)
+    status = importlib.import_module(f"bertfast.{module}").main(arguments)
     sys.stdout.flush()
     sys.exit(status)
 
