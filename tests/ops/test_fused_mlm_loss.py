@@ -168,7 +168,8 @@ def test_opcheck(rows: int, gathers: bool, device: str) -> None:
 def test_compiled_equals_eager(device: str) -> None:
     values = bf16((40, 32, 129, 256), device)
     torch._dynamo.reset()
-    compiled = results(torch.compile(fused, fullgraph=True), values)
+    backend = "inductor" if device == "cuda" else "aot_eager"  # stepped threads need no code around them
+    compiled = results(torch.compile(fused, fullgraph=True, backend=backend), values)
     for name, error in errors(compiled, {k: v.double() for k, v in results(fused, values).items()}).items():
         assert error <= 2e-2, f"{name}: {error}"
 
