@@ -18,7 +18,7 @@ from bertfast.training import trainer
 from bertfast.training.adam import Adam
 from bertfast.training.checkpoint import Writer
 from bertfast.training.fingerprint import identity
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 from bertfast.training.step import make_steps
 from bertfast.training.trainer import evaluation_due, prepare
 
@@ -95,7 +95,7 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
     monkeypatch.setattr(trainer, "evaluation_due", begin_a_step)
     started = time.perf_counter()
     with listening(hear):
-        pretrain(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)
+        train(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)
     tables.append(
         [
             f"resuming the notebook's model at step {LATE:,}",

@@ -141,12 +141,12 @@ import dataclasses, torch
 from pathlib import Path
 from test_trainer import CONFIG, make_model
 from bertfast.data.corpus import Corpus
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 torch.set_num_threads(1)
 corpus = Corpus.open({str(corpus.folder)!r})
 for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
     config = dataclasses.replace(CONFIG, batch_size=batch_size, shards=shards, steps=1, deterministic=True)
-    pretrain(make_model(corpus), corpus, config)
+    train(make_model(corpus), corpus, config)
     print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
 """
     done = subprocess.run(

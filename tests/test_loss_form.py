@@ -24,7 +24,7 @@ from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import loss_form, trainer
 from bertfast.training.fingerprint import of_all_ranks
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 from bertfast.training.loss_form import LossForm, choose_loss_form, of_rank_0
 
 GPU = torch.device("cuda", 0)
@@ -117,7 +117,7 @@ def test_a_resumed_run_keeps_its_form(
     # As on a GPU.
     monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": given[-1]})
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2)
-    run = pretrain(make_model(corpus), corpus, config, tmp_path)
+    run = train(make_model(corpus), corpus, config, tmp_path)
     assert said[1] == "masked-LM loss fused: 2.000 ms chunked, 1.250 ms fused"
     assert asked == [True] * config.steps
     assert not run.model.masked_lm_head.fused
@@ -125,16 +125,16 @@ def test_a_resumed_run_keeps_its_form(
     (tmp_path / "checkpoints" / "step-00000003.safetensors").unlink()
     monkeypatch.setattr(loss_form, "_milliseconds", lambda *_: (1.0, 2.0))
     said.clear()
-    pretrain(make_model(corpus), corpus, config, tmp_path, resume=True)
+    train(make_model(corpus), corpus, config, tmp_path, resume=True)
     assert "masked-LM loss fused, as before" in said
     assert asked == [True] * (config.steps + 1)
 
     without = dataclasses.replace(config, mlm_loss="chunked")
     with pytest.raises(InputError, match="masked-LM loss: fused -> chunked"):
-        pretrain(make_model(corpus), corpus, without, tmp_path, resume=True)
+        train(make_model(corpus), corpus, without, tmp_path, resume=True)
     monkeypatch.setattr(loss_form, "why_not_fused", lambda *_: "it can't")
     with pytest.raises(InputError, match="masked-LM loss: fused -> chunked"):
-        pretrain(make_model(corpus), corpus, config, tmp_path, resume=True)
+        train(make_model(corpus), corpus, config, tmp_path, resume=True)
 
 
 def test_an_older_checkpoints_word_is_known(
@@ -148,11 +148,11 @@ def test_an_older_checkpoints_word_is_known(
     plain, word = trainer.identity, "in chunks"
     monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": word or given[-1]})
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2, mlm_loss="chunked")
-    pretrain(make_model(corpus), corpus, config, tmp_path)
+    train(make_model(corpus), corpus, config, tmp_path)
     (tmp_path / "checkpoints" / "step-00000003.safetensors").unlink()
     word = ""
     auto = dataclasses.replace(config, mlm_loss="auto")
-    pretrain(make_model(corpus), corpus, auto, tmp_path, resume=True)
+    train(make_model(corpus), corpus, auto, tmp_path, resume=True)
     assert "masked-LM loss chunked, as before" in said
     assert timed == []
 
@@ -322,12 +322,12 @@ def test_a_fused_loss_that_is_wrong_is_not_taken(
 @NEEDS_GPU
 def test_both_forms_are_timed_and_train_alike(said: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, precision="bf16", steps=40, batch_size=96)
-    pretrain(make_model(corpus), corpus, config)
+    train(make_model(corpus), corpus, config)
     assert any(line.startswith("masked-LM loss") and "ms chunked" in line for line in said)
     losses = []
     for times in ((1.0, 2.0), (2.0, 1.0)):
         monkeypatch.setattr(loss_form, "_milliseconds", lambda *_, times=times: times)
-        run = pretrain(make_model(corpus), corpus, config)
+        run = train(make_model(corpus), corpus, config)
         losses.append([record.mlm_loss for record in run.history.records])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)

@@ -26,7 +26,7 @@ from bertfast.training import ring, trainer
 from bertfast.training import step as step_module
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import make_gradients
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 from bertfast.training.ring import MOST_STEPS
 from bertfast.training.schedule import learning_rate
 from bertfast.training.step import BucketedSteps, EagerSteps
