@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from notebook import wikitext_folder
+from support.notebook import wikitext_folder
 
 from bertfast.data.load import load_corpus
 from bertfast.data.sentences import sentences

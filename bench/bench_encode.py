@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from notebook import notebook_paragraphs
 from sentence_transformers import SentenceTransformer
+from support.notebook import notebook_paragraphs
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.tokenizer import train_wordpiece

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from notebook import import_d2l, notebook_dataset, notebook_paragraphs, wikitext_folder
+from support.notebook import import_d2l, notebook_dataset, notebook_paragraphs, wikitext_folder
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast

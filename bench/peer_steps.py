@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from d2l_code import load_d2l
+from support.d2l_code import load_d2l
 from torch import Tensor, nn
 
 from bertfast.config import BertConfig

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+# The tests' tensors are too small for threads, and other workers of pytest-xdist have the other cores. A test that is
+# about threads asks for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What tests start (cmake, python) is this environment's, whether or not it is activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
 import pytest
 import torch
-from messages import listening
+from hypothesis import HealthCheck, settings
+from support.messages import listening
+from support.small_run import make_corpus
 
 from bertfast._native import native
+from bertfast.data.corpus import Corpus
+
+# No test depends on the machine's speed.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(params=["portable", "avx2", "avx512", "avx512_bf16", "amx"])
@@ -29,6 +44,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own."""
     monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The corpus of a small run, which no test writes to."""
+    return make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

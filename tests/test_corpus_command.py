@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from notebook import wikitext_folder
+from support.notebook import wikitext_folder
 
 from bertfast import corpus as corpus_command
 from bertfast import evaluate

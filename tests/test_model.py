@@ -5,28 +5,11 @@ import itertools
 import pytest
 import torch
 import transformers
+from support.random_model import LENGTHS, make_config, random_batch, randomised
 
-from bertfast.config import BertConfig
 from bertfast.hub.transformers import export_state_dict, import_state_dict
 from bertfast.model import Bert, read_rows
-from bertfast.sampling.batch import Predictions, Sequences
-
-LENGTHS = [7, 31, 1, 20, 64]
-
-
-def make_config(**changes):
-    sizes = {
-        "vocab_size": 251,
-        "hidden_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 3,
-        "intermediate_size": 80,
-        "max_position_embeddings": 70,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "initializer_range": 0.2,
-    }
-    return BertConfig(**{**sizes, **changes})
+from bertfast.sampling.batch import Sequences
 
 
 def theirs_of(model):
@@ -38,45 +21,6 @@ def theirs_of(model):
     assert set(missing) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # tied
     theirs.tie_weights()
     return theirs
-
-
-def randomised(config, seed=0):
-    torch.manual_seed(seed)
-    model = Bert(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
-
-
-def random_batch(config, seed=1, predictions_per_sequence=4):
-    """The same sequences packed, and padded as transformers takes them."""
-    generator = torch.Generator().manual_seed(seed)
-    # No id 0: transformers cuts the gradient of the padding's embedding, which here never occurs in text.
-    ids = [torch.randint(1, config.vocab_size, (n,), generator=generator) for n in LENGTHS]
-    types = [(torch.arange(n) >= n // 2).long() for n in LENGTHS]
-    cu_seqlens = torch.tensor([0, *LENGTHS]).cumsum(0).int()
-    sequences = Sequences(
-        torch.cat(ids),
-        torch.cat(types),
-        torch.cat([torch.arange(n) for n in LENGTHS]),
-        cu_seqlens,
-        max(LENGTHS),
-        torch.arange(sum(LENGTHS)),
-    )
-    padded = {
-        "input_ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True),
-        "token_type_ids": torch.nn.utils.rnn.pad_sequence(types, batch_first=True),
-        "attention_mask": torch.nn.utils.rnn.pad_sequence([torch.ones(n) for n in LENGTHS], batch_first=True),
-    }
-    masked = []
-    for start, n in zip(cu_seqlens.tolist(), LENGTHS, strict=False):
-        count = min(predictions_per_sequence, n - 1)
-        masked.append(start + 1 + torch.randperm(n - 1, generator=generator)[:count].sort().values)
-    masked = torch.cat(masked)
-    labels = torch.randint(config.vocab_size, masked.shape, generator=generator)
-    next_sentence_label = torch.randint(2, (len(LENGTHS),), generator=generator)
-    return sequences, padded, Predictions(masked, labels, next_sentence_label)
 
 
 def test_both_heads_equal_transformers():

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -10,25 +9,9 @@ import sys
 
 import pytest
 import torch
-from processes import write_texts
-
-TINY = ["--hidden", "32", "--heads", "2", "--ffn", "64", "--batch-size", "16", "--max-len", "32", "--device", "cpu"]
-
-
-def run(*arguments, module="pretrain", cwd=None, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", f"bertfast.{module}", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        timeout=300,
-    )
-
-
-def metrics(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
+from support.command_line import TINY, metrics, run
+from support.processes import write_texts
+from support.torchrun import HANGS
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -174,7 +157,7 @@ def test_an_interrupted_run_keeps_its_last_step(texts, tmp_path):
     while not (out / "metrics.jsonl").exists() or not metrics(out):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130
     steps = len(metrics(out))
     assert f"stopped after step {steps}" in errors
@@ -320,7 +303,7 @@ def test_a_full_disk_is_one_line(texts, tmp_path, workers):
     )
     command = [sys.executable, "-c", script, "--corpus", texts, "--steps", 1, "--out", tmp_path / "out", *TINY]
     command += ["--gpus", workers]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "out" / "checkpoints").glob("*"))

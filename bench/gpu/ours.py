@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from messages import listening
+from support.messages import listening
 from workloads import Workload
 
 from bertfast import Bert, train

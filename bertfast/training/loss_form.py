@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -31,7 +30,8 @@ class LossForm(NamedTuple):
 
     name: str
     reason: str = ""
-    level: int = logging.INFO
+    warns: bool = False
+    """Whether the reason is a warning."""
 
     @property
     def is_fused(self) -> bool:
@@ -97,7 +97,7 @@ def _why_not_fused(setup: Setup) -> str | None:
 def _without_fused(config: TrainConfig, why: str) -> LossForm:
     if config.mlm_loss == "fused":
         raise InputError(f"--mlm-loss fused: it {why}: leave it out, and please report it")
-    return LossForm("chunked", f"masked-LM loss chunked, as the fused one {why}: please report it", logging.WARNING)
+    return LossForm("chunked", f"masked-LM loss chunked, as the fused one {why}: please report it", warns=True)
 
 
 def _works(device: torch.device) -> bool:

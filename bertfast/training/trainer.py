@@ -157,7 +157,7 @@ class Trainer:
             if setup.sampler.residence:
                 logger.info("the corpus takes %s", setup.sampler.residence)
             if form.reason:
-                logger.log(form.level, form.reason)
+                (logger.warning if form.warns else logger.info)(form.reason)
         # The graphs that the steps hold are freed before the process group is destroyed: its teardown waits for them.
         held.enter_context(explained_out_of_memory(config, world))
         held.enter_context(deterministic_torch(world))

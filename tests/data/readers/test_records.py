@@ -1,0 +1,223 @@
+"""Records against the libraries that write them; what is malformed is named with its line or row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import tracemalloc
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertfast.data.readers import records as records_module
+from bertfast.data.readers.records import records
+from bertfast.data.sentences import sentences
+from bertfast.data.text_file import TextFile
+from bertfast.errors import InputError
+
+texts = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20), max_size=8)
+
+
+def write(path: Path, values: list[str | None]) -> Path:
+    """The values under `text`, with another column before it, as the format's own library writes them."""
+    kind = path.suffixes[0][1:]
+    if kind == "jsonl":
+        content = "".join(json.dumps({"n": i, "text": v}, ensure_ascii=i % 2 > 0) + "\n" for i, v in enumerate(values))
+        data = content.encode()
+    elif kind == "parquet":
+        buffer = io.BytesIO()
+        table = pyarrow.table({"n": range(len(values)), "text": pyarrow.array(values, pyarrow.string())})
+        pyarrow.parquet.write_table(table, buffer, row_group_size=3)
+        data = buffer.getvalue()
+    else:
+        stream = io.StringIO(newline="")
+        delimiter = {"csv": ",", "tsv": "\t"}[kind]
+        csv.writer(stream, delimiter=delimiter).writerows([["n", "text"], *enumerate(values)])
+        data = stream.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+@given(values=texts)
+def test_what_was_written_is_read(tmp_path_factory, kind, values):
+    path = write(tmp_path_factory.mktemp("records") / f"a.{kind}", values)
+    assert list(records(path, kind, "text")) == [value for value in values if value]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+def test_compressed(tmp_path, kind):
+    values = [f'Text {i},\n\t"it" goes on' for i in range(1000)]
+    path = write(tmp_path / f"a.{kind}.gz", values)
+    sizes: list[int] = []
+    assert list(records(path, kind, "text", sizes.append)) == values
+    assert sum(sizes) == path.stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path, kind):
+    content = {"jsonl": '{"text": "One."}', "csv": "text\nOne.\n"}[kind]
+    (tmp_path / f"a.{kind}").write_text(content, encoding="utf-8-sig")
+    assert list(records(tmp_path / f"a.{kind}", kind, "text")) == ["One."]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_null_is_no_document(tmp_path, kind):
+    assert list(records(write(tmp_path / f"a.{kind}", ["One.", None, "", "Two."]), kind, "text")) == ["One.", "Two."]
+
+
+def test_a_record_is_a_document(tmp_path):
+    values = ["One. Two.\n\nThree\nand more.", "  \n", "Four.\r\rFive.\r\nSix."]
+    path = write(tmp_path / "a.jsonl", values)
+    assert list(sentences(TextFile(path, "plain", "jsonl", "text"))) == [
+        *("One.", "Two.", "Three and more.", ""),
+        "",
+        *("Four.", "Five.", "Six.", ""),
+    ]
+    assert list(sentences(TextFile(path, "lines", "jsonl", "text"))) == [
+        *("One. Two.", "Three", "and more.", ""),
+        "",
+        *("Four.", "Five.", "Six.", ""),
+    ]
+
+
+def test_records_of_wikitext(tmp_path):
+    path = write(tmp_path / "a.parquet", [" = Lobster = \n", "", " It is big . It is <unk> . \n"])
+    found = list(sentences(TextFile(path, "wikitext", "parquet", "text")))
+    assert list(filter(None, found)) == ["It is big", "It is [UNK] ."]
+
+
+@pytest.mark.parametrize("type", [pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())])
+def test_parquets_other_kinds_of_strings(tmp_path, type):
+    table = pyarrow.table({"text": pyarrow.array(["One.", None, "Two."]).cast(type)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.", "Two."]
+
+
+def test_an_empty_file_of_any_kind_has_no_records(tmp_path):
+    for kind in ("jsonl", "csv", "tsv", "parquet"):
+        (tmp_path / f"a.{kind}").touch()
+        assert list(records(tmp_path / f"a.{kind}", kind, "text")) == []
+
+
+def refusal(path: Path, kind: str, content: bytes | None = None, column: str = "text") -> str:
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as refused:
+        list(records(path, kind, column))
+    message = str(refused.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message.removeprefix(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"text": "a"}\n\n{"text": \n', ":3: not JSON (Expecting value, column 11): a JSON object a line, please"),
+        (b'{"text": "a"} {"text": "b"}', ":1: not JSON (Extra data, column 15): a JSON object a line, please"),
+        (b'["a"]', ":1: a record is a JSON object with a key 'text', not a list"),
+        (
+            b'{"text": "a"}\n{"body": "b", "n": 1}',
+            ":2: no column 'text'; there are 'body', 'n': name one with --text-column",
+        ),
+        (b"{}", ":1: no column 'text'; there are none: name one with --text-column"),
+        (b'{"text": 5}', ":1: 'text' holds a number, not text: name another --text-column"),
+        (b'{"text": ["a"]}', ":1: 'text' holds a list, not text: name another --text-column"),
+        (b'{"text": "a\\u0000b"}', ":1: the text holds a NUL character, so it is no text: mend that record"),
+        (b'{"text": "a\\ud83db"}', ":1: \\ud83d is half of a surrogate pair, and no character: mend that record"),
+        (b"[" * 100_000, ":1: JSON that can't be read ("),
+        (b'{"text": ' + b"1" * 5000 + b"}", ":1: JSON that can't be read ("),
+        (b'{"text": "caf\xe9"}', " is not UTF-8: byte 13 (invalid continuation byte); convert it, say with iconv"),
+    ],
+)
+def test_a_malformed_json_line(tmp_path, content, message):
+    assert refusal(tmp_path / "a.jsonl", "jsonl", content).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,body\n1,a\n", ": no column 'text'; there are 'id', 'body': name one with --text-column"),
+        (b'id,text\n1,"a\nb"\n\n2\n', ":5: a row of 1 fields, where the header has 2: mend that row"),
+        (b"id,text\n1,a,b\n", ":2: a row of 3 fields, where the header has 2: mend that row"),
+        (b'id,text\n1,a\n2,"b\nc\n', ":3: the row that begins here is broken (unexpected end of data): a field with"),
+        (b'"the\nid",text\n1\n', ":3: a row of 1 fields, where the header has 2: mend that row"),
+        (b'id,text\n1,"a"b\n', ":2: the row that begins here is broken ("),
+        (b"id,text\n1,caf\xe9\n", " is not UTF-8: byte 13 ("),
+    ],
+)
+def test_a_broken_csv(tmp_path, content, message):
+    assert refusal(tmp_path / "a.csv", "csv", content).startswith(message)
+
+
+def test_a_csv_field_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
+    field = "some words\n" * 80
+    assert list(records(write(tmp_path / "a.csv", [field]), "csv", "text")) == [field]
+    message = refusal(write(tmp_path / "b.csv", ["a", field * 2]), "csv")
+    assert message.startswith(":3: the row that begins here is broken (field larger than field limit (1000))")
+
+
+def test_a_parquet_without_the_column(tmp_path):
+    path = write(tmp_path / "a.parquet", ["a"])
+    assert (
+        refusal(path, "parquet", column="body")
+        == ": no column 'body'; there are 'n', 'text': name one with --text-column"
+    )
+    assert refusal(path, "parquet", column="n") == ": 'n' holds int64, not text: name another --text-column"
+
+
+def test_a_parquet_with_a_row_that_is_not_utf8(tmp_path):
+    raw = pyarrow.array([b"good", b"caf\xe9"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": raw}), tmp_path / "a.parquet")
+    assert refusal(tmp_path / "a.parquet", "parquet").startswith(", row 2: not UTF-8 (")
+
+
+def test_a_damaged_parquet(tmp_path):
+    whole = write(tmp_path / "whole.parquet", [f"Text number {i} of them." for i in range(2000)]).read_bytes()
+    for content in (whole[: len(whole) // 2], b"PAR1", b"some text", whole[:-4] + b"PAR2", bytes(2000) + whole[2000:]):
+        assert refusal(tmp_path / "a.parquet", "parquet", content).startswith(" is no whole parquet file (")
+
+
+def test_a_parquet_is_read_in_bounded_memory(tmp_path):
+    """One row group, 48 MB of text, which lies there as long as it is."""
+    rows = [f"{i} " + "words and words " * 120 for i in range(25_000)]
+    table = pyarrow.table({"text": rows})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path, row_group_size=len(rows), compression="none", use_dictionary=False)
+    assert path.stat().st_size > 45 << 20
+    del table, rows
+    before = peak = pyarrow.total_allocated_bytes()
+    tracemalloc.start()  # what is read of the file is Python's, what it holds is Arrow's
+    try:
+        for _ in records(path, "parquet", "text"):
+            peak = max(peak, pyarrow.total_allocated_bytes())
+        assert peak - before < 16 << 20
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_json_line_of_50_mb(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"text": "')
+        for _ in range(50):
+            file.write(b"A sentence of words. " * 47_619)
+        file.write(b'"}\n{"text": "The end."}\n')
+    tracemalloc.start()
+    try:
+        *parts, end, last, _ = map(len, sentences(TextFile(path, "lines", "jsonl", "text")))
+        assert sum(parts) + len(parts) == 50 * 47_619 * 21  # a space after each part was stripped
+        assert (end, last) == (0, len("The end."))
+        assert max(parts) <= 1 << 20
+        assert tracemalloc.get_traced_memory()[1] < 220 << 20  # the line as bytes, as text, and its value
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,33 @@
+"""A run by one process, with which runs by several are compared."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+from support.torchrun import TINY
+
+STEPS = 12
+
+pretrain = importlib.import_module("bertfast.pretrain").main
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on."""
+    folder = tmp_path_factory.mktemp("whole")
+    generator = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(20)]
+    (folder / "texts.txt").write_text(
+        "\n\n".join(
+            "\n".join(" ".join(generator.choice(words, generator.integers(3, 12))) + " ." for _ in range(6))
+            for _ in range(40)
+        )
+    )
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
+    arguments = ["--corpus", folder / "texts.txt", "--steps", STEPS, "--dropout", 0.2]
+    assert pretrain([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
+    yield folder / "out", arguments
+    patch.undo()

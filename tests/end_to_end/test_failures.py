@@ -1,0 +1,281 @@
+"""Runs that are killed, signalled and refused by the disk: what they leave, and what a resumption makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from support.processes import TINY, Fault, contents, run, start, write_texts
+
+STEPS, EVERY = 12, 4
+
+
+class Story(NamedTuple):
+    """A run that nothing happened to."""
+
+    options: list[object]
+    whole: Path
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    folder = tmp_path_factory.mktemp("story")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
+        options = ["--corpus", write_texts(folder / "texts.txt"), "--eval", "--steps", STEPS, *TINY]
+        options += ["--checkpoint-every", EVERY]
+        done = run([*options, "--out", folder / "whole"], folder / "log")
+        assert done.status == 0, done.err
+        yield Story(options, folder / "whole")
+
+
+def goes_on_exactly(story: Story, out: Path) -> str:
+    """Resumes the run in `out`, and compares every byte that it leaves; what it said."""
+    done = run([*story.options, "--out", out, "--resume"], out.with_name("resumed"))
+    assert done.status == 0, done.err
+    assert contents(out) == contents(story.whole)
+    return done.err
+
+
+# At which call of what the process dies, by SIGKILL. A step samples in 8 shards. Files that take their name's place,
+# two syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
+INSTANTS = {
+    "sampling": Fault("bertfast.sampling.sampler:Sampler.packed", 6 * 8 + 3),
+    "gradients are there": Fault("bertfast.training.adam:Adam.step", 7),
+    "before the second checkpoint's name": Fault("pathlib:Path.replace", 3),
+    "after the second checkpoint's name": Fault("pathlib:Path.replace", 3, after=True),
+}
+MORE_INSTANTS = {
+    "before anything": Fault("bertfast.reporting.metrics:_lines_before", 1),
+    "before run.json": Fault("pathlib:Path.replace", 1),
+    "after run.json": Fault("pathlib:Path.replace", 1, after=True),
+    "sampling the first": Fault("bertfast.sampling.sampler:Sampler.packed", 1),
+    "sampling the last": Fault("bertfast.sampling.sampler:Sampler.packed", STEPS * 8),
+    "the first step": Fault("bertfast.training.adam:Adam.step", 1, after=True),
+    "the step of a checkpoint": Fault("bertfast.training.adam:Adam.step", 8, after=True),
+    "the last step": Fault("bertfast.training.adam:Adam.step", STEPS, after=True),
+    "before a line of metrics": Fault("bertfast.reporting.metrics:History.write", 5),
+    "after a line of metrics": Fault("bertfast.reporting.metrics:History.write", 5, after=True),
+    "an evaluation": Fault("bertfast.training.trainer:evaluate", 6),
+    "copying": Fault("bertfast.training.checkpoint:_state", 2),
+    "copied": Fault("bertfast.training.checkpoint:_state", 2, after=True),
+    "the first checkpoint begins": Fault("bertfast.training.checkpoint:_write", 1),
+    "the second checkpoint begins": Fault("bertfast.training.checkpoint:_write", 2),
+    "the checkpoint is not synced": Fault("bertfast.files:sync", 2 * 2 + 1),
+    "the checkpoint is synced": Fault("bertfast.files:sync", 2 * 2 + 1, after=True),
+    "the folder is not synced": Fault("bertfast.files:sync", 2 * 2 + 2),
+    "the folder is synced": Fault("bertfast.files:sync", 2 * 2 + 2, after=True),
+    "before the first checkpoint's name": Fault("pathlib:Path.replace", 2),
+    "before the last checkpoint's name": Fault("pathlib:Path.replace", 4),
+    "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
+    "before the model's name": Fault("pathlib:Path.replace", 5),
+    "the tokenizer": Fault("bertfast.data.tokenizer:Tokenizer.save", 1),
+    "the picture": Fault("bertfast.training.trainer:draw_losses", 2),
+}
+
+
+@pytest.mark.parametrize(
+    "instant", [*INSTANTS, *(pytest.param(instant, marks=pytest.mark.long) for instant in MORE_INSTANTS)]
+)
+def test_killed(story: Story, tmp_path: Path, instant: str) -> None:
+    out = tmp_path / "out"
+    done = run([*story.options, "--out", out], tmp_path / "log", (INSTANTS | MORE_INSTANTS)[instant])
+    assert done.status == 128 + signal.SIGKILL, done.err
+    goes_on_exactly(story, out)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(25))
+def test_killed_at_a_random_time(story: Story, tmp_path: Path, seed: int) -> None:
+    """Again and again, ever later, until it ends before it is killed."""
+    generator = random.Random(seed)
+    out = tmp_path / "out"
+    kills = 0
+    while True:
+        process = start([*story.options, "--out", out, "--resume"], tmp_path / "log")
+        process.join(generator.uniform(0, 1 + kills))
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert process.exitcode == 0, (tmp_path / "log.err").read_text()
+    assert contents(out) == contents(story.whole)
+    print(f"{kills} kills")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "out"
+    done = run(
+        [*story.options, "--out", out], tmp_path / "log", Fault("bertfast.training.adam:Adam.step", 6, what=number)
+    )
+    assert done.status == 128 + number
+    kept = out / "checkpoints" / "step-00000007.safetensors"
+    assert f"\nstopped after step 7, kept in {kept}: --resume goes on\n" in done.err
+    assert "Traceback" not in done.err
+    assert f"resuming from {kept}, step 7" in goes_on_exactly(story, out)
+
+
+def test_a_signal_in_the_last_step_is_no_hindrance(story: Story, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fault = Fault("bertfast.training.adam:Adam.step", STEPS, what=signal.SIGTERM)
+    assert run([*story.options, "--out", out], tmp_path / "log", fault).status == 0
+    assert contents(out) == contents(story.whole)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [
+        int(child) for child in children if b"bertfast.training.launch" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [
+        (signal.SIGTERM, "parent"),
+        pytest.param(signal.SIGINT, "parent", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, "one worker", marks=pytest.mark.long),
+    ],
+)
+def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signal.Signals, whom: str) -> None:
+    """The evaluation's line tells that the workers are in the midst of it."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "bertfast.pretrain", *story.options, "--steps", 5000, "--gpus", 2, "--out", out]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "held-out text" in line:
+                os.kill(process.pid if whom == "parent" else workers_of(process)[-1], number)
+                break
+        said.append(process.stderr.read())
+        err = "".join(said)
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    told = re.search(r"stopped after step (\d+), kept in (\S+): --resume goes on", err)
+    assert told, err
+    assert Path(told[2]).is_file()
+    assert len([line for line in (out / "metrics.jsonl").read_text().splitlines() if "lr" in line]) == int(told[1])
+
+
+def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
+    """No traceback, whenever it comes. (Here: as torch begins to be imported.)"""
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "bertfast.pretrain"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == -signal.SIGINT  # a shell says 130
+    assert done.stderr == ""
+
+
+# --- a resumption that can't be exact
+
+
+def test_another_batch_size(story: Story, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    stopped = Fault("bertfast.training.adam:Adam.step", 6, what=signal.SIGTERM)
+    assert run([*story.options, "--out", out], tmp_path / "log", stopped).status == 128 + signal.SIGTERM
+    before = contents(out)
+    other = [*story.options, "--out", out, "--batch-size", 8, "--resume"]
+    done = run(other, tmp_path / "log")
+    assert done.status == 2
+    said = done.err[done.err.index("error: ") :].splitlines()
+    assert said[0].startswith(f"error: {out}/checkpoints/step-00000007.safetensors can't be gone on with exactly: ")
+    assert "--inexact to go on all the same" in said[0]
+    assert said[1:] == ["  --batch-size: 16 -> 8"]
+    assert contents(out) == before
+    done = run([*other, "--inexact"], tmp_path / "log")
+    assert done.status == 0, done.err
+    assert "warning: the run won't end as the one that wrote" in done.err
+    assert "\n  --batch-size: 16 -> 8\n" in done.err
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines() if '"lr"' in line]
+    assert steps == list(range(STEPS))
+
+
+# --- disks
+
+
+def test_a_disk_that_is_full_for_a_while(story: Story, tmp_path: Path) -> None:
+    """One warning, although two checkpoints failed."""
+    out = tmp_path / "out"
+    full = Fault("bertfast.training.checkpoint:_write", 1, largest_file=20_000)
+    free = Fault("bertfast.training.checkpoint:_write", 3, largest_file=-1)
+    done = run([*story.options, "--out", out], tmp_path / "log", full, free)
+    assert done.status == 0, done.err
+    warnings = [line for line in done.err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        f"warning: the checkpoint {out}/checkpoints/step-00000004.safetensors can't be written: File too large; "
+        "training goes on, and the next one will be tried"
+    ]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-00000012.safetensors"]
+    assert (out / "metrics.jsonl").read_bytes() == (story.whole / "metrics.jsonl").read_bytes()
+    assert (out / "model.safetensors").read_bytes() == (story.whole / "model.safetensors").read_bytes()
+
+
+def test_a_disk_that_stays_full(story: Story, tmp_path: Path) -> None:
+    """The checkpoint before stays whole; what is small enough for the disk is written; the rest is told."""
+    out = tmp_path / "out"
+    room = (story.whole / "model.safetensors").stat().st_size
+    done = run(
+        [*story.options, "--out", out],
+        tmp_path / "log",
+        Fault("bertfast.training.checkpoint:_write", 2, largest_file=room),
+    )
+    assert done.status == 2, done.err
+    assert "Traceback" not in done.err
+    last = done.err.splitlines()[-1]
+    assert last.startswith(f"error: the checkpoint {out}/checkpoints/step-00000012.safetensors can't be written: File")
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
+    assert (out / "metrics.jsonl").read_bytes() == (story.whole / "metrics.jsonl").read_bytes()
+    assert (out / "model.safetensors").read_bytes() == (story.whole / "model.safetensors").read_bytes()
+    assert "step-00000004.safetensors, step 4" in goes_on_exactly(story, out)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_small_disk(story: Story, tmp_path: Path, small_disk: Path) -> None:
+    """A real one: it fills up after the first checkpoint."""
+    out = small_disk / "out"
+    checkpoint = (story.whole / "checkpoints" / "step-00000012.safetensors").stat().st_size
+    (small_disk / "ballast").write_bytes(bytes(4 * 1024 * 1024 - checkpoint * 3 // 2))
+    done = run([*story.options, "--out", out], tmp_path / "log")
+    assert done.status == 2, done.err
+    assert "Traceback" not in done.err
+    assert done.err.count("warning: the checkpoint ") == 1
+    assert done.err.splitlines()[-1].startswith("error: the checkpoint ")
+    assert "No space left on device" in done.err.splitlines()[-1]
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
+    (small_disk / "ballast").unlink()
+    assert "step-00000004.safetensors, step 4" in goes_on_exactly(story, out)
+
+
+def test_a_disk_that_may_not_be_written(story: Story, tmp_path: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    done = run([*story.options, "--out", small_disk / "out"], tmp_path / "log")
+    assert done.status == 2
+    assert done.err.splitlines()[-1] == f"error: {small_disk}/out: Read-only file system"
+    assert "Traceback" not in done.err

@@ -1,0 +1,49 @@
+"""It learns: the notebook's configuration on real text, as the command line runs it."""
+
+import re
+
+import pytest
+from support.command_line import metrics, run
+from support.notebook import wikitext_folder
+
+
+def test_fifty_steps_of_the_notebook(tmp_path):
+    """A mean true MLM loss no higher than the notebook's own code reaches with its averaging mended: 6.46."""
+    out = tmp_path / "out"
+    done = run("--corpus", wikitext_folder(), "--precision", "fp32", "--device", "cpu", "--out", out)
+    assert done.returncode == 0, done.stderr
+    losses = [record["mlm_loss"] for record in metrics(out)]
+    assert len(losses) == 50
+    assert "What usually helps" not in done.stderr
+    assert sum(losses) / 50 <= 6.46
+    assert sum(losses[-10:]) / 10 < 6.3
+    assert done.stdout.splitlines()[-2].startswith(f"MLM loss {sum(losses) / 50:.3f}, NSP loss 0.")
+
+    encoded = run("--model", out, "a crane is flying", module="encode")
+    assert "(1, 6, 128)" in encoded.stdout
+    assert "(1, 128)" in encoded.stdout
+    pair = run("--model", out, "a crane driver came", "he just left", module="encode")
+    assert "(1, 10, 128)" in pair.stdout
+
+
+def test_the_notebooks_learning_rate(tmp_path):
+    done = run(
+        "--corpus", wikitext_folder(), "--lr", "0.01", "--steps", 25, "--device", "cpu", "--out", tmp_path / "out"
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"MLM loss 6\.", done.stdout)
+    assert max(record["mlm_loss"] for record in metrics(tmp_path / "out")) < 7.5
+
+
+@pytest.mark.long
+def test_bf16_learns_as_well_as_fp32(tmp_path):
+    """The loss on held-out text, always masked alike, after 200 steps."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        options = ["--precision", precision, "--steps", 200, "--batch-size", 128, "--eval", "--device", "cpu"]
+        done = run("--corpus", wikitext_folder(), *options, "--out", out)
+        assert done.returncode == 0, done.stderr
+        found[precision] = metrics(out)[-1]["eval_mlm_loss"]
+    assert found["fp32"] < 6.2, found
+    assert abs(found["bf16"] - found["fp32"]) < 0.02, found

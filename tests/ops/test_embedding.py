@@ -1,0 +1,108 @@
+"""embedding_layer_norm against float64 and torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
+from support.op_cases.embedding import SHAPES, inputs, of
+from torch import Tensor
+
+from bertfast.ops.embedding import (
+    _embedding_layer_norm,
+    _embedding_layer_norm_backward,
+    embedding_layer_norm,
+    embedding_layer_norm_twin,
+)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dtype, p: float) -> None:
+    ids, leaves, keys, grad = inputs(*shape)
+    grad = grad.to(dtype)
+    truth = run(of(embedding_layer_norm_twin, ids, keys, p, torch.float64), doubled(leaves), grad)
+    torchs = run(of(embedding_layer_norm_twin, ids, keys, p, dtype), leaves, grad)
+    assert_as_exact(run(of(embedding_layer_norm, ids, keys, p, dtype), leaves, grad), torchs, truth)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_words_take_a_gradient_along(isa: str, dtype: torch.dtype) -> None:
+    ids, leaves, keys, grad = inputs(130, 96, 300)
+
+    def both(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
+        def joined(*leaves: Tensor) -> Tensor:
+            out, words = function(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, dtype)
+            assert words.dtype == dtype
+            return torch.cat([out, words])
+
+        return joined
+
+    grad = torch.cat([grad, torch.randn(300, 96)]).to(dtype)
+    truth = run(both(embedding_layer_norm_twin, torch.float64), doubled(leaves), grad)
+    torchs = run(both(embedding_layer_norm_twin, dtype), leaves, grad)
+    assert_as_exact(run(both(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
+
+
+def test_the_words_alone() -> None:
+    ids, leaves, keys, _ = inputs(5, 33, 10)
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    _, words = embedding_layer_norm(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, torch.float32)  # type: ignore[call-arg]
+    grad = torch.randn_like(words)
+    assert torch.equal(torch.autograd.grad(words, leaves[0], grad)[0], grad)
+
+
+def test_the_truth_by_hand() -> None:
+    ids, leaves, keys, grad = inputs(20, 6, 5)
+
+    def by_hand(word: Tensor, type_: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows = []
+        for token in range(20):
+            added = word[ids[0][token]] + type_[ids[1][token]] + position[ids[2][token]]
+            centred = added - added.mean()
+            rows.append(centred / ((centred**2).mean() + 1e-12).sqrt() * weight + bias)
+        return torch.stack(rows)
+
+    twin = run(of(embedding_layer_norm_twin, ids, keys, 0.0, torch.float64), doubled(leaves), grad)
+    for a, b in zip(twin, run(by_hand, doubled(leaves), grad), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_threads_do_not_change_a_bit(two_threads: None) -> None:
+    ids, leaves, keys, grad = inputs(1000, 70, 300)
+    two = run(of(embedding_layer_norm, ids, keys, 0.2), leaves, grad)
+    torch.set_num_threads(1)
+    assert_equal(two, run(of(embedding_layer_norm, ids, keys, 0.2), leaves, grad))
+
+
+def test_gradient_with_strides_zero() -> None:
+    ids, leaves, keys, grad = inputs(10, 70, 5)
+    function = of(embedding_layer_norm, ids, keys, 0.2)
+    assert_equal(run(function, leaves, torch.ones(1, 1).expand(10, 70)), run(function, leaves, torch.ones_like(grad)))
+
+
+def test_opcheck() -> None:
+    ids, leaves, keys, grad = inputs(5, 33, 10)
+    rest = (1e-12, keys, 0.2, 7, 3, torch.bfloat16)
+    torch.library.opcheck(_embedding_layer_norm.registered, (*ids, *(leaf.requires_grad_() for leaf in leaves), *rest))
+    parameters = [leaf.detach() for leaf in leaves[:4]]
+    arguments = (grad, *ids, *parameters, torch.ones(5, 2), keys, 0.2, 7, 3)
+    for grad_word in (None, torch.ones(10, 33)):
+        torch.library.opcheck(_embedding_layer_norm_backward.registered, (*arguments, grad_word))
+
+
+def test_compiles_whole() -> None:
+    ids, leaves, keys, _ = inputs(5, 33, 10)
+    function = of(embedding_layer_norm, ids, keys, 0.2, torch.bfloat16)
+    assert torch.equal(torch.compile(function, fullgraph=True)(*leaves), function(*leaves))
+
+
+@pytest.mark.parametrize(("which", "id"), [(0, 10), (0, -1), (1, 2), (2, 64)])
+def test_an_id_beyond_its_table(which: int, id: int) -> None:
+    ids, leaves, keys, _ = inputs(5, 33, 10)
+    ids[which][3] = id
+    with pytest.raises(IndexError, match=str(id)):
+        of(embedding_layer_norm, ids, keys, 0.2)(*leaves)

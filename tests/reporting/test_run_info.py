@@ -1,0 +1,66 @@
+"""run.json: written by a run, read back, and refused in one line where it can't be."""
+
+import json
+
+import pytest
+from support.run_info import INFO
+
+from bertfast.errors import InputError
+from bertfast.reporting.run_info import RunInfo, Text
+
+
+@pytest.mark.parametrize("held_out", [None, Text("/corpora/b", "f2", None, ())])
+def test_what_is_written_is_read(tmp_path, held_out):
+    info = RunInfo(INFO.model, INFO.train, INFO.corpus, held_out)
+    info.write(tmp_path)
+    assert RunInfo.read(tmp_path) == info
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert "Wörterbuch" in (tmp_path / "run.json").read_text(encoding="utf-8")
+
+
+def test_a_folder_without_one(tmp_path):
+    with pytest.raises(InputError, match=r"holds no run\.json: give a folder"):
+        RunInfo.read(tmp_path)
+
+
+def set_to(*keys, value):
+    def change(content):
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_to("train", "a_setting_of_tomorrow", value=1),
+        set_to("train", "steps", value="many"),
+        set_to("train", value=None),
+        set_to("corpus", value=None),
+        set_to("corpus", value=[1]),
+        set_to("corpus", "part", value=[1]),
+        set_to("corpus", "part", value="no"),
+        set_to("corpus", "description", value=7),
+        lambda content: content.pop("model"),
+    ],
+)
+def test_one_that_no_run_of_this_version_wrote(tmp_path, change):
+    INFO.write(tmp_path)
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    change(content)
+    (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(InputError, match=r"run\.json can't be read .*damaged, or another version") as caught:
+        RunInfo.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_of_one(tmp_path):
+    INFO.write(tmp_path)
+    (tmp_path / "run.json").write_bytes((tmp_path / "run.json").read_bytes()[:50])
+    with pytest.raises(InputError, match="can't be read"):
+        RunInfo.read(tmp_path)
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="can't be read"):
+        RunInfo.read(tmp_path)

@@ -1,0 +1,38 @@
+"""A model in training that writes checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bertfast.training import checkpoint
+from bertfast.training.adam import Adam
+from bertfast.training.checkpoint import Writer
+
+RUN = {"--layers": 2, "corpus": "f1"}
+
+
+class Training:
+    """A model with an optimizer, and what checkpoints say of it."""
+
+    def __init__(self, folder: Path, keep: int = 2, width: int = 4) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))
+        self.optimizer = Adam(self.model.parameters(), torch.float32)
+        folder.mkdir(exist_ok=True)
+        (folder / "metrics.jsonl").touch()
+        self.folder = folder / "checkpoints"
+        self.writer = Writer(self.folder, keep, folder / "metrics.jsonl", RUN, self.model, self.optimizer)
+
+    def step(self) -> None:
+        self.model(torch.ones(1, 3)).square().sum().backward()
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self.optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in checkpoint._state(self.model, self.optimizer).items()}
+
+    def newest(self) -> checkpoint.Checkpoint | None:
+        return checkpoint.newest(self.folder)

@@ -1,0 +1,36 @@
+"""A corpus, a model and settings so small that a run of them takes a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.data.corpus import Corpus
+from bertfast.data.load import load_corpus
+from bertfast.model import Bert
+
+CPU = torch.device("cpu")
+
+
+CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
+
+
+def make_corpus(folder: Path) -> Corpus:
+    generator = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(30)]
+    documents = [
+        "\n".join(" ".join(generator.choice(words, generator.integers(2, 15))) + " ." for _ in range(5))
+        for _ in range(60)
+    ]
+    (folder / "texts.txt").write_text("\n\n".join(documents))
+    return load_corpus(folder, cache_dir=folder / "cache")
+
+
+def make_model(corpus: Corpus, **changes: Any) -> Bert:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    return Bert(BertConfig(vocab_size=corpus.vocab_size, **{**sizes, **changes}))

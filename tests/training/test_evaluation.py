@@ -1,0 +1,214 @@
+"""Evaluation on held-out text: in a run, and as a command."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from bertfast import evaluate as command
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.data.load import load_corpus
+from bertfast.distributed.world import World
+from bertfast.errors import InputError
+from bertfast.hub.transformers import save_model
+from bertfast.model import Bert
+from bertfast.reporting.diagnosis import unigram_entropy
+from bertfast.training.evaluation import evaluate, held_out_sampler
+from bertfast.training.launch import train
+
+CPU = torch.device("cpu")
+ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)
+CONFIG = TrainConfig(steps=20, batch_size=16, max_len=24, device="cpu", precision="fp32")
+
+
+def documents(seed, count):
+    generator = np.random.default_rng(seed)
+    words = [f"w{i}" for i in range(30)]
+    return "\n\n".join(
+        "\n".join(" ".join(generator.choice(words, generator.integers(2, 15))) + " ." for _ in range(5))
+        for _ in range(count)
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    (folder / "train.txt").write_text(documents(0, 60))
+    (folder / "held_out.txt").write_text(documents(1, 8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(folder):
+    return load_corpus(folder / "train.txt", cache_dir=folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def held_out(folder, corpus):
+    return load_corpus(folder / "held_out.txt", tokenizer=corpus.folder, cache_dir=folder / "cache")
+
+
+def make_model(corpus, **changes):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    return Bert(BertConfig(vocab_size=corpus.vocab_size, **{**sizes, **changes}))
+
+
+@pytest.fixture(scope="module")
+def run(folder, corpus, held_out):
+    return train(make_model(corpus), corpus, CONFIG, folder / "run", eval_corpus=held_out)
+
+
+def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
+    """Its BertForPreTraining over padded batches of the same examples."""
+    save_model(run.model, tmp_path)
+    theirs = transformers.BertForPreTraining.from_pretrained(tmp_path).double().eval()
+    sampler = held_out_sampler(held_out, CONFIG, CPU)
+    assert sampler.num_examples == 32  # of 8 documents of 5 sentences
+    batch = sampler.padded(0, 32)
+    with torch.no_grad():
+        outputs = theirs(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    rows = torch.arange(32).unsqueeze(1).expand_as(batch.masked_positions)
+    chosen = batch.mlm_weights.bool()
+    logits = outputs.prediction_logits[rows, batch.masked_positions][chosen]
+    labels = batch.labels[chosen]
+
+    found = evaluate(run.model, sampler, 7, torch.float32, ALONE)
+    assert found.step == 7
+    loss = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert found.eval_mlm_loss == pytest.approx(loss, rel=1e-5)
+    assert found.eval_mlm_perplexity == pytest.approx(math.exp(loss), rel=1e-4)
+    assert found.eval_mlm_accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    pairs, truth = outputs.seq_relationship_logits, batch.next_sentence_label
+    assert found.eval_nsp_loss == pytest.approx(torch.nn.functional.cross_entropy(pairs, truth).item(), rel=1e-5)
+    assert found.eval_nsp_accuracy == pytest.approx((pairs.argmax(1) == truth).double().mean().item())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, training):
+    model = make_model(corpus).train(training)
+    sampler = held_out_sampler(held_out, CONFIG, CPU)
+    first, second = (evaluate(model, sampler, 0, torch.float32, ALONE) for _ in range(2))
+    assert first == second
+    assert model.training == training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_no_bit(corpus, threads):
+    # As small as a model may be whose products the library cuts otherwise for three threads than for one.
+    model = make_model(corpus, hidden_size=128, intermediate_size=512)
+    sampler = held_out_sampler(corpus, CONFIG, CPU)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = evaluate(model, sampler, 0, torch.float32, ALONE)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found == evaluate(model, sampler, 0, torch.float32, ALONE)
+
+
+def test_workers_change_no_bit(run, corpus, held_out):
+    """Two processes, which share the evaluation's batches."""
+    config = dataclasses.replace(CONFIG, gpus=2, deterministic=True)
+    two = train(make_model(corpus), corpus, config, eval_corpus=held_out)
+    one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
+    assert two.history.evaluations == one.history.evaluations
+
+
+def test_masks_depend_on_no_setting_of_the_run(held_out):
+    other = dataclasses.replace(CONFIG, seed=5, mlm_probability=0.4, mask_share=0.5, random_share=0.5)
+    ours, theirs = (held_out_sampler(held_out, config, CPU).packed(0, 32) for config in (CONFIG, other))
+    assert torch.equal(ours.input_ids, theirs.input_ids)
+    assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_a_loss_beyond_floats_is_no_traceback(corpus, held_out):
+    model = make_model(corpus)
+    with torch.no_grad():
+        model.masked_lm_head.bias[5] = 1e4
+    found = evaluate(model, held_out_sampler(held_out, CONFIG, CPU), 0, torch.float32, ALONE)
+    assert found.eval_mlm_perplexity == math.inf
+
+
+def test_a_run_evaluates_ten_times_and_logs_it(run, folder):
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [line for line in lines if "eval_mlm_loss" in line]
+    assert [line["step"] for line in evaluations] == list(range(1, 20, 2))
+    assert evaluations == [entry._asdict() for entry in run.history.evaluations]
+    assert all(0 < line["eval_nsp_accuracy"] < 1 for line in evaluations)
+    # The words are drawn independently: all that can be known of them is their frequencies.
+    assert evaluations[0]["eval_mlm_loss"] == pytest.approx(unigram_entropy(run.corpus.token_counts), rel=0.05)
+
+
+def test_a_held_out_share_is_not_trained_on(corpus, tmp_path):
+    trained_on, held_out = corpus.split(CONFIG.eval_share)
+    assert held_out.num_documents == 3
+    assert trained_on.num_documents + held_out.num_documents == corpus.num_documents
+    assert np.array_equal(np.concatenate([trained_on.tokens, held_out.tokens]), corpus.tokens)
+    for part in (trained_on, held_out):
+        assert np.array_equal(part.token_counts, np.bincount(part.tokens, minlength=corpus.vocab_size))
+    config = dataclasses.replace(CONFIG, steps=1, eval=True, eval_share=0.2)
+    run = train(make_model(corpus), corpus, config, tmp_path / "out")
+    assert run.corpus.part == (0, 48)
+    saved = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert saved["corpus"]["part"] == [0, 48]
+    assert saved["held_out"]["part"] == [48, 60]
+    assert saved["train"]["eval_share"] == 0.2
+    assert run.history.evaluations == [
+        evaluate(run.model, held_out_sampler(corpus.documents(48, 60), config, CPU), 0, torch.float32, ALONE)
+    ]
+
+
+def test_without_pairs_there_is_no_nsp(corpus, held_out, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=1, objective="none")
+    run = train(make_model(corpus), corpus, config, tmp_path / "out", eval_corpus=held_out)
+    assert run.history.evaluations[0].eval_nsp_loss is None
+    line = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert set(line) == {"step", "eval_mlm_loss", "eval_mlm_perplexity", "eval_mlm_accuracy"}
+
+
+def test_the_command_prints_the_runs_last_figures(run, folder, capsys, monkeypatch):
+    monkeypatch.setenv("BERTFAST_CACHE", str(folder / "cache"))
+    arguments = ["--model", str(folder / "run"), "--corpus", str(folder / "held_out.txt"), "--device", "cpu"]
+    assert command.main([*arguments, "--precision", "fp32"]) == 0
+    last = run.history.evaluations[-1]
+    assert capsys.readouterr().out == (
+        f"MLM loss {last.eval_mlm_loss:.3f} (perplexity {last.eval_mlm_perplexity:.4g}, "
+        f"accuracy {last.eval_mlm_accuracy:.1%}), NSP loss {last.eval_nsp_loss:.3f} "
+        f"(accuracy {last.eval_nsp_accuracy:.1%})\n"
+    )
+    assert command.main([*arguments, "--objective", "none"]) == 0
+    assert "NSP" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-len", "1000"], "--max-len 1000 exceeds the model's 512 positions"),
+        (["--corpus", "nowhere"], "no such file or folder: nowhere"),
+        (["--seed", "1"], "unrecognized arguments: --seed 1"),
+    ],
+)
+def test_bad_input_is_one_line(run, folder, capsys, monkeypatch, arguments, message):
+    monkeypatch.setenv("BERTFAST_CACHE", str(folder / "cache"))
+    arguments = ["--model", folder / "run", "--corpus", folder / "held_out.txt", *arguments]
+    assert command.main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith(f"error: {message}")
+    assert not captured.out
+
+
+def test_what_cannot_be_evaluated_on(corpus, held_out, folder):
+    with pytest.raises(InputError, match="--eval holds out a share of the corpus, --eval-corpus brings other text"):
+        train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), eval_corpus=held_out)
+    other = load_corpus(folder / "held_out.txt", tokenizer="wordpiece", cache_dir=folder / "cache")
+    with pytest.raises(InputError, match="the corpus to evaluate on has another tokenizer"):
+        train(make_model(corpus), corpus, CONFIG, eval_corpus=other)
+    with pytest.raises(InputError, match="--eval-share must lie between 0 and 1, not 1"):
+        dataclasses.replace(CONFIG, eval_share=1)

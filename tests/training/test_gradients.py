@@ -1,0 +1,183 @@
+"""A step's losses and gradients: those of the whole batch at once, however it is cut and whoever computes it."""
+
+import dataclasses
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from support.small_run import CONFIG, CPU, make_model
+
+from bertfast.distributed.tree_sum import TreeSum, one_thread
+from bertfast.distributed.world import World, make_world
+from bertfast.errors import InputError
+from bertfast.sampling.sampler import Sampler
+from bertfast.training import gradients
+from bertfast.training.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
+from bertfast.training.setup import Setup
+from bertfast.training.trainer import prepare
+
+
+@pytest.fixture
+def model(corpus):
+    model = make_model(corpus)
+    prepare(model, corpus, CONFIG, make_world(CONFIG, [CPU], [CPU]))
+    return model
+
+
+def computed(kind, model, corpus, config, world, step=1):
+    """The losses, and every gradient."""
+    samplers = [Sampler(corpus, config) for _ in world.local]
+    losses, found = kind(Setup(model, samplers, config, world, torch.float32))(step)
+    return [losses[:2], *(gradient.clone() for gradient in found)]
+
+
+def at_once(model, corpus, config, step=1):
+    losses = Shares(sampler := Sampler(corpus, config), step, config).losses(model, sampler, 0, 1, torch.float32)
+    return [losses, *torch.autograd.grad(losses.sum(), list(model.parameters()))]
+
+
+@pytest.mark.parametrize("kind", [ShardedGradients, PlainGradients])
+@pytest.mark.parametrize("batch_size", [12, 13])
+def test_pieces_add_up_to_the_batch_with_dropout_on(model, corpus, kind, batch_size):
+    config = dataclasses.replace(CONFIG, batch_size=batch_size)
+    world = World(0, 1, [CPU], [CPU], kind is ShardedGradients, 8)
+    torch.testing.assert_close(
+        computed(kind, model, corpus, config, world), at_once(model, corpus, config), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):
+    """torch's replicate and parallel_apply want GPUs; the model in its replicas' place leaves our part, the shares."""
+    monkeypatch.setattr(gradients, "replicate", lambda network, devices: [network] * len(devices))
+    monkeypatch.setattr(
+        gradients,
+        "parallel_apply",
+        lambda networks, inputs, devices: [n(*i) for n, i in zip(networks, inputs, strict=True)],
+    )
+    world = World(0, 1, [CPU] * 3, [CPU] * 3, False, 6)
+    torch.testing.assert_close(
+        computed(PlainGradients, model, corpus, CONFIG, world), at_once(model, corpus, CONFIG), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_threads_change_no_bit(model, corpus):
+    world = make_world(dataclasses.replace(CONFIG, deterministic=True), [CPU], [CPU])
+    assert world.shards == 8
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found = computed(ShardedGradients, model, corpus, CONFIG, world)
+            results.append([*found, gradient_norm(found[1:])])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(mine, its) for mine, its in zip(results[0], other, strict=True))
+
+
+def test_the_tree_has_one_order():
+    """Numbers whose sum depends on the order: ((a + b) + (c + d)) + ... whatever arrives first."""
+    leaves = torch.randn(16, 1000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 6, 16)[:, None]
+    expected = leaves
+    while len(expected) > 1:
+        expected = expected[0::2] + expected[1::2]
+    assert not torch.equal(expected[0], sum(leaves))
+
+    gates = [threading.Event() for _ in leaves]
+
+    def compute(i):  # of each four at work the last begins to be added first
+        if i % 4 == 3:
+            gates[i].set()
+        gates[i].wait()
+        if i % 4:
+            gates[i - 1].set()
+        return [leaves[i].clone()]
+
+    assert torch.equal(TreeSum(CPU, 4)(range(16), compute)[0], expected[0])
+    assert torch.equal(TreeSum(CPU, 1)(range(16), lambda i: [leaves[i].clone()])[0], expected[0])
+
+
+def test_shards_compute_with_one_thread_each():
+    seen = TreeSum(CPU, 2)(range(4), lambda i: [torch.tensor([torch.get_num_threads()])])
+    assert int(seen[0]) == 4
+    before = torch.get_num_threads()
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_a_shard_is_raised():
+    def compute(i):
+        raise KeyError(i)
+
+    with pytest.raises(KeyError):
+        TreeSum(CPU, 2)(range(4), compute)
+
+
+def test_clipping(model, corpus):
+    world = make_world(CONFIG, [CPU], [CPU])
+    found = computed(ShardedGradients, model, corpus, CONFIG, world)[1:]
+    norm = torch.cat([gradient.flatten().double() for gradient in found]).norm()
+    ours = gradient_norm(found)
+    assert ours.item() == pytest.approx(norm.item(), rel=1e-6)
+    assert clip_factor(ours, norm.item() / 2).item() == pytest.approx(0.5, rel=1e-4)
+    assert clip_factor(ours, 2 * norm.item()) == 1
+    assert clip_factor(ours, 0) == 1
+    parameters = [torch.nn.Parameter(torch.zeros_like(gradient)) for gradient in found]
+    for parameter, gradient in zip(parameters, found, strict=True):
+        parameter.grad = gradient.clone()
+    torch.nn.utils.clip_grad_norm_(parameters, 0.1)
+    factor = clip_factor(ours, 0.1)
+    torch.testing.assert_close([factor * gradient for gradient in found], [each.grad for each in parameters])
+
+
+def test_more_shards_take_less_memory(corpus):
+    """The peaks of one process that trains a small batch, then a large one in 32 shards, then that one at once."""
+    script = f"""
+import dataclasses, torch
+from pathlib import Path
+from support.small_run import CONFIG, make_model
+from bertfast.data.corpus import Corpus
+from bertfast.training.launch import train
+torch.set_num_threads(1)
+corpus = Corpus.open({str(corpus.folder)!r})
+for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
+    config = dataclasses.replace(CONFIG, batch_size=batch_size, shards=shards, steps=1, deterministic=True)
+    train(make_model(corpus), corpus, config)
+    print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
+    )
+    small, in_shards, at_once = map(int, done.stdout.split())
+    assert 8 * (in_shards - small) < at_once - small
+
+
+def test_which_way_to_sum():
+    def chosen(workers=1, local=1, **changes):
+        config = dataclasses.replace(CONFIG, batch_size=64, **changes)
+        with one_thread():
+            world = make_world(config, [CPU] * workers, [CPU] * local)
+        return world.deterministic, world.shards
+
+    assert chosen() == (True, 8)
+    assert chosen(precision="bf16") == (True, 4)
+    assert chosen(precision="bf16", deterministic=True) == (True, 8)
+    assert chosen(precision="bf16", workers=4) == (True, 4)
+    assert chosen(precision="bf16", workers=8) == (False, 8)
+    assert chosen(precision="bf16", workers=8, deterministic=True) == (True, 8)
+    assert chosen(workers=8) == (True, 8)
+    assert chosen(workers=3) == (False, 3)
+    assert chosen(workers=2, local=2) == (False, 2)
+    assert chosen(deterministic=False) == (False, 1)
+    assert chosen(deterministic=False, shards=4) == (False, 4)
+    assert chosen(shards=16) == (True, 16)
+    assert chosen(workers=2, local=2, shards=2) == (False, 2)  # a thread would stand idle (or no power of two)
+    with pytest.raises(InputError, match="3 workers can't share 8 shards evenly: start a power of two, 8 at most"):
+        chosen(workers=3, deterministic=True)
+    with pytest.raises(InputError, match="use --parallel ddp"):
+        chosen(workers=2, local=2, deterministic=True)

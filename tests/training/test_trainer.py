@@ -1,0 +1,236 @@
+"""The training loop from inside; test_pretrain runs it from outside."""
+
+import dataclasses
+import importlib
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.utils.deterministic
+from support.graphs import on_the_cpu
+from support.small_run import CONFIG, CPU, make_model
+
+import bertfast
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.distributed.world import World, choose_devices, log_choice, make_world
+from bertfast.errors import InputError
+from bertfast.model import Bert
+from bertfast.training import trainer
+from bertfast.training.launch import train
+from bertfast.training.schedule import learning_rate
+
+
+def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
+    """Twenty steps with dropout: every kernel against its twin, end to end."""
+    config = dataclasses.replace(CONFIG, steps=20)
+    native = train(make_model(corpus), corpus, config).history.records
+    from bertfast import ops
+
+    monkeypatch.setattr(ops, "DEVICES", ())
+    assert ops.kernels(CPU) == "plain torch"
+    twins = train(make_model(corpus), corpus, config).history.records
+    for ours, theirs in zip(native, twins, strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-4)
+        assert ours.nsp_loss == pytest.approx(theirs.nsp_loss, rel=1e-4)
+
+
+def test_a_run_repeats_itself_bit_for_bit(corpus):
+    first, second = (train(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):
+    script = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['sentencex', 'pyarrow', 'matplotlib']))  # as if they were not installed\n"
+        "import bertfast\n"
+        f"corpus = bertfast.load_corpus({str(corpus.folder)!r})\n"
+        "model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))\n"
+        "config = bertfast.TrainConfig(steps=1, batch_size=2, max_len=24, device='cpu')\n"
+        "print(len(bertfast.train(model, corpus, config).history.records))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+def test_a_run_that_cannot_draw_its_losses_ends_before_it_begins(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"drawing .*loss\.svg needs the package matplotlib: pip install matplotlib"):
+        train(make_model(corpus), corpus, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("objective", ["sop", "none"])
+def test_other_objectives(corpus, objective):
+    run = train(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective=objective, segments="fill"))
+    assert all(math.isfinite(record.mlm_loss) for record in run.history.records)
+    assert all((record.nsp_loss == 0) == (objective == "none") for record in run.history.records)
+
+
+def test_several_workers_from_python(corpus, tmp_path):
+    """`gpus=2` starts the workers, which hand the trained weights back."""
+    one, two = make_model(corpus), make_model(corpus)
+    train(one, corpus, CONFIG)
+    run = train(two, corpus, dataclasses.replace(CONFIG, gpus=2))
+    assert len(run.history.records) == CONFIG.steps
+    for name, parameter in run.model.named_parameters():
+        torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="--gpus 4096 asks for more CPU workers"):
+        train(two, corpus, dataclasses.replace(CONFIG, gpus=4096))
+
+
+def test_workers_train_on_the_part_they_were_given(corpus):
+    part = corpus.documents(10, 25)
+    config = dataclasses.replace(CONFIG, steps=2)
+    one = train(make_model(corpus), part, config).history.records
+    two = train(make_model(corpus), part, dataclasses.replace(config, gpus=2)).history.records
+    for ours, theirs in zip(two, one, strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)
+
+
+def test_a_gpu_without_kernels_is_told(said, monkeypatch):
+    """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    devices = choose_devices(TrainConfig())
+    assert devices == [CPU]
+    log_choice(TrainConfig(), devices)
+    assert said[0].startswith("warning: the GPU stays idle: ")
+    with pytest.raises(InputError, match="--device cuda: "):
+        choose_devices(TrainConfig(device="cuda"))
+
+
+def test_a_loss_that_is_no_number_is_told(corpus):
+    model = make_model(corpus)
+    with torch.no_grad():
+        model.masked_lm_head.bias.fill_(math.nan)
+    with pytest.raises(InputError, match="at step 0 the loss is nan, its gradient's norm nan: lower --lr"):
+        train(model, corpus, CONFIG)
+
+
+def test_learning_rate():
+    config = TrainConfig(steps=10, warmup=4, lr=1.0)
+    rates = [learning_rate(step, config) for step in range(10)]
+    assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
+
+
+@pytest.mark.parametrize("place", ["training.trainer.evaluate", "training.step.Adam.step"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"lower --batch-size 12, or compute .* pieces \(--shards 2\), or train .* \(--no-cuda-graph\)$"),
+        ({"captured": False}, r"lower --batch-size 12, or compute the batch in more pieces \(--shards 2\)$"),
+        ({"captured": False, "shards": 8}, "lower --batch-size 12$"),
+    ],
+)
+def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, changes, message):
+    """Wherever it is met; and where a capture that it broke raises another error after it."""
+    on_the_cpu(monkeypatch)
+    world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)
+    config = dataclasses.replace(CONFIG, eval=True, eval_share=0.2)
+
+    def full(*_):
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        finally:
+            if place == "training.trainer.evaluate":
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(f"bertfast.{place}", full)
+    with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
+        trainer.Trainer(make_model(corpus), corpus, config, world).train()
+
+
+def how_deterministic():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("before", [(False, False, True), (True, True, True), (True, False, False)])
+def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device):
+    """Whatever it was before, and however the run ends; and no allocation is filled."""
+    untouched, (algorithms, warn_only, filled) = how_deterministic(), before
+    try:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+        world = World(0, 1, [torch.device(device)], [torch.device(device)], deterministic, 8)
+        with pytest.raises(ZeroDivisionError), trainer.deterministic_torch(world):
+            assert how_deterministic() == ((True, False, False) if deterministic and device == "cuda" else before)
+            raise ZeroDivisionError
+        assert how_deterministic() == before
+    finally:
+        torch.use_deterministic_algorithms(untouched[0], warn_only=untouched[1])
+        torch.utils.deterministic.fill_uninitialized_memory = untouched[2]
+
+
+def test_a_run_is_within_it(corpus, monkeypatch):
+    """In every step, and it leaves torch as it was."""
+    seen, plain = [], trainer.deterministic_torch
+    gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
+    monkeypatch.setattr(trainer, "deterministic_torch", lambda world: plain(gpu))
+    due = trainer.evaluation_due
+
+    def noting(*given):
+        seen.append(how_deterministic())
+        return due(*given)
+
+    monkeypatch.setattr(trainer, "evaluation_due", noting)
+    before = how_deterministic()
+    train(make_model(corpus), corpus, CONFIG)
+    assert seen == [(True, False, False)] * CONFIG.steps
+    assert how_deterministic() == before
+
+
+def test_other_errors_keep_their_traceback(corpus, monkeypatch):
+    def wrong(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("bertfast.training.trainer.evaluate", wrong)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
+
+
+def test_a_vocabulary_that_does_not_fit(corpus):
+    with pytest.raises(InputError, match="tokens, the model only 9"):
+        train(Bert(BertConfig(vocab_size=9)), corpus, CONFIG)
+    with pytest.raises(InputError, match="--max-len 24 exceeds the model's 20 positions"):
+        train(make_model(corpus, max_position_embeddings=20), corpus, CONFIG)
+
+
+def test_the_package_offers_its_contract(corpus):
+    for name in ("load_corpus", "Bert", "BertConfig", "TrainConfig", "Encoder", "pretrain"):
+        assert callable(getattr(bertfast, name))
+    importlib.import_module("bertfast.pretrain")  # now `bertfast.pretrain` is the module: it must still be callable
+    assert bertfast.train(make_model(corpus), corpus, CONFIG).history.records
+
+
+long = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("deterministic", "precision"),
+    [(False, "fp32"), pytest.param(True, "fp32", marks=long), pytest.param(False, "bf16", marks=long)],
+)
+def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precision):
+    """Batches of several sizes, dropout on; deterministic, in several threads."""
+    config = dataclasses.replace(CONFIG, deterministic=deterministic, precision=precision, steps=4)
+    plain = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
+    config = dataclasses.replace(config, compile=True)
+    compiled = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
+    assert ", compiled; kernels" in "".join(said)
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)
+
+
+def test_replicas_are_not_compiled():
+    with pytest.raises(InputError, match="--compile: DataParallel's replicas are not compiled"):
+        make_world(dataclasses.replace(CONFIG, compile=True), [CPU] * 2, [CPU] * 2)
