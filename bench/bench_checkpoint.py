@@ -18,7 +18,8 @@ from bertfast.training import trainer
 from bertfast.training.adam import Adam
 from bertfast.training.checkpoint import Writer
 from bertfast.training.fingerprint import identity
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
+from bertfast.training.setup import Setup
 from bertfast.training.step import make_steps
 from bertfast.training.trainer import evaluation_due, prepare
 
@@ -37,8 +38,8 @@ class Trained:
         self.world, self.dtype = make_world(config, [CPU], [CPU]), choose_precision(config, CPU)
         prepare(self.model, self.corpus, config, self.world)
         self.optimizer = Adam(self.model.parameters(), self.dtype)
-        samplers = [Sampler(self.corpus, config)]
-        self.take_step = make_steps(self.model, samplers, self.optimizer, config, self.world, self.dtype, 0)
+        self.setup = Setup(self.model, [Sampler(self.corpus, config)], config, self.world, self.dtype)
+        self.take_step = make_steps(self.setup, self.optimizer, 0)
 
     def step(self, number):
         self.take_step(number, 0.0, wait=True)
@@ -46,7 +47,7 @@ class Trained:
     def writer(self, folder):
         journal = folder / "metrics.jsonl"
         journal.touch()
-        said = identity(self.model.config, self.corpus, self.config, self.world, self.dtype, "chunked")
+        said = identity(self.setup, self.corpus, "chunked")
         keep = self.config.keep_checkpoints
         return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer)
 
@@ -95,7 +96,7 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
     monkeypatch.setattr(trainer, "evaluation_due", begin_a_step)
     started = time.perf_counter()
     with listening(hear):
-        pretrain(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)
+        train(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)
     tables.append(
         [
             f"resuming the notebook's model at step {LATE:,}",

@@ -24,6 +24,7 @@ from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import Shares
+from bertfast.training.setup import Setup
 from bertfast.training.step import make_steps
 from bertfast.training.trainer import prepare
 
@@ -53,7 +54,8 @@ def our_step(config, model_config=None, world=None):
     """One call trains one step, sampling included."""
     model, sampler, world = prepared(config, model_config, world)
     dtype = choose_precision(config, CPU)
-    take_step = make_steps(model, [sampler], Adam(model.parameters(), dtype), config, world, dtype, first_step=0)
+    setup = Setup(model, [sampler], config, world, dtype)
+    take_step = make_steps(setup, Adam(model.parameters(), dtype), first_step=0)
     numbers = itertools.cycle(range(config.steps))
     return lambda: take_step(next(numbers), 0.0, wait=True)
 

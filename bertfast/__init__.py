@@ -2,7 +2,7 @@
 
 >>> corpus = bertfast.load_corpus("path/to/wikitext-2", tokenizer="word")
 >>> model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))
->>> run = bertfast.pretrain(model, corpus, bertfast.TrainConfig(steps=50))
+>>> run = bertfast.train(model, corpus, bertfast.TrainConfig(steps=50))
 >>> run.save("runs/wiki")
 >>> bertfast.Encoder.load("runs/wiki")("a crane is flying").shape
 torch.Size([1, 6, 128])
@@ -10,6 +10,7 @@ torch.Size([1, 6, 128])
 
 import importlib
 import pkgutil
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from bertfast._version import __version__ as __version__
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bertfast.inference.encoder import Encoder as Encoder
     from bertfast.model import Bert as Bert
     from bertfast.sampling.sampler import Sampler as Sampler
-    from bertfast.training.launch import pretrain as pretrain
+    from bertfast.training.launch import train as train
     from bertfast.training.trainer import Run as Run
 
 # Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies
@@ -42,12 +43,15 @@ _HOMES = {
     "Sampler": "sampling.sampler",
     "TrainConfig": "config",
     "load_corpus": "data.load",
-    "pretrain": "training.launch",
+    "train": "training.launch",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for when it is asked for: building a corpus needs no torch."""
+    if name == "pretrain":
+        warnings.warn("bertfast.pretrain(...) is called bertfast.train(...) now", DeprecationWarning, stacklevel=2)
+        name = "train"
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"bertfast.{_HOMES[name]}"), name)

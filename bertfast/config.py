@@ -228,6 +228,9 @@ class TrainConfig(SamplerConfig):
     eval: bool = setting(False, "hold out the last documents, and evaluate on them ten times a run")
     eval_share: float = setting(0.05, "share of the documents that --eval holds out")
     tensorboard: bool = setting(False, "write event files for TensorBoard too, into the folder's tensorboard/")
+    log_every: int = setting(
+        0, "steps between lines of progress, where standard error is no terminal; 0: a line every half minute"
+    )
     checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
     keep_checkpoints: int = setting(2, "checkpoints that are kept, the newest ones")
     inexact: bool = setting(
@@ -239,7 +242,7 @@ class TrainConfig(SamplerConfig):
         for name in ("steps", "batch_size", "timeout", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{flag(TrainConfig, name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("warmup", "gpus", "checkpoint_every", "shards", "max_grad_norm"):
+        for name in ("warmup", "gpus", "log_every", "checkpoint_every", "shards", "max_grad_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{flag(TrainConfig, name)} must not be negative, not {getattr(self, name)}")
         if self.shards > self.batch_size:

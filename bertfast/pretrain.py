@@ -9,10 +9,8 @@ import itertools
 import logging
 import signal
 import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 # Ctrl-C while the modules below are imported, which takes seconds, ends the process as it ends any: no traceback.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
@@ -22,16 +20,18 @@ import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
+from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
 from bertfast.distributed.peers import peers
-from bertfast.distributed.world import choose_devices, under_torchrun
+from bertfast.distributed.world import choose_devices
 from bertfast.errors import InputError
 from bertfast.hub.export import FORMS, check_form, export
 from bertfast.hub.transformers import Pretrained, load_pretrained
-from bertfast.log import is_main_process
 from bertfast.model import Bert
-from bertfast.training.launch import check_extras, claim_folder, pretrain
+from bertfast.torchrun import is_main_process, under_torchrun
+from bertfast.training.launch import check_extras, train_in
+from bertfast.training.run_directory import claimed
 from bertfast.training.trainer import Run
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
@@ -97,8 +97,22 @@ def _main(options: argparse.Namespace) -> None:
         check_form(form)
     if not under_torchrun():
         choose_devices(config)  # complains, if it does, before the corpus is built
-    out = _out_folder(options.out, options.resume)
+    out = _run_directory(options.out, options.resume)
+    with claimed(out, options.resume) as directory:
+        corpus, eval_corpus = _corpora(options, preset)
+        for line in start.notes() if start else ():
+            logger.info(line)
+        logger.info("writing to %s", out)
+        model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
+        run = train_in(directory, model, corpus, config, eval_corpus)
+        if is_main_process():
+            for form in options.export:
+                export(out, form)
+            print(closing_lines(run))
 
+
+def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpus | None]:
+    """The text to train on, and the one to evaluate on, if any."""
     for name in ("corpus", "eval_corpus"):
         if "" in getattr(options, name):
             raise InputError(
@@ -106,24 +120,16 @@ def _main(options: argparse.Namespace) -> None:
             )
         refuse_settings(getattr(options, name), vars(options))
     tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
-    corpus_config = settings(CorpusConfig, options, tokenizer=tokenizer)
-    corpus = load_corpus(*options.corpus, config=corpus_config)
-    eval_corpus = None
-    if options.eval_corpus:
-        eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=corpus_config)
+    config = settings(CorpusConfig, options, tokenizer=tokenizer)
+    corpus = load_corpus(*options.corpus, config=config)
     for line in corpus.description:
         logger.info(line)
-    for line in eval_corpus.description if eval_corpus else ():
+    if not options.eval_corpus:
+        return corpus, None
+    eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=config)
+    for line in eval_corpus.description:
         logger.info("to evaluate on: %s", line)
-    for line in start.notes() if start else ():
-        logger.info(line)
-    logger.info("writing to %s", out)
-    model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
-    run = pretrain(model, corpus, config, out, options.resume, eval_corpus=eval_corpus)
-    if is_main_process():
-        for form in options.export:
-            export(out, form)
-        print(closing_lines(run))
+    return corpus, eval_corpus
 
 
 def closing_lines(run: Run) -> str:
@@ -169,34 +175,21 @@ def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConf
     return dataclasses.replace(model_config, max_position_embeddings=positions)
 
 
-def _out_folder(out: Path | None, resume: bool) -> Path:
-    """The folder to write: the one given, unless it is used already, or a fresh one under runs/.
+def _run_directory(out: Path | None, resume: bool) -> Path:
+    """The folder to write: the one given, the one that torchrun's job began before a restart, or a fresh one in runs/.
 
     Of several ranks the first one writes; what the others call the folder doesn't matter, nor whether they see it.
     """
     if out is None and resume:
-        raise InputError("--resume needs --out, the folder of the run to go on with")
-    before = peers().folder_of_before() if under_torchrun() else None
-    out = out or before or _fresh_folder()
-    if is_main_process():
-        claim_folder(out, resume)
-    return out
+        raise InputError("--resume needs --out, the run directory to continue")
+    before = peers().previous_run_directory() if under_torchrun() else None
+    return out or before or _fresh_folder()
 
 
 def _fresh_folder() -> Path:
     name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(1)))
     return next(Path("runs") / candidate for candidate in candidates if not (Path("runs") / candidate).exists())
-
-
-class _CallableModule(types.ModuleType):
-    """Once this module is imported, it is what `bertfast.pretrain` means: let it be called like the function, too."""
-
-    def __call__(self, *arguments: Any, **named: Any) -> Run:
-        return pretrain(*arguments, **named)
-
-
-sys.modules[__name__].__class__ = _CallableModule
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.pretrain import main as pretrain_main
 from bertfast.sampling.sampler import Sampler
-from bertfast.training.launch import pretrain as train
+from bertfast.training.launch import train as train
 
 TEXT = "It was dark.\nThe rain fell.\nNobody came.\n\nThe sun shone.\nIt was bright, very bright.\n\n" * 3
 TINY = "--steps 3 --batch-size 4 --hidden 8 --heads 2 --ffn 8 --layers 1 --device cpu".split()  # noqa: SIM905

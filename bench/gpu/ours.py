@@ -8,7 +8,7 @@ import time
 from support.messages import listening
 from workloads import Workload
 
-from bertfast import Bert, pretrain
+from bertfast import Bert, train
 from bertfast.data.corpus import Corpus
 
 
@@ -30,7 +30,7 @@ class Ours:
         self.said.clear()
         started = time.perf_counter()
         with listening(self.said.append):
-            pretrain(self._model, self._corpus, config)
+            train(self._model, self._corpus, config)
         return time.perf_counter() - started
 
     def seconds_per_step(self, number: int) -> float:

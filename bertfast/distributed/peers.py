@@ -25,6 +25,7 @@ from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr
 from torch.distributed.rendezvous import rendezvous
 
 from bertfast.errors import ProcessLost
+from bertfast.torchrun import restarts
 
 logger = logging.getLogger(__name__)
 
@@ -124,20 +125,20 @@ class Peers:
         """The ranks without a sign of life for so many rounds, in words."""
         return _listed(name for name, missed in zip(self._names, self._missed, strict=True) if missed >= rounds)
 
-    def folder_of_before(self) -> Path | None:
+    def previous_run_directory(self) -> Path | None:
         """Where a former incarnation of this job wrote its run, if that is known."""
         return Path(self._folders[-1]) if self._folders else None
 
-    def goes_on(self, folder: Path) -> bool:
+    def is_restart(self, folder: Path) -> bool:
         """Whether a former incarnation of this job has begun the run in `folder`.
 
         A new store, the former one having gone down with its host, can't tell: there the number of restarts does.
         """
         if self._store_is_new:
-            return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0 and folder.is_dir()
+            return restarts() > 0 and folder.is_dir()
         return str(folder.absolute()) in self._folders
 
-    def begins(self, folder: Path) -> None:
+    def record_start(self, folder: Path) -> None:
         """Keeps for later incarnations that the run in `folder` has begun."""
         self._job.set(_FOLDERS, json.dumps([*self._folders, str(folder.absolute())]))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from bertfast import torchrun
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.errors import InputError
@@ -155,16 +156,10 @@ def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -
     return torch.bfloat16 if native_bf16 else torch.float32
 
 
-def under_torchrun() -> bool:
-    """Whether torchrun (or a launcher with its environment) started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def torchrun_world(config: TrainConfig) -> World:
     """This process's place in the group that torchrun's environment describes."""
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    local_rank = int(os.environ.get("LOCAL_RANK", rank))
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    rank, size = torchrun.rank(), torchrun.world_size()
+    local_rank, local_size = torchrun.local_rank(), torchrun.local_world_size()
     on_cuda = _uses_cuda(config)
     if on_cuda and local_rank >= torch.cuda.device_count():
         raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")

@@ -17,9 +17,20 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.distributed.world import World
 from bertfast.ops.product import matrix_product
+from bertfast.training.setup import Setup
 
 # These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
-_FREE = ("device", "gpus", "parallel", "timeout", "tensorboard", "checkpoint_every", "keep_checkpoints", "inexact")
+_FREE = (
+    "device",
+    "gpus",
+    "parallel",
+    "timeout",
+    "tensorboard",
+    "log_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "inexact",
+)
 _TOLD = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
 
 # Of hosts of other kinds these differ.
@@ -29,11 +40,11 @@ _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threa
 _LOSS_FORM = "masked-LM loss"
 
 
-def identity(
-    model: BertConfig, corpus: Corpus, config: TrainConfig, world: World, dtype: torch.dtype, loss_form: str
-) -> dict[str, Any]:
+def identity(setup: Setup, corpus: Corpus, loss_form: str) -> dict[str, Any]:
     """Name (a flag, where there is one) to value, of JSON's types: two runs with the same have the same weights."""
-    said: dict[str, Any] = {flag(BertConfig, name): value for name, value in dataclasses.asdict(model).items()}
+    config, world, dtype = setup.config, setup.world, setup.dtype
+    model = dataclasses.asdict(setup.model.config)
+    said: dict[str, Any] = {flag(BertConfig, name): value for name, value in model.items()}
     for name, value in dataclasses.asdict(config).items():
         if name not in _FREE + _TOLD:
             said[flag(TrainConfig, name)] = value
@@ -66,16 +77,6 @@ def of_all_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> d
 def of_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its run, in today's words."""
     return {**run, _LOSS_FORM: "chunked"} if run.get(_LOSS_FORM) == "in chunks" else dict(run)
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each thing that is not as it was."""
-    names = dict.fromkeys((*before, *now))
-    return [
-        f"{name}: {before.get(name, 'unknown')} -> {now.get(name, 'unknown')}"
-        for name in names
-        if before.get(name, "unknown") != now.get(name, "unknown")
-    ]
 
 
 def _order(world: World) -> str:

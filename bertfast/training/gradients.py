@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 
 from bertfast.config import TrainConfig
-from bertfast.distributed.process_group import RankSum
+from bertfast.distributed.collectives import RankSum
 from bertfast.distributed.tree_sum import TreeSum, one_thread
-from bertfast.distributed.world import World
-from bertfast.model import Bert
 from bertfast.sampling.batch import Predictions, Sequences
 from bertfast.sampling.rounding import rounded
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.setup import Setup
 
 
 class Gradients(Protocol):
@@ -34,11 +33,8 @@ class Gradients(Protocol):
         """
 
 
-def make_gradients(
-    model: Bert, samplers: list[Sampler], config: TrainConfig, world: World, dtype: torch.dtype
-) -> Gradients:
-    kind = ShardedGradients if world.deterministic else PlainGradients
-    return kind(model, samplers, config, world, dtype)
+def make_gradients(setup: Setup) -> Gradients:
+    return ShardedGradients(setup) if setup.world.deterministic else PlainGradients(setup)
 
 
 class ShardedGradients:
@@ -47,11 +43,10 @@ class ShardedGradients:
     The sum has the same bits for every number of ranks and threads: see bertfast.distributed.tree_sum.
     """
 
-    def __init__(
-        self, model: Bert, samplers: list[Sampler], config: TrainConfig, world: World, dtype: torch.dtype
-    ) -> None:
-        self._model, self._sampler, self._config, self._dtype = model, samplers[0], config, dtype
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    def __init__(self, setup: Setup) -> None:
+        world = setup.world
+        self._model, self._sampler, self._config, self._dtype = setup.model, setup.sampler, setup.config, setup.dtype
+        self._parameters = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
         self._shards = world.shards
         mine = world.shards // world.size
         self._mine = range(world.rank * mine, (world.rank + 1) * mine)
@@ -80,11 +75,10 @@ class PlainGradients:
     One process, DistributedDataParallel over several, or DataParallel over one's several GPUs.
     """
 
-    def __init__(
-        self, model: Bert, samplers: list[Sampler], config: TrainConfig, world: World, dtype: torch.dtype
-    ) -> None:
-        self._model, self._samplers, self._config, self._world, self._dtype = model, samplers, config, world, dtype
-        self._ddp = DistributedDataParallel(model) if world.size > 1 else None
+    def __init__(self, setup: Setup) -> None:
+        self._model, self._samplers, self._config, self._world, self._dtype = setup
+        world = setup.world
+        self._ddp = DistributedDataParallel(setup.model) if world.size > 1 else None
         self._rounds = max(1, world.shards // (world.size * len(world.local)))
 
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from bertfast.config import TrainConfig
+from bertfast.distributed.collectives import from_rank_0
 from bertfast.distributed.cuda_graph import Graphs
-from bertfast.distributed.process_group import told_by_rank_0
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.ops.fused_mlm_loss import why_not_fused
-from bertfast.sampling.sampler import Sampler
+from bertfast.training.setup import Setup
 
 CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's
 AGREEMENT = 0.05
@@ -30,6 +30,8 @@ class LossForm(NamedTuple):
 
     name: str
     reason: str = ""
+    warns: bool = False
+    """Whether the reason is a warning."""
 
     @property
     def is_fused(self) -> bool:
@@ -39,15 +41,8 @@ class LossForm(NamedTuple):
 FORMS = CHUNKED, FUSED = LossForm("chunked"), LossForm("fused")
 
 
-def choose_loss_form(
-    model: Bert,
-    sampler: Sampler,
-    config: TrainConfig,
-    world: World,
-    dtype: torch.dtype,
-    resumed: Mapping[str, Any] | None,
-) -> LossForm:
-    """The form for this run; `resumed` is what the checkpoint that it goes on from says of its run.
+def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None) -> LossForm:
+    """The form for this run; `resumed` is what the checkpoint that it resumes from says of its run.
 
     Chunked, unless each process has one GPU that can do otherwise, and need not have the same bits elsewhere. Then
     `config.mlm_loss` says it; "auto" compares both, and times them, on a loss of a process's size. Their bits differ,
@@ -55,7 +50,8 @@ def choose_loss_form(
 
     Raises InputError where the fused form is asked for and can't be had, and where it has broken the CUDA context.
     """
-    obstacle = _why_not_fused(model, world, dtype)
+    model, config, world = setup.model, setup.config, setup.world
+    obstacle = _why_not_fused(setup)
     if obstacle and config.mlm_loss == "fused":
         raise InputError(f"--mlm-loss fused: {obstacle} (or leave it out)")
     if obstacle or config.mlm_loss == "chunked" or world.rank > 0:
@@ -63,7 +59,7 @@ def choose_loss_form(
     before = None if resumed is None else resumed.get("masked-LM loss")
     if before == "fused" or (before is not None and config.mlm_loss == "auto"):
         return LossForm(before, f"masked-LM loss {before}, as before")
-    predictions = int(sampler.plan(0, config.batch_size).num_masked.sum())
+    predictions = int(setup.sampler.plan(0, config.batch_size).num_masked.sum())
     sequences, predictions = (max(1, size // world.shards) for size in (config.batch_size, predictions))
     take = _made_up_loss(model, sequences, predictions, world.device)
     graphs = Graphs(world.device)
@@ -88,12 +84,12 @@ def choose_loss_form(
     return _without_fused(config, f"fails here ({failure})")
 
 
-def _why_not_fused(model: Bert, world: World, dtype: torch.dtype) -> str | None:
-    if obstacle := why_not_fused(model.config.hidden_size, dtype, world.device):
+def _why_not_fused(setup: Setup) -> str | None:
+    if obstacle := why_not_fused(setup.model.config.hidden_size, setup.dtype, setup.world.device):
         return obstacle
-    if len(world.local) > 1:
+    if len(setup.world.local) > 1:
         return "DataParallel's replicas take chunks, give --parallel ddp"
-    if world.deterministic:
+    if setup.world.deterministic:
         return "its bits are those of one kind of GPU, give --no-deterministic"
     return None
 
@@ -101,7 +97,7 @@ def _why_not_fused(model: Bert, world: World, dtype: torch.dtype) -> str | None:
 def _without_fused(config: TrainConfig, why: str) -> LossForm:
     if config.mlm_loss == "fused":
         raise InputError(f"--mlm-loss fused: it {why}: leave it out, and please report it")
-    return LossForm("chunked", f"warning: masked-LM loss chunked, as the fused one {why}: please report it")
+    return LossForm("chunked", f"masked-LM loss chunked, as the fused one {why}: please report it", warns=True)
 
 
 def _works(device: torch.device) -> bool:
@@ -115,7 +111,7 @@ def _works(device: torch.device) -> bool:
 
 def of_rank_0(form: LossForm, world: World) -> LossForm:
     """Rank 0's form, on every rank; they have met."""
-    return FORMS[told_by_rank_0(world, FORMS.index(LossForm(form.name)))]
+    return FORMS[from_rank_0(world, FORMS.index(LossForm(form.name)))]
 
 
 @contextlib.contextmanager

@@ -15,17 +15,15 @@ import torch
 from torch import Tensor
 
 from bertfast.config import TrainConfig
+from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
-from bertfast.distributed.process_group import AllReduce
 from bertfast.distributed.tree_sum import one_thread
-from bertfast.distributed.world import World
-from bertfast.model import Bert
 from bertfast.sampling.buckets import Bucket, Buckets
-from bertfast.sampling.sampler import Sampler
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.ring import MOST_STEPS, Ring
 from bertfast.training.schedule import learning_rate
+from bertfast.training.setup import Setup
 
 PLANNED_STEPS = 1000
 """Among which the largest bucket is captured first. To plan them takes the host some tenths of a second."""
@@ -34,7 +32,7 @@ _PLANNED_TOKENS = 1 << 22  # at a time: what the host plans takes memory, some 4
 
 
 class Measured(NamedTuple):
-    """What one step has found. Where it is no number, the weights are as they were before."""
+    """What one step has found. Where it is not finite, the weights are as they were before."""
 
     step: int
     mlm_loss: float
@@ -44,7 +42,7 @@ class Measured(NamedTuple):
     flags: float
     """The sum of the ranks'."""
 
-    def is_number(self) -> bool:
+    def is_finite(self) -> bool:
         return math.isfinite(self.mlm_loss + self.nsp_loss + self.norm)
 
 
@@ -62,19 +60,11 @@ class Steps(Protocol):
         """Frees what the steps hold on the device. To be called before the process group is destroyed: see `Graphs`."""
 
 
-def make_steps(
-    model: Bert,
-    samplers: list[Sampler],
-    optimizer: Adam,
-    config: TrainConfig,
-    world: World,
-    dtype: torch.dtype,
-    first_step: int,
-) -> Steps:
-    if world.captured:
-        graphs = Graphs(world.device, each_first=config.compile)  # torch may compile anew for another bucket's sizes
-        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, graphs)
-    return EagerSteps(make_gradients(model, samplers, config, world, dtype), optimizer, config, world.deterministic)
+def make_steps(setup: Setup, optimizer: Adam, first_step: int) -> Steps:
+    if setup.world.captured:
+        # With torch.compile, which may compile anew for another bucket's sizes, each bucket runs uncaptured first.
+        return BucketedSteps(setup, optimizer, first_step, Graphs(setup.world.device, each_first=setup.config.compile))
+    return EagerSteps(make_gradients(setup), optimizer, setup.config, setup.world.deterministic)
 
 
 class EagerSteps:
@@ -99,7 +89,7 @@ class EagerSteps:
         norm = gradient_norm(gradients)
         mlm_loss, nsp_loss, flags = losses.tolist()
         measured = Measured(step, mlm_loss, nsp_loss, norm.item(), flags)
-        if measured.is_number():
+        if measured.is_finite():
             rate = torch.full_like(norm, learning_rate(step, self._config))
             factor = clip_factor(norm, self._config.max_grad_norm)
             self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm))
@@ -121,25 +111,16 @@ class BucketedSteps:
     the tensors hold then. All ranks plan the same steps, and so capture the same buckets in the same order.
     """
 
-    def __init__(
-        self,
-        model: Bert,
-        sampler: Sampler,
-        optimizer: Adam,
-        config: TrainConfig,
-        world: World,
-        dtype: torch.dtype,
-        first_step: int,
-        graphs: Graphs,
-    ) -> None:
-        self._model, self._sampler, self._optimizer = model, sampler, optimizer
-        self._config, self._dtype, self._graphs, self._first_step = config, dtype, graphs, first_step
+    def __init__(self, setup: Setup, optimizer: Adam, first_step: int, graphs: Graphs) -> None:
+        config, world = setup.config, setup.world
+        self._model, self._sampler, self._optimizer = setup.model, setup.sampler, optimizer
+        self._config, self._dtype, self._graphs, self._first_step = config, setup.dtype, graphs, first_step
         self._alone = world.size == 1
         self._bounds = [bounds(config.batch_size, rank, world.size) for rank in range(world.size)]
         self._begin, end = self._bounds[world.rank]
         self._count = end - self._begin
         self._buckets = Buckets(max(end - begin for begin, end in self._bounds), config.max_len)
-        device = sampler.device
+        device = setup.sampler.device
         self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, device=device)
         self._first = self._step * config.batch_size

@@ -1,4 +1,4 @@
-"""Training: the loop of each process of a run.
+"""One process's part of a run: what is set up, its steps, what is recorded, and how it ends.
 
 The position in the data is the step number alone, so that resuming and splitting a batch over ranks need no state.
 """
@@ -10,42 +10,45 @@ import dataclasses
 import functools
 import logging
 import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.utils.deterministic
-from tqdm import tqdm
 
 from bertfast import ops
 from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
+from bertfast.distributed.collectives import wait_for_all
+from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
 from bertfast.hub.transformers import save_model
-from bertfast.log import shows_progress
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
 from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
 from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
+from bertfast.reporting.progress import Progress
 from bertfast.reporting.run_info import RunInfo, Text
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
+from bertfast.training.broadcast import broadcast_state
+from bertfast.training.determinism import deterministic_torch
 from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
-from bertfast.training.fingerprint import differences, identity, of_all_ranks, of_checkpoint
+from bertfast.training.fingerprint import identity, of_all_ranks, of_checkpoint
 from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
+from bertfast.training.out_of_memory import explained_out_of_memory
+from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
-from bertfast.training.step import make_steps
+from bertfast.training.setup import Setup
+from bertfast.training.signals import from_flags, noted_signals, to_flag
+from bertfast.training.step import Measured, Steps, make_steps
 
 logger = logging.getLogger(__name__)
 
@@ -75,164 +78,163 @@ class Run:
             draw_losses(self.history, folder / name, entropy, self.config.objective)
 
 
-def train(
-    model: Bert,
-    corpus: Corpus,
-    config: TrainConfig,
-    world: World,
-    out: Path | None,
-    resume: bool,
-    held_out: Corpus | None = None,
-) -> Run:
-    """The loop, on this process's share of every batch. Evaluates on `held_out`; with `config.eval`, on a share."""
-    dtype = choose_precision(config, world.device)
-    if config.eval:
-        corpus, held_out = corpus.split(config.eval_share)
-    evaluated = None if held_out is None else held_out_sampler(held_out, config, world.device)
-    prepare(model, corpus, config, world)
-    counts, special_ids = corpus.token_counts, corpus.special_ids
-    contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
-    diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
-    samplers = [Sampler(corpus, config, device) for device in world.local]
-    optimizer = Adam(model.parameters(), dtype)
-    kept = checkpoint.newest(out / "checkpoints") if resume and out is not None and world.rank == 0 else None
-    if kept is not None:
-        kept = kept._replace(run=of_checkpoint(kept.run))
-    form = choose_loss_form(model, samplers[0], config, world, dtype, None if kept is None else kept.run)
-    run_identity = identity(model.config, corpus, config, world, dtype, form.name)
-    first_step = 0
-    if kept is not None:
-        first_step = _resume(kept, model, optimizer, run_identity, config)
-    elif resume and out is not None:
-        logger.info("%s holds no checkpoint: starting at step 0", out)
-    del kept  # its tensors take as much memory as a run's state
-    history, checkpoints = History(), None
-    if world.rank == 0:
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            journal = out / "metrics.jsonl"
-            history = History(journal, first_step, config.tensorboard)
-            checkpoints = checkpoint.Writer(
-                out / "checkpoints", config.keep_checkpoints, journal, run_identity, model, optimizer
-            )
-            checkpoints.tidy(first_step)
-            texts = Text.of(corpus), None if held_out is None else Text.of(held_out)
-            RunInfo(model.config, config, *texts).write(out)
-        products = ", products by oneDNN" if computed_by_onednn(world.device, dtype) else ""
-        compiled = ", compiled" if config.compile else ""
-        logger.info("%s%s; kernels: %s%s", describe(world, dtype), compiled, ops.kernels(world.device), products)
-        if samplers[0].residence:
-            logger.info("the corpus takes %s", samplers[0].residence)
-        if form.reason:
-            logger.info(form.reason)
+class Trainer:
+    """Trains `model` on this process's share of every batch.
 
-    with (
-        _memory_told(config, world),
-        _deterministic_torch(world),
-        contextlib.closing(history),
-        contextlib.closing(optimizer),
-        contextlib.nullcontext() if checkpoints is None else contextlib.closing(checkpoints),
-        process_group.joined(world, of_all_ranks(run_identity, world, config), config.timeout),
-        taken(of_rank_0(form, world), model),
-        _noted_signals() as signals,
-        tqdm(total=config.steps, initial=first_step, unit="step", file=sys.stderr, disable=not shows_progress()) as bar,
-        contextlib.ExitStack() as within_the_group,  # what it holds is closed before the group is left, on every ending
-    ):
-        first_step = process_group.share_state(world, model, optimizer, first_step)
-        take_step = make_steps(model, samplers, optimizer, config, world, dtype, first_step)
-        within_the_group.callback(take_step.close)
-        started = saved = time.perf_counter()
-        for step in range(first_step, config.steps):
-            evaluates, keeps = evaluation_due(step, config), checkpoint_due(step, config)
-            overdue = checkpoints is not None and time.perf_counter() - saved > CHECKPOINT_SECONDS
-            flags = 0.0
-            for measured in take_step(step, _flag(signals, overdue, world), wait=evaluates or keeps):
-                if not measured.is_number():
-                    raise InputError(no_number(measured.step, measured.mlm_loss, measured.norm, out))
-                lr, flags = learning_rate(measured.step, config), max(flags, measured.flags)
-                history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr))
-                if (finding := diagnosis.after(history.records)) and world.rank == 0:
-                    logger.warning(finding)
-                pairs_per_second = (step + 1 - first_step) * config.batch_size / (time.perf_counter() - started)
-                pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
-                losses = f"MLM {measured.mlm_loss:.3f}{pairs}, {pairs_per_second:.0f} pairs/s"
-                bar.set_postfix_str(losses, refresh=False)
-                bar.update()
-            if evaluated is not None and evaluates:
-                found = evaluate(model, evaluated, step, dtype, world)
-                history.add(found)
-                if world.rank == 0:
-                    logger.info("step %s, held-out text: %s", step + 1, in_words(found, config.objective))
-            stop, overdue = _told(flags, world)
-            if stop is not None and step + 1 < config.steps:
-                if checkpoints is not None:
-                    _write_all(functools.partial(checkpoints.save_now, step + 1), history.write)
-                    logger.info(
-                        "stopped after step %s, kept in %s: --resume goes on", step + 1, checkpoints.path(step + 1)
-                    )
-                process_group.wait_for_all(world)  # the first to end has the others ended, and rank 0 was still writing
-                raise Stopped(stop)
-            if (keeps or overdue) and checkpoints is not None:
-                checkpoints.save(step + 1)
-                saved = time.perf_counter()
-
-    model.eval()
-    history.complete()
-    run = Run(model, corpus, config, history, world.devices, pairs_per_second if first_step < config.steps else 0.0)
-    if checkpoints is not None and out is not None:
-        with _noted_signals():
-            last = [functools.partial(checkpoints.save_now, config.steps)] if first_step < config.steps else []
-            _write_all(*last, history.write, functools.partial(run.save, out))
-    return run
-
-
-def _write_all(*writes: Callable[[], None]) -> None:
-    """Calls them all, and raises InputError for those that the disk refused."""
-    refused = []
-    for write in writes:
-        try:
-            write()
-        except InputError as error:
-            refused.append(str(error))
-        except OSError as error:
-            refused.append(f"{error.filename or 'a file'} can't be written: {error.strerror}")
-    if refused:
-        raise InputError("; ".join(refused))
-
-
-def _flag(signals: list[int], overdue: bool, world: World) -> float:
-    """What a rank adds to the sum that all learn: its signal, and whether a checkpoint is overdue by its clock.
-
-    One SIGTERM is more than a SIGINT from every rank, and what is overdue more than all signals.
+    Evaluates on `held_out`; with `config.eval`, on a share of `corpus` that is not trained on. In `directory` the main
+    process writes metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end.
     """
-    of_signal = 0 if not signals else world.size + 1 if signals[0] == signal.SIGTERM else 1
-    return float(of_signal + overdue * (world.size + 1) ** 2)
 
+    def __init__(
+        self,
+        model: Bert,
+        corpus: Corpus,
+        config: TrainConfig,
+        world: World,
+        directory: RunDirectory = RunDirectory(),  # noqa: B008 (it is immutable)
+        held_out: Corpus | None = None,
+    ) -> None:
+        dtype = choose_precision(config, world.device)
+        if config.eval:
+            corpus, held_out = corpus.split(config.eval_share)
+        self._evaluated = None if held_out is None else held_out_sampler(held_out, config, world.device)
+        prepare(model, corpus, config, world)
+        self._corpus, self._held_out, self._directory = corpus, held_out, directory
+        self._setup = Setup(model, [Sampler(corpus, config, device) for device in world.local], config, world, dtype)
+        self._optimizer = Adam(model.parameters(), dtype)
+        counts, special_ids = corpus.token_counts, corpus.special_ids
+        contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
+        self._diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
+        self._history = History()
+        self._checkpoints: checkpoint.Writer | None = None
+        self._first_step, self._pairs_per_second = 0, 0.0
+        self._begun = self._saved = 0.0  # by the clock: the first step, the latest checkpoint
 
-def _told(flags: float, world: World) -> tuple[int | None, bool]:
-    """What the sum says: the signal that ends the run, if any, and whether a checkpoint is overdue."""
-    overdue, signals = divmod(flags, (world.size + 1) ** 2)
-    return None if not signals else signal.SIGTERM if signals > world.size else signal.SIGINT, overdue > 0
+    def train(self) -> Run:
+        """The whole run. Raises Stopped where a signal ends it, and InputError for what the user can mend."""
+        world, config = self._setup.world, self._setup.config
+        with contextlib.ExitStack() as held:
+            take_step, signals = self._begin(held)
+            for step in range(self._first_step, config.steps):
+                evaluates, saves = evaluation_due(step, config), checkpoint_due(step, config)
+                flags = 0.0
+                flag = to_flag(signals, self._is_checkpoint_overdue(), world)
+                for measured in take_step(step, flag, wait=evaluates or saves):
+                    self._record(step, measured)
+                    flags = max(flags, measured.flags)
+                if evaluates:
+                    self._evaluate(step)
+                stop, overdue = from_flags(flags, world)
+                if stop is not None and step + 1 < config.steps:
+                    self._stop(stop, step + 1)
+                if (saves or overdue) and self._checkpoints is not None:
+                    self._checkpoints.save(step + 1)
+                    self._saved = time.perf_counter()
+        return self._finish()
 
+    def _begin(self, held: contextlib.ExitStack) -> tuple[Steps, list[int]]:
+        """Sets up what lasts until the end of the run, in `held`; returns the steps, and the signals as they come."""
+        setup, directory = self._setup, self._directory
+        model, config, world = setup.model, setup.config, setup.world
+        found = None
+        if directory.path is not None and directory.resumed and world.rank == 0:
+            found = checkpoint.newest(directory.path / "checkpoints")
+        if found is not None:
+            found = found._replace(run=of_checkpoint(found.run))
+        form = choose_loss_form(setup, None if found is None else found.run)
+        run = identity(setup, self._corpus, form.name)
+        if found is not None:
+            self._first_step = _resume(found, model, self._optimizer, run, config)
+        elif directory.resumed and world.rank == 0:
+            logger.info("%s holds no checkpoint: starting at step 0", directory.path)
+        del found  # its tensors take as much memory as a run's state
+        if world.rank == 0:
+            self._open_directory(run)
+            products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
+            compiled = ", compiled" if config.compile else ""
+            devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
+            logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
+            if setup.sampler.residence:
+                logger.info("the corpus takes %s", setup.sampler.residence)
+            if form.reason:
+                (logger.warning if form.warns else logger.info)(form.reason)
+        # The graphs that the steps hold are freed before the process group is destroyed: its teardown waits for them.
+        held.enter_context(explained_out_of_memory(config, world))
+        held.enter_context(deterministic_torch(world))
+        held.enter_context(contextlib.closing(self._history))
+        held.enter_context(contextlib.closing(self._optimizer))
+        if self._checkpoints is not None:
+            held.enter_context(contextlib.closing(self._checkpoints))
+        held.enter_context(process_group.joined(world, of_all_ranks(run, world, config), config.timeout))
+        held.enter_context(taken(of_rank_0(form, world), model))
+        signals = held.enter_context(noted_signals())
+        self._progress = held.enter_context(
+            contextlib.closing(Progress(config.steps, self._first_step, config.log_every))
+        )
+        self._first_step = broadcast_state(world, model, self._optimizer, self._first_step)
+        take_step = held.enter_context(contextlib.closing(make_steps(setup, self._optimizer, self._first_step)))
+        self._begun = self._saved = time.perf_counter()
+        return take_step, signals
 
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Notes the first SIGINT or SIGTERM in the list instead of letting it break into a step; a second one breaks in."""
-    noted: list[int] = []
+    def _open_directory(self, run: dict[str, Any]) -> None:
+        path, setup = self._directory.path, self._setup
+        if path is None:
+            return
+        path.mkdir(parents=True, exist_ok=True)
+        journal = path / "metrics.jsonl"
+        self._history = History(journal, self._first_step, setup.config.tensorboard)
+        keep = setup.config.keep_checkpoints
+        self._checkpoints = checkpoint.Writer(path / "checkpoints", keep, journal, run, setup.model, self._optimizer)
+        self._checkpoints.tidy(self._first_step)
+        texts = Text.of(self._corpus), None if self._held_out is None else Text.of(self._held_out)
+        RunInfo(setup.model.config, setup.config, *texts).write(path)
 
-    def note(number: int, frame: object) -> None:
-        noted.append(number)
-        signal.signal(number, signal.default_int_handler)
+    def _record(self, step: int, measured: Measured) -> None:
+        """Notes what a step has found, as it becomes known after `step`. Raises InputError where it is non-finite."""
+        config = self._setup.config
+        if not measured.is_finite():
+            raise InputError(non_finite(measured, self._directory.path))
+        lr = learning_rate(measured.step, config)
+        self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr))
+        if (finding := self._diagnosis.after(self._history.records)) and self._setup.world.rank == 0:
+            logger.warning(finding)
+        seconds = time.perf_counter() - self._begun
+        self._pairs_per_second = (step + 1 - self._first_step) * config.batch_size / seconds
+        pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
+        self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}, {self._pairs_per_second:.0f} pairs/s")
 
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _evaluate(self, step: int) -> None:
+        if self._evaluated is None:
+            return
+        setup = self._setup
+        found = evaluate(setup.model, self._evaluated, step, setup.dtype, setup.world)
+        self._history.add(found)
+        if setup.world.rank == 0:
+            logger.info("step %s, held-out text: %s", step + 1, in_words(found, setup.config.objective))
+
+    def _is_checkpoint_overdue(self) -> bool:
+        return self._checkpoints is not None and time.perf_counter() - self._saved > CHECKPOINT_SECONDS
+
+    def _stop(self, signal: int, steps: int) -> None:
+        """Ends the run after so many steps, with a checkpoint of them."""
+        if self._checkpoints is not None:
+            _write_all(functools.partial(self._checkpoints.save_now, steps), self._history.write)
+            path = self._checkpoints.path(steps)
+            logger.info("stopped after step %s, saved in %s: continue with --resume", steps, path)
+        wait_for_all(self._setup.world)  # the first to end has the others ended, and rank 0 was still writing
+        raise Stopped(signal)
+
+    def _finish(self) -> Run:
+        setup = self._setup
+        setup.model.eval()
+        self._history.complete()
+        run = Run(setup.model, self._corpus, setup.config, self._history, setup.world.devices, self._pairs_per_second)
+        if self._checkpoints is not None and self._directory.path is not None:
+            with noted_signals():
+                steps = setup.config.steps
+                last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
+                _write_all(*last, self._history.write, functools.partial(run.save, self._directory.path))
+        return run
 
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
@@ -250,51 +252,12 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
         model.compile(dynamic=True, fullgraph=True)  # one program for batches of all sizes
 
 
-@contextlib.contextmanager
-def _deterministic_torch(world: World) -> Iterator[None]:
-    """Where the run is deterministic, torch's own kernels are, too, until the end.
-
-    On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
-    """
-    if not world.deterministic or world.device.type == "cpu":
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills: Any = torch.utils.deterministic  # a module whose property mypy does not see
-    filled = fills.fill_uninitialized_memory
-    try:
-        torch.use_deterministic_algorithms(True)
-        # Else torch writes each tensor that it allocates once more, against reading what nobody wrote. No kernel does.
-        fills.fill_uninitialized_memory = False
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        fills.fill_uninitialized_memory = filled
-
-
-@contextlib.contextmanager
-def _memory_told(config: TrainConfig, world: World) -> Iterator[None]:
-    """Raises InputError, with what takes less memory, where a GPU's does not suffice."""
-    try:
-        yield
-    except RuntimeError as error:
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__context__) is not None:  # a capture that it broke ends with an error of its own
-            causes.append(cause)
-        if not any(isinstance(each, torch.OutOfMemoryError) for each in causes):
-            raise
-        ways = [f"lower --batch-size {config.batch_size}"]
-        if 2 * world.shards <= config.batch_size and len(world.local) == 1:
-            ways.append(f"compute the batch in more pieces (--shards {2 * world.shards})")
-        if world.captured:
-            ways.append("train without CUDA graphs, whose memory is never given back (--no-cuda-graph)")
-        raise InputError(f"{world.device} is out of memory: {', or '.join(ways)}") from None
-
-
-def no_number(step: int, loss: float, norm: float, out: Path | None) -> str:
-    """What a run says that ends because its loss or its gradient is no number any more."""
+def non_finite(measured: Measured, out: Path | None) -> str:
+    """What a run says that ends because its loss or its gradient is not finite."""
+    step = measured.step
     look = "" if out is None else f"; its batch: python -m bertfast.corpus show {out} --step {step}"
-    return f"at step {step} the loss is {loss:g}, its gradient's norm {norm:g}: lower --lr, or lengthen --warmup{look}"
+    found = f"the loss is {measured.mlm_loss:g}, its gradient's norm {measured.norm:g}"
+    return f"at step {step} {found}: lower --lr, or lengthen --warmup{look}"
 
 
 def evaluation_due(step: int, config: TrainConfig) -> bool:
@@ -306,6 +269,20 @@ def checkpoint_due(step: int, config: TrainConfig) -> bool:
     """The last step's is written with all else that a run leaves."""
     every = config.checkpoint_every
     return every > 0 and (step + 1) % every == 0 and step + 1 < config.steps
+
+
+def _write_all(*writes: Callable[[], None]) -> None:
+    """Calls them all, and raises InputError for those that the disk refused."""
+    refused = []
+    for write in writes:
+        try:
+            write()
+        except InputError as error:
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{error.filename or 'a file'} can't be written: {error.strerror}")
+    if refused:
+        raise InputError("; ".join(refused))
 
 
 def _resume(

@@ -125,18 +125,18 @@ def test_a_store_that_is_gone(incarnation, monkeypatch):
 def test_a_restart_knows_the_folders_of_before(incarnation, monkeypatch, tmp_path):
     job, folder = HashStore(), tmp_path / "mine"
     [first] = incarnation(job, 1)
-    assert not first.goes_on(folder)
-    first.begins(folder)
-    assert not first.goes_on(folder)  # nor does it, within the incarnation that began it
-    assert first.folder_of_before() is None
+    assert not first.is_restart(folder)
+    first.record_start(folder)
+    assert not first.is_restart(folder)  # nor does it, within the incarnation that began it
+    assert first.previous_run_directory() is None
     [second] = incarnation(job, 1)
-    assert second.goes_on(folder)
-    assert not second.goes_on(tmp_path / "other")  # which the first may have refused
-    assert second.folder_of_before() == folder.absolute()
+    assert second.is_restart(folder)
+    assert not second.is_restart(tmp_path / "other")  # which the first may have refused
+    assert second.previous_run_directory() == folder.absolute()
 
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert not incarnation(job, 1)[0].goes_on(tmp_path / "other")
+    assert not incarnation(job, 1)[0].is_restart(tmp_path / "other")
     [third] = incarnation(HashStore(), 1)  # the store went down with its host
-    assert not third.goes_on(folder)  # or all were killed before they had met
+    assert not third.is_restart(folder)  # or all were killed before they had met
     folder.mkdir()
-    assert third.goes_on(folder)
+    assert third.is_restart(folder)

@@ -12,7 +12,7 @@ from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 
 STEPS, WARM = 20_000, 2_000
 
@@ -41,7 +41,7 @@ def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch:
         steps=STEPS, batch_size=8, shards=1, max_len=16, device="cpu", precision="fp32", checkpoint_every=50, eval=True
     )
     try:
-        pretrain(model, corpus, config, tmp_path / "out")
+        train(model, corpus, config, tmp_path / "out")
     finally:
         torch.set_num_threads(threads)
     growth = max(memory) / memory[0] - 1

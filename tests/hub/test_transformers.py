@@ -28,7 +28,7 @@ from bertfast.hub.transformers import (
 )
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 
 TEXTS = ["a crane is flying", "The <unk> quick , brown fox @-@ 1 @.@ 5 jumps ."]
 
@@ -38,7 +38,7 @@ def run_folder(request, tmp_path_factory):
     corpus = load_corpus(wikitext_folder(), tokenizer=request.param)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     model = Bert(BertConfig(vocab_size=corpus.vocab_size, **sizes))
-    run = pretrain(model, corpus, TrainConfig(steps=2, batch_size=8, max_len=32, device="cpu", precision="fp32"))
+    run = train(model, corpus, TrainConfig(steps=2, batch_size=8, max_len=32, device="cpu", precision="fp32"))
     folder = tmp_path_factory.mktemp(request.param)
     run.save(folder)
     return folder

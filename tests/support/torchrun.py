@@ -65,7 +65,7 @@ def once_written(event: str, file: Path | str) -> str:
 
 
 def main() -> int:
-    from graphs import Called
+    from support.graphs import Called
 
     from bertfast.distributed import world
     from bertfast.pretrain import main

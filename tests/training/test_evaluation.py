@@ -18,7 +18,7 @@ from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.reporting.diagnosis import unigram_entropy
 from bertfast.training.evaluation import evaluate, held_out_sampler
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 
 CPU = torch.device("cpu")
 ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)
@@ -60,7 +60,7 @@ def make_model(corpus, **changes):
 
 @pytest.fixture(scope="module")
 def run(folder, corpus, held_out):
-    return pretrain(make_model(corpus), corpus, CONFIG, folder / "run", eval_corpus=held_out)
+    return train(make_model(corpus), corpus, CONFIG, folder / "run", eval_corpus=held_out)
 
 
 def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
@@ -116,8 +116,8 @@ def test_threads_change_no_bit(corpus, threads):
 def test_workers_change_no_bit(run, corpus, held_out):
     """Two processes, which share the evaluation's batches."""
     config = dataclasses.replace(CONFIG, gpus=2, deterministic=True)
-    two = pretrain(make_model(corpus), corpus, config, eval_corpus=held_out)
-    one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
+    two = train(make_model(corpus), corpus, config, eval_corpus=held_out)
+    one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
     assert two.history.evaluations == one.history.evaluations
 
 
@@ -147,14 +147,14 @@ def test_a_run_evaluates_ten_times_and_logs_it(run, folder):
 
 
 def test_a_held_out_share_is_not_trained_on(corpus, tmp_path):
-    train, held_out = corpus.split(CONFIG.eval_share)
+    trained_on, held_out = corpus.split(CONFIG.eval_share)
     assert held_out.num_documents == 3
-    assert train.num_documents + held_out.num_documents == corpus.num_documents
-    assert np.array_equal(np.concatenate([train.tokens, held_out.tokens]), corpus.tokens)
-    for part in (train, held_out):
+    assert trained_on.num_documents + held_out.num_documents == corpus.num_documents
+    assert np.array_equal(np.concatenate([trained_on.tokens, held_out.tokens]), corpus.tokens)
+    for part in (trained_on, held_out):
         assert np.array_equal(part.token_counts, np.bincount(part.tokens, minlength=corpus.vocab_size))
     config = dataclasses.replace(CONFIG, steps=1, eval=True, eval_share=0.2)
-    run = pretrain(make_model(corpus), corpus, config, tmp_path / "out")
+    run = train(make_model(corpus), corpus, config, tmp_path / "out")
     assert run.corpus.part == (0, 48)
     saved = json.loads((tmp_path / "out" / "run.json").read_text())
     assert saved["corpus"]["part"] == [0, 48]
@@ -167,7 +167,7 @@ def test_a_held_out_share_is_not_trained_on(corpus, tmp_path):
 
 def test_without_pairs_there_is_no_nsp(corpus, held_out, tmp_path):
     config = dataclasses.replace(CONFIG, steps=1, objective="none")
-    run = pretrain(make_model(corpus), corpus, config, tmp_path / "out", eval_corpus=held_out)
+    run = train(make_model(corpus), corpus, config, tmp_path / "out", eval_corpus=held_out)
     assert run.history.evaluations[0].eval_nsp_loss is None
     line = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
     assert set(line) == {"step", "eval_mlm_loss", "eval_mlm_perplexity", "eval_mlm_accuracy"}
@@ -206,9 +206,9 @@ def test_bad_input_is_one_line(run, folder, capsys, monkeypatch, arguments, mess
 
 def test_what_cannot_be_evaluated_on(corpus, held_out, folder):
     with pytest.raises(InputError, match="--eval holds out a share of the corpus, --eval-corpus brings other text"):
-        pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), eval_corpus=held_out)
+        train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), eval_corpus=held_out)
     other = load_corpus(folder / "held_out.txt", tokenizer="wordpiece", cache_dir=folder / "cache")
     with pytest.raises(InputError, match="the corpus to evaluate on has another tokenizer"):
-        pretrain(make_model(corpus), corpus, CONFIG, eval_corpus=other)
+        train(make_model(corpus), corpus, CONFIG, eval_corpus=other)
     with pytest.raises(InputError, match="--eval-share must lie between 0 and 1, not 1"):
         dataclasses.replace(CONFIG, eval_share=1)

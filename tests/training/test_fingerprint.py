@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,21 +13,33 @@ from support.small_run import CONFIG, CPU
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
+from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, make_world
 from bertfast.training import fingerprint as module
-from bertfast.training.fingerprint import differences, identity, of_all_ranks
+from bertfast.training.fingerprint import identity, of_all_ranks
+from bertfast.training.setup import Setup
 
 MODEL = BertConfig(vocab_size=50)
 WORLD = World(0, 1, [CPU], [CPU], True, 8)
 
 
 def of(corpus: Corpus, world: World = WORLD, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:
-    return identity(MODEL, corpus, dataclasses.replace(CONFIG, **changes), world, dtype, "in chunks")
+    config = dataclasses.replace(CONFIG, **changes)
+    model: Any = SimpleNamespace(config=MODEL)
+    return identity(Setup(model, [], config, world, dtype), corpus, "chunked")
 
 
 def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:
     one = of(corpus)
-    free = {"gpus": 2, "timeout": 9, "tensorboard": True, "checkpoint_every": 3, "keep_checkpoints": 5, "inexact": True}
+    free = {
+        "gpus": 2,
+        "timeout": 9,
+        "tensorboard": True,
+        "log_every": 7,
+        "checkpoint_every": 3,
+        "keep_checkpoints": 5,
+        "inexact": True,
+    }
     assert differences(one, of(corpus, **free)) == []
     assert differences(one, of(corpus, World(3, 4, [CPU] * 4, [CPU], True, 8))) == []
     assert differences(one, of(corpus, precision="auto", deterministic=True, shards=8)) == []

@@ -16,6 +16,7 @@ from bertfast.errors import InputError
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import gradients
 from bertfast.training.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
+from bertfast.training.setup import Setup
 from bertfast.training.trainer import prepare
 
 
@@ -29,7 +30,7 @@ def model(corpus):
 def computed(kind, model, corpus, config, world, step=1):
     """The losses, and every gradient."""
     samplers = [Sampler(corpus, config) for _ in world.local]
-    losses, found = kind(model, samplers, config, world, torch.float32)(step)
+    losses, found = kind(Setup(model, samplers, config, world, torch.float32))(step)
     return [losses[:2], *(gradient.clone() for gradient in found)]
 
 
@@ -141,12 +142,12 @@ import dataclasses, torch
 from pathlib import Path
 from support.small_run import CONFIG, make_model
 from bertfast.data.corpus import Corpus
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 torch.set_num_threads(1)
 corpus = Corpus.open({str(corpus.folder)!r})
 for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
     config = dataclasses.replace(CONFIG, batch_size=batch_size, shards=shards, steps=1, deterministic=True)
-    pretrain(make_model(corpus), corpus, config)
+    train(make_model(corpus), corpus, config)
     print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
 """
     done = subprocess.run(

@@ -10,25 +10,25 @@ import torch.utils.deterministic
 from support.small_run import CONFIG, make_model
 
 from bertfast.errors import InputError
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 
 
 def test_several_workers_from_python(corpus, tmp_path):
     """`gpus=2` starts the workers, which hand the trained weights back."""
     one, two = make_model(corpus), make_model(corpus)
-    pretrain(one, corpus, CONFIG)
-    run = pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=2))
+    train(one, corpus, CONFIG)
+    run = train(two, corpus, dataclasses.replace(CONFIG, gpus=2))
     assert len(run.history.records) == CONFIG.steps
     for name, parameter in run.model.named_parameters():
         torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="--gpus 4096 asks for more CPU workers"):
-        pretrain(two, corpus, dataclasses.replace(CONFIG, gpus=4096))
+        train(two, corpus, dataclasses.replace(CONFIG, gpus=4096))
 
 
 def test_workers_train_on_the_part_they_were_given(corpus):
     part = corpus.documents(10, 25)
     config = dataclasses.replace(CONFIG, steps=2)
-    one = pretrain(make_model(corpus), part, config).history.records
-    two = pretrain(make_model(corpus), part, dataclasses.replace(config, gpus=2)).history.records
+    one = train(make_model(corpus), part, config).history.records
+    two = train(make_model(corpus), part, dataclasses.replace(config, gpus=2)).history.records
     for ours, theirs in zip(two, one, strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)

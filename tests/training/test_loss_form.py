@@ -24,8 +24,9 @@ from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import loss_form, trainer
 from bertfast.training.fingerprint import of_all_ranks
-from bertfast.training.launch import pretrain
-from bertfast.training.loss_form import LossForm, choose_loss_form, of_rank_0
+from bertfast.training.launch import train
+from bertfast.training.loss_form import CHUNKED, LossForm, choose_loss_form, of_rank_0
+from bertfast.training.setup import Setup
 
 GPU = torch.device("cuda", 0)
 ALONE = World(0, 1, [CPU], [CPU], False, 1)
@@ -67,11 +68,13 @@ def choose(
     asked: str = "auto",
 ) -> LossForm:
     config = dataclasses.replace(CONFIG, mlm_loss=asked)
-    return choose_loss_form(make_model(corpus), Sampler(corpus, config), config, world, torch.bfloat16, resumed)
+    return choose_loss_form(
+        Setup(make_model(corpus), [Sampler(corpus, config)], config, world, torch.bfloat16), resumed
+    )
 
 
 def test_the_faster_one_is_taken_and_said(corpus: Corpus, timed: list[tuple[int, int]]) -> None:
-    assert choose(corpus) == ("fused", "masked-LM loss fused: 2.000 ms chunked, 1.250 ms fused")
+    assert choose(corpus) == LossForm("fused", "masked-LM loss fused: 2.000 ms chunked, 1.250 ms fused")
     predictions = int(Sampler(corpus, CONFIG).plan(0, CONFIG.batch_size).num_masked.sum())
     assert choose(corpus, World(0, 4, [CPU] * 4, [CPU], False, 4)).is_fused
     assert timed == [(12, predictions), (3, predictions // 4)]
@@ -80,7 +83,7 @@ def test_the_faster_one_is_taken_and_said(corpus: Corpus, timed: list[tuple[int,
 def test_where_there_is_no_choice(corpus: Corpus, timed: list[tuple[int, int]]) -> None:
     deterministic = make_world(TrainConfig(deterministic=True), [CPU], [CPU])
     for world in (deterministic, World(1, 2, [CPU] * 2, [CPU], False, 2), World(0, 1, [CPU] * 2, [CPU] * 2, False, 2)):
-        assert choose(corpus, world) == ("chunked", "")
+        assert choose(corpus, world) == CHUNKED
     assert timed == []
 
 
@@ -95,7 +98,7 @@ def test_rank_0_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_timed_on_a_cpu(corpus: Corpus) -> None:
-    assert choose(corpus) == ("chunked", "")
+    assert choose(corpus) == CHUNKED
 
 
 def test_a_resumed_run_keeps_its_form(
@@ -117,7 +120,7 @@ def test_a_resumed_run_keeps_its_form(
     # As on a GPU.
     monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": given[-1]})
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2)
-    run = pretrain(make_model(corpus), corpus, config, tmp_path)
+    run = train(make_model(corpus), corpus, config, tmp_path)
     assert said[1] == "masked-LM loss fused: 2.000 ms chunked, 1.250 ms fused"
     assert asked == [True] * config.steps
     assert not run.model.masked_lm_head.fused
@@ -125,16 +128,16 @@ def test_a_resumed_run_keeps_its_form(
     (tmp_path / "checkpoints" / "step-00000003.safetensors").unlink()
     monkeypatch.setattr(loss_form, "_milliseconds", lambda *_: (1.0, 2.0))
     said.clear()
-    pretrain(make_model(corpus), corpus, config, tmp_path, resume=True)
+    train(make_model(corpus), corpus, config, tmp_path, resume=True)
     assert "masked-LM loss fused, as before" in said
     assert asked == [True] * (config.steps + 1)
 
     without = dataclasses.replace(config, mlm_loss="chunked")
     with pytest.raises(InputError, match="masked-LM loss: fused -> chunked"):
-        pretrain(make_model(corpus), corpus, without, tmp_path, resume=True)
+        train(make_model(corpus), corpus, without, tmp_path, resume=True)
     monkeypatch.setattr(loss_form, "why_not_fused", lambda *_: "it can't")
     with pytest.raises(InputError, match="masked-LM loss: fused -> chunked"):
-        pretrain(make_model(corpus), corpus, config, tmp_path, resume=True)
+        train(make_model(corpus), corpus, config, tmp_path, resume=True)
 
 
 def test_an_older_checkpoints_word_is_known(
@@ -148,21 +151,21 @@ def test_an_older_checkpoints_word_is_known(
     plain, word = trainer.identity, "in chunks"
     monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": word or given[-1]})
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2, mlm_loss="chunked")
-    pretrain(make_model(corpus), corpus, config, tmp_path)
+    train(make_model(corpus), corpus, config, tmp_path)
     (tmp_path / "checkpoints" / "step-00000003.safetensors").unlink()
     word = ""
     auto = dataclasses.replace(config, mlm_loss="auto")
-    pretrain(make_model(corpus), corpus, auto, tmp_path, resume=True)
+    train(make_model(corpus), corpus, auto, tmp_path, resume=True)
     assert "masked-LM loss chunked, as before" in said
     assert timed == []
 
 
 def test_it_can_be_asked_for(corpus: Corpus, timed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunked, nothing is tried; fused, it is tried, not timed, and where it can't be had the run says why."""
-    assert choose(corpus, asked="chunked") == choose(corpus, asked="chunked", resumed=FUSED) == ("chunked", "")
+    assert choose(corpus, asked="chunked") == choose(corpus, asked="chunked", resumed=FUSED) == CHUNKED
     assert timed == []
     monkeypatch.setattr(loss_form, "_milliseconds", None)
-    assert choose(corpus, asked="fused") == ("fused", "masked-LM loss fused, as asked")
+    assert choose(corpus, asked="fused") == LossForm("fused", "masked-LM loss fused, as asked")
     assert len(timed) == 1
     assert choose(corpus, asked="fused", resumed=FUSED).is_fused
     assert choose(corpus, asked="fused", resumed={"masked-LM loss": "chunked"}).is_fused
@@ -196,7 +199,7 @@ def test_a_fused_loss_that_fails_is_not_taken(
 
     def chosen(asked: str) -> LossForm:
         config = dataclasses.replace(CONFIG, mlm_loss=asked)
-        return choose_loss_form(bert, Sampler(corpus, config), config, ALONE, torch.bfloat16, None)
+        return choose_loss_form(Setup(bert, [Sampler(corpus, config)], config, ALONE, torch.bfloat16), None)
 
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     if when == "captured":
@@ -206,8 +209,8 @@ def test_a_fused_loss_that_fails_is_not_taken(
         with pytest.raises(InputError, match=r"^--mlm-loss fused: it fails here .*too many resources"):
             chosen("fused")
     failure = "fused_mlm_loss: too many resources requested for launch"
-    warning = f"warning: masked-LM loss chunked, as the fused one fails here ({failure}): please report it"
-    assert chosen("auto") == ("chunked", warning)
+    warning = f"masked-LM loss chunked, as the fused one fails here ({failure}): please report it"
+    assert chosen("auto") == LossForm("chunked", warning, warns=True)
     assert not bert.masked_lm_head.fused
 
     def poisoned(device: torch.device) -> None:
@@ -309,24 +312,24 @@ def test_a_fused_loss_that_is_wrong_is_not_taken(
     monkeypatch.setattr(loss_form, "why_not_fused", lambda *_: None)
     monkeypatch.setattr(loss_form, "Graphs", lambda device: Called())
     monkeypatch.setattr(loss_form, "_milliseconds", lambda *_: (2.0, 1.0))
-    form = choose_loss_form(bert, Sampler(corpus, CONFIG), CONFIG, ALONE, torch.bfloat16, None)
+    form = choose_loss_form(Setup(bert, [Sampler(corpus, CONFIG)], CONFIG, ALONE, torch.bfloat16), None)
     assert form.is_fused is agree
     assert ("wrong" in form.reason) is not agree
     if not agree:
         config = dataclasses.replace(CONFIG, mlm_loss="fused")
         with pytest.raises(InputError, match="--mlm-loss fused: it is wrong here"):
-            choose_loss_form(bert, Sampler(corpus, config), config, ALONE, torch.bfloat16, None)
+            choose_loss_form(Setup(bert, [Sampler(corpus, config)], config, ALONE, torch.bfloat16), None)
 
 
 @on_gpu
 def test_both_forms_are_timed_and_train_alike(said: list[str], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, precision="bf16", steps=40, batch_size=96)
-    pretrain(make_model(corpus), corpus, config)
+    train(make_model(corpus), corpus, config)
     assert any(line.startswith("masked-LM loss") and "ms chunked" in line for line in said)
     losses = []
     for times in ((1.0, 2.0), (2.0, 1.0)):
         monkeypatch.setattr(loss_form, "_milliseconds", lambda *_, times=times: times)
-        run = pretrain(make_model(corpus), corpus, config)
+        run = train(make_model(corpus), corpus, config)
         losses.append([record.mlm_loss for record in run.history.records])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)

@@ -26,11 +26,13 @@ from bertfast.training import ring, trainer
 from bertfast.training import step as step_module
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import make_gradients
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 from bertfast.training.ring import MOST_STEPS
+from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
+from bertfast.training.setup import Setup
 from bertfast.training.step import BucketedSteps, EagerSteps
-from bertfast.training.trainer import Run, prepare, train
+from bertfast.training.trainer import Run, Trainer, prepare
 
 PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)
 GPU = torch.device("cuda", 0)
@@ -54,14 +56,14 @@ def bucketed(corpus, config, dtype=torch.float32, first_step=0, graphs=None, dev
     optimizer = Adam(model.parameters(), copies or dtype)
     sampler = Sampler(corpus, config, device)
     alone = make_world(PLAIN, [CPU], [CPU])
-    steps = BucketedSteps(model, sampler, optimizer, config, alone, dtype, first_step, graphs or Called())
+    steps = BucketedSteps(Setup(model, [sampler], config, alone, dtype), optimizer, first_step, graphs or Called())
     return model, steps, optimizer
 
 
 def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
     model, world = make_model(corpus), make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
-    gradients = make_gradients(model, [Sampler(corpus, config)], config, world, dtype)
+    gradients = make_gradients(Setup(model, [Sampler(corpus, config)], config, world, dtype))
     return model, EagerSteps(gradients, Adam(model.parameters(), copies), config, world.deterministic)
 
 
@@ -173,7 +175,8 @@ def taken(corpus, config, world):
             buckets.append(bucket)
 
     optimizer = Noting(model.parameters(), torch.float32)
-    step = BucketedSteps(model, Sampler(corpus, config), optimizer, config, world, torch.float32, 0, NotingBuckets())
+    setup = Setup(model, [Sampler(corpus, config)], config, world, torch.float32)
+    step = BucketedSteps(setup, optimizer, 0, NotingBuckets())
     found = [each for number in range(config.steps) for each in step(number, 0.0, number + 1 == config.steps)]
     return list(map(tuple, found)), gradients, list(model.parameters()), buckets
 
@@ -200,7 +203,7 @@ def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
         assert all(map(torch.equal, its_weights, weights))
 
 
-def test_what_is_no_number_reaches_no_weight(corpus):
+def test_what_is_not_finite_reaches_no_weight(corpus):
     model, step, optimizer = bucketed(corpus, PLAIN)
     found = step(0, 0.0, wait=False)
     with torch.no_grad():
@@ -208,7 +211,7 @@ def test_what_is_no_number_reaches_no_weight(corpus):
     before = [parameter.clone() for parameter in model.parameters()]
     found += step(1, 0.0, wait=False)
     found += step(2, 1.0, wait=True)
-    assert [(each.step, each.is_number()) for each in found] == [(0, True), (1, False), (2, False)]
+    assert [(each.step, each.is_finite()) for each in found] == [(0, True), (1, False), (2, False)]
     assert found[-1].flags == 1
     for parameter, was in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter.nan_to_num(), was.nan_to_num())
@@ -220,8 +223,8 @@ def test_what_is_no_number_reaches_no_weight(corpus):
 def called(monkeypatch):
     """The loop with the captured way's steps, called one by one."""
 
-    def make_steps(model, samplers, optimizer, config, world, dtype, first_step):
-        return BucketedSteps(model, samplers[0], optimizer, config, world, dtype, first_step, Called())
+    def make_steps(setup, optimizer, first_step):
+        return BucketedSteps(setup, optimizer, first_step, Called())
 
     monkeypatch.setattr(trainer, "make_steps", make_steps)
 
@@ -231,7 +234,7 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch)
     monkeypatch.setattr(ring, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10)
     world = make_world(config, [CPU], [CPU])
-    whole = train(make_model(corpus), corpus, config, world, tmp_path / "whole", False)
+    whole = Trainer(make_model(corpus), corpus, config, world, RunDirectory(tmp_path / "whole")).train()
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(config.steps))
     assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]
@@ -239,13 +242,13 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch)
 
     last = max((tmp_path / "whole" / "checkpoints").iterdir())
     last.unlink()
-    again = train(make_model(corpus), corpus, config, world, tmp_path / "whole", True)
+    again = Trainer(make_model(corpus), corpus, config, world, RunDirectory(tmp_path / "whole", True)).train()
     assert any("step 10" in line for line in said)
     assert [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()] == lines
     assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
 
 
-def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, called, monkeypatch):
+def test_the_loop_names_the_step_of_a_non_finite_loss(corpus, tmp_path, called, monkeypatch):
     taken = BucketedSteps.__call__
 
     def spoilt(self, step, flag, wait):
@@ -257,7 +260,7 @@ def test_the_loop_names_the_step_of_a_loss_that_is_no_number(corpus, tmp_path, c
     monkeypatch.setattr(BucketedSteps, "__call__", spoilt)
     config = dataclasses.replace(PLAIN, steps=200, checkpoint_every=7)
     with pytest.raises(InputError, match="at step 6 the loss is nan"):
-        train(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), tmp_path, False)
+        Trainer(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), RunDirectory(tmp_path)).train()
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
     assert not list((tmp_path / "checkpoints").glob("*"))
 
@@ -351,7 +354,7 @@ def endings(rank, size, corpus, config, folder):
         patch.setattr(process_group, "peers", lambda store=store: SimpleNamespace(arrive=lambda run: (store, run)))
         held.clear()
         try:
-            kind = type(train(make_model(opened), opened, config, world, None, False))
+            kind = type(Trainer(make_model(opened), opened, config, world).train())
         except BaseException as error:  # its traceback is alive here, and was when the group was destroyed
             kind = type(error)
         found[ending] = kind, held.copy()
@@ -432,11 +435,11 @@ def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):
 @needs_gpu
 def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, steps=2 * MOST_STEPS + 5, checkpoint_every=MOST_STEPS)
-    run = pretrain(make_model(corpus), corpus, config, tmp_path)
+    run = train(make_model(corpus), corpus, config, tmp_path)
     assert any("step in a CUDA graph" in line for line in said)
     assert len(run.history.records) == config.steps
     without = dataclasses.replace(config, cuda_graph=False)
-    eager = pretrain(make_model(corpus), corpus, without).history.records
+    eager = train(make_model(corpus), corpus, without).history.records
     for ours, theirs in zip(run.history.records[:5], eager[:5], strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
 
@@ -445,10 +448,10 @@ def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="not two CUDA devices")
 def test_two_gpus_are_captured(said, corpus):
     config = dataclasses.replace(CONFIG, device="cuda", gpus=2, steps=2 * MOST_STEPS + 5)
-    two = pretrain(make_model(corpus), corpus, config).history.records
+    two = train(make_model(corpus), corpus, config).history.records
     assert any("one all-reduce a step, step in a CUDA graph" in line for line in said)
     assert len(two) == config.steps
-    one = pretrain(make_model(corpus), corpus, dataclasses.replace(config, gpus=1)).history.records
+    one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1)).history.records
     for ours, theirs in zip(two[:5], one[:5], strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
 

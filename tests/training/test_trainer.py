@@ -16,25 +16,25 @@ from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.training import trainer
-from bertfast.training.launch import pretrain
+from bertfast.training.launch import train
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
     """Twenty steps with dropout: every kernel against its twin, end to end."""
     config = dataclasses.replace(CONFIG, steps=20)
-    native = pretrain(make_model(corpus), corpus, config).history.records
+    native = train(make_model(corpus), corpus, config).history.records
     from bertfast import ops
 
     monkeypatch.setattr(ops, "DEVICES", ())
     assert ops.kernels(CPU) == "plain torch"
-    twins = pretrain(make_model(corpus), corpus, config).history.records
+    twins = train(make_model(corpus), corpus, config).history.records
     for ours, theirs in zip(native, twins, strict=True):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-4)
         assert ours.nsp_loss == pytest.approx(theirs.nsp_loss, rel=1e-4)
 
 
 def test_a_run_repeats_itself_bit_for_bit(corpus):
-    first, second = (pretrain(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
+    first, second = (train(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -46,7 +46,7 @@ def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):
         f"corpus = bertfast.load_corpus({str(corpus.folder)!r})\n"
         "model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))\n"
         "config = bertfast.TrainConfig(steps=1, batch_size=2, max_len=24, device='cpu')\n"
-        "print(len(bertfast.pretrain(model, corpus, config).history.records))\n"
+        "print(len(bertfast.train(model, corpus, config).history.records))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
@@ -55,13 +55,13 @@ def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):
 def test_a_run_that_cannot_draw_its_losses_ends_before_it_begins(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     with pytest.raises(InputError, match=r"drawing .*loss\.svg needs the package matplotlib: pip install matplotlib"):
-        pretrain(make_model(corpus), corpus, CONFIG, tmp_path / "run")
+        train(make_model(corpus), corpus, CONFIG, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("objective", ["sop", "none"])
 def test_other_objectives(corpus, objective):
-    run = pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective=objective, segments="fill"))
+    run = train(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective=objective, segments="fill"))
     assert all(math.isfinite(record.mlm_loss) for record in run.history.records)
     assert all((record.nsp_loss == 0) == (objective == "none") for record in run.history.records)
 
@@ -71,7 +71,7 @@ def test_a_loss_that_is_no_number_is_told(corpus):
     with torch.no_grad():
         model.masked_lm_head.bias.fill_(math.nan)
     with pytest.raises(InputError, match="at step 0 the loss is nan, its gradient's norm nan: lower --lr"):
-        pretrain(model, corpus, CONFIG)
+        train(model, corpus, CONFIG)
 
 
 @pytest.mark.parametrize("place", ["training.trainer.evaluate", "training.step.Adam.step"])
@@ -98,7 +98,7 @@ def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, cha
 
     monkeypatch.setattr(f"bertfast.{place}", full)
     with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
-        trainer.train(make_model(corpus), corpus, config, world, None, False)
+        trainer.Trainer(make_model(corpus), corpus, config, world).train()
 
 
 def how_deterministic():
@@ -119,7 +119,7 @@ def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device)
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = filled
         world = World(0, 1, [torch.device(device)], [torch.device(device)], deterministic, 8)
-        with pytest.raises(ZeroDivisionError), trainer._deterministic_torch(world):
+        with pytest.raises(ZeroDivisionError), trainer.deterministic_torch(world):
             assert how_deterministic() == ((True, False, False) if deterministic and device == "cuda" else before)
             raise ZeroDivisionError
         assert how_deterministic() == before
@@ -130,9 +130,9 @@ def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device)
 
 def test_a_run_is_within_it(corpus, monkeypatch):
     """In every step, and it leaves torch as it was."""
-    seen, plain = [], trainer._deterministic_torch
+    seen, plain = [], trainer.deterministic_torch
     gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
-    monkeypatch.setattr(trainer, "_deterministic_torch", lambda world: plain(gpu))
+    monkeypatch.setattr(trainer, "deterministic_torch", lambda world: plain(gpu))
     due = trainer.evaluation_due
 
     def noting(*given):
@@ -141,7 +141,7 @@ def test_a_run_is_within_it(corpus, monkeypatch):
 
     monkeypatch.setattr(trainer, "evaluation_due", noting)
     before = how_deterministic()
-    pretrain(make_model(corpus), corpus, CONFIG)
+    train(make_model(corpus), corpus, CONFIG)
     assert seen == [(True, False, False)] * CONFIG.steps
     assert how_deterministic() == before
 
@@ -152,14 +152,14 @@ def test_other_errors_keep_their_traceback(corpus, monkeypatch):
 
     monkeypatch.setattr("bertfast.training.trainer.evaluate", wrong)
     with pytest.raises(RuntimeError, match="shapes differ"):
-        pretrain(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
+        train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
 
 
 def test_a_vocabulary_that_does_not_fit(corpus):
     with pytest.raises(InputError, match="tokens, the model only 9"):
-        pretrain(Bert(BertConfig(vocab_size=9)), corpus, CONFIG)
+        train(Bert(BertConfig(vocab_size=9)), corpus, CONFIG)
     with pytest.raises(InputError, match="--max-len 24 exceeds the model's 20 positions"):
-        pretrain(make_model(corpus, max_position_embeddings=20), corpus, CONFIG)
+        train(make_model(corpus, max_position_embeddings=20), corpus, CONFIG)
 
 
 long = pytest.mark.long
@@ -172,9 +172,9 @@ long = pytest.mark.long
 def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precision):
     """Batches of several sizes, dropout on; deterministic, in several threads."""
     config = dataclasses.replace(CONFIG, deterministic=deterministic, precision=precision, steps=4)
-    plain = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
+    plain = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
     config = dataclasses.replace(config, compile=True)
-    compiled = pretrain(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
+    compiled = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
     assert ", compiled; kernels" in "".join(said)
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)

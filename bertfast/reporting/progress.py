@@ -1,0 +1,45 @@
+"""How far a run is: a bar in a terminal, and elsewhere a line from time to time."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from tqdm import tqdm
+
+from bertfast.log import shows_bars, shows_progress, standard_error
+
+logger = logging.getLogger(__name__)
+
+_SECONDS = 30  # between lines
+
+
+class Progress:
+    """Steps done of `total`, beginning with `initial`.
+
+    Where standard error is no terminal, a line comes every `log_every` steps; with 0, every half minute, and at the
+    end.
+    """
+
+    def __init__(self, total: int, initial: int, log_every: int) -> None:
+        self._total, self._done, self._log_every = total, initial, log_every
+        self._bar = tqdm(total=total, initial=initial, unit="step", file=standard_error, disable=not shows_bars())
+        self._lines = shows_progress() and not shows_bars()
+        self._latest = time.monotonic()
+
+    def advance(self, losses: str) -> None:
+        """One more step is done; `losses` is what it has found, in words."""
+        self._done += 1
+        self._bar.set_postfix_str(losses, refresh=False)
+        self._bar.update()
+        if self._lines and self._is_due():
+            self._latest = time.monotonic()
+            logger.info("step %s of %s: %s", self._done, self._total, losses)
+
+    def _is_due(self) -> bool:
+        if self._log_every:
+            return self._done % self._log_every == 0
+        return self._done == self._total or time.monotonic() - self._latest > _SECONDS
+
+    def close(self) -> None:
+        self._bar.close()

@@ -1,0 +1,96 @@
+"""The folder that a run writes: whose it is, and whether its run is resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bertfast.distributed.peers import peers
+from bertfast.errors import InputError
+from bertfast.torchrun import is_main_process, under_torchrun
+
+LOCK = ".lock"
+
+
+class RunDirectory(NamedTuple):
+    path: Path | None = None
+    """None: the run writes nothing."""
+    resumed: bool = False
+
+
+@contextlib.contextmanager
+def claimed(path: Path | None, resume: bool) -> Iterator[RunDirectory]:
+    """The run directory, which no other process can claim until the end, however that comes.
+
+    With torchrun the main process claims it for all ranks, and a run that it has started anew is resumed. Raises
+    InputError where another process has it, and where it can't be written without harm: a file, or a used folder that
+    isn't resumed.
+    """
+    if path is None or not is_main_process():
+        yield RunDirectory(path, resume)
+        return
+    restarted = under_torchrun() and peers().is_restart(path)
+    if restarted and not path.is_dir():
+        raise InputError(f"--out {path}, where this run was begun, isn't here: name a folder that all hosts share")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path} is a file: name a folder")
+    is_new = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        try:
+            _check_unused(path, resume or restarted)
+            if under_torchrun():
+                peers().record_start(path)
+            yield RunDirectory(path, resume or restarted)
+        finally:
+            if is_new and _is_unused(path):  # nothing came of the run
+                (path / LOCK).unlink()
+                path.rmdir()
+
+
+def _is_unused(path: Path) -> bool:
+    return all(entry.name == LOCK for entry in path.iterdir())
+
+
+def _check_unused(path: Path, resume: bool) -> None:
+    if _is_unused(path):
+        return
+    if not resume:
+        raise InputError(f"--out {path} already holds files: name another folder, or --resume to continue its run")
+    if not (path / "metrics.jsonl").is_file():
+        raise InputError(f"--out {path} holds files, but no run to resume (no metrics.jsonl): name another folder")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """The lock is the process's, and ends with it. Over NFS Linux makes it a lock of the server's."""
+    lock = path / LOCK
+    while True:
+        with lock.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise InputError(f"--out {path} is in use by {holder}: wait for it, or name another folder") from None
+            if not _is_same_file(file.fileno(), lock):  # its last holder has removed it meanwhile
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {os.uname().nodename}")
+            file.flush()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

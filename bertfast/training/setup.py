@@ -1,0 +1,27 @@
+"""What a run computes with, on this process."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from bertfast.config import TrainConfig
+from bertfast.distributed.world import World
+from bertfast.model import Bert
+from bertfast.sampling.sampler import Sampler
+
+
+class Setup(NamedTuple):
+    model: Bert
+    samplers: list[Sampler]
+    """One for each of this process's devices."""
+    config: TrainConfig
+    world: World
+    dtype: torch.dtype
+    """Of activations and matrix products."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """The first device's, which is the only one but with DataParallel."""
+        return self.samplers[0]

@@ -1,0 +1,51 @@
+"""Signals that end a run after a step, on all ranks after the same one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from bertfast.distributed.world import World
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """Notes the first SIGINT or SIGTERM in the list instead of letting it break into a step; a second one breaks in.
+
+    SIGHUP, which a closed terminal sends, counts as SIGTERM, unless it is ignored, as under nohup.
+    """
+    noted: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        noted.append(signal.SIGTERM if number == signal.SIGHUP else number)
+        signal.signal(number, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def to_flag(signals: list[int], overdue: bool, world: World) -> float:
+    """What a rank adds to the sum that all ranks get: its signal, and whether a checkpoint is overdue by its clock.
+
+    One SIGTERM is more than a SIGINT from every rank, and what is overdue more than all signals.
+    """
+    of_signal = 0 if not signals else world.size + 1 if signals[0] == signal.SIGTERM else 1
+    return float(of_signal + overdue * (world.size + 1) ** 2)
+
+
+def from_flags(flags: float, world: World) -> tuple[int | None, bool]:
+    """What the sum says: the signal that ends the run, if any, and whether a checkpoint is overdue."""
+    overdue, signals = divmod(flags, (world.size + 1) ** 2)
+    return None if not signals else signal.SIGTERM if signals > world.size else signal.SIGINT, overdue > 0
