@@ -66,7 +66,7 @@ def test_text_to_evaluate_on_and_event_files(texts, tmp_path):
     assert saved["corpus"]["fingerprint"] != saved["held_out"]["fingerprint"]
 
 
-def test_a_loss_that_is_no_number_names_its_batch(texts, tmp_path):
+def test_a_non_finite_loss_names_its_batch(texts, tmp_path):
     out = tmp_path / "out"
     common = ["--corpus", texts, "--steps", 9, "--lr", "1e30", "--warmup", 0, "--checkpoint-every", 1, "--out", out]
     done = run(*common, *TINY)
@@ -83,7 +83,7 @@ def test_a_loss_that_is_no_number_names_its_batch(texts, tmp_path):
     assert (out / "checkpoints" / f"step-{step:08d}.safetensors").exists()  # what the weights were before it
 
 
-def test_a_run_that_learns_nothing_is_told(texts, tmp_path):
+def test_a_run_that_learns_nothing_says_so(texts, tmp_path):
     """Once. (The words of this text are drawn independently: there is nothing to learn, and at this rate no way.)"""
     done = run("--corpus", texts, "--steps", 60, "--lr", "1e-7", "--out", tmp_path / "out", *TINY)
     assert done.returncode == 0, done.stderr
@@ -256,7 +256,7 @@ def test_resume_where_no_run_is(texts, tmp_path):
     assert (tmp_path / "out" / "config.json").read_text() == "mine"
 
 
-def test_a_killed_run_goes_on_exactly(texts, tmp_path):
+def test_a_killed_run_resumes_exactly(texts, tmp_path):
     common = ["--corpus", texts, "--steps", 300, "--checkpoint-every", 5, *TINY]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run(*common, "--out", whole).returncode == 0
@@ -274,7 +274,7 @@ def test_a_killed_run_goes_on_exactly(texts, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_init_goes_on_from_a_model(texts, tmp_path, workers):
+def test_init_starts_from_a_model(texts, tmp_path, workers):
     first, second = tmp_path / "first", tmp_path / "second"
     assert run("--corpus", texts, "--steps", 100, "--out", first, *TINY).returncode == 0
     settings = ["--batch-size", 16, "--max-len", 32, "--device", "cpu", "--steps", 2, "--gpus", workers]
@@ -310,7 +310,7 @@ def test_a_full_disk_is_one_line(texts, tmp_path, workers):
     assert not list((tmp_path / "out" / "checkpoints").glob("*"))
 
 
-def test_encode_names_a_folder_that_is_no_model(tmp_path):
+def test_encode_names_a_folder_without_a_model(tmp_path):
     done = run("--model", tmp_path, "text", module="encode")
     assert done.returncode == 2
     assert "holds no config.json" in done.stderr

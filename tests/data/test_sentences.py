@@ -176,7 +176,7 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
     assert found == [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
 
 
-def test_text_is_brought_into_nfc(write):
+def test_text_is_normalised_to_nfc(write):
     """Of a word written in two ways one is left; what isn't Unicode's business stays as it is."""
     decomposed, angstrom, ligature = "cafe\u0301", "\u212b", "\ufb01"
     expected = [["café Å ﬁ."]]
@@ -257,13 +257,13 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
     ],
 )
-def test_the_form_is_told_from_name_and_beginning(write, name, content, form):
+def test_the_form_is_inferred_from_name_and_beginning(write, name, content, form):
     found = source(write(content, name))
     assert [file.form for file in found.files] == [form]
     assert form in found.description
 
 
-def test_a_form_that_is_given_counts(write):
+def test_a_given_form_is_used(write):
     assert source(write(WIKITEXT), text_form="plain").files[0].form == "plain"
 
 
@@ -504,7 +504,7 @@ def test_an_error_in_a_span_names_the_byte_of_the_file(tmp_path):
         list(sentences(TextFile(path, "lines", span=(15, 18))))
 
 
-def test_utf16_is_told_by_its_mark(write):
+def test_utf16_is_recognised_by_its_mark(write):
     path = write("Some words.".encode("utf-16"))
     assert refusal(lambda: source(path)) == (
         f"{path} is UTF-16, by its first two bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"

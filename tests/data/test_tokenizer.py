@@ -438,7 +438,7 @@ def test_a_tokenizer_without_berts_special_tokens_is_refused(tmp_path):
     )
 
 
-def test_what_is_no_tokenizer_is_refused(tmp_path):
+def test_what_is_not_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "broken.json").write_text("{\n]")
     (tmp_path / "empty").mkdir()
     for path, message in (

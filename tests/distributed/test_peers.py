@@ -66,7 +66,7 @@ def test_a_former_incarnation_does_not_confirm(monkeypatch):
         Peers(job, job, 1, 2)
 
 
-def test_who_has_lost_a_rank_names_it(incarnation):
+def test_a_lost_rank_is_named(incarnation):
     found = incarnation(HashStore(), 3)
     run_of(found)
     assert found[0].lost() is None
@@ -76,7 +76,7 @@ def test_who_has_lost_a_rank_names_it(incarnation):
     assert found[0].lost().count("rank") == 2
 
 
-def test_who_waits_for_a_rank_that_dies_is_told(incarnation, monkeypatch):
+def test_waiting_for_a_dead_rank_raises(incarnation, monkeypatch):
     monkeypatch.setattr(peers, "MISSED_ON_ARRIVAL", 5)
     found = incarnation(HashStore(), 3)
     found[2].end()
@@ -87,7 +87,7 @@ def test_who_waits_for_a_rank_that_dies_is_told(incarnation, monkeypatch):
             found[rank].arrive("")
 
 
-def test_who_waits_long_says_for_whom(incarnation, monkeypatch):
+def test_a_long_wait_names_the_missing_ranks(incarnation, monkeypatch):
     monkeypatch.setattr(peers, "_PATIENCE", 0.2)
     found = incarnation(HashStore(), 3)
     said, told = [], threading.Event()
@@ -107,7 +107,7 @@ def test_who_waits_long_says_for_whom(incarnation, monkeypatch):
     assert " and rank 2 (host " in said[0]
 
 
-def test_a_store_that_is_gone(incarnation, monkeypatch):
+def test_a_lost_store(incarnation, monkeypatch):
     class Gone:
         def set(self, key, value):
             raise peers.DistError

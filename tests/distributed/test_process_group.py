@@ -58,7 +58,7 @@ def group(monkeypatch):
         (torch.distributed.DistBackendError(), ProcessLost, None),
     ],
 )
-def test_a_rank_that_ends_alone_waits_for_nobody(group, device, end, raised, alone):
+def test_a_rank_that_ends_alone_does_not_wait(group, device, end, raised, alone):
     """NCCL's teardown would wait for the others; and where one is lost, gloo's connections are broken, too."""
     found = None
     try:
@@ -72,6 +72,6 @@ def test_a_rank_that_ends_alone_waits_for_nobody(group, device, end, raised, alo
 
 
 @pytest.mark.parametrize("device", [CPU, torch.device("cuda", 1)])
-def test_nccl_is_told_the_ranks_device(group, device):
+def test_nccl_gets_the_ranks_device(group, device):
     with process_group.joined(World(1, 2, [device] * 2, [device], False, 2), {}, 5):
         assert group["device_id"] == (None if device == CPU else device)

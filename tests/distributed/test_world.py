@@ -39,7 +39,7 @@ def test_the_processor_is_asked() -> None:
     assert (native.isa() == "amx") <= ("amx_bf16" in flags)
 
 
-def test_a_gpu_without_kernels_is_told(said, monkeypatch):
+def test_a_gpu_without_kernels_is_reported(said, monkeypatch):
     """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))

@@ -39,7 +39,7 @@ def test_four_workers_in_more_shards(whole, tmp_path):
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_rank_is_named_and_the_group_goes_on(whole, tmp_path, monkeypatch, killed):
+def test_a_killed_rank_is_named_and_the_group_continues(whole, tmp_path, monkeypatch, killed):
     """torchrun starts both ranks anew. Nobody says --resume; in one case nobody has named the folder either."""
     expected, arguments = whole
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_ranks_that_read_late_resume_exactly(in_buckets, tmp_path):
     assert lines(out) == lines(expected)
 
 
-def test_a_checkpoint_that_one_clock_asks_for_parts_no_ranks(in_buckets, tmp_path):
+def test_a_checkpoint_due_by_one_ranks_clock_is_written_by_all(in_buckets, tmp_path):
     expected, arguments = in_buckets
     out = tmp_path / "out"
     done = torchrun(2, *arguments, "--out", out, "--keep-checkpoints", 40, ways="buckets, overdue")
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_one_clock_asks_for_parts_no_ranks(in_buckets, tmp_pat
     assert lines(out) == lines(expected)
 
 
-def test_ranks_that_read_late_end_together_where_a_loss_is_no_number(in_buckets, tmp_path):
+def test_ranks_that_read_late_stop_together_at_a_non_finite_loss(in_buckets, tmp_path):
     _, arguments = in_buckets
     done = torchrun(2, *arguments, "--out", tmp_path / "out", "--lr", 1e30, ways="buckets")
     assert done.returncode != 0

@@ -126,7 +126,7 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
     assert f"resuming from {kept}, step 7" in goes_on_exactly(story, out)
 
 
-def test_a_signal_in_the_last_step_is_no_hindrance(story: Story, tmp_path: Path) -> None:
+def test_a_signal_in_the_last_step_does_not_stop_the_run(story: Story, tmp_path: Path) -> None:
     out = tmp_path / "out"
     fault = Fault("bertfast.training.adam:Adam.step", STEPS, what=signal.SIGTERM)
     assert run([*story.options, "--out", out], tmp_path / "log", fault).status == 0

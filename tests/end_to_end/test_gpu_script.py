@@ -58,7 +58,7 @@ def test_rehearsal(tmp_path):
     assert any("transformers" in label for label in entries["base"]["result"]["candidates"])
 
 
-def test_a_stage_that_fails_is_told(tmp_path):
+def test_a_failing_stage_is_reported(tmp_path):
     """Its last line, an exit status, and what it had measured."""
     for stage, status, said in (("first", 0, ""), ("second", 1, "one\nno such luck\n"), ("third", 124, "at work")):
         (tmp_path / f"{stage}.log").write_text(said)

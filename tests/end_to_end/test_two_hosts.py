@@ -73,7 +73,7 @@ def read(path):
     return Path(path).read_text()
 
 
-def test_the_other_host_goes_on_alone(whole, hosts, tmp_path):
+def test_the_other_host_continues_alone(whole, hosts, tmp_path):
     """`--nnodes 1:2`. Each says what it has lost; host a restarts by itself, with one rank."""
     expected, arguments = whole
     out = tmp_path / "out"

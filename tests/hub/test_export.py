@@ -148,7 +148,7 @@ def test_a_model_without_a_pooler_has_no_pooler_output(folder):
     assert [each.name for each in session(folder).get_outputs()] == ["last_hidden_state"]
 
 
-def test_the_graph_tells_nothing_of_this_machine(exported):
+def test_the_graph_holds_nothing_of_this_machine(exported):
     assert b".py" not in (exported / "onnx" / "model.onnx").read_bytes()
 
 

@@ -231,7 +231,7 @@ def test_a_decoder_of_its_own(tmp_path):
     assert_equal_outputs(tmp_path, theirs)
 
 
-def test_what_starts_fresh_or_is_left_aside_is_said(tmp_path):
+def test_what_starts_fresh_or_is_unused_is_logged(tmp_path):
     save_theirs(tmp_path, "BertForSequenceClassification")
     assert load_pretrained(tmp_path).notes() == [
         f"the masked-LM head and the next-sentence head start fresh: {tmp_path} has none",
@@ -301,7 +301,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def test_init_goes_on_from_a_bert_without_heads(tmp_path, cache, capfd):
+def test_init_starts_from_a_bert_without_heads(tmp_path, cache, capfd):
     theirs = save_theirs(tmp_path / "theirs", "BertModel")
     assert pretrain_from(tmp_path / "theirs", tmp_path) == 0
     said = capfd.readouterr().err
@@ -325,7 +325,7 @@ def test_init_goes_on_from_a_bert_without_heads(tmp_path, cache, capfd):
         (lambda words: words, ["--max-len", 32], "--max-len 32 exceeds the model's 24 positions"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_is_built(tmp_path, cache, capfd, change, arguments, message):
+def test_what_does_not_fit_is_refused_before_anything_is_built(tmp_path, cache, capfd, change, arguments, message):
     save_theirs(tmp_path / "theirs")
     (tmp_path / "theirs" / "vocab.txt").write_text("".join(f"{word}\n" for word in change(WORDS)), encoding="utf-8")
     assert pretrain_from(tmp_path / "theirs", tmp_path, *arguments) == 2
@@ -336,7 +336,7 @@ def test_what_does_not_fit_is_told_before_anything_is_built(tmp_path, cache, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_config_leaves_unsaid_is_as_in_transformers(tmp_path):
+def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
     (tmp_path / "config.json").write_text('{"vocab_size": 100, "hidden_dropout_prob": 0}')
     ours, theirs = load_config(tmp_path), transformers.BertConfig(vocab_size=100, hidden_dropout_prob=0)
     for field in dataclasses.fields(ours):

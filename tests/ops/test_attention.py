@@ -51,7 +51,7 @@ def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> N
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
-def test_dropout_is_the_twin_s(isa: str, case: str, dtype: torch.dtype) -> None:
+def test_dropout_equals_the_twins(isa: str, case: str, dtype: torch.dtype) -> None:
     lengths, heads, head_dim, query_lengths = CASES[case]
     inputs = packed(lengths, heads, head_dim, dtype, query_lengths)
     grad, rule = upstream(inputs), (0.2, 77, 5)

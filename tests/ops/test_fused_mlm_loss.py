@@ -187,7 +187,7 @@ def test_what_torch_knows_without_a_gpu(gathers: bool) -> None:
             assert (value.shape, value.dtype) == (expected.shape, expected.dtype)
 
 
-def test_it_takes_what_it_can() -> None:
+def test_it_refuses_what_it_cannot_compute() -> None:
     values = arguments((20, 32, 129, 256), torch.bfloat16)
     with pytest.raises(ValueError, match="must lie on a CUDA device"):
         fused(**values)

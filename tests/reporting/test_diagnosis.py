@@ -61,7 +61,7 @@ def test_runs_that_learn_are_left_alone(name):
 
 
 @pytest.mark.parametrize("name", [name for name, curve in CURVES["runs"].items() if not curve["learns"]])
-def test_runs_that_do_not_learn_are_told_once(name):
+def test_runs_that_do_not_learn_are_warned_once(name):
     ((step, message),) = replayed(name)
     curve = CURVES["runs"][name]
     assert step >= curve["train"]["warmup"] + 20 - 1
@@ -84,7 +84,7 @@ def noise(count, spread=0.03):
     return np.random.default_rng(2).normal(0, spread, count)
 
 
-def test_it_is_told_soon_after_the_window_is_full():
+def test_it_warns_soon_after_the_window_is_full():
     ((step, _),) = told((6.2 + noise(1000)).tolist(), CONFIG, 6.2, 5.7)
     assert 10 + 200 <= step + 1 <= 10 + 300  # a fifth of the run after the warm-up
 

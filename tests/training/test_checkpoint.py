@@ -44,7 +44,7 @@ def test_what_is_written_is_read(training: Training, tmp_path: Path) -> None:
     assert same(training.state(), other.state())
 
 
-def test_what_torchs_adam_has_left_is_gone_on_with(training: Training, tmp_path: Path) -> None:
+def test_checkpoints_of_torchs_adam_are_resumed(training: Training, tmp_path: Path) -> None:
     """As in checkpoints of runs whose optimizer it was."""
     theirs = torch.optim.Adam(training.model.parameters(), lr=0.1)
     training.writer._optimizer = theirs  # type: ignore[assignment]

@@ -73,7 +73,7 @@ def choose(
     )
 
 
-def test_the_faster_one_is_taken_and_said(corpus: Corpus, timed: list[tuple[int, int]]) -> None:
+def test_the_faster_form_is_taken_and_logged(corpus: Corpus, timed: list[tuple[int, int]]) -> None:
     assert choose(corpus) == LossForm("fused", "masked-LM loss fused: 2.000 ms chunked, 1.250 ms fused")
     predictions = int(Sampler(corpus, CONFIG).plan(0, CONFIG.batch_size).num_masked.sum())
     assert choose(corpus, World(0, 4, [CPU] * 4, [CPU], False, 4)).is_fused
@@ -221,7 +221,7 @@ def test_a_fused_loss_that_fails_is_not_taken(
         chosen("auto")
 
 
-def test_an_error_of_the_chunks_is_not_laid_on_the_fused_loss(
+def test_an_error_of_the_chunked_loss_is_not_blamed_on_the_fused_one(
     corpus: Corpus,
     timed: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,

@@ -66,7 +66,7 @@ def test_other_objectives(corpus, objective):
     assert all((record.nsp_loss == 0) == (objective == "none") for record in run.history.records)
 
 
-def test_a_loss_that_is_no_number_is_told(corpus):
+def test_a_non_finite_loss_is_reported(corpus):
     model = make_model(corpus)
     with torch.no_grad():
         model.masked_lm_head.bias.fill_(math.nan)
@@ -83,7 +83,7 @@ def test_a_loss_that_is_no_number_is_told(corpus):
         ({"captured": False, "shards": 8}, "lower --batch-size 12$"),
     ],
 )
-def test_a_full_memory_is_told_with_the_ways_out(corpus, monkeypatch, place, changes, message):
+def test_out_of_memory_names_the_ways_out(corpus, monkeypatch, place, changes, message):
     """Wherever it is met; and where a capture that it broke raises another error after it."""
     on_the_cpu(monkeypatch)
     world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)

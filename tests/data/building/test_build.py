@@ -351,7 +351,7 @@ INSTANTS = [
 
 
 @pytest.mark.parametrize(("syncs", "by"), INSTANTS)
-def test_a_build_that_was_stopped_goes_on(text, expected, cache, monkeypatch, said, small_units, alone, syncs, by):
+def test_a_stopped_build_resumes(text, expected, cache, monkeypatch, said, small_units, alone, syncs, by):
     assert len(units.units_of([TextFile(text, "wikitext")])) == 16
     parts = stopped(text, syncs, by)
     assert (parts == 32) == (syncs > 4 + 6 * 16)

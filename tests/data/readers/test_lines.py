@@ -78,7 +78,7 @@ def test_an_empty_file_has_no_lines(tmp_path, suffix):
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not text: byte 8 is zero"),
     ],
 )
-def test_what_is_no_text_is_named_with_its_byte(tmp_path, content, message):
+def test_what_is_not_text_is_named_with_its_byte(tmp_path, content, message):
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(InputError) as refused:
