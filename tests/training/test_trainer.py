@@ -18,7 +18,6 @@ from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.training import trainer
 from bertfast.training.launch import train
-from bertfast.training.schedule import learning_rate
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
@@ -108,13 +107,6 @@ def test_a_loss_that_is_no_number_is_told(corpus):
         model.masked_lm_head.bias.fill_(math.nan)
     with pytest.raises(InputError, match="at step 0 the loss is nan, its gradient's norm nan: lower --lr"):
         train(model, corpus, CONFIG)
-
-
-def test_learning_rate():
-    config = TrainConfig(steps=10, warmup=4, lr=1.0)
-    rates = [learning_rate(step, config) for step in range(10)]
-    assert rates == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert learning_rate(0, TrainConfig(steps=1, warmup=0, lr=1.0)) == 1
 
 
 @pytest.mark.parametrize("place", ["training.trainer.evaluate", "training.step.Adam.step"])
