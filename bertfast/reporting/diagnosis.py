@@ -71,7 +71,8 @@ class Diagnosis:
             rate = f"another --lr (now {config.lr:g}): lower, or, where the loss never moved, higher"
         return (
             f"What usually helps: {rate}; a longer --warmup (now {config.warmup:g} of the steps), above all with many "
-            f"layers; more --steps; a larger --batch-size (now {config.batch_size}); text without repeated lines (--deduplicate)"
+            f"layers; more --steps; a larger --batch-size (now {config.batch_size}); text without repeated lines "
+            "(--deduplicate)"
         )
 
 
