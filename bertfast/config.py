@@ -188,7 +188,8 @@ class TrainConfig(SamplerConfig):
     steps: int = setting(50, "training steps")
     batch_size: int = setting(512, "examples a step, over all workers")
     lr: float = setting(5e-3, "Adam's learning rate at its peak")
-    warmup: int = setting(5, "steps over which the learning rate rises from 0")
+    warmup: float = setting(0.1, "share of the steps, the first ones, over which the learning rate rises from 0")
+    decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
     precision: str = setting(
         "auto",
         "arithmetic of the matrix products: bf16 where the device computes it natively (auto), fp32 or bf16",
@@ -242,15 +243,27 @@ class TrainConfig(SamplerConfig):
         for name in ("steps", "batch_size", "timeout", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{flag(TrainConfig, name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("warmup", "gpus", "log_every", "checkpoint_every", "shards", "max_grad_norm"):
+        for name in ("gpus", "log_every", "checkpoint_every", "shards", "max_grad_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{flag(TrainConfig, name)} must not be negative, not {getattr(self, name)}")
         if self.shards > self.batch_size:
             raise InputError(f"--shards {self.shards} is more than the {self.batch_size} examples of --batch-size")
+        if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1 + 1e-9):
+            raise InputError(
+                f"--warmup {self.warmup:g} and --decay {self.decay:g} must be shares of the run, together at most 1"
+            )
         if not 0 < self.eval_share < 1:
             raise InputError(f"--eval-share must lie between 0 and 1, not {self.eval_share}")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"--lr must be a positive number, not {self.lr}")
+
+    @property
+    def warmup_steps(self) -> int:
+        return round(self.warmup * self.steps)
+
+    @property
+    def decay_steps(self) -> int:
+        return round(self.decay * self.steps)
 
 
 @dataclasses.dataclass(frozen=True)

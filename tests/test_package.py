@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import subprocess
+import sys
 
 from support.small_run import CONFIG, make_model
 
@@ -10,7 +11,15 @@ import bertfast
 
 
 def test_the_package_offers_its_contract(corpus):
-    for name in ("load_corpus", "Bert", "BertConfig", "TrainConfig", "Encoder", "pretrain"):
+    for name in ("load_corpus", "Bert", "BertConfig", "TrainConfig", "Encoder", "train"):
         assert callable(getattr(bertfast, name))
-    importlib.import_module("bertfast.pretrain")  # now `bertfast.pretrain` is the module: it must still be callable
     assert bertfast.train(make_model(corpus), corpus, CONFIG).history.records
+
+
+def test_the_former_name_of_train_warns():
+    """`bertfast.pretrain` was the function, until the command's module of that name was imported."""
+    script = "import bertfast, warnings; warnings.simplefilter('error', DeprecationWarning); bertfast.pretrain"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "DeprecationWarning: bertfast.pretrain(...) is called bertfast.train(...) now" in done.stderr
+    script = "import bertfast; assert bertfast.pretrain is bertfast.train"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -34,7 +34,7 @@ class AllReduce:
 
     def __init__(self, like: Sequence[Tensor]) -> None:
         sizes = [tensor.numel() for tensor in like]
-        self._flat = torch.empty(sum(sizes), device=like[0].device)
+        self._flat = torch.empty(sum(sizes), dtype=torch.float32, device=like[0].device)
         pieces = self._flat.split(sizes)
         self._views = [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
@@ -55,7 +55,7 @@ class RankSum:
     def __init__(self, like: list[Tensor], size: int) -> None:
         self._size = size
         numbers = sum(tensor.numel() for tensor in like)
-        self._flat = torch.zeros(-(-numbers // size) * size, device=like[0].device)
+        self._flat = torch.zeros(-(-numbers // size) * size, dtype=torch.float32, device=like[0].device)
         self._received = torch.empty_like(self._flat)
         pieces = self._flat[:numbers].split([tensor.numel() for tensor in like])
         self._views = [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]

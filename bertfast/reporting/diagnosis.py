@@ -42,7 +42,7 @@ class Diagnosis:
         """What to tell after the last of these steps, if anything."""
         done, window = records[-1].step + 1, self._window
         ended = done == self._config.steps
-        seen = min(len(records), done - self._config.warmup)
+        seen = min(len(records), done - self._config.warmup_steps)
         if self._told or seen < window or not (ended or done % (window // 4) == 0):
             return None
         halves = np.array([record.mlm_loss for record in records[-window:]]).reshape(2, -1)
@@ -70,8 +70,9 @@ class Diagnosis:
         else:
             rate = f"another --lr (now {config.lr:g}): lower, or, where the loss never moved, higher"
         return (
-            f"What usually helps: {rate}; a longer --warmup (now {config.warmup}), above all with many layers; more "
-            f"--steps; a larger --batch-size (now {config.batch_size}); text without repeated lines (--deduplicate)"
+            f"What usually helps: {rate}; a longer --warmup (now {config.warmup:g} of the steps), above all with many "
+            f"layers; more --steps; a larger --batch-size (now {config.batch_size}); text without repeated lines "
+            "(--deduplicate)"
         )
 
 

@@ -23,7 +23,7 @@ class Adam:
 
     def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self._count = torch.zeros((), device=self.parameters[0].device)
+        self._count = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
         self.state = {
             each: {"step": self._count, "exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
             for each in self.parameters

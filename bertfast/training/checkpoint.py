@@ -91,7 +91,9 @@ class Writer:
             self._pending.result()
         for name, tensor in _state(self._model, self._optimizer).items():
             if name not in self._copies:
-                self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._copies[name] = torch.empty(
+                    tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda
+                )
             self._copies[name].copy_(tensor)
 
     def _write_or_tell(self, step: int) -> None:

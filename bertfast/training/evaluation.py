@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 
 import torch
 import torch.distributed as dist
@@ -15,7 +14,7 @@ from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World
-from bertfast.log import shows_progress
+from bertfast.log import shows_bars, standard_error
 from bertfast.model import Bert, read_rows
 from bertfast.reporting.metrics import Evaluation
 from bertfast.sampling.batch import Sequences
@@ -53,7 +52,7 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
 
     with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
         found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
-        bar = tqdm(found, "evaluating", len(mine), leave=False, file=sys.stderr, disable=not shows_progress())
+        bar = tqdm(found, "evaluating", len(mine), leave=False, file=standard_error, disable=not shows_bars())
         for index, each in zip(mine, bar, strict=True):
             sums[index] = each
     model.train(training)

@@ -90,7 +90,8 @@ def _order(world: World) -> str:
 
 def _product(device: torch.device, dtype: torch.dtype) -> str:
     """Digest of a product's bits: it tells processors and libraries apart whose names are the same."""
-    numbers = torch.arange(1 << 16).mul(40503).remainder(65521).div(65521).view(256, 256).to(device, dtype)
+    numbers = torch.arange(1 << 16, device="cpu").mul(40503).remainder(65521).float() / 65521
+    numbers = numbers.view(256, 256).to(device, dtype)
     with one_thread():
         bits = matrix_product(numbers, numbers.T).float().cpu().numpy().tobytes()
     return hashlib.blake2b(bits, digest_size=8).hexdigest()

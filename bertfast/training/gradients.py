@@ -51,7 +51,7 @@ class ShardedGradients:
         mine = world.shards // world.size
         self._mine = range(world.rank * mine, (world.rank + 1) * mine)
         self._sum_shards = TreeSum(world.device, min(torch.get_num_threads(), mine))
-        totals = torch.zeros(3, device=world.device)
+        totals = torch.zeros(3, dtype=torch.float32, device=world.device)
         self._sum_ranks = RankSum([*self._parameters, totals], world.size) if world.size > 1 else None
 
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
@@ -84,7 +84,7 @@ class PlainGradients:
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         world = self._world
         shares = Shares(self._samplers[0], step, self._config)
-        totals = torch.zeros(3, device=world.device)
+        totals = torch.zeros(3, dtype=torch.float32, device=world.device)
         self._model.zero_grad()
         for turn in range(self._rounds):
             last = turn + 1 == self._rounds
@@ -145,7 +145,7 @@ class Shares:
         begin, end = bounds(size, piece, pieces)
         batch = sampler.packed(self._first + begin, end - begin)
         predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
-        weights = torch.full(batch.labels.shape, 1 / self._predictions, device=batch.labels.device)
+        weights = torch.full_like(batch.labels, 1 / self._predictions, dtype=torch.float32)
         asked = (Sequences.of(batch), predictions, weights)
         if weights.device.type == "cpu":
             asked = rounded(*asked)

@@ -132,10 +132,11 @@ def _made_up_loss(
     word_weight = model.embeddings.word.weight.detach().bfloat16().requires_grad_()
     generator = torch.Generator(device).manual_seed(0)
     rows = sequences + predictions
-    states = torch.randn(rows, model.config.hidden_size, generator=generator, device=device).bfloat16().requires_grad_()
+    states = torch.randn(rows, model.config.hidden_size, generator=generator, dtype=torch.bfloat16, device=device)
+    states.requires_grad_()
     positions = torch.arange(sequences, rows, device=device)
     labels = torch.arange(predictions, device=device) % model.config.vocab_size
-    weights = torch.full((predictions,), 1 / predictions, device=device)
+    weights = torch.full((predictions,), 1 / predictions, dtype=torch.float32, device=device)
 
     def take() -> tuple[Tensor, ...]:
         loss = head.loss(states, positions, labels, weights, word_weight)

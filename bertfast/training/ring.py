@@ -23,8 +23,8 @@ class Ring:
     """
 
     def __init__(self, columns: int, first_step: int, device: torch.device, most_steps: int = MOST_STEPS) -> None:
-        self._rows = torch.zeros(MOST_STEPS, columns, device=device)
-        self._copy = torch.zeros(MOST_STEPS, columns, pin_memory=device.type == "cuda")
+        self._rows = torch.zeros(MOST_STEPS, columns, dtype=torch.float32, device=device)
+        self._copy = torch.zeros_like(self._rows, device="cpu", pin_memory=device.type == "cuda")
         self._copied = torch.cuda.Event() if device.type == "cuda" else None
         self._in_copy = range(first_step, first_step)
         self._period, self._most_steps, self._read_at = 1, most_steps, time.perf_counter()

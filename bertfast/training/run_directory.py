@@ -38,7 +38,7 @@ def claimed(path: Path | None, resume: bool) -> Iterator[RunDirectory]:
         raise InputError(f"--out {path}, where this run was begun, isn't here: name a folder that all hosts share")
     if path.exists() and not path.is_dir():
         raise InputError(f"--out {path} is a file: name a folder")
-    is_new = not path.exists()
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     with _locked(path):
         try:
@@ -47,9 +47,11 @@ def claimed(path: Path | None, resume: bool) -> Iterator[RunDirectory]:
                 peers().record_start(path)
             yield RunDirectory(path, resume or restarted)
         finally:
-            if is_new and _is_unused(path):  # nothing came of the run
+            if new and _is_unused(path):  # nothing came of the run
                 (path / LOCK).unlink()
-                path.rmdir()
+                with contextlib.suppress(OSError):  # another run has begun beside it
+                    for folder in new:
+                        folder.rmdir()
 
 
 def _is_unused(path: Path) -> bool:

@@ -6,7 +6,10 @@ from bertfast.config import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rises over `warmup` steps, then falls to 0 at the end, both on a straight line, as BERT's does."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    return config.lr * (config.steps - step) / max(1, config.steps - config.warmup)
+    """Rises on a straight line over the first `warmup` steps, stays, and falls on one to 0 over the last `decay` steps.
+
+    With warmup + decay = 1 that is BERT's schedule; with a short decay, a trapezoid (Zhai et al., 2022).
+    """
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    return config.lr * min(1.0, (config.steps - step) / max(1, config.decay_steps))

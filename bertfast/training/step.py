@@ -122,12 +122,13 @@ class BucketedSteps:
         self._buckets = Buckets(max(end - begin for begin, end in self._bounds), config.max_len)
         device = setup.sampler.device
         self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
-        self._step = torch.full((1,), first_step, device=device)
+        self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
         self._first = self._step * config.batch_size
         rates = [learning_rate(step, config) for step in range(config.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
-        self._flag, self._said = torch.zeros(1, device=device), 0.0
-        self._sum = None if self._alone else AllReduce([*optimizer.parameters, torch.zeros(3, device=device)])
+        self._flag, self._said = torch.zeros(1, dtype=torch.float32, device=device), 0.0
+        totals = torch.zeros(3, dtype=torch.float32, device=device)
+        self._sum = None if self._alone else AllReduce([*optimizer.parameters, totals])
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         (bucket,) = self._planned(range(step, step + 1))

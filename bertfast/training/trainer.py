@@ -294,7 +294,7 @@ def _resume(
 ) -> int:
     """Restores the checkpoint and returns the number of steps done.
 
-    Raises InputError where the run can't go on from it, or not exactly and `config.inexact` does not allow that.
+    Raises InputError where the run can't resume from it, or not exactly and `config.inexact` does not allow that.
     """
     changes = "".join(f"\n  {difference}" for difference in differences(found.run, now))
     if misfit := checkpoint.misfit(found, model):
@@ -304,8 +304,8 @@ def _resume(
         )
     if changes and not config.inexact:
         raise InputError(
-            f"{found.path} can't be gone on with exactly: give the options of the run that wrote it, another --out, or "
-            f"--inexact to go on all the same. What differs:{changes}"
+            f"{found.path} cannot be resumed exactly: give the options of the run that wrote it, another --out, or "
+            f"--inexact to resume all the same. What differs:{changes}"
         )
     if changes:
         logger.warning("the run won't end as the one that wrote %s would have. What differs:%s", found.path, changes)

@@ -121,7 +121,7 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
     )
     assert done.status == 128 + number
     kept = out / "checkpoints" / "step-00000007.safetensors"
-    assert f"\nstopped after step 7, kept in {kept}: --resume goes on\n" in done.err
+    assert f"\nstopped after step 7, saved in {kept}: continue with --resume\n" in done.err
     assert "Traceback" not in done.err
     assert f"resuming from {kept}, step 7" in goes_on_exactly(story, out)
 
@@ -164,7 +164,7 @@ def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signa
         err = "".join(said)
     assert process.returncode == 128 + number, err
     assert "Traceback" not in err
-    told = re.search(r"stopped after step (\d+), kept in (\S+): --resume goes on", err)
+    told = re.search(r"stopped after step (\d+), saved in (\S+): continue with --resume", err)
     assert told, err
     assert Path(told[2]).is_file()
     assert len([line for line in (out / "metrics.jsonl").read_text().splitlines() if "lr" in line]) == int(told[1])
@@ -195,8 +195,8 @@ def test_another_batch_size(story: Story, tmp_path: Path) -> None:
     done = run(other, tmp_path / "log")
     assert done.status == 2
     said = done.err[done.err.index("error: ") :].splitlines()
-    assert said[0].startswith(f"error: {out}/checkpoints/step-00000007.safetensors can't be gone on with exactly: ")
-    assert "--inexact to go on all the same" in said[0]
+    assert said[0].startswith(f"error: {out}/checkpoints/step-00000007.safetensors cannot be resumed exactly: ")
+    assert "--inexact to resume all the same" in said[0]
     assert said[1:] == ["  --batch-size: 16 -> 8"]
     assert contents(out) == before
     done = run([*other, "--inexact"], tmp_path / "log")

@@ -64,7 +64,7 @@ def test_runs_that_learn_are_left_alone(name):
 def test_runs_that_do_not_learn_are_warned_once(name):
     ((step, message),) = replayed(name)
     curve = CURVES["runs"][name]
-    assert step >= curve["train"]["warmup"] + 20 - 1
+    assert step >= TrainConfig(**curve["train"]).warmup_steps + 20 - 1
     assert f"--lr (now {curve['train']['lr']:g})" in message
     assert "\n" not in message
     if name.startswith("shuffled"):
@@ -77,7 +77,7 @@ def test_runs_that_do_not_learn_are_warned_once(name):
     assert ("the loss rose to" in message) == (curve["train"]["lr"] >= 5e-3)
 
 
-CONFIG = TrainConfig(steps=1000, warmup=10)
+CONFIG = TrainConfig(steps=1000, warmup=0.01)
 
 
 def noise(count, spread=0.03):
@@ -96,7 +96,7 @@ def test_noise_does_not_hide_a_fall():
 
 def test_a_long_plateau_before_the_fall_is_waited_for():
     """As large models have, of which 2,000 steps after the warm-up are the most."""
-    config = TrainConfig(steps=100_000, warmup=500)
+    config = TrainConfig(steps=100_000, warmup=0.005)
     plateau = 6.2 + noise(2400)
     assert told(plateau.tolist(), config, 6.2, 5.7) == []
     ((step, _),) = told((6.2 + noise(3200)).tolist(), config, 6.2, 5.7)
@@ -105,7 +105,7 @@ def test_a_long_plateau_before_the_fall_is_waited_for():
 
 @pytest.mark.parametrize("steps", [1, 3, 24])
 def test_too_few_steps_say_nothing(steps):
-    assert told([6.2] * steps, TrainConfig(steps=steps, warmup=5), 6.2, 5.7) == []
+    assert told([6.2] * steps, TrainConfig(steps=steps, warmup=0.2, decay=0.8), 6.2, 5.7) == []
 
 
 def test_a_model_that_knows_more_is_left_alone():

@@ -1,0 +1,93 @@
+"""A run directory belongs to one process at a time, and is refused where writing it would do harm."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bertfast.errors import InputError
+from bertfast.training.run_directory import LOCK, RunDirectory, claimed
+
+HOLD = """
+import sys
+from pathlib import Path
+from bertfast.training.run_directory import claimed
+with claimed(Path(sys.argv[1]), "resume" in sys.argv):
+    Path(sys.argv[1], "metrics.jsonl").touch()
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(path, *words):
+    command = [sys.executable, "-c", HOLD, str(path), *words]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "claimed\n"
+    return process
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_second_process_is_refused_in_one_line(tmp_path, resume):
+    path = tmp_path / "run"
+    first = holder(path)
+    with (
+        pytest.raises(
+            InputError, match=rf"^--out {re.escape(str(path))} is in use by process {first.pid} on \S+: wait"
+        ),
+        claimed(path, resume),
+    ):
+        pass
+    first.communicate()
+    with claimed(path, True) as directory:
+        assert directory == RunDirectory(path, True)
+    assert not (path / LOCK).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_claim_ends_with_its_process(tmp_path, number):
+    first = holder(tmp_path / "run")
+    first.send_signal(number)
+    first.communicate()
+    second = holder(tmp_path / "run", "resume")
+    second.communicate()
+    assert second.returncode == 0
+
+
+def test_a_claim_that_was_refused_leaves_its_holder_in_peace(tmp_path):
+    with claimed(tmp_path / "run", False):
+        for _ in range(2):
+            with pytest.raises(InputError, match="is in use by process"), claimed(tmp_path / "run", False):
+                pass
+        assert (tmp_path / "run" / LOCK).exists()
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_nothing_stays_of_a_run_that_came_to_nothing(tmp_path, existed):
+    path = tmp_path / "runs" / "run"
+    if existed:
+        path.mkdir(parents=True)
+    with pytest.raises(InputError, match="no text"), claimed(path, False):
+        raise InputError("no text")
+    assert path.exists() is existed
+    assert not existed or not list(path.iterdir())
+
+
+def test_used_folders(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file: name a folder"), claimed(tmp_path / "file", False):
+        pass
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="already holds files: name another folder, or --resume"), claimed(used, False):
+        pass
+    with pytest.raises(InputError, match=r"no run to resume \(no metrics.jsonl\)"), claimed(used, True):
+        pass
+    assert [path.name for path in used.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_that_writes_nothing_claims_nothing():
+    with claimed(None, False) as directory:
+        assert directory == RunDirectory()
