@@ -126,7 +126,7 @@ class CorpusConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig(Checked):
-    """What a training example is; docs/design.md defines each choice."""
+    """What a training example is; docs/sampling.md defines each choice."""
 
     objective: str = setting(
         "nsp",
