@@ -9,7 +9,7 @@
 #include "bindings/cuda.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 #include "cuda/adam.h"
 
 namespace bertfast::bindings {

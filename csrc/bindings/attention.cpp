@@ -7,7 +7,7 @@
 #include "bindings/late_bias.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 #include "cuda/attention.h"
 
 namespace bertfast::bindings {

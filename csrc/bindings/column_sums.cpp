@@ -2,7 +2,7 @@
 
 #include "bindings/module.h"
 #include "bindings/tensor.h"
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 
 namespace bertfast::bindings {
 

@@ -3,8 +3,8 @@
 #include "bindings/cuda.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
-#include "cpu/dispatch.h"
 #include "cpu/dropout.h"
+#include "cpu/simd/dispatch.h"
 #include "cuda/dropout.h"
 
 namespace bertfast::bindings {

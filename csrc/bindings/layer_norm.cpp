@@ -6,7 +6,7 @@
 #include "bindings/module.h"
 #include "bindings/partial_sums.h"
 #include "bindings/tensor.h"
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 #include "cuda/layer_norm.h"
 
 namespace bertfast::bindings {

@@ -6,7 +6,7 @@
 #include "bindings/cuda.h"
 #include "bindings/module.h"
 #include "bindings/tensor.h"
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 #include "cuda/mlm_loss.h"
 
 namespace bertfast::bindings {

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>

@@ -6,12 +6,12 @@
 
 #include "bindings/module.h"
 #include "bindings/tensor.h"
-#include "core/batch.h"
-#include "core/corpus.h"
-#include "core/masking.h"
-#include "core/sampler_options.h"
-#include "core/sentence_pair.h"
-#include "cpu/dispatch.h"
+#include "core/sampling/batch.h"
+#include "core/sampling/corpus.h"
+#include "core/sampling/masking.h"
+#include "core/sampling/sampler_options.h"
+#include "core/sampling/sentence_pair.h"
+#include "cpu/simd/dispatch.h"
 #if defined(BERTFAST_HAS_CUDA)
 #include "cuda/sampler.h"
 #endif

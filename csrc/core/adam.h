@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "core/bfloat16.h"
+#include "core/math/bfloat16.h"
 
 namespace bertfast {
 

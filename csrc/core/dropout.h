@@ -5,8 +5,8 @@
 // of Philox, of seven rounds.
 #pragma once
 
-#include "core/bfloat16.h"
-#include "core/philox.h"
+#include "core/math/bfloat16.h"
+#include "core/math/philox.h"
 
 namespace bertfast {
 

@@ -6,8 +6,8 @@
 // The second replaces x in place, so that the chunk of logits is the only large thing in memory.
 #pragma once
 
-#include "core/bfloat16.h"
-#include "core/log_sum_exp.h"
+#include "core/math/bfloat16.h"
+#include "core/math/log_sum_exp.h"
 
 namespace bertfast {
 

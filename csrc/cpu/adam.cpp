@@ -1,7 +1,7 @@
 #include "cpu/adam.h"
 
-#include "cpu/parallel.h"
-#include "cpu/rows.h"
+#include "cpu/simd/parallel.h"
+#include "cpu/simd/row_vectors.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

@@ -2,6 +2,6 @@
 #pragma once
 
 #include "core/adam.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void adam(const AdamTensor* tensors, int64_t count, const AdamRule& rule))

@@ -1,10 +1,10 @@
 #include "cpu/attention.h"
 
-#include "cpu/attention_pairs.h"
-#include "cpu/attention_rows.h"
-#include "cpu/dropout_scales.h"
-#include "cpu/matrix.h"
-#include "cpu/parallel.h"
+#include "cpu/attention_bf16.h"
+#include "cpu/attention_softmax.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/simd/matrix.h"
+#include "cpu/simd/parallel.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

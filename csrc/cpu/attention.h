@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/attention.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void attention(const AttentionShape& shape, const AttentionForward<float>& tensors))
 BERTFAST_DECLARE(void attention(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors))

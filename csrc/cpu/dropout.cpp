@@ -1,7 +1,7 @@
 #include "cpu/dropout.h"
 
-#include "cpu/dropout_scales.h"
-#include "cpu/parallel.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/simd/parallel.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/dropout.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void dropout(const float* x, const int64_t* row_keys, int64_t rows, int64_t columns,
                               const Dropout& rule, float* out))

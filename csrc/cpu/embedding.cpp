@@ -3,8 +3,9 @@
 #include <cstdlib>
 #include <new>
 
-#include "cpu/dropout_scales.h"
-#include "cpu/normalize.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/layer_norm_row.h"
+#include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/embedding.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void embedding_layer_norm(const EmbeddingLayerNorm<float>& call))
 BERTFAST_DECLARE(void embedding_layer_norm(const EmbeddingLayerNorm<bfloat16>& call))

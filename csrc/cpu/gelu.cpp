@@ -1,7 +1,7 @@
 #include "cpu/gelu.h"
 
-#include "cpu/normal.h"
-#include "cpu/rows.h"
+#include "cpu/simd/normal.h"
+#include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/gelu.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void bias_gelu(const BiasGelu<float>& call))
 BERTFAST_DECLARE(void bias_gelu(const BiasGelu<bfloat16>& call))

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "core/layer_norm.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void dropout_add_layer_norm(const DropoutAddLayerNorm<float>& call))
 BERTFAST_DECLARE(void dropout_add_layer_norm(const DropoutAddLayerNorm<bfloat16>& call))

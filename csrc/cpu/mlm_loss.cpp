@@ -1,7 +1,7 @@
 #include "cpu/mlm_loss.h"
 
-#include "cpu/parallel.h"
-#include "cpu/vector.h"
+#include "cpu/simd/parallel.h"
+#include "cpu/simd/vector.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

@@ -3,6 +3,6 @@
 #pragma once
 
 #include "core/mlm_loss.h"
-#include "cpu/isa.h"
+#include "cpu/simd/isa.h"
 
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<float>& chunk); void mlm_loss(const MlmLossChunk<bfloat16>& chunk))

@@ -4,10 +4,10 @@
 #include <memory>
 #include <stdexcept>
 
-#include "core/masking.h"
-#include "cpu/parallel.h"
-#include "cpu/philox_lanes.h"
-#include "cpu/smallest.h"
+#include "core/sampling/masking.h"
+#include "cpu/k_smallest.h"
+#include "cpu/simd/parallel.h"
+#include "cpu/simd/philox_lanes.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t PLANNED_A_THREAD = 128;
 constexpr int64_t SAMPLED_A_THREAD = 32;
 
-// `permute` (core/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
+// `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
 // waits for the others.
 Lanes permute_lanes(uint64_t seed, Lanes epoch, Lanes i, uint64_t count) {
     const int bits = feistel_bits(count), left_bits = bits / 2, right_bits = bits - left_bits;

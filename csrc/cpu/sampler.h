@@ -1,11 +1,11 @@
 // The sampler on the CPU.
 #pragma once
 
-#include "core/batch.h"
-#include "core/corpus.h"
-#include "core/sampler_options.h"
-#include "core/sentence_pair.h"
-#include "cpu/isa.h"
+#include "core/sampling/batch.h"
+#include "core/sampling/corpus.h"
+#include "core/sampling/sampler_options.h"
+#include "core/sampling/sentence_pair.h"
+#include "cpu/simd/isa.h"
 
 // The segments of the examples [first, first + count), and where their tokens and their predictions begin in
 // a packed batch (count + 1 numbers each).

@@ -1,7 +1,7 @@
 #include "cuda/attention.h"
-#include "cuda/attention_kernel.h"
-#include "cuda/block.h"
-#include "cuda/launch.h"
+#include "cuda/attention_kernel.cuh"
+#include "cuda/device_block.cuh"
+#include "cuda/launch.cuh"
 
 namespace bertfast::cuda {
 

@@ -6,8 +6,8 @@
 // the row's loss and gradients NaN.
 #pragma once
 
-#include "core/bfloat16.h"
-#include "core/log_sum_exp.h"
+#include "core/math/bfloat16.h"
+#include "core/math/log_sum_exp.h"
 
 namespace bertfast::cuda {
 

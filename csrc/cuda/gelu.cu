@@ -1,7 +1,7 @@
 #include "cuda/column_sums.h"
 #include "cuda/gelu.h"
-#include "cuda/gelu_kernel.h"
-#include "cuda/launch.h"
+#include "cuda/gelu_kernel.cuh"
+#include "cuda/launch.cuh"
 
 namespace bertfast::cuda {
 

@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "cuda/launch.h"
+#include "cuda/launch.cuh"
 #include "cuda/sampler.h"
-#include "cuda/sampler_kernel.h"
+#include "cuda/sampler_kernel.cuh"
 
 namespace bertfast::cuda {
 

@@ -2,10 +2,10 @@
 // device, so that a captured graph serves every step, and `stream` is a cudaStream_t of the current device.
 #pragma once
 
-#include "core/batch.h"
-#include "core/corpus.h"
-#include "core/sampler_options.h"
-#include "core/sentence_pair.h"
+#include "core/sampling/batch.h"
+#include "core/sampling/corpus.h"
+#include "core/sampling/sampler_options.h"
+#include "core/sampling/sentence_pair.h"
 
 namespace bertfast::cuda {
 

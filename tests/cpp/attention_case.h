@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu/attention.h"
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 #include "stepping.h"
 
 namespace bertfast {

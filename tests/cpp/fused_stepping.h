@@ -2,7 +2,7 @@
 // memory poisoned.
 #pragma once
 
-#include "cuda/fused_mlm_loss_kernel.h"
+#include "cuda/fused_mlm_loss_kernel.cuh"
 #include "stepping.h"
 
 namespace bertfast {

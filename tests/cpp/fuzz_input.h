@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 
 namespace bertfast {
 

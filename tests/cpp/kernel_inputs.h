@@ -9,7 +9,7 @@
 
 #include "core/adam.h"
 #include "core/attention.h"
-#include "core/bfloat16.h"
+#include "core/math/bfloat16.h"
 
 namespace bertfast {
 

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/dispatch.h"
 #include "cpu/sampler.h"
-#include "cuda/sampler_kernel.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/sampler_kernel.cuh"
 
 namespace bertfast {
 

@@ -33,8 +33,8 @@ std::vector<T> poisoned(int64_t count) {
     return values;
 }
 
-// A block whose phases' threads take turns: see cuda/block.h. Copies to shared memory are made as soon as they are
-// begun, or as late as they are waited for.
+// A block whose phases' threads take turns: see cuda/device_block.cuh. Copies to shared memory are made as soon as they
+// are begun, or as late as they are waited for.
 template <typename Registers>
 struct HostBlock {
     int threads;

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "attention_case.h"
-#include "cuda/attention_kernel.h"
+#include "cuda/attention_kernel.cuh"
 
 using namespace bertfast;
 using cuda::TILE;

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "cuda/mlm_loss_kernel.h"
+#include "cuda/mlm_loss_kernel.cuh"
 
 using namespace bertfast;
 

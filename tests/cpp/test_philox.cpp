@@ -1,7 +1,7 @@
 // Philox4x32 of ten rounds and of seven against the known answers that its authors publish with Random123
 // (kat_vectors).
 #include "check.h"
-#include "core/philox.h"
+#include "core/math/philox.h"
 
 using bertfast::Philox;
 using bertfast::philox4x32;

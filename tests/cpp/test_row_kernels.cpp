@@ -1,19 +1,19 @@
 // The threads of the CUDA kernels that work by rows (GELU, LayerNorm, embedding, sums over rows), stepped on the host,
 // give what the CPU kernels give in float32.
-#include "cpu/dispatch.h"
 #include "cpu/embedding.h"
 #include "cpu/gelu.h"
 #include "cpu/layer_norm.h"
-#include "cuda/embedding_kernel.h"
-#include "cuda/gelu_kernel.h"
-#include "cuda/layer_norm_kernel.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/embedding_kernel.cuh"
+#include "cuda/gelu_kernel.cuh"
+#include "cuda/layer_norm_kernel.cuh"
 #include "stepping.h"
 
 using namespace bertfast;
 
 namespace {
 
-// See normalize_kernel.h: a warp with `rows` rows in its memory.
+// See warp_layer_norm.cuh: a warp with `rows` rows in its memory.
 class HostLanes {
   public:
     HostLanes(int64_t columns, int64_t rows)
