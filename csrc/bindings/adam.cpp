@@ -1,16 +1,11 @@
-#include "cpu/adam.h"
-
 #include <pybind11/stl.h>
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/simd/dispatch.h"
-#include "cuda/adam.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 
@@ -65,12 +60,8 @@ void adam(const py::sequence& parameters_, const py::sequence& gradients_, const
     const AdamRule rule{
         count.data<float>(), rate.data<float>(), factor.data<float>(), refused.data<float>(), beta1, beta2, eps};
     const auto number = static_cast<int64_t>(tensors.size());
-    const py::gil_scoped_release unlocked;
-    if (count.place().cuda) {
-        BERTFAST_CUDA("adam", adam(tensors.data(), number, rule, count.place().stream));
-    } else {
-        BERTFAST_DISPATCH(adam(tensors.data(), number, rule));
-    }
+    BERTFAST_RUN(count.place(), adam(tensors.data(), number, rule),
+                 adam(tensors.data(), number, rule, count.place().stream));
 }
 
 }  // namespace

@@ -1,14 +1,8 @@
-#include "cpu/attention.h"
-
 #include <algorithm>
 
-#include "bindings/cuda.h"
-#include "bindings/dropout.h"
-#include "bindings/late_bias.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/simd/dispatch.h"
-#include "cuda/attention.h"
+#include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
@@ -59,12 +53,7 @@ template <typename T>
 void forward(const AttentionShape& shape, const Tensor& query, const Tensor& key_value, const Tensor& out,
              const Tensor& log_sum_exp) {
     const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(), log_sum_exp.data<float>()};
-    const py::gil_scoped_release unlocked;
-    if (query.place().cuda) {
-        BERTFAST_CUDA("attention", attention(shape, tensors, query.place().stream));
-    } else {
-        BERTFAST_DISPATCH(attention(shape, tensors));
-    }
+    BERTFAST_RUN(query.place(), attention(shape, tensors), attention(shape, tensors, query.place().stream));
 }
 
 template <typename T>
@@ -73,17 +62,13 @@ void backward(const AttentionShape& shape, const Tensor& grad, const Tensor& que
     const AttentionBackward<T> tensors{grad.data<T>(),       query.data<T>(),
                                        key_value.data<T>(),  log_sum_exp.data<float>(),
                                        grad_query.data<T>(), grad_key_value.data<T>()};
-    const py::gil_scoped_release unlocked;
-    if (query.place().cuda) {
-        BERTFAST_CUDA("attention_backward", attention_backward(shape, tensors, query.place().stream));
-    } else {
-        BERTFAST_DISPATCH(attention_backward(shape, tensors));
-    }
+    BERTFAST_RUN(query.place(), attention_backward(shape, tensors),
+                 attention_backward(shape, tensors, query.place().stream));
 }
 
 // What queries, keys and values still lack, for `shape`.
 struct Biases {
-    LateBias query, key_value;
+    DeferredBias query, key_value;
 
     Biases(py::handle query_, py::handle key_value_, const Tensor& queries, const std::vector<const Tensor*>& written,
            AttentionShape& shape)

@@ -1,8 +1,5 @@
-#include "cpu/column_sums.h"
-
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/simd/dispatch.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 

@@ -1,12 +1,9 @@
-#include "cuda/fused_mlm_loss.h"
-
 #include <limits>
 #include <optional>
 #include <string>
 
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 
@@ -84,11 +81,11 @@ void fused_mlm_loss(py::handle rows, py::handle positions, py::handle decoder, p
     const Tensor statistics(statistics_, "statistics", Dtype::float32, {count, 4}, inputs.rows);
     inputs.check_apart_from({&partial, &label_logits, &losses, &statistics});
     check_aligned({&partial, &statistics});
-    [[maybe_unused]] const cuda::FusedMlmLossForward call{inputs.call(vocab_size, splits_of(partial)),
-                                                          partial.data<LogSumExp>(), label_logits.data<float>(),
-                                                          losses.data<float>(), statistics.data<cuda::RowStatistics>()};
+    const cuda::FusedMlmLossForward call{inputs.call(vocab_size, splits_of(partial)), partial.data<LogSumExp>(),
+                                         label_logits.data<float>(), losses.data<float>(),
+                                         statistics.data<cuda::RowStatistics>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_CUDA("fused_mlm_loss", fused_mlm_loss(call, inputs.rows.place().stream));
+    BERTFAST_LAUNCH(fused_mlm_loss(call, inputs.rows.place().stream));
 }
 
 void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle decoder, py::handle bias,
@@ -106,15 +103,15 @@ void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle d
     inputs.check_apart_from({&partial, &grad_rows, &grad_decoder, &grad_bias});
     check_apart({&partial, &grad_rows, &grad_decoder, &grad_bias}, {&statistics, &grad});
     check_aligned({&statistics, &partial, &grad_rows});
-    [[maybe_unused]] const cuda::FusedMlmLossBackward call{inputs.call(vocab_size, splits_of(partial)),
-                                                           statistics.data<cuda::RowStatistics>(),
-                                                           grad.data<float>(),
-                                                           partial.data<float>(),
-                                                           grad_rows.data<bfloat16>(),
-                                                           grad_decoder.data<bfloat16>(),
-                                                           grad_bias.data<float>()};
+    const cuda::FusedMlmLossBackward call{inputs.call(vocab_size, splits_of(partial)),
+                                          statistics.data<cuda::RowStatistics>(),
+                                          grad.data<float>(),
+                                          partial.data<float>(),
+                                          grad_rows.data<bfloat16>(),
+                                          grad_decoder.data<bfloat16>(),
+                                          grad_bias.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_CUDA("fused_mlm_loss_backward", fused_mlm_loss_backward(call, inputs.rows.place().stream));
+    BERTFAST_LAUNCH(fused_mlm_loss_backward(call, inputs.rows.place().stream));
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "cpu/simd/dispatch.h"
+#include "bindings/run.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -61,11 +61,7 @@ void keep_freed_memory() {
 
 PYBIND11_MODULE(_bertfast, module) {
     module.attr("__version__") = BERTFAST_VERSION;
-#if defined(BERTFAST_HAS_CUDA)
-    module.attr("has_cuda") = true;
-#else
-    module.attr("has_cuda") = false;
-#endif
+    module.attr("has_cuda") = bertfast::bindings::HAS_CUDA;
     module.def("isa", [] { return ISA_NAMES[static_cast<int>(bertfast::cpu::active_isa())]; });
     module.def("cpu_has_bf16", &cpu_has_bf16);
     module.def("cpu_is_intel", &cpu_is_intel);

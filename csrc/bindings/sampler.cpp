@@ -1,20 +1,15 @@
 // The sampler: a corpus and its options, checked once; then plans and batches.
-#include "cpu/sampler.h"
 
 #include <stdexcept>
 #include <string>
 
 #include "bindings/module.h"
-#include "bindings/tensor.h"
+#include "bindings/run.h"
 #include "core/sampling/batch.h"
 #include "core/sampling/corpus.h"
 #include "core/sampling/masking.h"
 #include "core/sampling/sampler_options.h"
 #include "core/sampling/sentence_pair.h"
-#include "cpu/simd/dispatch.h"
-#if defined(BERTFAST_HAS_CUDA)
-#include "cuda/sampler.h"
-#endif
 
 namespace bertfast::bindings {
 
@@ -134,9 +129,7 @@ class Sampler {
             const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
             corpus_.continuation = table.beside(documents).data<uint8_t>();
         }
-#if !defined(BERTFAST_HAS_CUDA)
-        if (place_.cuda) throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
-#endif
+        if (place_.cuda && !HAS_CUDA) throw_no_cuda("sampler");
         if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no example");
         if (masks_words(options) != (corpus_.continuation != nullptr)) {
             throw py::value_error("the table `continuation` goes with the masking of whole words and of spans");
@@ -156,16 +149,11 @@ class Sampler {
         cu_seqlens.beside(first);
         cu_masked.beside(first);
         check_apart({&examples, &cu_seqlens, &cu_masked}, {&first});
-        const py::gil_scoped_release unlocked;
-#if defined(BERTFAST_HAS_CUDA)
-        if (place_.cuda) {
-            cuda::plan(corpus_, options_, first.data<int64_t>(), count, examples.data<Example>(),
-                       cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>(), first.place().stream);
-            return;
-        }
-#endif
-        BERTFAST_DISPATCH(plan(corpus_, options_, *first.data<int64_t>(), count, examples.data<Example>(),
-                               cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>()));
+        const int64_t* const g = first.data<int64_t>();
+        Example* const rows = examples.data<Example>();
+        int32_t *const tokens = cu_seqlens.data<int32_t>(), *const predictions = cu_masked.data<int32_t>();
+        BERTFAST_RUN(place_, plan(corpus_, options_, *g, count, rows, tokens, predictions),
+                     plan(corpus_, options_, g, count, rows, tokens, predictions, first.place().stream));
     }
 
     // `batch` is a bertfast.sampler.PackedBatch, whose tensors are filled.
@@ -283,16 +271,11 @@ class Sampler {
     }
 
     void sample(const Tensor& first, const Tensor& examples, const Batch& batch) const {
-        const py::gil_scoped_release unlocked;
-#if defined(BERTFAST_HAS_CUDA)
-        if (place_.cuda) {
-            cuda::sample(corpus_, options_, first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch,
-                         first.place().stream);
-            return;
-        }
-#endif
-        BERTFAST_DISPATCH(
-            sample(corpus_, options_, *first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch));
+        const int64_t* const g = first.data<int64_t>();
+        const int64_t count = examples.size(0);
+        const Example* const rows = examples.data<Example>();
+        BERTFAST_RUN(place_, sample(corpus_, options_, *g, count, rows, batch),
+                     sample(corpus_, options_, g, count, rows, batch, first.place().stream));
     }
 
     py::tuple keep_alive_;

@@ -46,4 +46,10 @@ struct EmbeddingLayerNormBackward {
     float* grad_bias;
 };
 
+// Which tokens hold each entry of a table: entry e's are order[begin[e]] up to order[begin[e + 1]], ascending.
+struct TokensByEntry {
+    const int64_t* order;  // (tokens,)
+    const int64_t* begin;  // (entries + 1,)
+};
+
 }  // namespace bertfast

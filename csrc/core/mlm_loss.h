@@ -11,6 +11,9 @@
 
 namespace bertfast {
 
+// In bytes: on a device, logits and bias lie at multiples of it.
+constexpr int64_t MLM_LOSS_ALIGNMENT = 16;
+
 template <typename T>
 struct MlmLossChunk {
     T* logits;              // (rows, columns) in: x, without the bias; out: d loss / d x, 0 from vocab_size on

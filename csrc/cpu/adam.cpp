@@ -1,5 +1,4 @@
-#include "cpu/adam.h"
-
+#include "cpu/kernels.h"
 #include "cpu/simd/parallel.h"
 #include "cpu/simd/row_vectors.h"
 

@@ -1,8 +1,7 @@
-#include "cpu/attention.h"
-
 #include "cpu/attention_bf16.h"
 #include "cpu/attention_softmax.h"
 #include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/matrix.h"
 #include "cpu/simd/parallel.h"
 

@@ -1,7 +1,7 @@
 // What attention does by rows, whatever type its products have: which rows belong together, softmax and its gradient.
 #pragma once
 
-#include "cpu/attention.h"
+#include "core/attention.h"
 #include "cpu/simd/row_vectors.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {

@@ -1,5 +1,4 @@
-#include "cpu/column_sums.h"
-
+#include "cpu/kernels.h"
 #include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {

@@ -1,6 +1,5 @@
-#include "cpu/dropout.h"
-
 #include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/parallel.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {

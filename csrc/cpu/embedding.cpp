@@ -1,9 +1,8 @@
-#include "cpu/embedding.h"
-
 #include <cstdlib>
 #include <new>
 
 #include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
 #include "cpu/layer_norm_row.h"
 #include "cpu/simd/row_sums.h"
 
@@ -45,9 +44,9 @@ void forward(const EmbeddingLayerNorm<T>& call) {
 }
 
 // The tokens of each entry of a table, in ascending order: a counting sort by id.
-class TokensByEntry {
+class SortedTokens {
   public:
-    TokensByEntry(const int64_t* ids, int64_t tokens, int64_t entries)
+    SortedTokens(const int64_t* ids, int64_t tokens, int64_t entries)
         : numbers_(static_cast<int64_t*>(std::calloc(entries + 1 + tokens, sizeof(int64_t)))),
           begin_(numbers_),
           order_(numbers_ + entries + 1) {
@@ -59,9 +58,9 @@ class TokensByEntry {
         for (int64_t entry = entries; entry > 0; --entry) begin_[entry] = begin_[entry - 1];
         begin_[0] = 0;
     }
-    ~TokensByEntry() { std::free(numbers_); }
-    TokensByEntry(const TokensByEntry&) = delete;
-    TokensByEntry& operator=(const TokensByEntry&) = delete;
+    ~SortedTokens() { std::free(numbers_); }
+    SortedTokens(const SortedTokens&) = delete;
+    SortedTokens& operator=(const SortedTokens&) = delete;
 
     const int64_t* begin(int64_t entry) const { return order_ + begin_[entry]; }
     const int64_t* end(int64_t entry) const { return order_ + begin_[entry + 1]; }
@@ -74,7 +73,7 @@ class TokensByEntry {
 
 // grad[e] += the sum of rows[t] over the tokens t of entry e, in ascending order whatever the threads.
 void add_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t entries, int64_t hidden, float* grad) {
-    const TokensByEntry tokens_of(ids, tokens, entries);
+    const SortedTokens tokens_of(ids, tokens, entries);
     parallel_for(entries, 64, [&](int64_t begin, int64_t end) {
         for (int64_t entry = begin; entry < end; ++entry) {
             float* const to = grad + entry * hidden;

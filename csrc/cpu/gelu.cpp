@@ -1,5 +1,4 @@
-#include "cpu/gelu.h"
-
+#include "cpu/kernels.h"
 #include "cpu/simd/normal.h"
 #include "cpu/simd/row_sums.h"
 

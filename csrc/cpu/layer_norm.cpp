@@ -1,6 +1,5 @@
-#include "cpu/layer_norm.h"
-
 #include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
 #include "cpu/layer_norm_row.h"
 #include "cpu/simd/row_sums.h"
 

@@ -1,5 +1,4 @@
-#include "cpu/mlm_loss.h"
-
+#include "cpu/kernels.h"
 #include "cpu/simd/parallel.h"
 #include "cpu/simd/vector.h"
 

@@ -1,11 +1,10 @@
-#include "cpu/sampler.h"
-
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
 
 #include "core/sampling/masking.h"
 #include "cpu/k_smallest.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/parallel.h"
 #include "cpu/simd/philox_lanes.h"
 

@@ -1,7 +1,7 @@
-#include "cuda/attention.h"
 #include "cuda/attention_kernel.cuh"
 #include "cuda/device_block.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 

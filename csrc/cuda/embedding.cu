@@ -1,6 +1,5 @@
-#include "cuda/column_sums.h"
-#include "cuda/embedding.h"
 #include "cuda/embedding_kernel.cuh"
+#include "cuda/launchers.h"
 #include "cuda/warp_per_item.cuh"
 
 namespace bertfast::cuda {

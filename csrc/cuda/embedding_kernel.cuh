@@ -4,7 +4,6 @@
 
 #include "core/embedding.h"
 #include "cuda/dropout_kernel.cuh"
-#include "cuda/embedding.h"
 #include "cuda/warp_layer_norm.cuh"
 
 namespace bertfast::cuda {

@@ -1,7 +1,7 @@
 #include "cuda/device_block.cuh"
-#include "cuda/fused_mlm_loss.h"
 #include "cuda/fused_mlm_loss_kernel.cuh"
 #include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 

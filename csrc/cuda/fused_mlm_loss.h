@@ -46,7 +46,4 @@ struct FusedMlmLossBackward : FusedMlmLoss {
     float* grad_bias;        // (padded_vocab,) likewise
 };
 
-void fused_mlm_loss(const FusedMlmLossForward& call, void* stream);
-void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void* stream);
-
 }  // namespace bertfast::cuda

@@ -1,5 +1,4 @@
-#include "cuda/column_sums.h"
-#include "cuda/layer_norm.h"
+#include "cuda/launchers.h"
 #include "cuda/layer_norm_kernel.cuh"
 #include "cuda/warp_per_item.cuh"
 

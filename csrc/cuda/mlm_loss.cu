@@ -1,5 +1,5 @@
 #include "cuda/launch.cuh"
-#include "cuda/mlm_loss.h"
+#include "cuda/launchers.h"
 #include "cuda/mlm_loss_kernel.cuh"
 
 namespace bertfast::cuda {

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "core/mlm_loss.h"
-#include "cuda/mlm_loss.h"
 
 namespace bertfast::cuda {
 
@@ -12,8 +11,8 @@ constexpr int MLM_LOSS_THREADS = 256;
 
 // What one memory access moves.
 template <typename T>
-struct alignas(PACK_BYTES) Pack {
-    static constexpr int SIZE = PACK_BYTES / sizeof(T);
+struct alignas(MLM_LOSS_ALIGNMENT) Pack {
+    static constexpr int SIZE = MLM_LOSS_ALIGNMENT / sizeof(T);
     T element[SIZE];
 };
 

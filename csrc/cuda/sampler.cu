@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "cuda/launch.cuh"
-#include "cuda/sampler.h"
+#include "cuda/launchers.h"
 #include "cuda/sampler_kernel.cuh"
 
 namespace bertfast::cuda {

@@ -1,7 +1,7 @@
 // Attention's inputs, what the CPU's float32 kernels make of them, and room for what another kernel does.
 #pragma once
 
-#include "cpu/attention.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "stepping.h"
 

@@ -4,22 +4,8 @@
 #include <cstdio>
 #include <string>
 
-#include "cpu/adam.h"
-#include "cpu/attention.h"
-#include "cpu/dropout.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cpu/mlm_loss.h"
-#include "cuda/adam.h"
-#include "cuda/attention.h"
-#include "cuda/dropout.h"
-#include "cuda/embedding.h"
-#include "cuda/fused_mlm_loss.h"
-#include "cuda/gelu.h"
-#include "cuda/layer_norm.h"
-#include "cuda/mlm_loss.h"
-#include "cuda/sampler.h"
+#include "cpu/kernels.h"
+#include "cuda/launchers.h"
 #include "device.h"
 #include "kernel_inputs.h"
 #include "sampler_harness.h"
@@ -157,7 +143,7 @@ void compare_layer_norm(int64_t rows, int64_t columns) {
 
 struct ByEntry {
     Array<int64_t> order, begin;
-    cuda::TokensByEntry addresses;
+    TokensByEntry addresses;
 
     explicit ByEntry(const OrderByEntry& on_host)
         : order(on_host.order), begin(on_host.begin), addresses{order.data(), begin.data()} {}

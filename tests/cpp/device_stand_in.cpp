@@ -2,24 +2,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/adam.h"
-#include "cpu/attention.h"
-#include "cpu/dropout.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cpu/mlm_loss.h"
-#include "cpu/sampler.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
-#include "cuda/adam.h"
-#include "cuda/attention.h"
-#include "cuda/dropout.h"
-#include "cuda/embedding.h"
-#include "cuda/fused_mlm_loss.h"
-#include "cuda/gelu.h"
-#include "cuda/layer_norm.h"
-#include "cuda/mlm_loss.h"
-#include "cuda/sampler.h"
+#include "cuda/launchers.h"
 #include "device.h"
 #include "fused_stepping.h"
 

@@ -4,14 +4,7 @@
 
 #include <vector>
 
-#include "cpu/adam.h"
-#include "cpu/attention.h"
-#include "cpu/column_sums.h"
-#include "cpu/dropout.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cpu/mlm_loss.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "kernel_inputs.h"
 

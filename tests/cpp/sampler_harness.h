@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/sampler.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "cuda/sampler_kernel.cuh"
 

@@ -1,6 +1,6 @@
 // The threads of Adam's CUDA kernel, stepped on the host, give what the CPU's kernel gives: in tables of as many
 // tensors as one launch takes, aligned or not, of any sizes.
-#include "cpu/adam.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "cuda/adam_kernel.cuh"
 #include "stepping.h"

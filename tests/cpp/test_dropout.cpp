@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "cpu/dropout.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "cuda/dropout_kernel.cuh"
 

@@ -1,8 +1,6 @@
 // The threads of the CUDA kernels that work by rows (GELU, LayerNorm, embedding, sums over rows), stepped on the host,
 // give what the CPU kernels give in float32.
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
+#include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "cuda/embedding_kernel.cuh"
 #include "cuda/gelu_kernel.cuh"
