@@ -21,7 +21,7 @@ void dropout_rows(const T* x, const int64_t* row_keys, int64_t rows, int64_t col
         for (int64_t row = begin; row < end; ++row) {
             for (int64_t first = 0; first < columns; first += BLOCK) {
                 const int64_t count = columns - first < BLOCK ? columns - first : BLOCK;
-                dropout_scales(rule, static_cast<uint64_t>(row_keys[row]), first, count, scales);
+                dropout_factors(rule, static_cast<uint64_t>(row_keys[row]), first, count, scales);
                 const T* from = x + row * columns + first;
                 T* to = out + row * columns + first;
                 int64_t c = 0;

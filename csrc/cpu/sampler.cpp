@@ -18,40 +18,40 @@ constexpr int64_t SAMPLED_A_THREAD = 32;
 
 // `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
 // waits for the others.
-Lanes permute_lanes(uint64_t seed, Lanes epoch, Lanes i, uint64_t count) {
+Longs permute_lanes(uint64_t seed, Longs epoch, Longs i, uint64_t count) {
     const int bits = feistel_bits(count), left_bits = bits / 2, right_bits = bits - left_bits;
     const uint64_t left_mask = (uint64_t{1} << left_bits) - 1, right_mask = (uint64_t{1} << right_bits) - 1;
-    Lanes arrived = {};
+    Longs arrived = {};
     for (bool walking = true; walking;) {
-        Lanes left = i >> right_bits, right = i & right_mask;
+        Longs left = i >> right_bits, right = i & right_mask;
         for (uint32_t round = 0; round < FEISTEL_ROUNDS; ++round) {
-            const Lanes word = draw_lanes(seed, STREAM_SHUFFLE, round, epoch, right).word[0];
-            const Lanes mixed = left ^ (word & (round % 2 ? right_mask : left_mask));
+            const Longs word = draw_lanes(seed, STREAM_SHUFFLE, round, epoch, right).word[0];
+            const Longs mixed = left ^ (word & (round % 2 ? right_mask : left_mask));
             left = right;
             right = mixed;
         }
         i = (i & arrived) | ((left << right_bits | right) & ~arrived);
-        arrived = (Lanes)(i < count);
+        arrived = (Longs)(i < count);
         walking = false;
-        for (int lane = 0; lane < LANES; ++lane) walking |= !arrived[lane];
+        for (int lane = 0; lane < LONG_LANES; ++lane) walking |= !arrived[lane];
     }
     return i;
 }
 
-// The examples from g on, LANES of them; the caller keeps `count`.
+// The examples from g on, LONG_LANES of them; the caller keeps `count`.
 void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t count, Example* examples) {
-    Lanes index, epoch, place;
-    for (int lane = 0; lane < LANES; ++lane) {
+    Longs index, epoch, place;
+    for (int lane = 0; lane < LONG_LANES; ++lane) {
         index[lane] = g + lane;
         epoch[lane] = (g + lane) / corpus.num_anchors;
         place[lane] = (g + lane) % corpus.num_anchors;
     }
-    const Lanes anchors = permute_lanes(options.seed, epoch, place, corpus.num_anchors);
-    const PhiloxLanes other = draw_lanes(options.seed, STREAM_PAIR, 0, index, Lanes{});
-    const PhiloxLanes choices = draw_lanes(options.seed, STREAM_PAIR, 0, index, Lanes{} + 1);
+    const Longs anchors = permute_lanes(options.seed, epoch, place, corpus.num_anchors);
+    const PhiloxLanes other = draw_lanes(options.seed, STREAM_PAIR, 0, index, Longs{});
+    const PhiloxLanes choices = draw_lanes(options.seed, STREAM_PAIR, 0, index, Longs{} + 1);
     for (int lane = 0; lane < count; ++lane) {
-        examples[lane] =
-            make_example(corpus, options, g + lane, static_cast<int64_t>(anchors[lane]), other[lane], choices[lane]);
+        examples[lane] = make_example(corpus, options, g + lane, static_cast<int64_t>(anchors[lane]),
+                                      one_lane(other, lane), one_lane(choices, lane));
     }
 }
 
@@ -61,7 +61,7 @@ class Masker {
     Masker(const Corpus& corpus, const SamplerOptions& options)
         : corpus_(corpus),
           options_(options),
-          capacity_(options.max_len + LANES),
+          capacity_(options.max_len + LONG_LANES),
           words_(new uint32_t[4 * capacity_]),
           chosen_(new int32_t[capacity_]),
           order_(masks_words(options) ? new uint64_t[capacity_] : nullptr),
@@ -87,14 +87,13 @@ class Masker {
   private:
     void draw_candidates(uint64_t g, const Example& example, int64_t candidates) {
         uint32_t* const words = words_.get();
-        Lanes candidate;
-        for (int lane = 0; lane < LANES; ++lane) candidate[lane] = lane;
-        const Lanes index = Lanes{} + g, a_len = Lanes{} + static_cast<uint64_t>(example.a_len);
-        for (int64_t i = 0; i < candidates; i += LANES, candidate += LANES) {
+        Longs candidate;
+        for (int lane = 0; lane < LONG_LANES; ++lane) candidate[lane] = lane;
+        const Longs index = Longs{} + g, a_len = Longs{} + static_cast<uint64_t>(example.a_len);
+        for (int64_t i = 0; i < candidates; i += LONG_LANES, candidate += LONG_LANES) {
             // position_of, in every lane: a comparison that holds is -1.
-            const Lanes position = candidate + 1 - (Lanes)(candidate >= a_len);
-            draw_lanes(options_.seed, STREAM_MASK, 0, index, position)
-                .store(words + i, words + capacity_ + i, words + 2 * capacity_ + i, words + 3 * capacity_ + i);
+            const Longs position = candidate + 1 - (Longs)(candidate >= a_len);
+            store_words(draw_lanes(options_.seed, STREAM_MASK, 0, index, position), words + i, capacity_);
         }
     }
 
@@ -209,8 +208,8 @@ void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, i
           int32_t* cu_seqlens, int32_t* cu_masked) {
     parallel_for(count, PLANNED_A_THREAD, [&](int64_t begin, int64_t end) {
         Masker masker(corpus, options);
-        for (int64_t i = begin; i < end; i += LANES) {
-            make_examples(corpus, options, first + i, std::min<int64_t>(LANES, end - i), examples + i);
+        for (int64_t i = begin; i < end; i += LONG_LANES) {
+            make_examples(corpus, options, first + i, std::min<int64_t>(LONG_LANES, end - i), examples + i);
         }
         for (int64_t i = begin; i < end; ++i) {
             const int64_t tokens = length(examples[i]);

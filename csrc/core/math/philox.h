@@ -8,20 +8,33 @@
 
 namespace bertfast {
 
-struct Philox {
-    uint32_t word[4];
+// The words of one draw. Those of many draws at a time: LaneWords (cpu/simd/philox_lanes.h).
+struct ScalarWords {
+    using Word = uint32_t;
+
+    BERTFAST_HD_MEMBER static Word all(uint32_t value) { return value; }
+    // The whole product, of which high and low take a half each.
+    BERTFAST_HD_MEMBER static uint64_t product(Word a, uint32_t b) { return uint64_t{b} * a; }
+    BERTFAST_HD_MEMBER static Word high(uint64_t product) { return static_cast<Word>(product >> 32); }
+    BERTFAST_HD_MEMBER static Word low(uint64_t product) { return static_cast<Word>(product); }
 };
 
-// Of as many rounds as its authors found to pass every test of TestU01's BigCrush (seven), or with their margin (ten).
-template <int ROUNDS>
-BERTFAST_HD Philox philox4x32(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
+template <typename Words>
+struct PhiloxWords {
+    typename Words::Word word[4];
+};
+
+using Philox = PhiloxWords<ScalarWords>;
+
+// Seven rounds are the fewest that pass every test of TestU01's BigCrush; the authors recommend ten, for a margin.
+template <int ROUNDS, typename Words = ScalarWords, typename Word = typename Words::Word>
+BERTFAST_HD PhiloxWords<Words> philox4x32(Word c0, Word c1, Word c2, Word c3, uint32_t k0, uint32_t k1) {
     for (int round = 0; round < ROUNDS; ++round) {
-        const uint64_t p0 = uint64_t{0xD2511F53} * c0;
-        const uint64_t p1 = uint64_t{0xCD9E8D57} * c2;
-        c0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;
-        c1 = static_cast<uint32_t>(p1);
-        c2 = static_cast<uint32_t>(p0 >> 32) ^ c3 ^ k1;
-        c3 = static_cast<uint32_t>(p0);
+        const auto p0 = Words::product(c0, 0xD2511F53), p1 = Words::product(c2, 0xCD9E8D57);
+        c0 = Words::high(p1) ^ c1 ^ Words::all(k0);
+        c1 = Words::low(p1);
+        c2 = Words::high(p0) ^ c3 ^ Words::all(k1);
+        c3 = Words::low(p0);
         k0 += 0x9E3779B9;
         k1 += 0xBB67AE85;
     }

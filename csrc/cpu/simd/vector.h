@@ -22,9 +22,12 @@ constexpr int64_t LANES = 8;
 constexpr int64_t LANES = 4;
 #endif
 
+constexpr int64_t LONG_LANES = LANES / 2;
+
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
+typedef uint64_t Longs __attribute__((vector_size(4 * LANES)));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES)));
 
 static inline Floats broadcast(float value) {
