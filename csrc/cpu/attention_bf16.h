@@ -28,8 +28,8 @@ static inline void end_row(bfloat16* row, int64_t keys, int64_t depth) {
     if (written < depth) memset(row + written, 0, (depth - written) * sizeof(bfloat16));
 }
 
-static inline void forward_pairs(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin,
-                                 int64_t end) {
+static inline void forward_bf16(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin,
+                                int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);
     const int64_t tall = round_up(block, PAIRED);
@@ -76,15 +76,15 @@ static inline void forward_pairs(const AttentionShape& shape, const AttentionFor
                 tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head] =
                     softmaxes[i].log_sum_exp(scale);
             }
-            unpack(
+            unpack_rows(
                 out, wide, rows, width, [&](int64_t i) { return 1.0f / softmaxes[i].sum; }, tensors.out + offset,
                 part.query_stride);
         }
     }
 }
 
-static inline void backward_pairs(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors,
-                                  int64_t begin, int64_t end) {
+static inline void backward_bf16(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors, int64_t begin,
+                                 int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
     const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);
     const int64_t tall = round_up(block, PAIRED);
@@ -160,16 +160,10 @@ static inline void backward_pairs(const AttentionShape& shape, const AttentionBa
             product_over_rows(dropped, grad, grad_pairs, grad_value);
             product_over_rows(grad_scores, query, query_pairs, grad_key);
             product(rows, width, depth, grad_scores, across, key_rows, wide, grad_query, wide, false);
-            unpack(
-                grad_query, wide, rows, width, [=](int64_t) { return scale; }, tensors.grad_query + offset,
-                part.query_stride);
+            unpack(grad_query, wide, rows, width, scale, tensors.grad_query + offset, part.query_stride);
         }
-        unpack(
-            grad_key, wide, part.keys, width, [=](int64_t) { return scale; }, tensors.grad_key_value + part.key_offset,
-            part.key_stride);
-        unpack(
-            grad_value, wide, part.keys, width, [](int64_t) { return 1.0f; },
-            tensors.grad_key_value + part.value_offset, part.key_stride);
+        unpack(grad_key, wide, part.keys, width, scale, tensors.grad_key_value + part.key_offset, part.key_stride);
+        unpack(grad_value, wide, part.keys, width, 1.0f, tensors.grad_key_value + part.value_offset, part.key_stride);
     }
 }
 

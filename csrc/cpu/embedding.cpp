@@ -36,7 +36,7 @@ void forward(const EmbeddingLayerNorm<T>& call) {
             for (int64_t c = 0; c < hidden; c += LANES) {
                 const int64_t left = hidden - c;
                 const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                const Floats normal = normalized(sum + c, of_row) * weight + bias;
+                const Floats normal = normalized(load(sum + c), of_row) * weight + bias;
                 store_upto(out + c, normal * load(factor + c), left);
             }
         }

@@ -34,7 +34,7 @@ void forward(const DropoutAddLayerNorm<T>& call) {
             for (int64_t c = 0; c < columns; c += LANES) {
                 const int64_t left = columns - c;
                 const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                store_upto(call.out + first + c, normalized(sum + c, of_row) * weight + bias, left);
+                store_upto(call.out + first + c, normalized(load(sum + c), of_row) * weight + bias, left);
             }
         }
     });

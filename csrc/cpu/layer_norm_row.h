@@ -1,13 +1,10 @@
 // LayerNorm of one row that lies in float32 in the first cache, whole vectors long.
 #pragma once
 
+#include "core/math/moments.h"
 #include "cpu/simd/row_vectors.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
-
-struct Moments {
-    float mean, reciprocal_deviation;
-};
 
 // In two passes, since E[x^2] - E[x]^2 cancels. Lanes beyond the row's end are made the mean, which adds nothing.
 static inline Moments moments(float* row, int64_t columns, float eps) {
@@ -24,18 +21,13 @@ static inline Moments moments(float* row, int64_t columns, float eps) {
     return {mean, 1.0f / std::sqrt(sum(squares) / count + eps)};
 }
 
-static inline Floats normalized(const float* row, const Moments& moments) {
-    return (load(row) - moments.mean) * moments.reciprocal_deviation;
-}
-
-// With n the normalised row and g = grad weight, the row's gradient is
-// reciprocal_deviation (g - mean(g) - n mean(g n)); it takes the place of grad. Adds to weight's and bias's gradients.
-// Lanes of `grad` beyond the row's end are 0.
+// The row's gradient takes the place of `grad`, whose lanes beyond the row's end are 0. Adds to weight's and bias's
+// gradients.
 static inline void normalize_backward(const float* row, const Moments& moments, const float* weight, int64_t columns,
                                       float* grad, float* grad_weight, float* grad_bias) {
     Floats total = {}, products = {};
     for (int64_t c = 0; c < columns; c += LANES) {
-        const Floats n = normalized(row + c, moments), upstream = load(grad + c);
+        const Floats n = normalized(load(row + c), moments), upstream = load(grad + c);
         const Floats g = upstream * load_upto(weight + c, columns - c);
         add_to(grad_weight + c, upstream * n);
         add_to(grad_bias + c, upstream);
@@ -44,10 +36,10 @@ static inline void normalize_backward(const float* row, const Moments& moments, 
         store(grad + c, g);
     }
     const float count = static_cast<float>(columns);
-    const float mean = sum(total) / count, slope = sum(products) / count;
+    const RowGradient gradient = {sum(total) / count, sum(products) / count, moments.reciprocal_deviation};
     for (int64_t c = 0; c < columns; c += LANES) {
-        const Floats n = normalized(row + c, moments);
-        store(grad + c, (load(grad + c) - mean - n * slope) * moments.reciprocal_deviation);
+        const Floats n = normalized(load(row + c), moments);
+        store(grad + c, gradient_at(gradient, load(grad + c), n));
     }
 }
 

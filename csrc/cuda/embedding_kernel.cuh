@@ -80,7 +80,7 @@ BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBac
     const bool known = type >= 0 && type < call.tables.types;
     for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
         float grad[4], sum[4];
-        gradient.at(warp, c, grad);
+        gradient_four(gradient, warp, c, grad);
         store_four(grad, warp.columns - c, whole, call.grad_sum + token * warp.columns + c);
         if (!known) continue;
         float* const to = warp.row(4 + type) + c;

@@ -18,15 +18,8 @@ BERTFAST_HD float fast_reciprocal(float x) {
 #endif
 }
 
-struct Normal {
-    float below, density;
-};
-
-// As cpu/simd/normal.h.
-BERTFAST_HD Normal normal(float u) {
-    const float e = fast_exponential(u * u * -0.5f);
-    const float tail = e * normal_tail_ratio(fast_reciprocal(1.0f + fabsf(u) * 0.25f));
-    return {u > 0.0f ? 1.0f - tail : tail, e * 0.398942280f};
+BERTFAST_HD Normal<float> normal(float u) {
+    return normal_from(u, fast_exponential(u * u * -0.5f), fast_reciprocal(1.0f + fabsf(u) * 0.25f));
 }
 
 // item in [0, rows * fours(columns)). `whole`: see in_fours.
@@ -60,7 +53,7 @@ BERTFAST_HD void gelu_backward_thread(const BiasGeluBackward<T>& call, bool whol
         load_four(call.grad + first, left, whole, grad);
         for (int i = 0; i < 4; ++i) {
             u[i] += bias[i];
-            const Normal at = normal(u[i]);
+            const Normal<float> at = normal(u[i]);
             grad[i] *= at.below + u[i] * at.density;
             sum[i] += grad[i];
         }

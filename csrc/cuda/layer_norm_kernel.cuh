@@ -60,7 +60,7 @@ BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormB
     for (int64_t c = warp.begin(); c < call.columns; c += WarpRows::STEP) {
         const int64_t first = row * call.columns + c, left = call.columns - c;
         float grad[4];
-        gradient.at(warp, c, grad);
+        gradient_four(gradient, warp, c, grad);
         store_four(grad, left, whole, call.grad_residual + first);
         if (call.drops) drop_four(call.rule, call.row_keys[row], c, grad);
         store_four(grad, left, whole, call.grad_x + first);

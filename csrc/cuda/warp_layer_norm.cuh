@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "core/host_device.h"
+#include "core/math/moments.h"
 #include "cuda/column_sums_kernel.cuh"
 #include "cuda/vectorized_access.cuh"
 
@@ -38,10 +38,6 @@ BERTFAST_HD float lanes_sum(const float* lanes) {
     }
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
-
-struct Moments {
-    float mean, reciprocal_deviation;
-};
 
 // In two passes, since E[x^2] - E[x]^2 cancels. First: lanes(0) gets each lane's sum of row 0.
 BERTFAST_HD void phase_sum(const WarpRows& warp) {
@@ -78,7 +74,7 @@ BERTFAST_HD void normalized_four(const WarpRows& warp, const Moments& moments, c
     load_four(warp.row(0) + c, 4, true, x);
     load_four(weight + c, warp.columns - c, whole, factor);
     load_four(bias + c, warp.columns - c, whole, shift);
-    for (int i = 0; i < 4; ++i) x[i] = (x[i] - moments.mean) * moments.reciprocal_deviation * factor[i] + shift[i];
+    for (int i = 0; i < 4; ++i) x[i] = normalized(x[i], moments) * factor[i] + shift[i];
 }
 
 BERTFAST_HD void store_moments(const WarpRows& warp, const Moments& moments, float* to) {
@@ -112,9 +108,8 @@ BERTFAST_HD void normalize_phase(int phase, const WarpRows& warp, const float* w
     store_moments(warp, moments, to_moments);
 }
 
-// With n the normalised row and g = grad weight, the row's gradient is
-// reciprocal_deviation (g - mean(g) - n mean(g n)). From row 0 and row 1 = grad to n and g, with each lane's sums of g
-// and g n in lanes(0) and lanes(1); adds to weight's and bias's gradients in rows 2 and 3.
+// The gradient's first phase (core/math/moments.h): row 0 becomes n and row 1, which is grad, becomes g, with each
+// lane's sums of g and g n in lanes(0) and lanes(1). Adds to weight's and bias's gradients in rows 2 and 3.
 BERTFAST_HD void phase_products(const WarpRows& warp, const Moments& moments, const float* weight, bool whole) {
     float sum = 0.0f, products = 0.0f;
     for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
@@ -125,7 +120,7 @@ BERTFAST_HD void phase_products(const WarpRows& warp, const Moments& moments, co
         load_four(warp.row(3) + c, 4, true, grad_bias);
         load_four(weight + c, warp.columns - c, whole, of);
         for (int i = 0; i < 4; ++i) {
-            n[i] = (n[i] - moments.mean) * moments.reciprocal_deviation;
+            n[i] = normalized(n[i], moments);
             grad_weight[i] += g[i] * n[i];
             grad_bias[i] += g[i];
             g[i] *= of[i];
@@ -141,21 +136,17 @@ BERTFAST_HD void phase_products(const WarpRows& warp, const Moments& moments, co
     warp.lanes(1)[warp.lane] = products;
 }
 
-// After it, the gradient of four columns at c.
-struct RowGradient {
-    float mean, slope, reciprocal_deviation;
-
-    BERTFAST_HD_MEMBER void at(const WarpRows& warp, int64_t c, float (&grad)[4]) const {
-        float n[4];
-        load_four(warp.row(0) + c, 4, true, n);
-        load_four(warp.row(1) + c, 4, true, grad);
-        for (int i = 0; i < 4; ++i) grad[i] = (grad[i] - mean - n[i] * slope) * reciprocal_deviation;
-    }
-};
-
+// Its second phase: what holds of the whole row, and the gradient of four columns at c.
 BERTFAST_HD RowGradient row_gradient(const WarpRows& warp, const Moments& moments) {
     const float count = static_cast<float>(warp.columns);
     return {lanes_sum(warp.lanes(0)) / count, lanes_sum(warp.lanes(1)) / count, moments.reciprocal_deviation};
+}
+
+BERTFAST_HD void gradient_four(const RowGradient& row, const WarpRows& warp, int64_t c, float (&grad)[4]) {
+    float n[4];
+    load_four(warp.row(0) + c, 4, true, n);
+    load_four(warp.row(1) + c, 4, true, grad);
+    for (int i = 0; i < 4; ++i) grad[i] = gradient_at(row, grad[i], n[i]);
 }
 
 // --- A row, or a slice of the rows, by all lanes of a warp ---

@@ -67,7 +67,7 @@ bool near(const std::vector<T>& got, const std::vector<float>& expected, double 
           bool zeros = false) {
     const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0.0;
     double greatest = 0;
-    for (const float each : expected) greatest = std::fmax(greatest, std::fabs(each));
+    for (const float each : expected) greatest = std::max<double>(greatest, std::fabs(each));
     if (got.size() != expected.size()) {
         std::printf("%s: %zu elements, not %zu\n", what, got.size(), expected.size());
         return false;

@@ -14,8 +14,8 @@ namespace {
 bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width) {
     const AttentionCase<bfloat16> given(queries, keys, heads, width, true);
     const int64_t items = given.shape.batch * heads;
-    cpu::emulated::forward_pairs(given.shape, given.forward, 0, items);
-    cpu::emulated::backward_pairs(given.shape, given.backward, 0, items);
+    cpu::emulated::forward_bf16(given.shape, given.forward, 0, items);
+    cpu::emulated::backward_bf16(given.shape, given.backward, 0, items);
     return given.is_good() && !amx_emulation::configured;
 }
 

@@ -1,4 +1,4 @@
-// The tail of the standard normal distribution, of one number or of a vector of them.
+// The standard normal distribution at u, of one number or of a vector of them.
 #pragma once
 
 #include "core/host_device.h"
@@ -20,6 +20,20 @@ BERTFAST_HD F normal_tail_ratio(F t) {
     p = p * t + 0x1.98853ap-4f;
     p = p * t + 0x1.988452p-4f;
     return p * t;
+}
+
+// The share below u, Phi(u) = (1 + erf(u / sqrt(2))) / 2, and the density phi(u).
+template <typename F>
+struct Normal {
+    F below, density;
+};
+
+// `e` is e^(-u^2 / 2) and `t` is 1 / (1 + |u| / 4), which each processor computes in its own way. Phi comes from the
+// tail, so that it is exact to rounding and negative tails don't cancel.
+template <typename F>
+BERTFAST_HD Normal<F> normal_from(F u, F e, F t) {
+    const F tail = e * normal_tail_ratio(t);
+    return {u > 0.0f ? 1.0f - tail : tail, e * 0.398942280f};
 }
 
 }  // namespace bertfast

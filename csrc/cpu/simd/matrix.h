@@ -122,10 +122,10 @@ static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_
     }
 }
 
-// to (rows, columns) = factor(row) * from.
+// to (rows, columns) = factor(row) * from; and with one factor for all rows.
 template <typename T, typename Factor>
-static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, const Factor& factor,
-                          T* to, int64_t to_stride) {
+static inline void unpack_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns,
+                               const Factor& factor, T* to, int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
         const float of_row = factor(row);
         int64_t c = 0;
@@ -135,6 +135,12 @@ static inline void unpack(const float* from, int64_t from_stride, int64_t rows, 
         }
         if (c < columns) store(to + c, load(from + c) * of_row, columns - c);
     }
+}
+
+template <typename T>
+static inline void unpack(const float* from, int64_t from_stride, int64_t rows, int64_t columns, float factor, T* to,
+                          int64_t to_stride) {
+    unpack_rows(from, from_stride, rows, columns, [=](int64_t) { return factor; }, to, to_stride);
 }
 
 // Of a and b, two rows HALF apart, swaps a's lanes that have the bit HALF with b's that haven't.
