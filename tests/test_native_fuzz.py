@@ -583,7 +583,7 @@ def fuzz(entry: str, seed: int, wrong: int) -> None:
     refused = refusal(call, arguments)
     memory.check()
     if entry in OF_CUDA:
-        assert wrong or "must lie on a CUDA device" in str(refused), (
+        assert wrong or "must be on a CUDA device" in str(refused), (
             "the right arguments are refused for something else"
         )
     else:

@@ -867,7 +867,7 @@ def test_extension_checks_its_tensors() -> None:
     with pytest.raises(ValueError, match="cu_masked is not these examples' plan"):
         packed(first, examples, good._replace(cu_masked=moved))
     examples[3, 1] = 2**40
-    with pytest.raises(ValueError, match=r"examples\[3\] is no example of this corpus"):
+    with pytest.raises(ValueError, match=r"examples\[3\] is not an example of this corpus"):
         packed(first, examples, good)
 
 

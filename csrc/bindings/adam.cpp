@@ -11,12 +11,12 @@ namespace bertfast::bindings {
 
 namespace {
 
-// One of the lists, each tensor of which has the shape of a parameter and lies where it does.
+// The tensors of a list, each with the shape and on the device of its parameter.
 std::vector<Tensor> checked(const py::sequence& list, const std::string& name, Dtype dtype,
                             const std::vector<Tensor>& parameters) {
     if (list.size() != parameters.size()) {
-        throw py::value_error(name + " must be as many as parameters, " + std::to_string(parameters.size()) + ", not " +
-                              std::to_string(list.size()));
+        throw py::value_error(name + " must have as many tensors as parameters, " + std::to_string(parameters.size()) +
+                              ", not " + std::to_string(list.size()));
     }
     std::vector<Tensor> tensors;
     tensors.reserve(parameters.size());

@@ -49,7 +49,7 @@ struct Tables {
     }
 };
 
-// Which tokens hold each entry of a table, on a CUDA device; None on a CPU. What it says is believed.
+// Which tokens hold each entry of a table, on a CUDA device; None on a CPU. The contents are not checked.
 struct ByEntry {
     TokensByEntry addresses = {};
 

@@ -12,12 +12,12 @@ namespace {
 void check_aligned(std::initializer_list<const Tensor*> tensors) {
     for (const Tensor* each : tensors) {
         if (reinterpret_cast<uintptr_t>(each->data<const void>()) % 16 != 0) {
-            throw py::value_error(each->name() + " must lie at a multiple of 16 bytes");
+            throw py::value_error(each->name() + " must be aligned to 16 bytes");
         }
     }
 }
 
-// What the loss and its gradients both take.
+// The arguments of both the loss and its gradients.
 struct Inputs {
     Tensor rows, decoder, bias, labels, weights;
     std::optional<Tensor> positions;
@@ -39,12 +39,13 @@ struct Inputs {
             throw py::value_error("vocab_size must be in [1, rows of decoder], at most 2^24");
         }
         constexpr int64_t MOST_ROWS = std::numeric_limits<int32_t>::max();
-        if (rows.size(0) > MOST_ROWS || labels.size(0) > MOST_ROWS) throw py::value_error("there are too many rows");
+        if (rows.size(0) > MOST_ROWS || labels.size(0) > MOST_ROWS)
+            throw py::value_error("rows and labels must have fewer than 2^31 rows");
         check_aligned({&rows, &decoder});
     }
 
     cuda::FusedMlmLoss call(int64_t vocab_size, int64_t splits) const {
-        if (!rows.place().cuda) throw py::value_error("rows must lie on a CUDA device: no other has a fused loss");
+        if (!rows.place().cuda) throw py::value_error("rows must be on a CUDA device: the fused loss runs on no other");
         return {rows.data<bfloat16>(),
                 positions ? positions->data<int64_t>() : nullptr,
                 decoder.data<bfloat16>(),

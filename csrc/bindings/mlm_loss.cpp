@@ -46,7 +46,7 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
     if (vocab_size < 1 || vocab_size > columns) throw py::value_error("vocab_size must be in [1, columns of logits]");
     for (const void* address : {logits.data<const void>(), bias.data<const void>()}) {
         if (reinterpret_cast<uintptr_t>(address) % MLM_LOSS_ALIGNMENT != 0) {
-            throw py::value_error("logits and bias must lie at multiples of 16 bytes");
+            throw py::value_error("logits and bias must be aligned to 16 bytes");
         }
     }
     const auto chunk = [&](auto* data) {

@@ -1,5 +1,6 @@
-// BERTFAST_RUN(place, cpu_call, cuda_call) runs a kernel where its tensors lie, with Python's lock released: on a CPU
+// BERTFAST_RUN(place, cpu_call, cuda_call) runs a kernel where its tensors are, with Python's lock released: on a CPU
 // cpu_call, a function of cpu/kernels.h with its arguments, and on a CUDA device cuda_call, one of cuda/launchers.h.
+// BERTFAST_LAUNCH(cuda_call) runs a kernel that only CUDA has.
 #pragma once
 
 #include <stdexcept>
@@ -18,7 +19,7 @@ constexpr bool HAS_CUDA = true;
 constexpr bool HAS_CUDA = false;
 #endif
 
-// `call`: a function and its arguments, of which the message has the function.
+// `call`: a function and its arguments. The message names the function.
 [[noreturn]] inline void throw_no_cuda(const std::string& call) {
     throw std::runtime_error(call.substr(0, call.find('(')) + ": this build of bertfast has no CUDA kernels");
 }

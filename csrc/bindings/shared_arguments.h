@@ -15,16 +15,16 @@ inline Dropout checked_dropout(double p, int64_t seed, int64_t place) {
     return make_dropout(p, static_cast<uint64_t>(seed), static_cast<uint32_t>(place));
 }
 
-// The bias of the product before a kernel, which the kernel adds as it reads the product: on a CPU torch would write it
-// over the whole result first. None where the product has added it, as it does for nothing on a GPU.
+// The bias of the product before a kernel, which the kernel adds as it reads the product: on a CPU torch would first
+// write it over the whole result. None where the product has added it, as on a GPU, where that is free.
 class DeferredBias {
   public:
-    // (columns,) float32 beside `neighbour`; apart from `written`.
+    // (columns,) float32, where `neighbour` is, apart from `written`.
     DeferredBias(py::handle object, const char* name, int64_t columns, const Tensor& neighbour,
                  const std::vector<const Tensor*>& written) {
         if (object.is_none()) return;
         bias_.emplace(object, name, Dtype::float32, std::vector<int64_t>{columns}, neighbour);
-        if (neighbour.place().cuda) throw py::value_error(std::string(name) + " is for CPUs: on a GPU it must be None");
+        if (neighbour.place().cuda) throw py::value_error(std::string(name) + " must be None on a GPU");
         check_apart(written, {&*bias_});
     }
 
@@ -39,7 +39,7 @@ struct PartialSums {
     float* data = nullptr;
     int64_t slices = 0;
 
-    // (slices, sums, columns of x), float32, beside x; apart from `others`.
+    // (slices, sums, columns of x) float32, where x is, apart from `others`.
     PartialSums(py::handle object, int64_t sums, const Tensor& x, std::initializer_list<const Tensor*> others) {
         if (!x.place().cuda) return;
         const Tensor partial(object, "partial", Dtype::float32, {ANY, sums, x.size(1)}, x);

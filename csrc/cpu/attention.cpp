@@ -78,7 +78,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
-        if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
+        if (part.keys == 0) continue;  // a batch of empty sequences may have null pointers
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         biases.turn_to(part.head);
         const int64_t key_row = row_stride(part.keys);
@@ -127,7 +127,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<bfloat16>& te
 }
 #endif
 
-// Calls body(begin, end) for ranges of the items, each a sequence and head.
+// Calls body(begin, end) for ranges of items, an item being one sequence and head.
 template <typename Body>
 void for_items(const AttentionShape& shape, const Body& body) {
     parallel_for(shape.batch * shape.heads, 1, body);

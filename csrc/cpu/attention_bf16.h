@@ -1,5 +1,5 @@
-// Attention in bfloat16 where the processor multiplies it: probabilities and their gradients are rounded to bfloat16 as
-// factors, as torch's are. Everything between the products is in float32.
+// Attention in bfloat16 on processors that multiply it. Probabilities and their gradients are rounded to bfloat16
+// before they are multiplied, as torch's are. Everything between the products is in float32.
 #pragma once
 
 #if defined(__AVX512BF16__)
@@ -17,12 +17,12 @@ using Products = TileProducts;
 using Products = VectorProducts;
 #endif
 
-// Room for `count` bfloat16 numbers.
+// Takes room for `count` bfloat16 numbers.
 static inline bfloat16* take_bfloat16(Scratch& scratch, int64_t count) {
     return reinterpret_cast<bfloat16*>(scratch.take(count / 2));
 }
 
-// Zeros after a row's whole vectors, up to the depth of its product.
+// Fills a row with zeros from its last whole vector to the depth of its product.
 static inline void end_row(bfloat16* row, int64_t keys, int64_t depth) {
     const int64_t written = round_up(keys, LANES);
     if (written < depth) memset(row + written, 0, (depth - written) * sizeof(bfloat16));
@@ -114,7 +114,7 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
-        if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
+        if (part.keys == 0) continue;  // a batch of empty sequences may have null pointers
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         biases.turn_to(part.head);
         const int64_t depth = round_up(part.keys, Products::DEPTH);
@@ -148,7 +148,7 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
                 end_row(dropped_row, part.keys, depth);
                 end_row(grad_row, part.keys, depth);
             }
-            // grad_key and grad_value sum over the rows.
+            // grad_key and grad_value sum over the rows, so that the padding must be zero.
             memset(dropped + rows * across, 0, (row_depth - rows) * across * sizeof(bfloat16));
             memset(grad_scores + rows * across, 0, (row_depth - rows) * across * sizeof(bfloat16));
             const auto product_over_rows = [&](const bfloat16* left, const bfloat16* right, float* right_pairs,

@@ -1,4 +1,4 @@
-// What attention does by rows, whatever type its products have: which rows belong together, softmax and its gradient.
+// The parts of attention that work by rows and don't depend on the type of its products: biases, softmax, its gradient.
 #pragma once
 
 #include "core/attention.h"
@@ -9,7 +9,7 @@ namespace bertfast::cpu::BERTFAST_ISA {
 // Queries whose scores are held at once: 96 rows of 512 scores are 200 kB.
 constexpr int64_t BLOCK = 96;
 
-// What one head's queries, keys and values still lack, as rows of whole lines; null where nothing.
+// One head's biases of queries, keys and values, as rows of whole cache lines; null where the kernel adds none.
 class HeadBiases {
   public:
     const float *query = nullptr, *key = nullptr, *value = nullptr;
@@ -33,7 +33,7 @@ class HeadBiases {
     float* rows_;
 };
 
-// Scores of keys that the sequence hasn't become -infinity: `row` holds whole vectors.
+// Sets the scores after the sequence's last key to -infinity. `row` holds whole vectors.
 static inline void hide_padding(float* row, int64_t keys) {
     const int64_t last = keys / LANES * LANES;
     if (last == keys) return;
@@ -42,15 +42,15 @@ static inline void hide_padding(float* row, int64_t keys) {
     store(row + last, lane < static_cast<int32_t>(keys - last) ? load(row + last) : broadcast(-HUGE_VALF));
 }
 
-// Of a row of scores q k^T, which are scaled only after their greatest, or their log-sum-exp, is taken off: what should
-// be 0 then is.
+// The softmax of a row of scores q k^T. They are scaled only after their greatest, or their log-sum-exp, is subtracted,
+// so that what should be exactly 0 is.
 struct Softmax {
     float greatest, sum;  // of e^(scale (score - greatest))
 
     float log_sum_exp(float scale) const { return greatest + std::log(sum) / scale; }
 };
 
-// Stores e^(scale (score - greatest)) times dropout's factor, in whole vectors; the sum is that before dropout.
+// Stores e^(scale (score - greatest)) times dropout's factor, in whole vectors. The sum is taken before dropout.
 template <typename T>
 static inline Softmax softmax(float* scores, int64_t keys, float scale, const float* factors, T* to) {
     hide_padding(scores, keys);
@@ -67,8 +67,8 @@ static inline Softmax softmax(float* scores, int64_t keys, float scale, const fl
 }
 
 // With P the probabilities, F dropout's factors, D = P F the dropped ones and G = (grad v^T) F the gradient of P, the
-// gradient of the scaled scores is S = P (G - rowsum(P G)). From scores and grad v^T, both overwritten, to D and S, in
-// whole vectors.
+// gradient of the scaled scores is S = P (G - rowsum(P G)). Computes D and S, in whole vectors, from the scores and
+// grad v^T, and overwrites both.
 template <typename T>
 static inline void backward_row(float* scores, float* gradients, int64_t keys, float scale, float log_sum_exp,
                                 const float* factors, T* dropped, T* grad_scores) {

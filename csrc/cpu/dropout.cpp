@@ -6,9 +6,9 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-constexpr int64_t BLOCK = 512;  // columns whose factors stay in the first cache
+constexpr int64_t BLOCK = 512;  // columns at a time: their factors stay in the L1 cache
 
-// Chosen, not multiplied: a dropped infinity is 0, not NaN.
+// A selection, not a product: a dropped infinity is 0, not NaN.
 inline Floats drop(Floats x, Floats scale) {
     return scale == 0.0f ? Floats{} : x * scale;
 }

@@ -8,10 +8,10 @@
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-// Columns that one group of lanes decides about; `dropout_factors` fills whole groups.
+// Columns that one group of lanes draws for. `dropout_factors` fills whole groups.
 constexpr int64_t DRAW_COLUMNS = 4 * LANES;
 
-// a0 b0 a1 b1 ...: the first half of the lanes, and the second.
+// The lanes a0 b0 a1 b1 ..., in two halves.
 static inline void interleave(Longs a, Longs b, Longs& first, Longs& second) {
 #if defined(__AVX512F__)
     first = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
@@ -25,7 +25,7 @@ static inline void interleave(Longs a, Longs b, Longs& first, Longs& second) {
 #endif
 }
 
-// The factors of the 2 LANES columns whose draws these are.
+// Stores the factors of 2 LANES columns from their draws.
 static inline void store_factors(float* to, Longs draws, const Dropout& dropout) {
 #if defined(__AVX512BW__)
     const __mmask32 kept = _mm512_cmple_epu16_mask((__m512i)draws, _mm512_set1_epi16(dropout.last_kept));
@@ -43,10 +43,10 @@ static inline void store_factors(float* to, Longs draws, const Dropout& dropout)
 #endif
 }
 
-// scales[c] = factor of column first_column + c, for c in [0, columns rounded up to DRAW_COLUMNS): the buffer needs
+// factors[c] = factor of column first_column + c, for c in [0, columns rounded up to DRAW_COLUMNS): the buffer needs
 // that room. first_column is a multiple of 8.
 static inline void dropout_factors(const Dropout& dropout, uint64_t row_key, int64_t first_column, int64_t columns,
-                                   float* scales) {
+                                   float* factors) {
     constexpr uint64_t LOW = 0xFFFFFFFF;
     Longs slot;
     for (int lane = 0; lane < LONG_LANES; ++lane) slot[lane] = static_cast<uint64_t>(first_column / 8 + lane);
@@ -56,12 +56,12 @@ static inline void dropout_factors(const Dropout& dropout, uint64_t row_key, int
         Longs first, second;
         interleave((drawn.word[0] & LOW) | drawn.word[1] << 32, (drawn.word[2] & LOW) | drawn.word[3] << 32, first,
                    second);
-        store_factors(scales + column, first, dropout);
-        store_factors(scales + column + 2 * LANES, second, dropout);
+        store_factors(factors + column, first, dropout);
+        store_factors(factors + column + 2 * LANES, second, dropout);
     }
 }
 
-// The factors of one row at a time, drawn into a thread's own room; all 1 where nothing is dropped.
+// The factors of one row at a time, in a thread's scratch memory; all 1 where nothing is dropped.
 class DropoutFactors {
   public:
     DropoutFactors(bool drops, const Dropout& rule, int64_t columns, Scratch& scratch)
@@ -76,7 +76,7 @@ class DropoutFactors {
         return factors_;
     }
 
-    // From here on, `columns` (no more than there is room for) at `place`.
+    // Rows from here on have `columns` columns (no more than there is room for) and draw at `place`.
     void turn_to(int64_t columns, uint32_t place) {
         columns_ = columns;
         rule_.place = place;

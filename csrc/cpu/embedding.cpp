@@ -54,7 +54,7 @@ class SortedTokens {
         for (int64_t token = 0; token < tokens; ++token) ++begin_[ids[token] + 1];
         for (int64_t entry = 0; entry < entries; ++entry) begin_[entry + 1] += begin_[entry];
         for (int64_t token = 0; token < tokens; ++token) order_[begin_[ids[token]]++] = token;
-        // Each entry's begin has moved to its end, which is the next one's begin.
+        // Each entry's begin has advanced to its end, where the next entry begins.
         for (int64_t entry = entries; entry > 0; --entry) begin_[entry] = begin_[entry - 1];
         begin_[0] = 0;
     }
@@ -71,7 +71,7 @@ class SortedTokens {
     int64_t* order_;
 };
 
-// grad[e] += the sum of rows[t] over the tokens t of entry e, in ascending order whatever the threads.
+// grad[e] += the sum of rows[t] over the tokens t of entry e, in ascending order for any number of threads.
 void add_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t entries, int64_t hidden, float* grad) {
     const SortedTokens tokens_of(ids, tokens, entries);
     parallel_for(entries, 64, [&](int64_t begin, int64_t end) {
@@ -91,7 +91,7 @@ template <typename T>
 void backward(const EmbeddingLayerNormBackward<T>& call) {
     const EmbeddingTables& tables = call.tables;
     const int64_t hidden = tables.hidden, room = round_up(hidden, LINE);
-    // Weight, bias, and the few types, each of which takes its share of every row.
+    // Sums for weight, bias and the types, which are few.
     ColumnSums sums(tables.tokens, (2 + tables.types) * room);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
         Scratch scratch(2 * room + DropoutFactors::room_for(hidden));

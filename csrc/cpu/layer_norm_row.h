@@ -1,4 +1,4 @@
-// LayerNorm of one row that lies in float32 in the first cache, whole vectors long.
+// LayerNorm of one row, held in the L1 cache in float32, whole vectors long.
 #pragma once
 
 #include "core/math/moments.h"
@@ -6,7 +6,7 @@
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-// In two passes, since E[x^2] - E[x]^2 cancels. Lanes beyond the row's end are made the mean, which adds nothing.
+// In two passes, since E[x^2] - E[x]^2 cancels. Sets the lanes beyond the row's end to the mean, which adds nothing.
 static inline Moments moments(float* row, int64_t columns, float eps) {
     const float count = static_cast<float>(columns);
     Floats total = {};
@@ -21,8 +21,8 @@ static inline Moments moments(float* row, int64_t columns, float eps) {
     return {mean, 1.0f / std::sqrt(sum(squares) / count + eps)};
 }
 
-// The row's gradient takes the place of `grad`, whose lanes beyond the row's end are 0. Adds to weight's and bias's
-// gradients.
+// Replaces `grad`, whose lanes beyond the row's end are 0, by the row's gradient. Adds to the gradients of weight and
+// bias.
 static inline void normalize_backward(const float* row, const Moments& moments, const float* weight, int64_t columns,
                                       float* grad, float* grad_weight, float* grad_bias) {
     Floats total = {}, products = {};

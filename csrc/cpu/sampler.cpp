@@ -12,11 +12,11 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// The fewest examples worth a thread: about 10 us of work.
+// The fewest examples that are worth a thread: about 10 us of work.
 constexpr int64_t PLANNED_A_THREAD = 128;
 constexpr int64_t SAMPLED_A_THREAD = 32;
 
-// `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
+// `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane whose number is below `count`
 // waits for the others.
 Longs permute_lanes(uint64_t seed, Longs epoch, Longs i, uint64_t count) {
     const int bits = feistel_bits(count), left_bits = bits / 2, right_bits = bits - left_bits;
@@ -38,7 +38,7 @@ Longs permute_lanes(uint64_t seed, Longs epoch, Longs i, uint64_t count) {
     return i;
 }
 
-// The examples from g on, LONG_LANES of them; the caller keeps `count`.
+// Draws LONG_LANES examples from g on, and stores the first `count`.
 void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t count, Example* examples) {
     Longs index, epoch, place;
     for (int lane = 0; lane < LONG_LANES; ++lane) {
@@ -55,7 +55,7 @@ void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t
     }
 }
 
-// One example's predictions. Holds the room for any example, one object a thread.
+// One example's predictions. Has room for any example, so that a thread needs one object.
 class Masker {
   public:
     Masker(const Corpus& corpus, const SamplerOptions& options)
@@ -68,7 +68,7 @@ class Masker {
           starts_(masks_words(options) ? new int32_t[capacity_] : nullptr),
           decider_(masks_words(options) ? new int32_t[capacity_] : nullptr) {}
 
-    // Decides which candidates are predicted, and returns their number.
+    // Chooses the candidates to predict and returns their number.
     int64_t choose(uint64_t g, const Example& example) {
         const int64_t candidates = num_candidates(example);
         draw_candidates(g, example, candidates);
@@ -77,7 +77,7 @@ class Masker {
         choose_smallest(words_.get(), candidates, k, chosen_.get());
         return k;
     }
-    // The chosen candidates, ascending, and the draw of any; a span's share the action of its first.
+    // The chosen candidates, ascending, and the draw of any of them. Those of a span share the action of its first.
     int32_t chosen(int64_t i) const { return chosen_[i]; }
     Philox drawn(int64_t candidate) const {
         const uint32_t* const word = words_.get() + candidate;
@@ -91,7 +91,7 @@ class Masker {
         for (int lane = 0; lane < LONG_LANES; ++lane) candidate[lane] = lane;
         const Longs index = Longs{} + g, a_len = Longs{} + static_cast<uint64_t>(example.a_len);
         for (int64_t i = 0; i < candidates; i += LONG_LANES, candidate += LONG_LANES) {
-            // position_of, in every lane: a comparison that holds is -1.
+            // position_of, in every lane: a true comparison is -1.
             const Longs position = candidate + 1 - (Longs)(candidate >= a_len);
             store_words(draw_lanes(options_.seed, STREAM_MASK, 0, index, position), words + i, capacity_);
         }

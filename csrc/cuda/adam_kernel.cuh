@@ -1,4 +1,4 @@
-// The threads of Adam's kernel: a block has a chunk of a tensor, a thread every THREADS-th four of its elements.
+// The threads of Adam's kernel. A block takes a chunk of a tensor, a thread every ADAM_THREADS-th four of its elements.
 #pragma once
 
 #include "core/adam.h"
@@ -8,14 +8,14 @@ namespace bertfast::cuda {
 
 constexpr int ADAM_THREADS = 256;
 
-// As many as the 4 kB of a kernel's arguments hold.
+// As many tensors as a kernel's 4 kB of arguments can describe.
 constexpr int ADAM_TENSORS = 80;
 
 struct AdamTable {
     AdamTensor tensors[ADAM_TENSORS];
 };
 
-// Calls launch(table, chunks) with the tensors, as many at a time as a table holds; not where they hold nothing.
+// Calls launch(table, chunks) for the tensors, as many at a time as a table holds. Skips tables without elements.
 template <typename Launch>
 void in_tables(const AdamTensor* tensors, int64_t count, const Launch& launch) {
     for (int64_t begin = 0; begin < count; begin += ADAM_TENSORS) {

@@ -1,8 +1,8 @@
-// Attention by one block for a sequence and head, in tiles of 64 queries and 64 keys. What happens between two barriers
-// is given to `block.each`: on a GPU each thread calls it, on the host a loop does, with the thread's registers.
+// Attention by one block per sequence and head, in tiles of 64 queries and 64 keys. The work between two barriers is
+// passed to `block.each`: on a GPU each thread runs it, on the host a loop does, with the thread's registers.
 //
-// Nothing is kept of the scores but their log-sum-exps: they are computed again where they are needed, unless the tile
-// that is needed is the one that the registers hold, so that a sequence of one tile computes them once.
+// Only the log-sum-exps of the scores are stored. A tile of scores is computed again where it is needed, unless the
+// registers still hold it: a sequence of one tile computes its scores once.
 #pragma once
 
 #include "core/attention.h"
@@ -15,23 +15,24 @@ template <typename T>
 struct AttentionShared {
     Tile<T> left, right;
     Tile<T> dropped, grad_scores;
-    LogSumExp part[TILE][TILE / 4];  // of a row, from the four columns that a thread holds at once
+    LogSumExp part[TILE][TILE / 4];  // of a row: four columns each, which one thread holds
     LogSumExp row[TILE];
 };
 
 struct AttentionRegisters {
-    float scores[TILE_ELEMENTS];     // q k^T, not scaled
+    float scores[TILE_ELEMENTS];     // q k^T, unscaled
     float gradients[TILE_ELEMENTS];  // grad v^T
     float first[TILE_ELEMENTS], second[TILE_ELEMENTS];
-    uint32_t kept;  // of the scores' elements, those that dropout keeps: a bit for each
+    uint32_t kept;  // which of the scores' elements dropout keeps: a bit for each
     LogSumExp part[TILE_ELEMENTS / 4];
 };
 
-// A block's item, and what its threads see of it.
+// A block's item, a sequence and head, as its threads see it.
 template <typename T, typename Block>
 class AttentionBlock {
   public:
-    // delta: max_seqlen floats of shared memory, for the backward pass. `whole`: see load_tile, of all tensors.
+    // `delta`: max_seqlen floats of shared memory, for the backward pass. `whole`: see load_tile; it holds for all
+    // tensors.
     BERTFAST_HD_MEMBER AttentionBlock(Block& block, const AttentionShape& shape, int64_t item, bool whole,
                                       AttentionShared<T>& shared, float* delta)
         : block_(block),
@@ -47,7 +48,7 @@ class AttentionBlock {
           shared_(shared),
           delta_(delta) {
         rule_.place += static_cast<uint32_t>(part_.head);
-        // delta holds no more, whatever the offsets say.
+        // delta has room for no more, whatever the offsets say.
         if (queries_ > shape.max_seqlen) queries_ = static_cast<int>(shape.max_seqlen);
     }
 
@@ -74,7 +75,7 @@ class AttentionBlock {
             });
             for (int d = 0; d < width_; d += TILE) {
                 block_.each([&](int, AttentionRegisters& mine) { clear(mine.first); });
-                // From the last tile, which is held, to the first.
+                // From the last tile, which the registers hold, to the first.
                 for (int key = (keys_ - 1) / TILE * TILE; key >= 0; key -= TILE) {
                     if (held != key) make_scores(tensors.query, tensors.key_value, query, key);
                     held = key;
@@ -202,7 +203,7 @@ class AttentionBlock {
 
     using Sum = float (AttentionRegisters::*)[TILE_ELEMENTS];
 
-    // The products of a tile's queries (or what lies as they do) and keys, or values.
+    // The products of a tile of queries, or their gradients, with a tile of keys or values.
     BERTFAST_HD_MEMBER void make(Sum sum, const T* queries, const T* keys, int64_t first, int query, int key) {
         for (int d = 0; d < width_; d += TILE) {
             block_.each([&](int thread, AttentionRegisters& mine) {
@@ -237,7 +238,7 @@ class AttentionBlock {
 
     // --- Rows ---
 
-    // Calls body(four, place of its first element) for each four neighbours that a thread holds of the scores.
+    // Calls body(number, place of the first) for each four neighbouring scores that a thread holds.
     template <typename Body>
     BERTFAST_HD_MEMBER static void for_each_four(int thread, const Body& body) {
         for (int four = 0; four < TILE_ELEMENTS / 4; ++four) body(four, place<T>(thread, 4 * four, false));
@@ -260,7 +261,7 @@ class AttentionBlock {
         for_each_four(thread, [&](int four, Place at) { shared_.part[at.row][at.column / 4] = mine.part[four]; });
     }
 
-    // Which of the four at a place are kept: a bit for each.
+    // Which of the four scores at a place dropout keeps: a bit for each.
     BERTFAST_HD_MEMBER uint32_t draw_kept(int query, int key, Place at) const {
         if (!shape_.drops || query + at.row >= queries_) return 15;
         const int64_t row_key = shape_.row_keys[part_.first_query + query + at.row];
@@ -276,7 +277,7 @@ class AttentionBlock {
         for (int i = 0; i < 4; ++i) from_float(x[i], to[i]);
     }
 
-    // dropped = e^(score - maximum) F; the rows' sums are divided by at the end.
+    // dropped = e^(score - maximum) F. The division by the rows' sums comes at the end.
     BERTFAST_HD_MEMBER void drop_probabilities(int thread, int query, int key, const AttentionRegisters& mine) {
         for_each_four(thread, [&](int four, Place at) {
             const float shift = shared_.row[at.row].maximum;
@@ -291,7 +292,7 @@ class AttentionBlock {
         });
     }
 
-    // From scores and grad v^T to P and G; padding becomes 0.
+    // Turns scores and grad v^T into P and G. Padding becomes 0.
     BERTFAST_HD_MEMBER void to_probabilities(const float* log_sum_exp, int thread, int query, int key,
                                              AttentionRegisters& mine) const {
         for_each_four(thread, [&](int four, Place at) {
@@ -328,7 +329,7 @@ class AttentionBlock {
     Block& block_;
     const AttentionShape& shape_;
     AttentionPart part_;
-    int queries_, keys_, width_;  // in a sequence all counts are small
+    int queries_, keys_, width_;  // counts within a sequence are small
     Dropout rule_;
     float scale_, factor_;  // of the scores, and of what dropout keeps
     bool whole_;

@@ -1,5 +1,5 @@
-// The threads that add up what the slices of a matrix's rows have summed for themselves: a block for SUM_COLUMNS
-// columns, in phases with a barrier after each. The order of the sums depends on the number of slices alone.
+// The threads that add up the sums of the slices of a matrix's rows. A block takes SUM_COLUMNS columns, in phases with
+// a barrier after each. The order of the sums depends only on the number of slices.
 #pragma once
 
 #include "core/host_device.h"
@@ -9,7 +9,7 @@ namespace bertfast::cuda {
 constexpr int SUM_COLUMNS = 32, SUM_GROUPS = 32, SUM_THREADS = SUM_COLUMNS * SUM_GROUPS;
 constexpr int SUM_PHASES = 2;
 
-// The first row of a slice; slices are as even as whole rows allow.
+// The first row of a slice. Slices differ by one row at most.
 BERTFAST_HD int64_t slice_row(int64_t rows, int64_t slices, int64_t slice) {
     return rows * slice / slices;
 }

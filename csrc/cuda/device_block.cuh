@@ -1,4 +1,4 @@
-// A block of threads that works in phases, with a barrier after each. The tests' HostBlock does the same on the host.
+// A block of threads that works in phases with a barrier after each. HostBlock in the tests does the same on the host.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,14 +11,14 @@ struct DeviceBlock {
 
     template <typename Phase>
     __device__ void each(const Phase& phase) {
-        // Hidden from the compiler, which would compute what depends on it once, for all phases, in too many registers.
+        // Hides the number from the compiler, which would keep what depends on it in registers over all phases.
         int thread = static_cast<int>(threadIdx.x);
         asm volatile("" : "+r"(thread));
         phase(thread, registers);
         __syncthreads();
     }
 
-    // Begins to copy 4 or 16 bytes to shared memory, where others find them from the barrier on that follows the
+    // Begins to copy 4 or 16 bytes to shared memory. Other threads see them after the barrier that follows this
     // thread's next `wait`.
     template <typename T>
     __device__ void copy(int, const T* from, T* to) const {
@@ -36,7 +36,7 @@ struct DeviceBlock {
         publish(thread);
     }
 
-    // What the thread has written to shared memory, wgmma finds there from the next barrier on.
+    // Makes the thread's writes to shared memory visible to wgmma after the next barrier.
     __device__ void publish(int) const {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

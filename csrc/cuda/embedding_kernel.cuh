@@ -1,5 +1,5 @@
-// The lanes of the embedding layer's kernels: a warp for a token, backward for a slice of the tokens, one after the
-// other; then a block for an entry of a table, which adds up the gradients of its tokens.
+// The lanes of the embedding layer's kernels. Forward, a warp takes a token; backward, a slice of the tokens, one after
+// the other. Then a block takes an entry of a table and adds up the gradients of its tokens.
 #pragma once
 
 #include "core/embedding.h"
@@ -10,18 +10,18 @@ namespace bertfast::cuda {
 
 constexpr int64_t EMBEDDING_ROWS = 1;  // in a warp's shared memory
 
-// Backward, the sums over tokens: for weight, bias and each type.
+// The backward pass sums over tokens for weight, bias and each type.
 BERTFAST_HD int64_t embedding_sums(const EmbeddingTables& tables) {
     return 2 + tables.types;
 }
 
-// With them, the sum of the three look-ups and the gradient.
+// Those sums, the embedding and its gradient.
 BERTFAST_HD int64_t embedding_backward_rows(const EmbeddingTables& tables) {
     return 2 + embedding_sums(tables);
 }
 
-// Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN: to report it would stop
-// the stream.
+// Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN, since to report it would
+// stop the stream.
 BERTFAST_HD void add_up(const EmbeddingTables& tables, bool whole, int64_t token, const WarpRows& warp) {
     const int64_t word = tables.input_ids[token], type = tables.token_type_ids[token];
     const int64_t position = tables.position_ids[token];
@@ -41,7 +41,7 @@ BERTFAST_HD void add_up(const EmbeddingTables& tables, bool whole, int64_t token
     }
 }
 
-// In NORMALIZE_PHASES.
+// One of NORMALIZE_PHASES phases.
 template <typename T>
 BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, bool whole, int64_t token,
                                  const WarpRows& warp) {
@@ -99,7 +99,7 @@ BERTFAST_HD void embedding_slice(const EmbeddingLayerNormBackward<T>& call, bool
               });
 }
 
-// --- The gradient of a table, from those of its tokens ---
+// --- The gradient of a table, from the gradients of its tokens ---
 
 constexpr int ENTRY_WARPS = 8, ENTRY_THREADS = ENTRY_WARPS * WARP, ENTRY_PHASES = 2;
 
@@ -107,7 +107,7 @@ struct EntrySums {
     const float* rows;  // (tokens, hidden)
     TokensByEntry tokens;
     int64_t entries, hidden;
-    float* grad;  // (entries, hidden), is added to
+    float* grad;  // (entries, hidden), accumulated into
     bool whole;   // see in_fours
 };
 
@@ -115,8 +115,8 @@ BERTFAST_HD int64_t entry_shared_floats(int64_t hidden) {
     return ENTRY_WARPS * 4 * fours(hidden);
 }
 
-// Warp w adds up every eighth token from the w-th on; then the eight sums are added to the gradient. In phases with a
-// barrier of the block after each; `shared` lies at a multiple of 16 bytes.
+// Warp w adds up every eighth token from the w-th on; then the eight sums are added to the gradient. The block has a
+// barrier after each phase. `shared` is aligned to 16 bytes.
 BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, int64_t entry, int thread, float* shared) {
     const int64_t begin = sums.tokens.begin[entry], end = sums.tokens.begin[entry + 1], room = 4 * fours(sums.hidden);
     if (phase == 0) {

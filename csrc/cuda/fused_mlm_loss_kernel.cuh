@@ -1,15 +1,15 @@
 // The threads of the fused masked-LM loss. A block holds a tile of the logits in its registers. For the loss, and for
-// the gradient of the rows, it has a tile of rows and walks over the words of a split of the vocabulary; for the
-// gradients of decoder and bias it has 64 words and walks over the rows. What the splits have found is added up by
-// other kernels' threads, in the splits' order.
+// the gradient of the rows, a block has a tile of rows and loops over the words of a split of the vocabulary; for the
+// gradients of decoder and bias it has 64 words and loops over the rows. Further kernels add up the results of the
+// splits, in the splits' order.
 //
-// The backward pass makes the logits anew, in both of its kernels. What is walked over has two buffers: while one tile
-// is multiplied, the next is copied. Rows behind the last that weighs anything, such as fill a batch up, are not looked
-// at.
+// Both kernels of the backward pass compute the logits again. The tiles of the loop are double-buffered: while one is
+// multiplied, the next is copied. Rows after the last one with a weight, such as those that pad a batch, are never
+// read.
 //
-// With R rows, H hidden and V words that is 10 R H V operations, 2 of them forward (the chunked form takes 6 in all),
-// and 3 R V exponentials. With T rows in a tile (128 to H = 128, else 64) the three kernels copy 2 H V R / T, the same,
-// and 2 H V R / 64 bytes, nearly all from the L2 cache.
+// With R rows, H hidden and V words that is 10 R H V operations, 2 R H V of them forward (the chunked form takes 6 R H
+// V in all), and 3 R V exponentials. With T rows in a tile (128 up to H = 128, else 64) the three kernels copy 2 H V R
+// / T, 2 H V R / T and 2 H V R / 64 bytes, nearly all from the L2 cache.
 #pragma once
 
 #include "core/mlm_loss.h"
@@ -20,58 +20,58 @@
 
 namespace bertfast::cuda {
 
-enum class WalksOver { words, rows };
+enum class LoopsOver { words, rows };
 
 BERTFAST_HD RowStatistics no_row() {
     return {FLT_MAX, 0.0f, 0.0f, -1.0f};
 }
 
-// Which of `rows` a predicted one is; -1 if there is none.
+// The row of `rows` that prediction `row` reads; -1 if there is none.
 BERTFAST_HD int source_of(const FusedMlmLoss& call, int64_t row) {
     if (row >= call.count) return -1;
     const int64_t source = call.positions ? call.positions[row] : row;
     return source >= 0 && source < call.sources ? static_cast<int>(source) : -1;
 }
 
-// -1 if it is none.
+// The label, or -1 if it is outside the vocabulary.
 BERTFAST_HD float known_label(const FusedMlmLoss& call, int64_t row) {
     const int64_t label = call.labels[row];
     return label >= 0 && label < call.vocab_size ? static_cast<float>(label) : -1.0f;
 }
 
 // Products: WarpProducts or WarpgroupProducts.
-template <typename Products, WalksOver WALKS>
+template <typename Products, LoopsOver LOOP>
 struct FusedShared {
     using Size = typename Products::Size;
-    static constexpr int ROW_BUFFERS = WALKS == WalksOver::rows ? 2 : 1, WORD_BUFFERS = 3 - ROW_BUFFERS;
+    static constexpr int ROW_BUFFERS = LOOP == LoopsOver::rows ? 2 : 1, WORD_BUFFERS = 3 - ROW_BUFFERS;
 
     typename Products::Operand rows[ROW_BUFFERS][Size::HIDDEN_TILES][Size::ROW_TILES];
     typename Products::Operand words[WORD_BUFFERS][Size::HIDDEN_TILES];
     union {
         typename Products::Operand gradients[Size::ROW_TILES];  // of the logits
-        LogSumExp row_part[Size::ROWS][Products::IN_ROW];       // what each of the threads that share a row has of it
-        float bias_part[Products::IN_COLUMN][TILE];             // likewise, of a column
+        LogSumExp row_part[Size::ROWS][Products::IN_ROW];       // one part for each thread that shares the row
+        float bias_part[Products::IN_COLUMN][TILE];             // likewise, for a column
     };
     RowStatistics statistics[ROW_BUFFERS][Size::ROWS];
-    int source[ROW_BUFFERS][Size::ROWS];  // of the rows that are there, or come next
+    int source[ROW_BUFFERS][Size::ROWS];  // of the rows in the buffer, or of those that come next
     float bias[WORD_BUFFERS][TILE];       // -infinity from vocab_size on
     int last[TILE_THREADS];
 };
 
-template <typename Products, WalksOver WALKS>
+template <typename Products, LoopsOver LOOP>
 struct FusedRegisters {
     using Size = typename Products::Size;
 
     float logits[Size::LOGITS];
-    float sum[WALKS == WalksOver::words ? Size::GRAD_ROWS : Size::GRAD_WORDS];
-    LogSumExp row[Products::HELD];  // of the thread's rows
-    float bias[Products::COUNT];    // of its columns
+    float sum[LOOP == LoopsOver::words ? Size::GRAD_ROWS : Size::GRAD_WORDS];
+    LogSumExp row[Products::HELD];  // for the thread's rows
+    float bias[Products::COUNT];    // for its columns
 };
 
-template <typename Products, WalksOver WALKS, typename Block>
+template <typename Products, LoopsOver LOOP, typename Block>
 class FusedMlmLossBlock {
-    using Shared = FusedShared<Products, WALKS>;
-    using Registers = FusedRegisters<Products, WALKS>;
+    using Shared = FusedShared<Products, LOOP>;
+    using Registers = FusedRegisters<Products, LOOP>;
     using Size = typename Products::Size;
     using Operand = typename Products::Operand;
     static constexpr int ROWS = Size::ROWS, HELD = Products::HELD, COUNT = Products::COUNT, RUN = Products::RUN;
@@ -80,7 +80,7 @@ class FusedMlmLossBlock {
     BERTFAST_HD_MEMBER FusedMlmLossBlock(Block& block, const FusedMlmLoss& call, Shared& shared)
         : block_(block), call_(call), shared_(shared) {}
 
-    // `row`: the tile's first.
+    // `row`: the first of the tile.
     BERTFAST_HD_MEMBER void forward(const FusedMlmLossForward& call, int64_t row, int64_t split) {
         if (weighed_end(row, ROWS) == row) return;
         block_.each([&](int thread, Registers& mine) {
@@ -91,7 +91,7 @@ class FusedMlmLossBlock {
             BERTFAST_UNROLL
             for (int held = 0; held < HELD; ++held) mine.row[held] = empty_log_sum_exp();
         });
-        walk_over_words(row, split, [&](int64_t word, int buffer, const auto& next) {
+        for_each_word_tile(row, split, [&](int64_t word, int buffer, const auto& next) {
             block_.each([&](int thread, Registers& mine) {
                 next(thread);
                 make_logits(thread, 0, buffer, mine);
@@ -119,7 +119,7 @@ class FusedMlmLossBlock {
             load_statistics(call, thread, row, 0);
             clear(mine.sum);
         });
-        walk_over_words(row, split, [&](int64_t word, int buffer, const auto& next) {
+        for_each_word_tile(row, split, [&](int64_t word, int buffer, const auto& next) {
             block_.each([&](int thread, Registers& mine) {
                 next(thread);
                 make_logits(thread, 0, buffer, mine);
@@ -140,7 +140,7 @@ class FusedMlmLossBlock {
         });
     }
 
-    // `word`: the tile's first.
+    // `word`: the first of the tile.
     BERTFAST_HD_MEMBER void grad_words(const FusedMlmLossBackward& call, int64_t word) {
         const int64_t end = word < call.vocab_size ? weighed_end(0, call.count) : 0;
         block_.each([&](int thread, Registers&) {
@@ -173,7 +173,7 @@ class FusedMlmLossBlock {
                 block_.publish(thread);
             });
             block_.each([&](int thread, Registers& mine) {
-                // Asked for so early that the copy, a phase later, need not wait for it.
+                // Read early, so that the copy in the next phase doesn't wait for it.
                 const int source = thread < ROWS ? source_of(call, row + 2 * ROWS + thread) : -1;
                 Products::grad_words(shared_.gradients, shared_.rows[buffer], thread, mine.sum);
                 if (thread < ROWS) shared_.source[buffer][thread] = source;
@@ -200,7 +200,7 @@ class FusedMlmLossBlock {
     }
 
   private:
-    // One more than the last row that weighs anything, of `rows` from the first on; the first where none does.
+    // The end of the rows with a weight, among `rows` rows from `first` on; `first` where there are none.
     BERTFAST_HD_MEMBER int64_t weighed_end(int64_t first, int64_t rows) {
         if (rows > call_.count - first) rows = call_.count - first;
         block_.each([&](int thread, Registers&) {
@@ -214,10 +214,10 @@ class FusedMlmLossBlock {
         return first + last;
     }
 
-    // Calls body(first word of a tile, its buffer, what begins to copy the next tile) for the tiles of a split, the
-    // first of which is there with the rows. The body's last phase waits for the copy.
+    // Calls body(first word, buffer, function that begins to copy the next tile) for each tile of a split, after it has
+    // loaded the first tile and the rows. The body's last phase waits for the copy.
     template <typename Body>
-    BERTFAST_HD_MEMBER void walk_over_words(int64_t row, int64_t split, const Body& body) {
+    BERTFAST_HD_MEMBER void for_each_word_tile(int64_t row, int64_t split, const Body& body) {
         const int64_t tiles = (call_.vocab_size + TILE - 1) / TILE;
         const int64_t begin = slice_row(tiles, call_.splits, split), end = slice_row(tiles, call_.splits, split + 1);
         block_.each([&](int thread, Registers&) {
@@ -238,7 +238,7 @@ class FusedMlmLossBlock {
 
     // --- Tiles ---
 
-    // Those of shared_.source.
+    // The rows in shared_.source.
     BERTFAST_HD_MEMBER void load_rows(int thread, int buffer) {
         for_each_piece(thread, ROWS, [&](int line, int column) {
             const int64_t source = shared_.source[buffer][line];
@@ -270,7 +270,7 @@ class FusedMlmLossBlock {
         }
     }
 
-    // Calls body(row, column of the first of its elements) for a thread's pieces of a tile of so many rows.
+    // Calls body(row, first column) for a thread's pieces of a tile of `rows` rows.
     template <typename Body>
     BERTFAST_HD_MEMBER static void for_each_piece(int thread, int rows, const Body& body) {
         constexpr int SIZE = Piece<bfloat16>::SIZE, PIECES = Size::MOST_HIDDEN / SIZE;
@@ -279,7 +279,7 @@ class FusedMlmLossBlock {
         }
     }
 
-    // From a row, if there is one and it has the column, else zeros.
+    // Loads from `row`, or zeros where it is null or has no such column.
     BERTFAST_HD_MEMBER void load_piece(int thread, const bfloat16* row, int line, int column, Operand& tile) {
         bfloat16* const at = tile.data + Operand::index(line, column % TILE);
         Piece<bfloat16>* const to = reinterpret_cast<Piece<bfloat16>*>(at);
@@ -298,7 +298,7 @@ class FusedMlmLossBlock {
         for (float& each : sum) each = 0.0f;
     }
 
-    // With their bias.
+    // The logits with their bias.
     BERTFAST_HD_MEMBER void make_logits(int thread, int row_buffer, int word_buffer, Registers& mine) const {
         clear(mine.logits);
         Products::logits(shared_.rows[row_buffer], shared_.words[word_buffer], thread, mine.logits);
@@ -309,7 +309,7 @@ class FusedMlmLossBlock {
         }
     }
 
-    // `row` and `word`: the tiles' first.
+    // `row` and `word`: the first of the tile.
     BERTFAST_HD_MEMBER void add_to_rows(const FusedMlmLossForward& call, int thread, int64_t row, int64_t word,
                                         Registers& mine) const {
         BERTFAST_UNROLL
@@ -338,7 +338,7 @@ class FusedMlmLossBlock {
         }
     }
 
-    // In the logits' place and, rounded, in shared memory.
+    // Replaces the logits by their gradients, and stores these, rounded, in shared memory.
     BERTFAST_HD_MEMBER void make_gradients(int thread, int64_t word, int row_buffer, Registers& mine) {
         struct alignas(2 * RUN) Run {
             bfloat16 element[RUN];
@@ -364,7 +364,7 @@ class FusedMlmLossBlock {
         }
     }
 
-    // An element of a tile, which has so many rows, in a matrix whose rows have call_.hidden columns.
+    // Stores an element of a tile of `rows` rows in a matrix of call_.hidden columns.
     template <typename T>
     BERTFAST_HD_MEMBER void store(Place at, float value, int64_t rows, T* to) const {
         if (at.row < rows && at.column < call_.hidden) from_float(value, to[at.row * call_.hidden + at.column]);
@@ -375,9 +375,9 @@ class FusedMlmLossBlock {
     Shared& shared_;
 };
 
-// --- What the splits have found ---
+// --- Sums over the splits ---
 
-// Of a row.
+// The loss and statistics of one row.
 BERTFAST_HD void add_losses(const FusedMlmLossForward& call, int64_t row) {
     float weight = call.weights[row];
     if (weight == 0.0f) {
@@ -396,7 +396,7 @@ BERTFAST_HD void add_losses(const FusedMlmLossForward& call, int64_t row) {
     call.statistics[row] = {total.maximum, weight / total.sum, weight, label};
 }
 
-// Of four columns: item in [0, count * hidden / 4).
+// The gradient of four columns; item in [0, count * hidden / 4).
 BERTFAST_HD void add_grad_rows(const FusedMlmLossBackward& call, int64_t item) {
     const int64_t fours = call.hidden / 4, row = item / fours, column = item % fours * 4;
     const int64_t source = source_of(call, row);

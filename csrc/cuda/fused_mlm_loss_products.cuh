@@ -1,6 +1,6 @@
 // How a block's 256 threads share the products of the fused masked-LM loss: by warps (mma.sync, tile/mma.cuh), or by
-// two warpgroups (wgmma, tile/wgmma.cuh). Of the logits, rows x 64 words, a thread holds COUNT in each of HELD rows, in
-// runs of neighbours; IN_ROW threads share a row, IN_COLUMN a column.
+// two warpgroups (wgmma, tile/wgmma.cuh). A thread holds COUNT logits in each of HELD rows, in runs of neighbours.
+// IN_ROW threads share a row, IN_COLUMN a column.
 #pragma once
 
 #include "cuda/tile/mma.cuh"
@@ -8,12 +8,12 @@
 
 namespace bertfast::cuda {
 
-// A block's rows, in tiles of 64: so many that their gradient, the largest sum, takes 64 registers of a thread.
+// How many rows a block has, in tiles of 64: their gradient, the largest sum, takes 64 registers of a thread.
 template <int ROW_TILES_, int HIDDEN_TILES_>
 struct FusedSize {
     static constexpr int ROW_TILES = ROW_TILES_, HIDDEN_TILES = HIDDEN_TILES_;
     static constexpr int ROWS = ROW_TILES * TILE, MOST_HIDDEN = HIDDEN_TILES * TILE;
-    // Of a thread's elements.
+    // A thread's elements of each result.
     static constexpr int LOGITS = ROW_TILES * TILE_ELEMENTS;
     static constexpr int GRAD_ROWS = ROW_TILES * HIDDEN_TILES * TILE_ELEMENTS;
     static constexpr int GRAD_WORDS = HIDDEN_TILES * TILE_ELEMENTS;
@@ -22,20 +22,20 @@ struct FusedSize {
 using NarrowRows = FusedSize<2, 2>;
 using WideRows = FusedSize<1, 4>;
 
-// The logits' elements, of which neighbouring runs are 4 RUN columns apart.
+// A thread's logits, in runs that are 4 RUN columns apart.
 template <int RUN_>
 struct Runs {
     static constexpr int RUN = RUN_;
-    // From a thread's first column on, of its i-th in a row.
+    // The column of the i-th logit in a row, counted from the thread's first.
     BERTFAST_HD_MEMBER static constexpr int column(int i) { return i / RUN * 4 * RUN + i % RUN; }
-    // Which element is the i-th of a row that it holds.
+    // The element that holds the i-th logit of a held row.
     BERTFAST_HD_MEMBER static constexpr int element(int held, int i) {
         return held / 2 * TILE_ELEMENTS + i / RUN * 2 * RUN + held % 2 * RUN + i % RUN;
     }
 };
 
-// For 8 products of 16 x 8 x 16 a warp of a block with two tiles of rows loads 512 bytes from shared memory 4 times
-// where logits are made, 3 times for the gradient of the rows and 5 times for the words'.
+// In a block with two tiles of rows, 8 products of 16 x 8 x 16 take a warp 4 loads of 512 bytes from shared memory for
+// the logits, 3 for the gradient of the rows and 5 for that of the words.
 //
 // `rows[d][i]` is row tile i of hidden tile d, `words[d]` likewise, `gradients[i]` of row tile i.
 template <typename Size_>
@@ -79,7 +79,7 @@ struct WarpProducts : Runs<4> {
     BERTFAST_HD_MEMBER static constexpr Place place_in_words(int thread, int i) { return place_in_rows(thread, i); }
 };
 
-// Where there are two tiles of rows, each warpgroup has one; else they share the columns of each result.
+// With two tiles of rows, each warpgroup has one. With one, they share the columns of each result.
 template <typename Size_>
 struct WarpgroupProducts : Runs<2> {
     using Size = Size_;
@@ -124,7 +124,7 @@ struct WarpgroupProducts : Runs<2> {
         return BY_ROWS ? Place{group * TILE + at.row, at.column} : Place{at.row, group * 128 + at.column};
     }
 
-    // Side by side lie the hidden tiles of one tile of rows alone, of which a warpgroup takes one where there are two.
+    // Only the hidden tiles of one tile of rows are adjacent. Where there are two, a warpgroup takes one of them.
     BERTFAST_HD_MEMBER static void grad_words(const Operand* gradients, const Operand (*rows)[Size::ROW_TILES],
                                               int thread, float (&sum)[Size::GRAD_WORDS]) {
         const int group = thread / 128;

@@ -1,4 +1,5 @@
-// The threads of the GELU kernels: forward, four columns of a row; backward, four columns of a slice of the rows.
+// The threads of the GELU kernels. Forward, a thread takes four columns of a row; backward, four columns of a slice of
+// the rows.
 #pragma once
 
 #include "core/gelu.h"
@@ -9,7 +10,7 @@
 
 namespace bertfast::cuda {
 
-// Within 2 units in the last place on the device; 0 from 2^126 on.
+// 1 / x: on the device within 2 units in the last place, and 0 from 2^126 on.
 BERTFAST_HD float fast_reciprocal(float x) {
 #if defined(__CUDA_ARCH__)
     return __fdividef(1.0f, x);

@@ -1,5 +1,5 @@
-// Launching: how many blocks, how much shared memory; a failed launch becomes an exception that names the kernel and
-// its sizes.
+// What launchers share: the number of blocks, shared memory, and an exception for a failed launch that names the kernel
+// and its sizes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,18 +14,18 @@ inline void check_launch(const std::string& what) {
     if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
 }
 
-// As a kernel's name goes on in what is said of a launch.
+// The sizes, as they follow a kernel's name in a message.
 inline std::string of_size(int64_t rows, int64_t columns) {
     return " of " + std::to_string(rows) + " x " + std::to_string(columns);
 }
 
-// Blocks for `items` of which each takes `per_block` at a time. A kernel goes on by as many as there are.
+// The number of blocks for `items` where each takes `per_block` at a time. Kernels loop over what is left.
 inline unsigned grid(int64_t items, int64_t per_block) {
     const int64_t blocks = (items + per_block - 1) / per_block;
     return static_cast<unsigned>(blocks < 1 << 16 ? blocks : 1 << 16);
 }
 
-// Calls body(item) for the items of a thread whose block takes one a thread.
+// Calls body(item) for a thread's items, one a thread at a time.
 template <typename Body>
 __device__ void for_each_of_thread(int64_t items, const Body& body) {
     const int64_t threads = blockDim.x;
@@ -41,13 +41,13 @@ inline int64_t most_shared_bytes() {
     return most;
 }
 
-// `bytes` as a launch takes them, allowed to `kernel` where it is more than any kernel may have unasked. `what` needs
-// them.
+// Returns `bytes` for the launch, after it has raised `kernel`'s limit where the default is too low. Throws where the
+// device has less; `what` names the launch.
 template <typename Kernel>
 int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
     if (bytes <= 48 << 10) return static_cast<int>(bytes);
     if (const int64_t most = most_shared_bytes(); bytes > most) {
-        throw std::runtime_error(what + " takes " + std::to_string(bytes) +
+        throw std::runtime_error(what + " needs " + std::to_string(bytes) +
                                  " bytes of shared memory, and the device has " + std::to_string(most));
     }
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));

@@ -1,5 +1,5 @@
-// The lanes of the kernels of LayerNorm(dropout(x) + residual): a warp for a row, backward for a slice of the rows, one
-// after the other.
+// The lanes of the kernels of LayerNorm(dropout(x) + residual). Forward, a warp takes a row; backward, a slice of the
+// rows, one after the other.
 #pragma once
 
 #include "core/layer_norm.h"
@@ -24,7 +24,7 @@ BERTFAST_HD void add_up(const Call& call, bool whole, int64_t row, const WarpRow
     }
 }
 
-// In NORMALIZE_PHASES.
+// One of NORMALIZE_PHASES phases.
 template <typename T>
 BERTFAST_HD void layer_norm_phase(int phase, const DropoutAddLayerNorm<T>& call, bool whole, int64_t row,
                                   const WarpRows& warp) {

@@ -1,6 +1,6 @@
-// The threads of the MLM loss's two kernels. mlm_loss: a block for each row, in phases with a barrier after each:
-// phase_sum, phase_merge for halves THREADS / 2 ... 1, phase_gradient. bias_gradient: a thread for a pack of columns
-// of one slice.
+// The threads of the masked-LM loss's two kernels. In mlm_loss a block takes a row, in phases with a barrier after
+// each: phase_sum, phase_merge for halves THREADS / 2 ... 1, phase_gradient. In bias_gradient a thread takes a pack of
+// columns of one slice.
 #pragma once
 
 #include "core/mlm_loss.h"
@@ -23,7 +23,7 @@ BERTFAST_HD Pack<T>& pack_at(T* address) {
 
 struct MlmLossShared {
     LogSumExp part[MLM_LOSS_THREADS];
-    float label_logit;  // with its bias; NaN where the label is none
+    float label_logit;  // with its bias; NaN if the label is outside the vocabulary
 };
 
 // The pack's logits with their bias; -infinity from vocab_size on.
@@ -69,7 +69,7 @@ BERTFAST_HD void phase_gradient(const MlmLossChunk<T>& chunk, int64_t row, int t
     T* const logits = chunk.logits + row * chunk.columns;
     const LogSumExp total = shared.part[0];
     const int64_t label = chunk.labels[row];
-    // No label: NaN, and so is all that it touches.
+    // A label outside the vocabulary makes the loss and the row's gradients NaN.
     const float weight = shared.label_logit == shared.label_logit ? chunk.weights[row] : NAN;
     if (thread == 0) chunk.losses[row] = weight == 0.0f ? 0.0f : row_loss(total, shared.label_logit, weight);
     if (!chunk.bias_gradient) return;

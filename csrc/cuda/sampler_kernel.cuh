@@ -7,7 +7,7 @@
 
 namespace bertfast::cuda {
 
-// --- Prefix sums: one block, each thread with a stretch of its own ---
+// --- Prefix sums: one block, a stretch of values for each thread ---
 
 constexpr int SCAN_THREADS = 256;
 constexpr int SCAN_STEPS = 8;  // 2^SCAN_STEPS == SCAN_THREADS
@@ -40,10 +40,10 @@ BERTFAST_HD void scan_phase(int phase, ScanShared& shared, int thread, int32_t* 
 
 // --- One example's predictions: one block ---
 
-// By candidate, but for `word`, which is by rank.
+// Arrays by candidate, except `word`, which is by rank.
 struct MaskShared {
     uint32_t* key;
-    int32_t* decider;  // the candidate whose action says what replaces this one, or NOT_PREDICTED
+    int32_t* decider;  // the candidate whose action decides what replaces this one, or NOT_PREDICTED
     int32_t* starts;   // words and spans: 1 where a word begins
     int32_t* word;     // words and spans: the first candidate of the word with this rank, or -1
     int32_t* count;    // predictions
@@ -76,7 +76,7 @@ struct ExampleBlock {
     int thread, threads;
 };
 
-// How many candidates come before this one by (key, candidate): among all, or among those that begin a word.
+// How many candidates precede this one by (key, candidate), among all or among those that begin a word.
 BERTFAST_HD int64_t rank_of(const MaskShared& shared, int64_t candidate, int64_t candidates) {
     const uint32_t key = shared.key[candidate];
     int64_t rank = 0;
@@ -158,7 +158,7 @@ BERTFAST_HD void write_prediction(const ExampleBlock& block, const Batch& batch,
 
 constexpr int WRITE_PHASES = 2;
 
-// Runs after choose_phase, with no barrier before it but the one that ends its last phase.
+// Runs after choose_phase. The barrier that ends its last phase is enough before this.
 BERTFAST_HD void write_phase(int phase, const ExampleBlock& block, const Batch& batch, const Row& row, int64_t i) {
     const int64_t candidates = num_candidates(block.example);
     if (phase == 0) {
@@ -172,7 +172,7 @@ BERTFAST_HD void write_phase(int phase, const ExampleBlock& block, const Batch& 
             batch.next_sentence_label[i] = block.example.not_next;
         }
     } else {
-        // The masked tokens go over the text that phase 0 wrote.
+        // The replacements overwrite tokens that phase 0 wrote.
         for (int64_t c = block.thread; c < candidates; c += block.threads) {
             if (block.shared.decider[c] != NOT_PREDICTED) write_prediction(block, batch, row, c);
         }

@@ -1,4 +1,4 @@
-// Rows of any width in fours of neighbouring columns: what one access moves.
+// Loads and stores of four neighbouring columns by one memory access, in rows of any width.
 #pragma once
 
 #include "core/math/bfloat16.h"
@@ -14,13 +14,13 @@ BERTFAST_HD int64_t fours(int64_t columns) {
     return (columns + 3) / 4;
 }
 
-// Whether rows of `columns` that begin at these addresses hold whole fours, where one access can move each.
+// Whether rows of `columns` columns at these addresses consist of whole, aligned fours, which one access can move.
 template <typename... T>
 BERTFAST_HD bool in_fours(int64_t columns, const T*... first) {
     return columns % 4 == 0 && ((reinterpret_cast<uintptr_t>(first) % sizeof(Four<T>) == 0) && ...);
 }
 
-// The four at `from`, of a row that has `left` more columns, 0 beyond its end. `whole`: see in_fours.
+// Loads the four at `from`, in a row with `left` columns left, and 0 beyond its end. `whole`: see in_fours.
 template <typename T>
 BERTFAST_HD void load_four(const T* from, int64_t left, bool whole, float (&to)[4]) {
     if (whole) {

@@ -1,5 +1,5 @@
-// LayerNorm of one row by one warp, in phases with a barrier of the warp after each. The row lies in shared memory in
-// float32, whole fours long; lane l works on columns 4 l, 4 l + 128, ... of it, and on no others.
+// LayerNorm of one row by one warp, in phases with a barrier of the warp after each. The row is in shared memory, in
+// float32 and whole fours long. Lane l works on the fours at columns 4 l, 4 l + 128, ... only.
 #pragma once
 
 #include <cmath>
@@ -12,7 +12,7 @@ namespace bertfast::cuda {
 
 constexpr int WARP = 32;
 
-// A warp's shared memory: sums of each lane, two of them, and `rows` rows of float32.
+// A warp's shared memory: two sums for each lane, and `rows` rows of float32.
 BERTFAST_HD int64_t warp_floats(int64_t columns, int64_t rows) {
     return 2 * WARP + rows * 4 * fours(columns);
 }
@@ -28,7 +28,7 @@ struct WarpRows {
     static constexpr int64_t STEP = 4 * WARP;
 };
 
-// Of all lanes, in the same order for each of them.
+// The sum over all lanes, which every lane computes in the same order.
 BERTFAST_HD float lanes_sum(const float* lanes) {
     float sum[4] = {};
     for (int lane = 0; lane < WARP; lane += 4) {
@@ -85,8 +85,8 @@ BERTFAST_HD void store_moments(const WarpRows& warp, const Moments& moments, flo
 
 constexpr int NORMALIZE_PHASES = 3;
 
-// add_up() leaves the lane's columns of row 0; put(c, x) takes four columns of the result at c. A warp may go on to
-// another row after the last phase's barrier.
+// add_up() writes the lane's columns of row 0, and put(c, x) takes four columns of the result at c. After the last
+// phase's barrier the warp may go on to another row.
 template <typename AddUp, typename Put>
 BERTFAST_HD void normalize_phase(int phase, const WarpRows& warp, const float* weight, const float* bias, float eps,
                                  bool whole, float* to_moments, const AddUp& add_up, const Put& put) {
@@ -136,7 +136,7 @@ BERTFAST_HD void phase_products(const WarpRows& warp, const Moments& moments, co
     warp.lanes(1)[warp.lane] = products;
 }
 
-// Its second phase: what holds of the whole row, and the gradient of four columns at c.
+// The gradient's second phase: the row's means, then the gradient of four columns at c.
 BERTFAST_HD RowGradient row_gradient(const WarpRows& warp, const Moments& moments) {
     const float count = static_cast<float>(warp.columns);
     return {lanes_sum(warp.lanes(0)) / count, lanes_sum(warp.lanes(1)) / count, moments.reciprocal_deviation};
@@ -149,9 +149,9 @@ BERTFAST_HD void gradient_four(const RowGradient& row, const WarpRows& warp, int
     for (int i = 0; i < 4; ++i) grad[i] = gradient_at(row, grad[i], n[i]);
 }
 
-// --- A row, or a slice of the rows, by all lanes of a warp ---
+// --- A row, or a slice of rows, by all lanes of a warp ---
 //
-// `lanes(body)` calls body(warp) for each lane and waits for all: on a GPU the lanes run beside each other, on the host
+// `lanes(body)` calls body(warp) for each lane and waits for all of them: on a GPU they run side by side, on the host
 // one after the other.
 
 template <typename Lanes, typename Phase>
@@ -159,9 +159,9 @@ BERTFAST_HD void in_phases(int phases, const Lanes& lanes, const Phase& phase) {
     for (int number = 0; number < phases; ++number) lanes([&](const WarpRows& warp) { phase(number, warp); });
 }
 
-constexpr int NORMALIZE_BACKWARD_PHASES = 2;  // of a row: phase_products, and what row_gradient gives
+constexpr int NORMALIZE_BACKWARD_PHASES = 2;  // of a row: phase_products, then row_gradient
 
-// A warp's own sums, in rows 2, 3, ...: to nothing, and to partial[number, column].
+// Set a warp's sums, in rows 2, 3, ..., to zero, and store them in partial[number, column].
 BERTFAST_HD void clear_sums(const WarpRows& warp, int64_t sums) {
     const float zeros[4] = {};
     for (int64_t number = 0; number < sums; ++number) {
@@ -181,7 +181,7 @@ BERTFAST_HD void store_sums(const WarpRows& warp, int64_t sums, bool whole, floa
     }
 }
 
-// Each row's phase(number, row, warp), and what these add up to partial[slice].
+// Runs phase(number, row, warp) for each row of a slice, and stores the sums in partial[slice].
 template <typename Lanes, typename Phase>
 BERTFAST_HD void sum_slice(int64_t rows, int64_t slices, int64_t slice, int64_t sums, bool whole, float* partial,
                            const Lanes& lanes, const Phase& phase) {

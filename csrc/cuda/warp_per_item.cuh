@@ -1,4 +1,4 @@
-// Kernels whose warps each work for themselves, in shared memory of their own.
+// Kernels in which each warp works on an item of its own, in its own part of shared memory.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ struct WarpsLaunch {
     int threads, bytes;
 };
 
-// For `items`, one for a warp at a time, with `rows` rows of `columns` in the memory of each.
+// A launch for `items`, one per warp at a time, where each warp's memory holds `rows` rows of `columns` columns.
 template <typename Kernel>
 WarpsLaunch warps_launch(Kernel* kernel, int64_t items, int64_t columns, int64_t rows, const std::string& what) {
     const int64_t bytes = warp_floats(columns, rows) * int64_t{sizeof(float)};

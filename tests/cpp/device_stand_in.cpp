@@ -1,4 +1,4 @@
-// The host in the device's place: its memory, and the CPU's kernels behind the CUDA launchers' names.
+// The host as the device: its memory, and the CPU's kernels behind the CUDA launchers' names.
 #include <cstdlib>
 #include <cstring>
 
@@ -74,7 +74,7 @@ namespace bertfast::cuda {
 
 BOTH_TYPES(STAND_IN)
 
-// On a CPU there is no such kernel: this is the CUDA one itself.
+// The CPU has no such kernel: this steps the CUDA kernel itself.
 void fused_mlm_loss(const FusedMlmLossForward& call, void*) {
     step_fused<WarpProducts>(call, false);
 }

@@ -1,4 +1,4 @@
-// choose_smallest against sorting, on any keys.
+// choose_smallest equals sorting, for any keys.
 #define BERTFAST_ISA portable
 #include <numeric>
 #include <vector>

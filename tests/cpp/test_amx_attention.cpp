@@ -1,5 +1,5 @@
-// Attention in AMX's tiles, emulated, gives what the CPU kernel gives in float32. Compiled for AVX512_BF16
-// (CMakeLists.txt), and run where the processor has that.
+// Attention in emulated AMX tiles gives the results of the CPU kernel in float32. Compiled for AVX512_BF16
+// (CMakeLists.txt), and skipped where the processor lacks it.
 #define BERTFAST_ISA emulated
 #define __AMX_BF16__ 1
 #include "amx_emulation.h"

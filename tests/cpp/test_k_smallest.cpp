@@ -1,4 +1,4 @@
-// choose_smallest against sorting, with the keys that no generator gives in a test's time: equal, extreme, bunched.
+// choose_smallest equals sorting, also for keys that random numbers hardly ever give: equal, extreme, bunched.
 #define BERTFAST_ISA portable
 #include <numeric>
 #include <random>
@@ -35,7 +35,7 @@ int main() {
             }
         }
     }
-    // A key twice as large as the one before.
+    // Each key is twice the one before.
     std::vector<uint32_t> doubling;
     for (int bit = 0; bit < 32; ++bit) doubling.insert(doubling.end(), 3, uint32_t{1} << bit);
     compare(doubling);

@@ -70,7 +70,7 @@ bool equals_a_plain_loop(int64_t rows, int64_t columns, int64_t vocab_size, int6
     const std::vector<T> x = problem.logits;
     step(problem.chunk);
     bool good = true;
-    // A gradient is rounded once, to T; float32 sums are exact to some 1e-6.
+    // A gradient is rounded once, to T; float32 sums are exact to about 1e-6.
     const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0.0;
     std::vector<double> bias_gradient(columns, 0.5 * slices);
     for (int64_t row = 0; row < rows; ++row) {

@@ -1,4 +1,4 @@
-// bfloat16, the upper half of a float32, by its bits, so that one type serves host and device.
+// bfloat16, the upper half of a float32, held as bits so that one type serves host and device.
 #pragma once
 
 #include <cstring>
@@ -26,7 +26,7 @@ BERTFAST_HD void from_float(float value, float& result) {
     result = value;
 }
 
-// To the nearest, ties to even; a NaN stays one.
+// Rounds to nearest, ties to even. A NaN stays a NaN.
 BERTFAST_HD void from_float(float value, bfloat16& result) {
 #if defined(__CUDA_ARCH__)
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));

@@ -1,4 +1,4 @@
-// log(sum_i e^(x_i)) of a part of a row, and how two parts become one: no exponent is ever positive, so nothing
+// log(sum_i e^(x_i)) of a part of a row, and how two parts merge into one. No exponent is ever positive, so nothing
 // overflows.
 #pragma once
 
@@ -9,8 +9,8 @@
 
 namespace bertfast {
 
-// The part's greatest element and sum_i e^(x_i - maximum). A part without elements is {-FLT_MAX, 0}: finite, so that
-// the difference of two maxima is never infinity minus infinity.
+// A part's greatest element and sum_i e^(x_i - maximum). An empty part is {-FLT_MAX, 0}: finite, so that the difference
+// of two maxima is never infinity minus infinity.
 struct LogSumExp {
     float maximum, sum;
 };
@@ -19,8 +19,8 @@ BERTFAST_HD LogSumExp empty_log_sum_exp() {
     return {-FLT_MAX, 0.0f};
 }
 
-// On the device with the hardware's power of two, whose error, for the x of at most 0 that come here, is below 2^-21 +
-// |x| 2^-23 of the result: what is far from the maximum, and so small, is what loses digits.
+// e^x for x <= 0. The device uses the hardware's power of two, whose relative error is below 2^-21 + |x| 2^-23: only
+// terms far from the maximum, which are small, lose digits.
 BERTFAST_HD float fast_exponential(float x) {
 #if defined(__CUDA_ARCH__)
     return __expf(x);

@@ -1,11 +1,11 @@
-// LayerNorm of a row, element by element, of one number or of a vector of them.
+// LayerNorm and its gradient by element, for one number or a vector of them.
 #pragma once
 
 #include "core/host_device.h"
 
 namespace bertfast {
 
-// Of a row: its mean, and 1 / sqrt(variance + eps).
+// A row's mean, and 1 / sqrt(variance + eps).
 struct Moments {
     float mean, reciprocal_deviation;
 };

@@ -1,7 +1,7 @@
 // Philox4x32, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 //
-// Every random decision in bertfast is one call of it: the counter says which decision is meant, the key is the seed,
-// and there is no state. The counter's last word holds the stream, so that no two purposes ever share a draw.
+// Every random decision in bertfast is one call of it: the counter names the decision, the key is the seed, and there
+// is no state. The counter's last word holds the stream, so that no two purposes ever share a draw.
 #pragma once
 
 #include "core/host_device.h"
@@ -41,7 +41,7 @@ BERTFAST_HD PhiloxWords<Words> philox4x32(Word c0, Word c1, Word c2, Word c3, ui
     return {{c0, c1, c2, c3}};
 }
 
-// What a draw is for: the low byte of the counter's last word. The upper 24 bits number a place within the purpose.
+// What a draw is for: the low byte of the counter's last word. The upper 24 bits are a place within that purpose.
 enum Stream : uint32_t { STREAM_SHUFFLE = 0, STREAM_PAIR = 1, STREAM_MASK = 2, STREAM_DROPOUT = 3 };
 
 // The four words for decision `slot` about item `index` (an example, an epoch, a token of the run).
@@ -56,7 +56,7 @@ BERTFAST_HD uint64_t word64(const Philox& draw, int first) {
     return draw.word[first] | static_cast<uint64_t>(draw.word[first + 1]) << 32;
 }
 
-// High 64 bits of the 128-bit product.
+// The high 64 bits of the 128-bit product.
 BERTFAST_HD uint64_t multiply_high(uint64_t a, uint64_t b) {
 #if defined(__CUDA_ARCH__)
     return __umul64hi(a, b);

@@ -1,5 +1,5 @@
-// Where a batch goes: the caller's buffers, packed (rows one after another) or padded (each row max_len
-// wide).
+// A batch as the sampler writes it, into the caller's buffers: packed (rows one after another) or padded (each row
+// max_len wide).
 #pragma once
 
 #include "core/host_device.h"
@@ -22,12 +22,12 @@ struct Batch {
     int64_t* next_sentence_label;  // null without pairs
 };
 
-// One example's part of a batch: columns [0, width) of its tokens from `token` on, and columns [0,
-// predictions) of its predictions from `prediction` on. What is beyond the example's own length is padding.
+// One example's part of a batch: `width` tokens from `token` on, and `predictions` predictions from `prediction` on.
+// What is beyond the example's own length is padding.
 struct Row {
     int64_t token, width;
     int64_t prediction, predictions;
-    int64_t position_base;  // what masked_positions count from
+    int64_t position_base;  // added to a position to give its masked_positions
 };
 
 BERTFAST_HD Row row_of(const Batch& batch, int64_t i) {

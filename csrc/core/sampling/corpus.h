@@ -1,5 +1,4 @@
-// A tokenised corpus, seen plainly: documents of sentences of token ids. No document and no sentence is
-// empty.
+// A tokenised corpus in flat arrays: documents of sentences of token ids. No document and no sentence is empty.
 #pragma once
 
 #include "core/host_device.h"
@@ -15,7 +14,7 @@ struct Corpus {
     int64_t num_documents;
     const int64_t* anchors;       // the pairs that may be drawn, or null: all of them
     int64_t num_anchors;          // examples in an epoch
-    const uint8_t* continuation;  // by token: whether it goes on with a word
+    const uint8_t* continuation;  // by token: 1 where it continues a word
 };
 
 BERTFAST_HD int32_t token_at(const Corpus& corpus, int64_t i) {
@@ -28,9 +27,8 @@ BERTFAST_HD int64_t tokens_in(const Corpus& corpus, int64_t first, int64_t last)
     return corpus.sentence_offsets[last] - corpus.sentence_offsets[first];
 }
 
-// The last document that begins at or before `item`. A document takes one item less than it has sentences
-// when the items are adjacent pairs (`pairs`), so one of a single sentence takes none; else the items are
-// sentences.
+// The last document that begins at or before `item`. Items are sentences or, with `pairs`, pairs of adjacent
+// sentences: then a document has one item fewer than sentences, and a document of one sentence has none.
 BERTFAST_HD int64_t document_of(const Corpus& corpus, int64_t item, bool pairs) {
     int64_t low = 0;
     for (int64_t count = corpus.num_documents; count > 1;) {

@@ -1,8 +1,8 @@
-// Which tokens are predicted, and what stands in their place.
+// Which tokens are predicted, and what replaces them.
 //
-// A *candidate* is a token of a segment: candidate c stands at position c + 1 of the sequence, and one
-// further after the first [SEP]. The keys of the candidates decide: the k smallest, with the earlier position
-// first among equals; or, where words are masked whole, the words in the order of their first candidates.
+// A *candidate* is a token of a segment: candidate c is at position c + 1 of the sequence, or at c + 2 after the first
+// [SEP]. Each candidate has a random key. The k smallest keys are predicted, the earlier position first among equals;
+// where words are masked whole, words are taken in the order of their first candidates' keys.
 #pragma once
 
 #include "core/math/philox.h"
@@ -31,7 +31,7 @@ BERTFAST_HD int64_t mask_count(const SamplerOptions& options, int64_t length, in
     return k < candidates ? k : candidates;
 }
 
-// The most predictions that an example can have: those of one of max_len tokens.
+// The most predictions that an example can have: those of an example of max_len tokens.
 BERTFAST_HD int64_t max_predictions(const SamplerOptions& options) {
     const int64_t specials = options.objective == Objective::none ? 2 : 3;
     return mask_count(options, options.max_len, options.max_len - specials);
@@ -41,8 +41,8 @@ BERTFAST_HD Philox mask_draw(const SamplerOptions& options, uint64_t g, int64_t 
     return draw(options.seed, STREAM_MASK, 0, g, static_cast<uint32_t>(position));
 }
 
-// What stands where `token` is predicted: [MASK], a random token that isn't special, or the token itself. Word 1 of
-// `drawn` is the action.
+// What replaces a predicted `token`: [MASK], a random token that isn't special, or the token itself. Word 1 of `drawn`
+// is the action.
 BERTFAST_HD int32_t masked_token(const SamplerOptions& options, int32_t token, const Philox& drawn) {
     if (drawn.word[1] < options.mask_below) return options.mask;
     if (drawn.word[1] >= options.random_below) return token;
@@ -57,8 +57,8 @@ BERTFAST_HD bool masks_words(const SamplerOptions& options) {
     return options.masking != Masking::token;
 }
 
-// Whether a word begins at this candidate. A segment's first token begins one, whatever it is; so does a token that
-// the vocabulary lacks, of which the table must not be asked.
+// Whether a word begins at this candidate. A segment's first token always begins one, and so does a token outside the
+// vocabulary, which has no entry in the table.
 BERTFAST_HD bool begins_word(const Corpus& corpus, const SamplerOptions& options, const Example& example,
                              int64_t candidate) {
     if (candidate == 0 || candidate == example.a_len) return true;
@@ -66,8 +66,8 @@ BERTFAST_HD bool begins_word(const Corpus& corpus, const SamplerOptions& options
     return token < 0 || token >= options.vocab_size || !corpus.continuation[token];
 }
 
-// How many words a span that begins at `position` wants: n in [1, 10] with probability proportional to 0.8^(n - 1), as
-// in Joshi et al., "SpanBERT" (2020). The bounds are round(2^32 (1 - 0.8^n) / (1 - 0.8^10)) for n = 1 ... 9.
+// The length in words of a span that begins at `position`: n in [1, 10] with probability proportional to 0.8^(n - 1),
+// as in Joshi et al., "SpanBERT" (2020). The bounds are round(2^32 (1 - 0.8^n) / (1 - 0.8^10)) for n = 1 ... 9.
 BERTFAST_HD int64_t span_words(const SamplerOptions& options, uint64_t g, int64_t position) {
     constexpr uint32_t BOUNDS[9] = {962321997,  1732179594, 2348065672, 2840774535, 3234941624,
                                     3550275296, 3802542234, 4004355784, 4165806624};
@@ -79,10 +79,10 @@ BERTFAST_HD int64_t span_words(const SamplerOptions& options, uint64_t g, int64_
 
 constexpr int32_t NOT_PREDICTED = -1;
 
-// Predicts the word that begins at the candidate `first`, or the span of words: those that `room` more predictions
-// hold, up to the segment's end or to a word that is predicted already. By candidate: `starts` is 1 where a word
-// begins, `decider` the candidate whose action says what replaces this one, or NOT_PREDICTED. Returns how many
-// candidates became predictions.
+// Predicts the word, or the span of words, that begins at the candidate `first`: as many whole words as fit into `room`
+// predictions, up to the segment's end or a word that is predicted already. By candidate, `starts` is 1 where a word
+// begins, and `decider` is the candidate whose action decides what replaces this one, or NOT_PREDICTED. Returns the
+// number of candidates predicted.
 BERTFAST_HD int64_t predict_words(const SamplerOptions& options, uint64_t g, const Example& example, int64_t first,
                                   int64_t room, const int32_t* starts, int32_t* decider) {
     const bool span = options.masking == Masking::span;

@@ -1,8 +1,8 @@
 // The order of an epoch: a permutation of [0, count) without a table, keyed by (seed, epoch).
 //
-// A Feistel network permutes the numbers of b bits, whatever its round function; walking its cycle until a
-// number below `count` comes up restricts it to [0, count). As 2^b is below 2 * count (but for the smallest
-// counts), fewer than two steps are expected.
+// A Feistel network permutes the numbers of b bits, whatever its round function. Following its cycle until a number
+// below `count` comes up restricts it to [0, count). As 2^b is below 2 * count (except for the smallest counts), fewer
+// than two steps are expected.
 #pragma once
 
 #include "core/math/philox.h"
@@ -11,7 +11,7 @@ namespace bertfast {
 
 constexpr uint32_t FEISTEL_ROUNDS = 8;
 
-// Bits of the Feistel state for `count` numbers: at least 2, so that both halves have one.
+// Bits of the Feistel state for `count` numbers: at least 2, one for each half.
 BERTFAST_HD int feistel_bits(uint64_t count) {
     int bits = 2;
     while (bits < 64 && (count - 1) >> bits) ++bits;

@@ -33,7 +33,7 @@ struct Sentences {
     int64_t first, last;
 };
 
-// Cuts the longer segment first, at its end, until both hold at most `budget` tokens.
+// Cuts segments at their ends, the longer one first, until both together hold at most `budget` tokens.
 BERTFAST_HD void truncate(Example& example, int64_t budget) {
     if (num_candidates(example) <= budget) return;
     const int64_t half = budget / 2;
@@ -47,8 +47,7 @@ BERTFAST_HD void truncate(Example& example, int64_t budget) {
     }
 }
 
-// The sentence that the words of `other` draw as a wrong next one, from a document other than `document` or
-// from any.
+// The sentence that `other` draws as a wrong next one, from a document other than `document` or from any.
 BERTFAST_HD int64_t negative_sentence(const Corpus& corpus, const SamplerOptions& options, int64_t document,
                                       const Philox& other) {
     const bool any = options.any_negative;
@@ -58,7 +57,7 @@ BERTFAST_HD int64_t negative_sentence(const Corpus& corpus, const SamplerOptions
     return begin + static_cast<int64_t>(bounded(word64(other, 2), end - begin));
 }
 
-// Example g from its anchor and its first two draws, which a caller may have made many at a time.
+// Example g from its anchor and its first two draws, which the CPU makes for many examples at a time.
 BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t anchor,
                                  const Philox& other, const Philox& choices) {
     const bool pairs = options.objective != Objective::none;
@@ -91,7 +90,7 @@ BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& opt
             const int64_t begin = corpus.document_offsets[document];
             while (a.first > begin && tokens_in(corpus, a.first - 1, a.last) <= most) --a.first;
         }
-        // Forward goes B, or A where it stands alone: A then goes on into the next documents.
+        // B grows forward. Where A is alone, it does, and goes on into the next documents.
         Sentences& open = pairs ? b : a;
         const int64_t room = target - (pairs ? tokens_in(corpus, a.first, a.last) : 0);
         const int64_t end = pairs ? corpus.document_offsets[b_document + 1] : corpus.num_sentences;

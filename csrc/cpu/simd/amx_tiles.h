@@ -1,5 +1,5 @@
-// Products of bfloat16 matrices in AMX's tiles: one of the left factor has 16 rows of 32 numbers, one of the right
-// factor 16 rows of 16 pairs (bf16_dot_pairs.h).
+// Products of bfloat16 matrices in AMX's tiles. A tile of the left factor has 16 rows of 32 numbers, a tile of the
+// right factor 16 rows of 16 pairs (bf16_dot_pairs.h).
 #pragma once
 
 #if defined(__AMX_BF16__)
@@ -12,7 +12,7 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 constexpr int64_t TILE = 16;  // rows, and columns of pairs or float32
 
-// A block of ROWS x COLUMNS tiles (one or two each) of c = or += a b. The tiles' numbers are part of the instructions.
+// A block of ROWS x COLUMNS tiles (one or two each) of c = or += a b. Tile numbers are constants in the instructions.
 template <int ROWS, int COLUMNS>
 static inline void tile_block(int64_t depth, const bfloat16* a, int64_t a_stride, const float* b, int64_t b_stride,
                               float* c, int64_t c_stride, bool add) {
@@ -50,8 +50,8 @@ static inline void tile_block(int64_t depth, const bfloat16* a, int64_t a_stride
     if constexpr (LOWER && RIGHT) _tile_stored(3, below + TILE, c_bytes);
 }
 
-// As `VectorProducts`, but rows, too, are done in whole tiles. While it lives, this thread's eight tiles are of the
-// greatest size.
+// As `VectorProducts`, but rows, too, are computed in whole tiles. While an object lives, all eight tiles of its thread
+// are configured to their greatest size.
 class TileProducts {
   public:
     static constexpr int64_t DEPTH = PAIRED;

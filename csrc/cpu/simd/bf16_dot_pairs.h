@@ -1,8 +1,9 @@
-// The layouts of bfloat16 matrices whose small products the processor computes itself, two terms of a sum at a time.
+// The layouts of bfloat16 matrices for products by the processor's own instructions, which multiply and add two terms
+// of a sum at a time.
 //
-// The left factor is as it is, with rows of whole pairs. Row k of the right one holds, for each column, the numbers 2k
-// and 2k + 1 of its depth, side by side. A pair travels as one float, whose value nobody looks at. What is padded in
-// the depth must be zero; what is padded elsewhere is any number and gives rows and columns that nobody reads.
+// The left factor keeps its layout, with rows of whole pairs. Row k of the right factor holds, for each column, the
+// numbers 2k and 2k + 1 of its depth, side by side. A pair is stored as the bits of one float. Padding in the depth
+// must be zero; padding elsewhere may be any number, and gives rows and columns that are never read.
 #pragma once
 
 #if defined(__AVX512BF16__)
@@ -14,9 +15,9 @@
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-constexpr int64_t PAIRED = 32;  // numbers in a vector; the strides of these matrices are multiples
+constexpr int64_t PAIRED = 32;  // numbers in a vector; the strides of these matrices are multiples of it
 
-// Pairs as the elements of a product: two terms at once.
+// The elements of a product are pairs: two terms at once.
 struct PairTerms {
     static Floats spread(const float* pair) {
         int32_t bits;
@@ -31,25 +32,26 @@ struct PairTerms {
 // Products by AVX512_BF16, in registers.
 class VectorProducts {
   public:
-    static constexpr int64_t DEPTH = 2;  // depths are multiples
+    static constexpr int64_t DEPTH = 2;  // depths are multiples of it
 
-    // c (rows, columns) = a b, or += if `add`: float32 sums of bfloat16 products. Columns are done in whole vectors.
-    // Strides count elements: of b, pairs.
+    // c (rows, columns) = a b, or += if `add`: float32 sums of bfloat16 products. Columns are computed in whole
+    // vectors. Strides count elements; those of b are pairs.
     void operator()(int64_t rows, int64_t columns, int64_t depth, const bfloat16* a, int64_t a_stride, const float* b,
                     int64_t b_stride, float* c, int64_t c_stride, bool add) const {
         product<PairTerms>(rows, columns, depth / 2, reinterpret_cast<const float*>(a), a_stride / 2, 1, b, b_stride, c,
                            c_stride, add);
     }
 
-    // The same with the left factor transposed: `pairs` are of the rows of one that is (depth, rows). `room` has space
-    // for as much again.
+    // The same with the left factor transposed: `pairs` holds the paired rows of a (depth, rows) matrix. `room` is
+    // working memory of the same size.
     void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride,
                     float* /* room */, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
         product<PairTerms>(rows, columns, depth / 2, pairs, 1, pairs_stride, b, b_stride, c, c_stride, add);
     }
 };
 
-// to (to_rows, to_stride) = from (rows, columns) + bias, and zeros. `bias` is a row of whole lines, or null.
+// to (to_rows, to_stride) = from (rows, columns) + bias, padded with zeros. `bias` is a row of whole cache lines, or
+// null.
 static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias,
                        bfloat16* to, int64_t to_rows, int64_t to_stride) {
     for (int64_t row = 0; row < rows; ++row, from += from_stride, to += to_stride) {
@@ -67,7 +69,8 @@ static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, 
     if (to_rows > rows) memset(to, 0, (to_rows - rows) * to_stride * sizeof(bfloat16));
 }
 
-// Rows 2k and 2k + 1 of `from` (rows, stride) become row k of pairs. `rows` is even, `stride` a multiple of PAIRED.
+// Interleaves rows 2k and 2k + 1 of `from` (rows, stride) into row k of pairs. `rows` is even, `stride` a multiple of
+// PAIRED.
 static inline void pair_rows(const bfloat16* from, int64_t rows, int64_t stride, float* to) {
     typedef uint16_t Row __attribute__((vector_size(64)));
     for (int64_t row = 0; row < rows; row += 2, from += 2 * stride, to += stride) {
@@ -86,7 +89,7 @@ static inline void pair_rows(const bfloat16* from, int64_t rows, int64_t stride,
     }
 }
 
-// Pairs of numbers within the rows of `from` (rows, stride), transposed: those of row r become column r.
+// Transposes `from` (rows, stride) by pairs: the pairs of row r become column r.
 static inline void pair_columns(const bfloat16* from, int64_t rows, int64_t stride, float* to, int64_t to_stride) {
     pack_transposed(reinterpret_cast<const float*>(from), stride / 2, rows, stride / 2, nullptr, to, to_stride);
 }

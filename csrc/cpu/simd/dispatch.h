@@ -1,5 +1,5 @@
-// Which instruction set runs: the best that the processor has, until a test chooses another. Included only by code
-// that is compiled for the baseline processor.
+// The instruction set that runs: the processor's best, unless a test chooses another. Only code that is compiled for
+// the baseline processor may include this header.
 #pragma once
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -11,7 +11,7 @@ namespace bertfast::cpu {
 
 enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
 
-// Whether this process may use the tiles of AMX, which Linux grants on request.
+// Asks Linux for AMX's tiles, and returns whether this process may use them.
 inline bool may_use_tiles() {
 #if defined(__x86_64__) && defined(__linux__)
     constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA

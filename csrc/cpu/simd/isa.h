@@ -1,5 +1,5 @@
-// One source, several instruction sets: every file in csrc/cpu is compiled once for each (CMakeLists.txt), with
-// BERTFAST_ISA naming the namespace that its functions live in. BERTFAST_DECLARE declares a function in all of them.
+// One source, several instruction sets: every file in csrc/cpu is compiled once for each (CMakeLists.txt), and
+// BERTFAST_ISA names the namespace of its functions. BERTFAST_DECLARE declares a function in all of them.
 #pragma once
 
 #if defined(__x86_64__)

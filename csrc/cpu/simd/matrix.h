@@ -1,7 +1,7 @@
-// Small float32 matrices that stay in cache: products, and moving them in and out of tensors of either type.
+// Small float32 matrices that stay in cache: their products, and copies from and to tensors of either type.
 //
-// A row of a matrix takes `row_stride(columns)` floats: whole cache lines, an odd number of them, so that the rows of
-// a column don't fall on the same few sets of the cache. Columns beyond the matrix's are zero.
+// A row of a matrix takes `row_stride(columns)` floats: an odd number of whole cache lines, so that a column doesn't
+// fall on a few sets of the cache. Columns beyond the matrix's are zero.
 #pragma once
 
 #include <utility>
@@ -15,13 +15,13 @@ static inline int64_t row_stride(int64_t columns) {
     return (round_up(columns, LINE) / LINE | 1) * LINE;
 }
 
-// How the elements of a product's factors are multiplied: float32 by float32.
+// The elements of a product are float32.
 struct FloatTerms {
     static Floats spread(const float* element) { return broadcast(*element); }
     static Floats add(Floats sum, Floats left, Floats right) { return sum + left * right; }
 };
 
-// What is left of a product's tile in registers: ROWS x VECTORS sums, VECTORS of b and one of a.
+// A product's tile in registers: ROWS x VECTORS sums, VECTORS vectors of b and one of a.
 #if defined(__AVX512F__)
 constexpr int TILE_VECTORS = 4;
 #else
@@ -79,7 +79,7 @@ static void product_panel(int64_t rows, int64_t depth, const float* a, int64_t a
 }
 
 // c (rows, columns) = a b, or += if `add`; a is (rows, depth) with the strides a_row and a_depth, so that a transposed
-// matrix is one with its strides swapped. Columns are done in whole vectors.
+// matrix is one with its strides swapped. Columns are computed in whole vectors.
 template <typename Terms = FloatTerms>
 static inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_depth,
                            const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
@@ -104,11 +104,11 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
     }
 }
 
-// Tensors are walked a sequence and head at a time, which no hardware prefetcher foresees: what lies as many rows
-// further on, the next sequence's part, is asked for meanwhile.
+// Tensors are read a sequence and head at a time, a pattern that no hardware prefetcher recognises. So the copies
+// prefetch what lies as many rows further on: the next sequence's part.
 
-// to (rows, columns) = from, whose rows are from_stride elements apart, plus bias, which is a row of whole lines, or
-// null.
+// to (rows, columns) = from, whose rows are from_stride elements apart, plus bias, which is a row of whole cache lines,
+// or null.
 template <typename T>
 static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias, float* to,
                         int64_t to_stride) {
@@ -122,7 +122,7 @@ static inline void pack(const T* from, int64_t from_stride, int64_t rows, int64_
     }
 }
 
-// to (rows, columns) = factor(row) * from; and with one factor for all rows.
+// to (rows, columns) = factor(row) * from. `unpack` has one factor for all rows.
 template <typename T, typename Factor>
 static inline void unpack_rows(const float* from, int64_t from_stride, int64_t rows, int64_t columns,
                                const Factor& factor, T* to, int64_t to_stride) {
@@ -143,7 +143,7 @@ static inline void unpack(const float* from, int64_t from_stride, int64_t rows, 
     unpack_rows(from, from_stride, rows, columns, [=](int64_t) { return factor; }, to, to_stride);
 }
 
-// Of a and b, two rows HALF apart, swaps a's lanes that have the bit HALF with b's that haven't.
+// For two rows a and b, HALF apart, swaps the lanes of a whose number has the bit HALF with those of b without it.
 template <int HALF, int... LANE>
 static inline void swap_lanes(Floats& a, Floats& b, std::integer_sequence<int, LANE...>) {
     constexpr int ALL = sizeof...(LANE);
@@ -152,7 +152,7 @@ static inline void swap_lanes(Floats& a, Floats& b, std::integer_sequence<int, L
     b = __builtin_shufflevector(upper, lower, (LANE & HALF ? LANE + ALL : LANE + HALF)...);
 }
 
-// Transposes the blocks of half the size off the diagonal, and so on down to single lanes.
+// Swaps the two off-diagonal blocks of half the size, and so on down to single lanes.
 template <int HALF = LANES / 2>
 static inline void transpose_lanes(Floats (&rows)[LANES]) {
 #pragma GCC unroll 16
@@ -164,7 +164,8 @@ static inline void transpose_lanes(Floats (&rows)[LANES]) {
     if constexpr (HALF > 1) transpose_lanes<HALF / 2>(rows);
 }
 
-// to (columns, rows) = from (rows, columns) transposed, plus bias, which is a row of whole lines, or null.
+// to (columns, rows) = from (rows, columns) transposed, plus bias, which is a row of whole cache lines, or
+// null.
 template <typename T>
 static inline void pack_transposed(const T* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias,
                                    float* to, int64_t to_stride) {

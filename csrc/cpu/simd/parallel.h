@@ -1,5 +1,5 @@
-// Threads: OpenMP, whose run-time library torch has already loaded, so that both share one pool and torch's number of
-// threads holds here too. Without OpenMP, plain threads.
+// Threads: OpenMP's, whose run-time library torch has already loaded, so that both share one pool and torch's number of
+// threads applies here, too. Without OpenMP, plain threads.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 namespace bertfast::cpu {
 
 // Calls body(begin, end) over disjoint ranges that cover [0, count); ranges hold at least `grain` items.
-// Which thread gets which range never changes a result: body must write to its own range alone.
+// Which thread gets which range never changes a result: body must write only to its own range.
 template <typename Body>
 static inline void parallel_for(int64_t count, int64_t grain, const Body& body) {
     if (count <= 0) return;
@@ -32,7 +32,7 @@ static inline void parallel_for(int64_t count, int64_t grain, const Body& body) 
         return;
     }
     std::mutex failing;
-    std::exception_ptr failed;  // an exception must not leave its thread by itself
+    std::exception_ptr failed;  // an exception must not leave its thread
     const auto run = [&](int64_t thread) {
         try {
             body(count * thread / threads, count * (thread + 1) / threads);

@@ -1,4 +1,4 @@
-// Sums down the columns of many rows, in an order that the number of threads doesn't change.
+// Sums down the columns of many rows.
 #pragma once
 
 #include "cpu/simd/parallel.h"
@@ -6,8 +6,8 @@
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-// Sums over rows, by chunks of rows whose bounds depend on the number of rows alone: any number of threads gives the
-// same bits.
+// Sums chunks of rows, then the chunks. Their bounds depend only on the number of rows, so that any number of threads
+// gives the same bits.
 class ColumnSums {
   public:
     ColumnSums(int64_t rows, int64_t columns)
@@ -20,7 +20,7 @@ class ColumnSums {
         memset(first_, 0, chunks_ * stride_ * sizeof(float));
     }
 
-    // Calls body(begin row, end row, sums) for every chunk; sums is the chunk's own row of zeros.
+    // Calls body(first row, end, sums) for every chunk. `sums` is the chunk's own row, which begins as zeros.
     template <typename Body>
     void over_chunks(const Body& body) {
         parallel_for(chunks_, 1, [&](int64_t begin, int64_t end) {

@@ -6,7 +6,7 @@
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-// A vector of a row that has `left` more elements: beyond its end the lanes are 0, and nothing is stored.
+// A vector of a row with `left` elements left. Lanes beyond the row's end load as 0 and are not stored.
 template <typename T>
 static inline Floats load_upto(const T* from, int64_t left) {
     return left >= LANES ? load(from) : load(from, left, 0.0f);
@@ -21,7 +21,7 @@ static inline void store_upto(T* to, Floats value, int64_t left) {
     }
 }
 
-// `columns` numbers in `room`, whole lines long, with zeros behind; all zeros, if there are none to copy.
+// Copies `columns` numbers to `room` and fills its last cache line with zeros; all zeros where `from` is null.
 static inline const float* whole_row(const float* from, int64_t columns, float* room) {
     memset(room, 0, round_up(columns, LINE) * sizeof(float));
     if (from) memcpy(room, from, columns * sizeof(float));

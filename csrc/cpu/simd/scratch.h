@@ -24,7 +24,7 @@ class Scratch {
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
 
-    // The next `floats`, a multiple of LINE.
+    // Takes the next `floats`, a multiple of LINE.
     float* take(int64_t floats) {
         float* const taken = next_;
         next_ += floats;

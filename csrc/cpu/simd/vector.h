@@ -1,5 +1,5 @@
-// Vector arithmetic in GCC's vector extensions: one source, as wide as the instruction set that it is
-// compiled for. All arithmetic is float32; bfloat16 is a way of loading and storing.
+// Vector arithmetic in GCC's vector extensions: one source, as wide as the instruction set it is compiled for. All
+// arithmetic is in float32; bfloat16 is only loaded and stored.
 #pragma once
 
 #include <cmath>
@@ -59,7 +59,7 @@ static inline void store(float* to, Floats value) {
     memcpy(to, &value, sizeof value);
 }
 
-// To the nearest, ties to even; a NaN stays one. The processor's own instruction makes zeros of subnormal numbers.
+// Rounds to nearest, ties to even. A NaN stays a NaN. The processor's own instruction flushes subnormal numbers to 0.
 static inline void store(bfloat16* to, Floats value) {
 #if defined(__AVX512BF16__)
     const __m256bh halves = _mm512_cvtneps_pbh((__m512)value);
@@ -72,7 +72,7 @@ static inline void store(bfloat16* to, Floats value) {
     memcpy(to, &halves, sizeof halves);
 }
 
-// The first `count` of LANES elements; the other lanes hold `rest`, or are not stored.
+// The first `count` of LANES elements. The other lanes load as `rest` and are not stored.
 template <typename T>
 static inline Floats load(const T* from, int64_t count, float rest) {
     Floats value = broadcast(rest);
@@ -108,17 +108,15 @@ static inline float maximum(Floats value) {
     return lanes[0];
 }
 
-// e^x. With n = round(x / ln 2) and r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2], it is 2^n p(r), p the polynomial
-// of degree 6 with the least greatest relative error, 1.9e-9. With float32's rounding the result is
-// within 1.4 units in the last place (every value in range was tried). Below float32's normal numbers (x <
-// -87.33) the result is 0; of a NaN, a NaN. Nobody asks for numbers above float32's range (x > 88.7), where it is
-// wrong.
+// e^x. With n = round(x / ln 2) and r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2], it is 2^n p(r), where p is the minimax
+// polynomial of degree 6, whose relative error is at most 1.9e-9. Rounded to float32, the result is within 1.4 units in
+// the last place (measured on every value in range). It is 0 below float32's normal numbers (x < -87.33), NaN for a
+// NaN, and wrong above float32's range (x > 88.7), which no caller reaches.
 static inline Floats exponential(Floats x) {
     // Adding 1.5 * 2^23 leaves the nearest integer in the sum's low bits.
     const Floats shifted = x * 1.44269504f + 12582912.0f;
     const Floats n = shifted - 12582912.0f;
-    // ln 2 in two parts, the first so short that its product with n is exact without a fused multiply-add
-    // too.
+    // ln 2 in two parts, the first so short that its product with n is exact even without a fused multiply-add.
     const Floats r = x - n * 0.693359375f - n * -2.12194440e-4f;
     Floats p = r * 0x1.6ab96ep-10f + 0x1.126d1ep-7f;
     p = p * r + 0x1.55589ap-5f;
@@ -126,7 +124,7 @@ static inline Floats exponential(Floats x) {
     p = p * r + 0x1.fffffap-2f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    // n, from the low bits, is added to the exponent.
+    // Adds n, which is in the low bits, to the exponent.
     p = bits_as<Floats>(bits_as<Words>(p) + (bits_as<Words>(shifted) << 23));
     return x < broadcast(-87.33f) ? Floats{} : p;
 }

@@ -2,25 +2,25 @@
 // float32 by multiplication and addition, bfloat16 by tensor cores (mma.sync m16n8k16) with float32 sums.
 //
 // An operand is a tile of the left or the right factor's rows: left[i][k] and right[j][k] give sum_k left[i][k]
-// right[j][k] at (i, j). One that lies the other way, [k][i], is called transposed.
+// right[j][k] at (i, j). An operand that is stored as [k][i] is called transposed.
 #pragma once
 
 #include "cuda/tile/tile.cuh"
 
 namespace bertfast::cuda {
 
-// A warp makes 16 x 32 of a result in bfloat16, by 16 x 8 at a time. Of these, a lane holds two neighbours in each of
-// two rows; two of them at once, whose right rows are dealt out by twos, give it four neighbours.
+// In bfloat16 a warp computes 16 x 32 elements of a result, 16 x 8 by an instruction. Of these a lane holds two
+// neighbours in each of two rows. Two instructions, whose right rows alternate by twos, give it four neighbours.
 struct Lane {
-    int row, column;  // of the warp's part
+    int row, column;  // where the warp's part begins
     int group, in_group;
 
     BERTFAST_HD_MEMBER constexpr explicit Lane(int thread)
         : row(thread / 32 % 4 * 16), column(thread / 128 * 32), group(thread % 32 / 4), in_group(thread % 4) {}
 };
 
-// Where in the result a thread's element stands. Elements 4 q ... 4 q + 3 are neighbours in one row, from a column on
-// that is a multiple of 4, unless the right factor is transposed: then 2 q and 2 q + 1 are neighbours.
+// The place of a thread's element in the result. Elements 4 q ... 4 q + 3 are neighbours in one row, from a column that
+// is a multiple of 4. With a transposed right factor only 2 q and 2 q + 1 are neighbours.
 template <typename T>
 BERTFAST_HD constexpr Place place(int thread, int element, bool right_transposed) {
     if constexpr (sizeof(T) == 2) {
@@ -33,14 +33,14 @@ BERTFAST_HD constexpr Place place(int thread, int element, bool right_transposed
     }
 }
 
-// Where a lane finds the row of eight elements that it gives to ldmatrix, of the left factor's 16 x 16 from k on...
+// The row of eight elements whose address a lane gives to ldmatrix, in the left factor's 16 x 16 from k on...
 BERTFAST_HD constexpr Place left_address(int thread, int k, bool transposed) {
     const int matrix = thread % 32 / 8, row = thread % 8;
     const int first = Lane(thread).row + matrix % 2 * 8, second = k + matrix / 2 * 8;
     return transposed ? Place{second + row, first} : Place{first + row, second};
 }
 
-// ...and of the right factor's 16 rows of this pair of results.
+// ...and in the right factor's 16 rows for this pair of results.
 BERTFAST_HD constexpr Place right_address(int thread, int k, int pair, bool transposed) {
     const int matrix = thread % 32 / 8, row = thread % 8, which = matrix / 2;
     const int first = Lane(thread).column + 16 * pair, second = k + matrix % 2 * 8;
@@ -48,13 +48,14 @@ BERTFAST_HD constexpr Place right_address(int thread, int k, int pair, bool tran
                       : Place{first + row / 2 * 4 + row % 2 + 2 * which, second};
 }
 
-// Which of the pair's eight elements each of its two products sums in its four registers.
+// Which of a pair's eight elements register `number` of product 0 or 1 is.
 BERTFAST_HD constexpr int mma_element(int product, int number) {
     return number / 2 * 4 + product * 2 + number % 2;
 }
 
 #if defined(__CUDA_ARCH__)
-// Four 8 x 8 matrices, one for each eight lanes' rows; a lane gets two neighbours of each (of a column, if transposed).
+// Loads four 8 x 8 matrices, each from the rows of eight lanes. A lane gets two neighbours of each (in a column, if
+// transposed).
 __device__ inline void load_matrices(const bfloat16* row, bool transposed, uint32_t (&to)[4]) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     if (transposed) {
@@ -81,10 +82,10 @@ __device__ inline void add_product(const uint32_t (&left)[4], uint32_t right0, u
 }
 #endif
 
-// Adds the products of each of LEFTS tiles with each of RIGHTS to the thread's elements: those of left i and right j at
-// sum + (i RIGHTS + j) TILE_ELEMENTS. A factor's tiles are those `*_stride` apart in an array, from the given one on.
-// Several at once take fewer loads: a left one is read once for all rights and the other way round. All threads of a
-// block call it together.
+// Adds the products of each of LEFTS left tiles with each of RIGHTS right tiles to the thread's elements: those of left
+// i and right j are at sum + (i RIGHTS + j) TILE_ELEMENTS. A factor's tiles are `*_stride` apart in an array that
+// begins with the given one. Several tiles at once take fewer loads, since a left tile is read once for all right tiles
+// and the other way round. All threads of a block call this together.
 template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, int LEFTS = 1, int RIGHTS = 1, typename T>
 BERTFAST_HD void multiply(const Tile<T>& left, const Tile<T>& right, int thread,
                           float (&sum)[LEFTS * RIGHTS * TILE_ELEMENTS], int left_stride = 1, int right_stride = 1) {

@@ -1,4 +1,4 @@
-// Tiles of 64 x 64 elements in shared memory: how they lie there, and how a block of 256 threads loads them.
+// Tiles of 64 x 64 elements in shared memory: their layout, and how a block of 256 threads loads them.
 #pragma once
 
 #include "core/math/bfloat16.h"
@@ -12,13 +12,13 @@ struct Tile;
 
 template <>
 struct Tile<float> {
-    static constexpr int STRIDE = TILE + 1;  // neither rows nor columns fall into one bank
+    static constexpr int STRIDE = TILE + 1;  // odd, so that neither rows nor columns fall into one bank
     float data[TILE * STRIDE];
     BERTFAST_HD_MEMBER static constexpr int index(int row, int column) { return row * STRIDE + column; }
 };
 
-// Rows of eight pieces of 16 bytes, each row's in an order of its own, so that eight pieces that ldmatrix reads at once
-// lie in different banks: those of eight neighbouring rows, and of the eight rows 0, 1, 4, 5, 8, 9, 12, 13 (see Lane).
+// A row is eight pieces of 16 bytes, permuted by the row's number, so that the eight pieces that ldmatrix reads at once
+// are in different banks: those of eight neighbouring rows, and of the rows 0, 1, 4, 5, 8, 9, 12, 13 (see Lane).
 template <>
 struct Tile<bfloat16> {
     alignas(16) bfloat16 data[TILE * TILE];
@@ -34,8 +34,8 @@ struct alignas(16) Piece {
     T element[SIZE];
 };
 
-// A tile from `from`, whose rows are `stride` apart: of `rows` rows and `columns` columns, and 0 beyond them. `whole`:
-// both are made of pieces at multiples of 16 bytes.
+// Loads a tile from `from`, whose rows are `stride` apart, with `rows` rows and `columns` columns and 0 beyond them.
+// `whole`: columns and stride consist of pieces, aligned to 16 bytes.
 template <typename T>
 BERTFAST_HD void load_tile(const T* from, int64_t stride, int rows, int columns, bool whole, int thread,
                            Tile<T>& tile) {

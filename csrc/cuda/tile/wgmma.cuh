@@ -1,5 +1,5 @@
-// Products of 64 x 64 tiles in shared memory by a warpgroup, 128 threads, of Hopper's tensor cores (wgmma m64nNk16 in
-// bfloat16), which read both factors from there by descriptors. Left and right factor, and transposed: see mma.cuh.
+// Products of 64 x 64 tiles by a warpgroup of 128 threads on Hopper's tensor cores (wgmma m64nNk16 in bfloat16), which
+// read both factors from shared memory by descriptors. For left, right and transposed factors see mma.cuh.
 #pragma once
 
 #include "cuda/tile/tile.cuh"
@@ -11,8 +11,8 @@
 
 namespace bertfast::cuda {
 
-// As a descriptor's 128-byte swizzle has it: a row's pieces of 16 bytes in an order that depends on the row's place in
-// its group of eight, which begins at a multiple of 1024 bytes.
+// The layout of a descriptor's 128-byte swizzle: a row's pieces of 16 bytes are permuted by the row's place in its
+// group of eight, which begins at a multiple of 1024 bytes.
 struct alignas(1024) SwizzledTile {
     bfloat16 data[TILE * TILE];
     BERTFAST_HD_MEMBER static constexpr int index(int row, int column) {
@@ -22,21 +22,21 @@ struct alignas(1024) SwizzledTile {
 
 constexpr int ROW_BYTES = TILE * 2, GROUP_BYTES = 8 * ROW_BYTES;
 
-// Of a factor's 16 steps of the sum from an address in shared memory on. Where the sum's steps are a row's neighbours,
-// groups of eight rows follow each other; where they are the rows (transposed), groups of eight steps do, and after 64
-// of the other dimension the next tile.
+// Describes 16 steps of the sum, from an address in shared memory on. Where the steps are neighbours in a row, the
+// stride leads to the next eight rows. Where they are rows (transposed), it leads to the next eight steps, and the
+// leading offset to the next tile, after 64 of the other dimension.
 BERTFAST_HD constexpr uint64_t descriptor(uint32_t address, bool transposed) {
     constexpr uint64_t SWIZZLE_128 = 1;
-    const uint64_t leading = transposed ? sizeof(SwizzledTile) : 16;  // of no meaning unless transposed
+    const uint64_t leading = transposed ? sizeof(SwizzledTile) : 16;  // only has a meaning if transposed
     return (address & 0x3FFFF) >> 4 | leading >> 4 << 16 | uint64_t{GROUP_BYTES >> 4} << 32 | SWIZZLE_128 << 62;
 }
 
-// How far the 16 steps from k on lie from the first, in bytes.
+// The distance in bytes from step 0 to step k, a multiple of 16.
 BERTFAST_HD constexpr int step_bytes(int k, bool transposed) {
     return transposed ? k * ROW_BYTES : k * 2;
 }
 
-// Where in its 64 rows a warpgroup's thread holds an element.
+// The place, in its warpgroup's 64 rows, of an element that a thread holds.
 BERTFAST_HD constexpr Place fragment_place(int thread, int element) {
     return {thread / 32 % 4 * 16 + thread % 32 / 4 + element / 2 % 2 * 8,
             element / 4 * 8 + thread % 4 * 2 + element % 2};
@@ -85,7 +85,7 @@ __device__ inline void add_product(uint64_t left, uint64_t right, float (&c)[64]
 }
 #endif
 
-// Between these a warpgroup's products may run; after the second their sums are there.
+// A warpgroup's products run between these two calls. After the second their sums are complete.
 BERTFAST_HD void begin_products() {
 #if defined(BERTFAST_WGMMA)
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -99,9 +99,9 @@ BERTFAST_HD void end_products() {
 #endif
 }
 
-// Adds to a thread's elements the product of the left tile and, of the right factor, the 2 SIZE from `first` on: rows
-// of one tile, or, transposed, columns of several side by side, where `first` is a multiple of 64. All threads of a
-// warpgroup call it together.
+// Adds to a thread's elements the product of the left tile with 2 SIZE rows of the right tile from `first` on or, if
+// transposed, with as many columns of adjacent right tiles, where `first` is a multiple of 64. All threads of a
+// warpgroup call this together.
 template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, int SIZE>
 BERTFAST_HD void multiply(const SwizzledTile& left, const SwizzledTile* right, int first, int thread,
                           float (&sum)[SIZE]) {
