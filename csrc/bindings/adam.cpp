@@ -1,27 +1,22 @@
-#include "cpu/adam.h"
-
 #include <pybind11/stl.h>
 
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cuda/adam.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 
 namespace {
 
-// One of the lists, each tensor of which has the shape of a parameter and lies where it does.
+// The tensors of a list, each with the shape and on the device of its parameter.
 std::vector<Tensor> checked(const py::sequence& list, const std::string& name, Dtype dtype,
                             const std::vector<Tensor>& parameters) {
     if (list.size() != parameters.size()) {
-        throw py::value_error(name + " must be as many as parameters, " + std::to_string(parameters.size()) + ", not " +
-                              std::to_string(list.size()));
+        throw py::value_error(name + " must have as many tensors as parameters, " + std::to_string(parameters.size()) +
+                              ", not " + std::to_string(list.size()));
     }
     std::vector<Tensor> tensors;
     tensors.reserve(parameters.size());
@@ -65,12 +60,8 @@ void adam(const py::sequence& parameters_, const py::sequence& gradients_, const
     const AdamRule rule{
         count.data<float>(), rate.data<float>(), factor.data<float>(), refused.data<float>(), beta1, beta2, eps};
     const auto number = static_cast<int64_t>(tensors.size());
-    const py::gil_scoped_release unlocked;
-    if (count.place().cuda) {
-        BERTFAST_CUDA("adam", adam(tensors.data(), number, rule, count.place().stream));
-    } else {
-        BERTFAST_DISPATCH(adam(tensors.data(), number, rule));
-    }
+    BERTFAST_RUN(count.place(), adam(tensors.data(), number, rule),
+                 adam(tensors.data(), number, rule, count.place().stream));
 }
 
 }  // namespace

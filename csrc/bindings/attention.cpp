@@ -1,20 +1,14 @@
-#include "cpu/attention.h"
-
 #include <algorithm>
 
-#include "bindings/cuda.h"
-#include "bindings/dropout.h"
-#include "bindings/late_bias.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cuda/attention.h"
+#include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
 namespace {
 
-// The arguments that say which rows belong together, checked: a wrong one would read beyond the tensors.
+// The sequences' offsets and row keys, checked: a wrong offset would read beyond the tensors.
 struct Sequences {
     Tensor cu_seqlens_q, cu_seqlens_k, row_keys;
 
@@ -29,13 +23,14 @@ struct Sequences {
         const int32_t *q = cu_seqlens_q.data<int32_t>(), *k = cu_seqlens_k.data<int32_t>();
         if (batch < 0) throw py::value_error("cu_seqlens must hold at least one offset");
         if (heads > 256) throw py::value_error("attention takes at most 256 heads");
-        if (query.size(2) == 0) throw py::value_error("attention's heads need a width");  // 1 / sqrt(0)
+        if (query.size(2) == 0)
+            throw py::value_error("attention's heads must have a width of at least 1");  // 1 / sqrt(0)
         const Dropout rule = checked_dropout(p, seed, 256 * site);
         const int64_t longest = query.place().cuda ? max_seqlen : longest_of(q, k, batch, query, key_value, max_seqlen);
         return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), p > 0, rule};
     }
 
-    // The longest of the sequences, whose offsets are checked; on a CUDA device nobody looks at them.
+    // Checks the offsets and returns the longest sequence's length. Offsets on a CUDA device are not checked.
     static int64_t longest_of(const int32_t* q, const int32_t* k, int64_t batch, const Tensor& query,
                               const Tensor& key_value, int64_t max_seqlen) {
         if (q[0] != 0 || k[0] != 0 || q[batch] != query.size(0) || k[batch] != key_value.size(0)) {
@@ -59,12 +54,7 @@ template <typename T>
 void forward(const AttentionShape& shape, const Tensor& query, const Tensor& key_value, const Tensor& out,
              const Tensor& log_sum_exp) {
     const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(), log_sum_exp.data<float>()};
-    const py::gil_scoped_release unlocked;
-    if (query.place().cuda) {
-        BERTFAST_CUDA("attention", attention(shape, tensors, query.place().stream));
-    } else {
-        BERTFAST_DISPATCH(attention(shape, tensors));
-    }
+    BERTFAST_RUN(query.place(), attention(shape, tensors), attention(shape, tensors, query.place().stream));
 }
 
 template <typename T>
@@ -73,17 +63,13 @@ void backward(const AttentionShape& shape, const Tensor& grad, const Tensor& que
     const AttentionBackward<T> tensors{grad.data<T>(),       query.data<T>(),
                                        key_value.data<T>(),  log_sum_exp.data<float>(),
                                        grad_query.data<T>(), grad_key_value.data<T>()};
-    const py::gil_scoped_release unlocked;
-    if (query.place().cuda) {
-        BERTFAST_CUDA("attention_backward", attention_backward(shape, tensors, query.place().stream));
-    } else {
-        BERTFAST_DISPATCH(attention_backward(shape, tensors));
-    }
+    BERTFAST_RUN(query.place(), attention_backward(shape, tensors),
+                 attention_backward(shape, tensors, query.place().stream));
 }
 
-// What queries, keys and values still lack, for `shape`.
+// The biases that the kernel adds to queries, keys and values. Sets them in `shape`.
 struct Biases {
-    LateBias query, key_value;
+    DeferredBias query, key_value;
 
     Biases(py::handle query_, py::handle key_value_, const Tensor& queries, const std::vector<const Tensor*>& written,
            AttentionShape& shape)

@@ -1,8 +1,5 @@
-#include "cpu/column_sums.h"
-
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 
@@ -11,7 +8,7 @@ namespace {
 void column_sums(py::handle x_, py::handle sums_) {
     const Tensor x(x_, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
     const Tensor sums(sums_, "sums", Dtype::float32, {x.size(1)}, x);
-    if (x.place().cuda) throw py::value_error("column_sums is for CPUs");
+    if (x.place().cuda) throw py::value_error("column_sums runs on CPUs only");
     check_apart({&sums}, {&x});
     const int64_t rows = x.size(0), columns = x.size(1);
     const py::gil_scoped_release unlocked;

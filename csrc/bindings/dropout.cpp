@@ -1,31 +1,16 @@
-#include "bindings/dropout.h"
-
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cpu/dropout.h"
-#include "cuda/dropout.h"
+#include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
-
-Dropout checked_dropout(double p, int64_t seed, int64_t place) {
-    if (!(p >= 0.0 && p <= 1.0 - 1.0 / 4294967296.0)) throw py::value_error("p must be in [0, 1)");
-    if (place < 0 || place >= 1 << 24) throw py::value_error("a dropout's site must be in [0, 65536)");
-    return make_dropout(p, static_cast<uint64_t>(seed), static_cast<uint32_t>(place));
-}
 
 namespace {
 
 template <typename T>
 void run(const Tensor& x, const Tensor& row_keys, const Dropout& rule, const Tensor& out) {
-    const py::gil_scoped_release unlocked;
-    if (x.place().cuda) {
-        BERTFAST_CUDA("dropout", dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule,
-                                         out.data<T>(), x.place().stream));
-    } else {
-        BERTFAST_DISPATCH(dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>()));
-    }
+    BERTFAST_RUN(
+        x.place(), dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>()),
+        dropout(x.data<T>(), row_keys.data<int64_t>(), x.size(0), x.size(1), rule, out.data<T>(), x.place().stream));
 }
 
 void dropout(py::handle x_, py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_) {

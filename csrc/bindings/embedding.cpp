@@ -1,12 +1,6 @@
-#include "cpu/embedding.h"
-
-#include "bindings/cuda.h"
-#include "bindings/dropout.h"
 #include "bindings/module.h"
-#include "bindings/partial_sums.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cuda/embedding.h"
+#include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
@@ -55,9 +49,9 @@ struct Tables {
     }
 };
 
-// Which tokens hold each entry of a table, on a CUDA device; None on a CPU. What it says is believed.
+// Which tokens hold each entry of a table, on a CUDA device; None on a CPU. The contents are not checked.
 struct ByEntry {
-    cuda::TokensByEntry addresses = {};
+    TokensByEntry addresses = {};
 
     ByEntry(py::handle order, py::handle begin, const std::string& name, int64_t tokens, const Tensor& table) {
         if (!table.place().cuda) return;
@@ -92,12 +86,7 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
                                                                                  rule,
                                                                                  out_data,
                                                                                  moments.data<float>()};
-        const py::gil_scoped_release unlocked;
-        if (out.place().cuda) {
-            BERTFAST_CUDA("embedding_layer_norm", embedding_layer_norm(call, out.place().stream));
-        } else {
-            BERTFAST_DISPATCH(embedding_layer_norm(call));
-        }
+        BERTFAST_RUN(out.place(), embedding_layer_norm(call), embedding_layer_norm(call, out.place().stream));
     };
     out.dtype() == Dtype::float32 ? run(out.data<float>()) : run(out.data<bfloat16>());
 }
@@ -149,14 +138,9 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
             grad_position.data<float>(),
             grad_weight.data<float>(),
             grad_bias.data<float>()};
-        const py::gil_scoped_release unlocked;
-        if (grad.place().cuda) {
-            BERTFAST_CUDA("embedding_layer_norm_backward",
-                          embedding_layer_norm_backward(call, by_word.addresses, by_position.addresses, partial.data,
-                                                        partial.slices, grad.place().stream));
-        } else {
-            BERTFAST_DISPATCH(embedding_layer_norm_backward(call));
-        }
+        BERTFAST_RUN(grad.place(), embedding_layer_norm_backward(call),
+                     embedding_layer_norm_backward(call, by_word.addresses, by_position.addresses, partial.data,
+                                                   partial.slices, grad.place().stream));
     };
     grad.dtype() == Dtype::float32 ? run(grad.data<float>()) : run(grad.data<bfloat16>());
 }

@@ -1,12 +1,9 @@
-#include "cuda/fused_mlm_loss.h"
-
 #include <limits>
 #include <optional>
 #include <string>
 
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 
@@ -15,12 +12,12 @@ namespace {
 void check_aligned(std::initializer_list<const Tensor*> tensors) {
     for (const Tensor* each : tensors) {
         if (reinterpret_cast<uintptr_t>(each->data<const void>()) % 16 != 0) {
-            throw py::value_error(each->name() + " must lie at a multiple of 16 bytes");
+            throw py::value_error(each->name() + " must be aligned to 16 bytes");
         }
     }
 }
 
-// What the loss and its gradients both take.
+// The arguments of both the loss and its gradients.
 struct Inputs {
     Tensor rows, decoder, bias, labels, weights;
     std::optional<Tensor> positions;
@@ -42,12 +39,13 @@ struct Inputs {
             throw py::value_error("vocab_size must be in [1, rows of decoder], at most 2^24");
         }
         constexpr int64_t MOST_ROWS = std::numeric_limits<int32_t>::max();
-        if (rows.size(0) > MOST_ROWS || labels.size(0) > MOST_ROWS) throw py::value_error("there are too many rows");
+        if (rows.size(0) > MOST_ROWS || labels.size(0) > MOST_ROWS)
+            throw py::value_error("rows and labels must have fewer than 2^31 rows");
         check_aligned({&rows, &decoder});
     }
 
     cuda::FusedMlmLoss call(int64_t vocab_size, int64_t splits) const {
-        if (!rows.place().cuda) throw py::value_error("rows must lie on a CUDA device: no other has a fused loss");
+        if (!rows.place().cuda) throw py::value_error("rows must be on a CUDA device: the fused loss runs on no other");
         return {rows.data<bfloat16>(),
                 positions ? positions->data<int64_t>() : nullptr,
                 decoder.data<bfloat16>(),
@@ -84,11 +82,11 @@ void fused_mlm_loss(py::handle rows, py::handle positions, py::handle decoder, p
     const Tensor statistics(statistics_, "statistics", Dtype::float32, {count, 4}, inputs.rows);
     inputs.check_apart_from({&partial, &label_logits, &losses, &statistics});
     check_aligned({&partial, &statistics});
-    [[maybe_unused]] const cuda::FusedMlmLossForward call{inputs.call(vocab_size, splits_of(partial)),
-                                                          partial.data<LogSumExp>(), label_logits.data<float>(),
-                                                          losses.data<float>(), statistics.data<cuda::RowStatistics>()};
+    const cuda::FusedMlmLossForward call{inputs.call(vocab_size, splits_of(partial)), partial.data<LogSumExp>(),
+                                         label_logits.data<float>(), losses.data<float>(),
+                                         statistics.data<cuda::RowStatistics>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_CUDA("fused_mlm_loss", fused_mlm_loss(call, inputs.rows.place().stream));
+    BERTFAST_LAUNCH(fused_mlm_loss(call, inputs.rows.place().stream));
 }
 
 void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle decoder, py::handle bias,
@@ -106,15 +104,15 @@ void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle d
     inputs.check_apart_from({&partial, &grad_rows, &grad_decoder, &grad_bias});
     check_apart({&partial, &grad_rows, &grad_decoder, &grad_bias}, {&statistics, &grad});
     check_aligned({&statistics, &partial, &grad_rows});
-    [[maybe_unused]] const cuda::FusedMlmLossBackward call{inputs.call(vocab_size, splits_of(partial)),
-                                                           statistics.data<cuda::RowStatistics>(),
-                                                           grad.data<float>(),
-                                                           partial.data<float>(),
-                                                           grad_rows.data<bfloat16>(),
-                                                           grad_decoder.data<bfloat16>(),
-                                                           grad_bias.data<float>()};
+    const cuda::FusedMlmLossBackward call{inputs.call(vocab_size, splits_of(partial)),
+                                          statistics.data<cuda::RowStatistics>(),
+                                          grad.data<float>(),
+                                          partial.data<float>(),
+                                          grad_rows.data<bfloat16>(),
+                                          grad_decoder.data<bfloat16>(),
+                                          grad_bias.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_CUDA("fused_mlm_loss_backward", fused_mlm_loss_backward(call, inputs.rows.place().stream));
+    BERTFAST_LAUNCH(fused_mlm_loss_backward(call, inputs.rows.place().stream));
 }
 
 }  // namespace

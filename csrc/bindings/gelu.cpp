@@ -1,11 +1,6 @@
-#include "cpu/gelu.h"
-
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/partial_sums.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cuda/gelu.h"
+#include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
@@ -18,12 +13,7 @@ Tensor checked_x(py::handle object) {
 template <typename T>
 void forward(const Tensor& x, const Tensor& bias, const Tensor& out) {
     const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};
-    const py::gil_scoped_release unlocked;
-    if (x.place().cuda) {
-        BERTFAST_CUDA("bias_gelu", bias_gelu(call, x.place().stream));
-    } else {
-        BERTFAST_DISPATCH(bias_gelu(call));
-    }
+    BERTFAST_RUN(x.place(), bias_gelu(call), bias_gelu(call, x.place().stream));
 }
 
 template <typename T>
@@ -31,12 +21,8 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& bias, const Ten
               const PartialSums& partial) {
     const BiasGeluBackward<T> call{grad.data<T>(), x.data<T>(),      bias.data<float>(),     x.size(0),
                                    x.size(1),      grad_x.data<T>(), grad_bias.data<float>()};
-    const py::gil_scoped_release unlocked;
-    if (x.place().cuda) {
-        BERTFAST_CUDA("bias_gelu_backward", bias_gelu_backward(call, partial.data, partial.slices, x.place().stream));
-    } else {
-        BERTFAST_DISPATCH(bias_gelu_backward(call));
-    }
+    BERTFAST_RUN(x.place(), bias_gelu_backward(call),
+                 bias_gelu_backward(call, partial.data, partial.slices, x.place().stream));
 }
 
 void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {

@@ -1,13 +1,6 @@
-#include "cpu/layer_norm.h"
-
-#include "bindings/cuda.h"
-#include "bindings/dropout.h"
-#include "bindings/late_bias.h"
 #include "bindings/module.h"
-#include "bindings/partial_sums.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cuda/layer_norm.h"
+#include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
@@ -20,7 +13,7 @@ Tensor checked_x(py::handle object) {
 template <typename T>
 void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
              const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments,
-             const LateBias& x_bias) {
+             const DeferredBias& x_bias) {
     const DropoutAddLayerNorm<T> call{x.data<T>(),
                                       residual.data<T>(),
                                       weight.data<float>(),
@@ -34,18 +27,14 @@ void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, cons
                                       out.data<T>(),
                                       moments.data<float>(),
                                       x_bias.data()};
-    const py::gil_scoped_release unlocked;
-    if (x.place().cuda) {
-        BERTFAST_CUDA("dropout_add_layer_norm", dropout_add_layer_norm(call, x.place().stream));
-    } else {
-        BERTFAST_DISPATCH(dropout_add_layer_norm(call));
-    }
+    BERTFAST_RUN(x.place(), dropout_add_layer_norm(call), dropout_add_layer_norm(call, x.place().stream));
 }
 
 template <typename T>
 void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& moments,
               const Tensor& row_keys, double p, const Dropout& rule, const Tensor& grad_x, const Tensor& grad_residual,
-              const Tensor& grad_weight, const Tensor& grad_bias, const PartialSums& partial, const LateBias& x_bias) {
+              const Tensor& grad_weight, const Tensor& grad_bias, const PartialSums& partial,
+              const DeferredBias& x_bias) {
     const DropoutAddLayerNormBackward<T> call{grad.data<T>(),
                                               x.data<T>(),
                                               residual.data<T>(),
@@ -61,13 +50,8 @@ void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const
                                               grad_weight.data<float>(),
                                               grad_bias.data<float>(),
                                               x_bias.data()};
-    const py::gil_scoped_release unlocked;
-    if (x.place().cuda) {
-        BERTFAST_CUDA("dropout_add_layer_norm_backward",
-                      dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.place().stream));
-    } else {
-        BERTFAST_DISPATCH(dropout_add_layer_norm_backward(call));
-    }
+    BERTFAST_RUN(x.place(), dropout_add_layer_norm_backward(call),
+                 dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.place().stream));
 }
 
 void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weight_, py::handle bias_, double eps,
@@ -80,7 +64,7 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
     const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
     const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
     check_apart({&out, &moments}, {&x, &residual, &weight, &bias, &row_keys});
-    const LateBias x_bias(x_bias_, "x_bias", x.size(1), x, {&out, &moments});
+    const DeferredBias x_bias(x_bias_, "x_bias", x.size(1), x, {&out, &moments});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32
         ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments, x_bias)
@@ -106,7 +90,7 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
     const PartialSums partial(
         partial_, 2, x,
         {&grad, &x, &residual, &weight, &moments, &row_keys, &grad_x, &grad_residual, &grad_weight, &grad_bias});
-    const LateBias x_bias(x_bias_, "x_bias", x.size(1), x, {&grad_x, &grad_residual, &grad_weight, &grad_bias});
+    const DeferredBias x_bias(x_bias_, "x_bias", x.size(1), x, {&grad_x, &grad_residual, &grad_weight, &grad_bias});
     const Dropout rule = checked_dropout(p, seed, place);
     x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
                                                   grad_residual, grad_weight, grad_bias, partial, x_bias)

@@ -1,13 +1,8 @@
-#include "cpu/mlm_loss.h"
-
 #include <string>
 #include <type_traits>
 
-#include "bindings/cuda.h"
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "cpu/dispatch.h"
-#include "cuda/mlm_loss.h"
+#include "bindings/run.h"
 
 namespace bertfast::bindings {
 
@@ -24,13 +19,8 @@ void check_labels(const int64_t* labels, int64_t rows, int64_t vocab_size) {
 
 template <typename T>
 void run(const MlmLossChunk<T>& chunk, const Place& place) {
-    const py::gil_scoped_release unlocked;
-    if (place.cuda) {
-        BERTFAST_CUDA("mlm_loss", mlm_loss(chunk, place.stream));
-    } else {
-        check_labels(chunk.labels, chunk.rows, chunk.vocab_size);
-        BERTFAST_DISPATCH(mlm_loss(chunk));
-    }
+    if (!place.cuda) check_labels(chunk.labels, chunk.rows, chunk.vocab_size);
+    BERTFAST_RUN(place, mlm_loss(chunk), mlm_loss(chunk, place.stream));
 }
 
 void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::handle weights_, int64_t vocab_size,
@@ -55,8 +45,8 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
     if (columns % 8 != 0) throw py::value_error("logits must have a multiple of 8 columns");
     if (vocab_size < 1 || vocab_size > columns) throw py::value_error("vocab_size must be in [1, columns of logits]");
     for (const void* address : {logits.data<const void>(), bias.data<const void>()}) {
-        if (reinterpret_cast<uintptr_t>(address) % cuda::PACK_BYTES != 0) {
-            throw py::value_error("logits and bias must lie at multiples of 16 bytes");
+        if (reinterpret_cast<uintptr_t>(address) % MLM_LOSS_ALIGNMENT != 0) {
+            throw py::value_error("logits and bias must be aligned to 16 bytes");
         }
     }
     const auto chunk = [&](auto* data) {

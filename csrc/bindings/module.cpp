@@ -5,7 +5,7 @@
 #include <limits>
 #include <string>
 
-#include "cpu/dispatch.h"
+#include "bindings/run.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -16,21 +16,21 @@ using bertfast::cpu::Isa;
 
 namespace {
 
-constexpr const char* ISA_NAMES[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};  // as Isa has them
+constexpr const char* ISA_NAMES[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};  // in the order of Isa
 
-// For tests: runs a lesser instruction set than the processor's best.
+// For tests: selects an instruction set below the processor's best.
 void use_isa(const std::string& name) {
     for (size_t i = 0; i < std::size(ISA_NAMES); ++i) {
         if (name != ISA_NAMES[i]) continue;
         const Isa isa = static_cast<Isa>(i);
-        if (isa > bertfast::cpu::best_isa()) throw py::value_error("this processor has no " + name);
+        if (isa > bertfast::cpu::best_isa()) throw py::value_error("this processor does not support " + name);
         bertfast::cpu::active_isa() = isa;
         return;
     }
-    throw py::value_error("no such instruction set: " + name);
+    throw py::value_error("unknown instruction set: " + name);
 }
 
-// Whether products of bfloat16 numbers are the processor's own, not emulated.
+// Whether the processor multiplies bfloat16 itself; elsewhere it is emulated.
 bool cpu_has_bf16() {
 #if defined(__x86_64__)
     return __builtin_cpu_supports("avx512bf16");
@@ -48,7 +48,7 @@ bool cpu_is_intel() {
 }
 
 // Tells the C library to keep what is freed for the next allocation. A training step frees and allocates the same large
-// tensors again and again; handed back to the kernel each time, their page faults cost up to half of the step.
+// tensors again and again. If they went back to the kernel each time, page faults would cost up to half of the step.
 void keep_freed_memory() {
 #if defined(__GLIBC__)
     mallopt(M_MMAP_MAX, 0);
@@ -61,11 +61,7 @@ void keep_freed_memory() {
 
 PYBIND11_MODULE(_bertfast, module) {
     module.attr("__version__") = BERTFAST_VERSION;
-#if defined(BERTFAST_HAS_CUDA)
-    module.attr("has_cuda") = true;
-#else
-    module.attr("has_cuda") = false;
-#endif
+    module.attr("has_cuda") = bertfast::bindings::HAS_CUDA;
     module.def("isa", [] { return ISA_NAMES[static_cast<int>(bertfast::cpu::active_isa())]; });
     module.def("cpu_has_bf16", &cpu_has_bf16);
     module.def("cpu_is_intel", &cpu_is_intel);

@@ -1,4 +1,4 @@
-// What module.cpp gathers: each function adds one group of kernels to the module.
+// The parts of the module: each function adds one group of kernels.
 #pragma once
 
 #include <pybind11/pybind11.h>

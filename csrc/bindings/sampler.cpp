@@ -1,20 +1,15 @@
-// The sampler: a corpus and its options, checked once; then plans and batches.
-#include "cpu/sampler.h"
+// The sampler: checks a corpus and its options once, then makes plans and batches.
 
 #include <stdexcept>
 #include <string>
 
 #include "bindings/module.h"
-#include "bindings/tensor.h"
-#include "core/batch.h"
-#include "core/corpus.h"
-#include "core/masking.h"
-#include "core/sampler_options.h"
-#include "core/sentence_pair.h"
-#include "cpu/dispatch.h"
-#if defined(BERTFAST_HAS_CUDA)
-#include "cuda/sampler.h"
-#endif
+#include "bindings/run.h"
+#include "core/sampling/batch.h"
+#include "core/sampling/corpus.h"
+#include "core/sampling/masking.h"
+#include "core/sampling/sampler_options.h"
+#include "core/sampling/sentence_pair.h"
 
 namespace bertfast::bindings {
 
@@ -26,14 +21,14 @@ Objective objective_of(const std::string& name) {
     if (name == "nsp") return Objective::nsp;
     if (name == "sop") return Objective::sop;
     if (name == "none") return Objective::none;
-    throw py::value_error("no such objective: " + name);
+    throw py::value_error("unknown objective: " + name);
 }
 
 Masking masking_of(const std::string& name) {
     if (name == "token") return Masking::token;
     if (name == "whole_word") return Masking::whole_word;
     if (name == "span") return Masking::span;
-    throw py::value_error("no such masking: " + name);
+    throw py::value_error("unknown masking: " + name);
 }
 
 SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t max_len, bool any_negative, bool drop,
@@ -57,11 +52,13 @@ SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t
     options.cls = cls;
     options.sep = sep;
     options.mask = mask;
-    if (max_len < 5 || max_len > 1 << 16) throw py::value_error("max_len must lie between 5 and 65536");
-    if (mask_millionths < 0 || mask_millionths > 1000000) throw py::value_error("mask_millionths is no share");
+    if (max_len < 5 || max_len > 1 << 16) throw py::value_error("max_len must be in [5, 65536]");
+    if (mask_millionths < 0 || mask_millionths > 1000000)
+        throw py::value_error("mask_millionths must be in [0, 1000000]");
     constexpr uint64_t whole = uint64_t{1} << 32;
     if (short_below > whole || random_below > whole || mask_below > random_below) {
-        throw py::value_error("short_below and mask_below <= random_below are shares in 1/2^32");
+        throw py::value_error(
+            "short_below, mask_below and random_below must be in [0, 2^32], mask_below <= random_below");
     }
     if (specials.size() > SamplerOptions::MAX_SPECIALS) throw py::value_error("too many special tokens");
     for (const py::handle id : specials) options.specials[options.num_specials++] = id.cast<int32_t>();
@@ -78,8 +75,8 @@ SamplerOptions make_options(uint64_t seed, const std::string& objective, int32_t
     return options;
 }
 
-// Raises ValueError unless `offsets`, on the CPU, ascend from 0 to `end` without an empty part: what they lead to is
-// read unchecked.
+// Raises ValueError unless `offsets`, on the CPU, ascend from 0 to `end` without an empty part: the kernels follow them
+// unchecked.
 void check_offsets(const Tensor& offsets, int64_t end) {
     const int64_t* const offset = offsets.data<int64_t>();
     const int64_t parts = offsets.size(0) - 1;
@@ -88,7 +85,7 @@ void check_offsets(const Tensor& offsets, int64_t end) {
     if (!ascend) throw py::value_error(offsets.name() + " must ascend from 0 to " + std::to_string(end));
 }
 
-// Raises ValueError unless `table` lies where `neighbour` does or, for a CUDA device, in pinned host memory: under
+// Raises ValueError unless `table` is where `neighbour` is or, for a CUDA device, in pinned host memory: under
 // unified addressing the device reads that at its host address.
 const Tensor& readable_beside(const Tensor& table, py::handle object, const Tensor& neighbour) {
     const bool mapped = neighbour.place().cuda && !table.place().cuda && object.attr("is_pinned")().cast<bool>();
@@ -97,9 +94,9 @@ const Tensor& readable_beside(const Tensor& table, py::handle object, const Tens
 
 class Sampler {
   public:
-    // Every tensor lies where `document_offsets` does, or a large one in pinned host memory; this object keeps them
-    // alive. On the CPU whatever would lead outside of them is refused here; on a CUDA device, where looking would stop
-    // the stream, the caller has checked a copy on the host.
+    // Every tensor is where `document_offsets` is, or, if it is large, in pinned host memory. This object keeps them
+    // alive. On the CPU, indices that lead outside of them are refused here. On a CUDA device, where reading them would
+    // stop the stream, the caller has checked a copy on the host.
     Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets, py::object document_offsets,
             py::object anchors, py::object continuation)
         : keep_alive_(py::make_tuple(tokens, sentence_offsets, document_offsets, anchors, continuation)),
@@ -134,15 +131,13 @@ class Sampler {
             const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
             corpus_.continuation = table.beside(documents).data<uint8_t>();
         }
-#if !defined(BERTFAST_HAS_CUDA)
-        if (place_.cuda) throw std::runtime_error("sampler: this build of bertfast has no CUDA kernels");
-#endif
-        if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no example");
+        if (place_.cuda && !HAS_CUDA) throw_no_cuda("sampler");
+        if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no examples");
         if (masks_words(options) != (corpus_.continuation != nullptr)) {
-            throw py::value_error("the table `continuation` goes with the masking of whole words and of spans");
+            throw py::value_error("the table `continuation` belongs to masking 'whole_word' and 'span'");
         }
         if (options.objective == Objective::nsp && !options.any_negative && corpus_.num_documents < 2) {
-            throw py::value_error("a corpus of one document has no other to draw from");
+            throw py::value_error("a corpus of one document has no other to draw a negative from");
         }
     }
 
@@ -156,19 +151,14 @@ class Sampler {
         cu_seqlens.beside(first);
         cu_masked.beside(first);
         check_apart({&examples, &cu_seqlens, &cu_masked}, {&first});
-        const py::gil_scoped_release unlocked;
-#if defined(BERTFAST_HAS_CUDA)
-        if (place_.cuda) {
-            cuda::plan(corpus_, options_, first.data<int64_t>(), count, examples.data<Example>(),
-                       cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>(), first.place().stream);
-            return;
-        }
-#endif
-        BERTFAST_DISPATCH(plan(corpus_, options_, *first.data<int64_t>(), count, examples.data<Example>(),
-                               cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>()));
+        const int64_t* const g = first.data<int64_t>();
+        Example* const rows = examples.data<Example>();
+        int32_t *const tokens = cu_seqlens.data<int32_t>(), *const predictions = cu_masked.data<int32_t>();
+        BERTFAST_RUN(place_, plan(corpus_, options_, *g, count, rows, tokens, predictions),
+                     plan(corpus_, options_, g, count, rows, tokens, predictions, first.place().stream));
     }
 
-    // `batch` is a bertfast.sampling.sampler.PackedBatch, whose tensors are filled.
+    // Fills the tensors of `batch`, a PackedBatch.
     void packed(py::handle first_, py::handle examples_, py::handle batch) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
         const int64_t count = examples.size(0);
@@ -203,7 +193,7 @@ class Sampler {
         sample(first, examples, out);
     }
 
-    // `batch` is a bertfast.sampling.sampler.PaddedBatch, whose tensors are filled.
+    // Fills the tensors of `batch`, a PaddedBatch.
     void padded(py::handle first_, py::handle examples_, py::handle batch) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
         const int64_t count = examples.size(0), most = max_predictions();
@@ -236,10 +226,10 @@ class Sampler {
     int64_t max_predictions() const { return bertfast::max_predictions(options_); }
 
   private:
-    // The first example's number is a tensor, so that a captured CUDA graph can be replayed for another step.
+    // The first example's number is a tensor, so that a captured CUDA graph serves every step.
     Tensor first_example(py::handle first) const {
         const Tensor tensor(first, "first_example", {Dtype::int64}, {1});
-        if (!(tensor.place() == place_)) throw py::value_error("first_example must lie where the corpus lies");
+        if (!(tensor.place() == place_)) throw py::value_error("first_example must be on the corpus's device");
         return tensor;
     }
 
@@ -253,7 +243,7 @@ class Sampler {
 
     bool pairs() const { return options_.objective != Objective::none; }
 
-    // That the table's rows are examples that this sampler could have planned: each in the corpus and in max_len.
+    // Checks that this sampler could have planned the table's examples: each is within the corpus and max_len.
     void check_examples(const Tensor& examples) const {
         const int64_t tokens = corpus_.sentence_offsets[corpus_.num_sentences], max_len = options_.max_len;
         const auto inside = [=](int64_t begin, int64_t size) {
@@ -263,13 +253,13 @@ class Sampler {
             const Example& example = examples.data<Example>()[i];
             if (!inside(example.a_begin, example.a_len) ||
                 !(pairs() ? inside(example.b_begin, example.b_len) : example.b_len == 0) || length(example) > max_len) {
-                throw py::value_error("examples[" + std::to_string(i) + "] is no example of this corpus");
+                throw py::value_error("examples[" + std::to_string(i) + "] is not an example of this corpus");
             }
         }
     }
 
-    // That the offsets of a packed batch are the examples', and that its tensors have room for them. How many
-    // predictions an example has is seen when they are made.
+    // Checks that a packed batch's offsets are those of its examples, and that its tensors have room for them. The
+    // number of predictions is checked when they are made.
     static void check_plan(const Tensor& examples, const int32_t* cu_seqlens, const int32_t* cu_masked, int64_t tokens,
                            int64_t predictions) {
         const int64_t count = examples.size(0);
@@ -283,16 +273,11 @@ class Sampler {
     }
 
     void sample(const Tensor& first, const Tensor& examples, const Batch& batch) const {
-        const py::gil_scoped_release unlocked;
-#if defined(BERTFAST_HAS_CUDA)
-        if (place_.cuda) {
-            cuda::sample(corpus_, options_, first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch,
-                         first.place().stream);
-            return;
-        }
-#endif
-        BERTFAST_DISPATCH(
-            sample(corpus_, options_, *first.data<int64_t>(), examples.size(0), examples.data<Example>(), batch));
+        const int64_t* const g = first.data<int64_t>();
+        const int64_t count = examples.size(0);
+        const Example* const rows = examples.data<Example>();
+        BERTFAST_RUN(place_, sample(corpus_, options_, *g, count, rows, batch),
+                     sample(corpus_, options_, g, count, rows, batch, first.place().stream));
     }
 
     py::tuple keep_alive_;

@@ -15,7 +15,7 @@ constexpr std::array<const char*, 7> DTYPE_NAMES = {"float32", "bfloat16", "int3
                                                     "uint16",  "uint32",   "uint8"};
 constexpr std::array<int64_t, DTYPE_NAMES.size()> DTYPE_BYTES = {4, 2, 4, 8, 2, 4, 1};
 
-// torch's dtype and Tensor objects, looked up once. Never freed: they live as long as the interpreter.
+// torch's Tensor and dtype objects, looked up once and never freed: they live as long as the interpreter.
 struct Torch {
     py::object tensor_type;
     std::array<py::object, DTYPE_NAMES.size()> dtypes;
@@ -81,14 +81,14 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
         place_.stream =
             reinterpret_cast<void*>(torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
     } else if (!object.attr("is_cpu").cast<bool>()) {
-        throw py::value_error(name_ + " must lie on the CPU or on a CUDA device, not on " +
+        throw py::value_error(name_ + " must be on the CPU or on a CUDA device, not on " +
                               std::string(py::str(object.attr("device").attr("type"))));
     }
     data_ = reinterpret_cast<void*>(object.attr("data_ptr")().cast<std::uintptr_t>());
     const int64_t item = DTYPE_BYTES[static_cast<size_t>(dtype_)];
     if (reinterpret_cast<std::uintptr_t>(data_) % item != 0)
-        throw py::value_error(name_ + " must lie at a multiple of its items' size");
-    // A tensor whose storage was resized has a shape without the memory.
+        throw py::value_error(name_ + " must be aligned to its items' size");
+    // A tensor whose storage was resized may have a shape without memory.
     elements_ = object.attr("numel")().cast<int64_t>();
     bytes_ = elements_ * item;
     const int64_t offset = object.attr("storage_offset")().cast<int64_t>() * item;
@@ -98,7 +98,7 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
 }
 
 const Tensor& Tensor::beside(const Tensor& other) const {
-    if (!(place_ == other.place_)) throw py::value_error(name_ + " must lie on the same device as " + other.name_);
+    if (!(place_ == other.place_)) throw py::value_error(name_ + " must be on the same device as " + other.name_);
     return *this;
 }
 
@@ -112,7 +112,7 @@ void check_apart(const std::vector<const Tensor*>& written, const std::vector<co
     for (const Tensor* each : read) extents.push_back({each, false});
     std::stable_sort(extents.begin(), extents.end(),
                      [](const Extent& a, const Extent& b) { return a.tensor->begin() < b.tensor->begin(); });
-    // Of those before, the two that reach furthest: any, and one that is written.
+    // Of the extents so far, those that reach furthest: among all, and among those that are written.
     const Extent *any = nullptr, *furthest = nullptr;
     for (const Extent& each : extents) {
         if (each.tensor->elements() == 0) continue;

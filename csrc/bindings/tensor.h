@@ -1,5 +1,5 @@
-// A checked look at a torch tensor, without torch's headers: type, shape, contiguity and device are read through the
-// tensor's own Python attributes, so that a wrong argument is a Python exception that names it, never a crash.
+// A checked view of a torch tensor, without torch's headers: type, shape, contiguity and device are read through the
+// tensor's Python attributes, so that a wrong argument is a Python exception that names it, never a crash.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -22,10 +22,10 @@ struct Place {
     bool operator==(const Place& other) const { return cuda == other.cuda && index == other.index; }
 };
 
-// The dtypes that the kernels take.
+// The dtypes that kernels take.
 enum class Dtype { float32, bfloat16, int32, int64, uint16, uint32, uint8 };
 
-// Any extent will do.
+// Matches any extent.
 constexpr int64_t ANY = -1;
 
 class Tensor {
@@ -33,9 +33,9 @@ class Tensor {
     // Raises TypeError or ValueError, naming `name`, unless `object` is a contiguous tensor of one of `dtypes`, whose
     // storage holds all of it.
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes);
-    // The same, and ValueError unless it has `shape` (ANY for an open extent).
+    // The same, and ValueError unless it has `shape` (ANY matches any extent).
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
-    // The same, and ValueError unless it lies where `neighbour` does.
+    // The same, and ValueError unless it is where `neighbour` is.
     Tensor(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& neighbour)
         : Tensor(object, name, {dtype}, shape) {
         beside(neighbour);
@@ -50,9 +50,9 @@ class Tensor {
     const std::vector<int64_t>& shape() const { return shape_; }
     Dtype dtype() const { return dtype_; }
     const Place& place() const { return place_; }
-    // Raises ValueError unless this tensor lies where `other` does.
+    // Raises ValueError unless this tensor is where `other` is.
     const Tensor& beside(const Tensor& other) const;
-    // Where it begins and ends; the same address, if it is empty.
+    // Where it begins and ends: the same address if it is empty.
     const char* begin() const { return data<const char>(); }
     const char* end() const { return begin() + bytes_; }
     const std::string& name() const { return name_; }
@@ -66,8 +66,8 @@ class Tensor {
     Place place_;
 };
 
-// Raises ValueError where a tensor that a call writes shares memory with another one of the call: it would read, or
-// leave to its caller, what it overwrote.
+// Raises ValueError if a tensor that a call writes shares memory with another of its tensors: the call would overwrite
+// what it still reads, or what its caller still needs.
 void check_apart(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read);
 
 }  // namespace bertfast::bindings

@@ -1,9 +1,9 @@
-// Adam over many tensors at once: what host and device are given, and what becomes of one element.
+// Adam over many tensors at once: its arguments on host and device, and the update of one element.
 #pragma once
 
 #include <cmath>
 
-#include "core/bfloat16.h"
+#include "core/math/bfloat16.h"
 
 namespace bertfast {
 
@@ -11,20 +11,20 @@ struct AdamTensor {
     float* parameter;
     const float* gradient;
     float *exp_avg, *exp_avg_sq;
-    bfloat16* copy;  // of the parameter; null: none
+    bfloat16* copy;  // the parameter in bfloat16; null where there is none
     int64_t size;
 };
 
-// The same for all tensors of a call. The pointers are read where the call runs.
+// What all tensors of a call share. The pointers are read where the kernel runs.
 struct AdamRule {
-    const float* count;    // steps, this one included
-    const float* rate;     // of learning
-    const float* factor;   // that the gradients are multiplied by
-    const float* refused;  // not 0: nothing is written
+    const float* count;    // of steps, including this one
+    const float* rate;     // learning rate
+    const float* factor;   // scales the gradients
+    const float* refused;  // where it is not 0, nothing is written
     double beta1, beta2, eps;
 };
 
-// What an element's step takes of the rule.
+// The rule as one element's update needs it.
 struct AdamFactors {
     float gradient, exp_avg, beta2, exp_avg_sq, correction, eps, step;
 };
@@ -48,14 +48,14 @@ BERTFAST_HD void adam_element(const AdamFactors& factors, float gradient, float&
     parameter -= factors.step * exp_avg / (sqrtf(exp_avg_sq) / factors.correction + factors.eps);
 }
 
-// Tensors are worked on in chunks of so many elements, numbered through all of them.
+// Tensors are updated in chunks of this many elements, numbered across all tensors.
 constexpr int64_t ADAM_CHUNK = 4096;
 
 BERTFAST_HD int64_t adam_chunks(int64_t size) {
     return (size + ADAM_CHUNK - 1) / ADAM_CHUNK;
 }
 
-// Calls body(tensor, begin element, end element) for the chunk of that number.
+// Calls body(tensor, first element, end) for chunk number `chunk`.
 template <typename Body>
 BERTFAST_HD void adam_chunk(const AdamTensor* tensor, int64_t chunk, const Body& body) {
     for (; chunk >= adam_chunks(tensor->size); ++tensor) chunk -= adam_chunks(tensor->size);

@@ -1,5 +1,5 @@
-// Attention over packed sequences: dropout(softmax(q k^T / sqrt(head_dim))) v for each sequence and head. What host
-// and device are given.
+// Attention over packed sequences, dropout(softmax(q k^T / sqrt(head_dim))) v for each sequence and head: its arguments
+// on host and device.
 #pragma once
 
 #include "core/dropout.h"
@@ -10,12 +10,12 @@ struct AttentionShape {
     int64_t batch, heads, head_dim;
     const int32_t* cu_seqlens_q;  // (batch + 1,)
     const int32_t* cu_seqlens_k;  // (batch + 1,)
-    int64_t max_seqlen;           // of queries and of keys
+    int64_t max_seqlen;           // of both queries and keys
     const int64_t* row_keys;      // (query tokens,)
     bool drops;
     Dropout rule;  // head h draws at place rule.place + h
-    // (heads, head_dim) and (2, heads, head_dim): what queries, keys and values still lack; null where nothing, as on a
-    // device.
+    // (heads, head_dim) and (2, heads, head_dim): biases that the kernel adds to queries, keys and values; null where
+    // they are in already, as on a device.
     const float* query_bias = nullptr;
     const float* key_value_bias = nullptr;
 };
@@ -38,7 +38,7 @@ struct AttentionBackward {
     T* grad_key_value;
 };
 
-// One sequence and head: where its rows begin, and how many there are.
+// One sequence and head: where its rows begin, and how many it has.
 struct AttentionPart {
     int64_t head, first_query, queries, first_key, keys;
     int64_t query_stride, key_stride;  // elements between tokens

@@ -1,12 +1,12 @@
 // Dropout without a stored mask: whether an element is kept is a draw keyed by its row's key, its column and the
-// site, so that the backward pass, another device or a resumed run finds the same answer again.
+// site, so that the backward pass, another device and a resumed run all draw the same.
 //
-// There are several draws for each element of a model, so they are made cheap: sixteen bits each, eight from one call
-// of Philox, of seven rounds.
+// A model takes several draws per element, so they are cheap: sixteen bits each, eight from one Philox call of seven
+// rounds.
 #pragma once
 
-#include "core/bfloat16.h"
-#include "core/philox.h"
+#include "core/math/bfloat16.h"
+#include "core/math/philox.h"
 
 namespace bertfast {
 
@@ -15,7 +15,7 @@ constexpr int DROPOUT_ROUNDS = 7;
 struct Dropout {
     uint64_t seed;
     uint32_t place;
-    uint16_t last_kept;  // sixteen bits are kept up to this number: max(1, round((1 - p) 2^16)) - 1
+    uint16_t last_kept;  // an element is kept if its draw is at most this: max(1, round((1 - p) 2^16)) - 1
     float scale;         // 1 / (1 - p)
 };
 
@@ -25,8 +25,8 @@ BERTFAST_HD Dropout make_dropout(double p, uint64_t seed, uint32_t place) {
     return {seed, place, static_cast<uint16_t>(threshold > 1 ? threshold - 1 : 0), static_cast<float>(1.0 / (1.0 - p))};
 }
 
-// Four neighbouring columns, the first a multiple of 4, of the row with this key: which are kept, a bit for each.
-// Column c's draw has slot c / 8; half c % 2 (the lower, the upper) of its word c % 8 / 2 decides.
+// Which of four neighbouring columns, the first a multiple of 4, are kept in the row with this key: a bit for each.
+// Column c's draw has slot c / 8. Half c % 2 (0 is the lower) of its word c % 8 / 2 decides.
 BERTFAST_HD uint32_t kept_four(const Dropout& dropout, uint64_t row_key, uint32_t column) {
     const Philox draws = draw<DROPOUT_ROUNDS>(dropout.seed, STREAM_DROPOUT, dropout.place, row_key, column / 8);
     const bool later = column % 8 != 0;

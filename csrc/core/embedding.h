@@ -1,5 +1,5 @@
-// dropout(LayerNorm(word + type + position)) of tokens, and the gradients of the tables: what host and device are
-// given.
+// dropout(LayerNorm(word + type + position)) of tokens, and the gradients of the tables: the arguments on host and
+// device.
 #pragma once
 
 #include "core/dropout.h"
@@ -7,7 +7,7 @@
 namespace bertfast {
 
 struct EmbeddingTables {
-    const int64_t* input_ids;  // (tokens,), as are the next two; every id is in its table
+    const int64_t* input_ids;  // (tokens,), as are the next two; on a CPU, every id is in its table
     const int64_t* token_type_ids;
     const int64_t* position_ids;
     const float* word;      // (words, hidden)
@@ -39,11 +39,17 @@ struct EmbeddingLayerNormBackward {
     bool drops;
     Dropout rule;
     float* grad_sum;   // (tokens, hidden), working memory
-    float* grad_word;  // is added to, as is grad_position
+    float* grad_word;  // accumulated into, as is grad_position
     float* grad_type;
     float* grad_position;
     float* grad_weight;
     float* grad_bias;
+};
+
+// Which tokens hold each entry of a table: entry e's are order[begin[e]] up to order[begin[e + 1]], ascending.
+struct TokensByEntry {
+    const int64_t* order;  // (tokens,)
+    const int64_t* begin;  // (entries + 1,)
 };
 
 }  // namespace bertfast

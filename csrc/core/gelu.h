@@ -1,7 +1,7 @@
-// gelu(x + bias) of rows, gelu(u) = u Phi(u), and its gradients: what host and device are given.
+// gelu(x + bias) of rows, where gelu(u) = u Phi(u), and its gradients: the arguments on host and device.
 #pragma once
 
-#include "core/bfloat16.h"
+#include "core/math/bfloat16.h"
 
 namespace bertfast {
 

@@ -1,4 +1,4 @@
-// LayerNorm(dropout(x) + residual) of rows, and its gradients: what host and device are given.
+// LayerNorm(dropout(x) + residual) of rows, and its gradients: the arguments on host and device.
 #pragma once
 
 #include "core/dropout.h"
@@ -18,7 +18,7 @@ struct DropoutAddLayerNorm {
     int64_t rows, columns;
     T* out;                         // (rows, columns)
     float* moments;                 // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
-    const float* x_bias = nullptr;  // (columns,): what x still lacks; null where nothing, as on a device
+    const float* x_bias = nullptr;  // (columns,): the kernel adds it to x; null where it is in already, as on a device
 };
 
 template <typename T>

@@ -1,26 +1,29 @@
-// One chunk of the masked-LM loss: what host and device share.
+// One chunk of the masked-LM loss: its arguments on host and device.
 //
 //     loss_r = w_r (log sum_c e^(x_rc + b_c) - (x_rl + b_l)),  l = labels_r,  c in [0, vocab_size)
 //     d loss_r / d x_rc = w_r (e^(x_rc + b_c) / sum - [c = l])
 //
-// The second replaces x in place, so that the chunk of logits is the only large thing in memory.
+// The gradient replaces x in place, so that the chunk of logits is the only large thing in memory.
 #pragma once
 
-#include "core/bfloat16.h"
-#include "core/log_sum_exp.h"
+#include "core/math/bfloat16.h"
+#include "core/math/log_sum_exp.h"
 
 namespace bertfast {
+
+// In bytes: on a device, logits and bias are aligned to it.
+constexpr int64_t MLM_LOSS_ALIGNMENT = 16;
 
 template <typename T>
 struct MlmLossChunk {
     T* logits;              // (rows, columns) in: x, without the bias; out: d loss / d x, 0 from vocab_size on
     const float* bias;      // (columns,)
     const int64_t* labels;  // (rows,) in [0, vocab_size)
-    const float* weights;   // (rows,) a row of weight 0 has loss 0 and gradient 0, whatever its logits are
+    const float* weights;   // (rows,) a row of weight 0 has loss 0 and gradient 0, whatever its logits
     int64_t rows, columns, vocab_size;
     float* losses;         // (rows,)
-    float* bias_gradient;  // (slices, columns) slice s gains the sum of its rows' gradients; null: losses alone are
-                           // computed, and the logits stay
+    float* bias_gradient;  // (slices, columns) the sum of its rows' gradients is added to slice s; null: only the
+                           // losses are computed, and the logits stay
     int64_t slices;        // slice s holds the rows from slice_begin(s) to slice_begin(s + 1)
 };
 

@@ -1,13 +1,12 @@
-#include "cpu/adam.h"
-
-#include "cpu/parallel.h"
-#include "cpu/rows.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/parallel.h"
+#include "cpu/simd/row_vectors.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// The compiler makes vectors of the loop, if it is not also to round.
+// The compiler vectorizes the first loop only while it doesn't also round to bfloat16.
 void step(const AdamFactors& factors, const AdamTensor& tensor, int64_t begin, int64_t end) {
     float* __restrict const parameter = tensor.parameter;
     const float* __restrict const gradient = tensor.gradient;

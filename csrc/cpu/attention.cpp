@@ -1,10 +1,9 @@
-#include "cpu/attention.h"
-
-#include "cpu/attention_pairs.h"
-#include "cpu/attention_rows.h"
-#include "cpu/dropout_scales.h"
-#include "cpu/matrix.h"
-#include "cpu/parallel.h"
+#include "cpu/attention_bf16.h"
+#include "cpu/attention_softmax.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/matrix.h"
+#include "cpu/simd/parallel.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
@@ -50,7 +49,7 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
                 tensors.log_sum_exp[(part.first_query + first + i) * shape.heads + part.head] =
                     softmaxes[i].log_sum_exp(scale);
             }
-            unpack(
+            unpack_rows(
                 out, wide, rows, width, [&](int64_t i) { return 1.0f / softmaxes[i].sum; }, tensors.out + offset,
                 part.query_stride);
         }
@@ -79,7 +78,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
-        if (part.keys == 0) continue;  // in a batch of such sequences there are no numbers to point to
+        if (part.keys == 0) continue;  // a batch of empty sequences may have null pointers
         factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
         biases.turn_to(part.head);
         const int64_t key_row = row_stride(part.keys);
@@ -111,49 +110,45 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
             product(part.keys, width, rows, dropped, 1, key_row, grad, wide, grad_value, wide, add);
             product(part.keys, width, rows, grad_scores, 1, key_row, query, wide, grad_key, wide, add);
             product(rows, width, part.keys, grad_scores, key_row, 1, key, wide, grad_query, wide, false);
-            unpack(
-                grad_query, wide, rows, width, [=](int64_t) { return scale; }, tensors.grad_query + offset,
-                part.query_stride);
+            unpack(grad_query, wide, rows, width, scale, tensors.grad_query + offset, part.query_stride);
         }
-        unpack(
-            grad_key, wide, part.keys, width, [=](int64_t) { return scale; }, tensors.grad_key_value + part.key_offset,
-            part.key_stride);
-        unpack(
-            grad_value, wide, part.keys, width, [](int64_t) { return 1.0f; },
-            tensors.grad_key_value + part.value_offset, part.key_stride);
+        unpack(grad_key, wide, part.keys, width, scale, tensors.grad_key_value + part.key_offset, part.key_stride);
+        unpack(grad_value, wide, part.keys, width, 1.0f, tensors.grad_key_value + part.value_offset, part.key_stride);
     }
+}
+
+#if defined(__AVX512BF16__)
+void forward(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin, int64_t end) {
+    forward_bf16(shape, tensors, begin, end);
+}
+
+void backward(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors, int64_t begin, int64_t end) {
+    backward_bf16(shape, tensors, begin, end);
+}
+#endif
+
+// Calls body(begin, end) for ranges of items, an item being one sequence and head.
+template <typename Body>
+void for_items(const AttentionShape& shape, const Body& body) {
+    parallel_for(shape.batch * shape.heads, 1, body);
 }
 
 }  // namespace
 
 void attention(const AttentionShape& shape, const AttentionForward<float>& tensors) {
-    parallel_for(shape.batch * shape.heads, 1,
-                 [&](int64_t begin, int64_t end) { forward(shape, tensors, begin, end); });
+    for_items(shape, [&](int64_t begin, int64_t end) { forward(shape, tensors, begin, end); });
 }
 
 void attention(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors) {
-    parallel_for(shape.batch * shape.heads, 1, [&](int64_t begin, int64_t end) {
-#if defined(__AVX512BF16__)
-        forward_pairs(shape, tensors, begin, end);
-#else
-        forward(shape, tensors, begin, end);
-#endif
-    });
+    for_items(shape, [&](int64_t begin, int64_t end) { forward(shape, tensors, begin, end); });
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionBackward<float>& tensors) {
-    parallel_for(shape.batch * shape.heads, 1,
-                 [&](int64_t begin, int64_t end) { backward(shape, tensors, begin, end); });
+    for_items(shape, [&](int64_t begin, int64_t end) { backward(shape, tensors, begin, end); });
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors) {
-    parallel_for(shape.batch * shape.heads, 1, [&](int64_t begin, int64_t end) {
-#if defined(__AVX512BF16__)
-        backward_pairs(shape, tensors, begin, end);
-#else
-        backward(shape, tensors, begin, end);
-#endif
-    });
+    for_items(shape, [&](int64_t begin, int64_t end) { backward(shape, tensors, begin, end); });
 }
 
 }  // namespace bertfast::cpu::BERTFAST_ISA

@@ -1,6 +1,5 @@
-#include "cpu/column_sums.h"
-
-#include "cpu/rows.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 

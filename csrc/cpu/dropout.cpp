@@ -1,15 +1,14 @@
-#include "cpu/dropout.h"
-
-#include "cpu/dropout_scales.h"
-#include "cpu/parallel.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/parallel.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-constexpr int64_t BLOCK = 512;  // columns whose factors stay in the first cache
+constexpr int64_t BLOCK = 512;  // columns at a time: their factors stay in the L1 cache
 
-// Chosen, not multiplied: a dropped infinity is 0, not NaN.
+// A selection, not a product: a dropped infinity is 0, not NaN.
 inline Floats drop(Floats x, Floats scale) {
     return scale == 0.0f ? Floats{} : x * scale;
 }
@@ -22,7 +21,7 @@ void dropout_rows(const T* x, const int64_t* row_keys, int64_t rows, int64_t col
         for (int64_t row = begin; row < end; ++row) {
             for (int64_t first = 0; first < columns; first += BLOCK) {
                 const int64_t count = columns - first < BLOCK ? columns - first : BLOCK;
-                dropout_scales(rule, static_cast<uint64_t>(row_keys[row]), first, count, scales);
+                dropout_factors(rule, static_cast<uint64_t>(row_keys[row]), first, count, scales);
                 const T* from = x + row * columns + first;
                 T* to = out + row * columns + first;
                 int64_t c = 0;

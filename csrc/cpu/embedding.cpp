@@ -1,10 +1,10 @@
-#include "cpu/embedding.h"
-
 #include <cstdlib>
 #include <new>
 
-#include "cpu/dropout_scales.h"
-#include "cpu/normalize.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
+#include "cpu/layer_norm_row.h"
+#include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
@@ -36,7 +36,7 @@ void forward(const EmbeddingLayerNorm<T>& call) {
             for (int64_t c = 0; c < hidden; c += LANES) {
                 const int64_t left = hidden - c;
                 const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                const Floats normal = normalized(sum + c, of_row) * weight + bias;
+                const Floats normal = normalized(load(sum + c), of_row) * weight + bias;
                 store_upto(out + c, normal * load(factor + c), left);
             }
         }
@@ -44,9 +44,9 @@ void forward(const EmbeddingLayerNorm<T>& call) {
 }
 
 // The tokens of each entry of a table, in ascending order: a counting sort by id.
-class TokensByEntry {
+class SortedTokens {
   public:
-    TokensByEntry(const int64_t* ids, int64_t tokens, int64_t entries)
+    SortedTokens(const int64_t* ids, int64_t tokens, int64_t entries)
         : numbers_(static_cast<int64_t*>(std::calloc(entries + 1 + tokens, sizeof(int64_t)))),
           begin_(numbers_),
           order_(numbers_ + entries + 1) {
@@ -54,13 +54,13 @@ class TokensByEntry {
         for (int64_t token = 0; token < tokens; ++token) ++begin_[ids[token] + 1];
         for (int64_t entry = 0; entry < entries; ++entry) begin_[entry + 1] += begin_[entry];
         for (int64_t token = 0; token < tokens; ++token) order_[begin_[ids[token]]++] = token;
-        // Each entry's begin has moved to its end, which is the next one's begin.
+        // Each entry's begin has advanced to its end, where the next entry begins.
         for (int64_t entry = entries; entry > 0; --entry) begin_[entry] = begin_[entry - 1];
         begin_[0] = 0;
     }
-    ~TokensByEntry() { std::free(numbers_); }
-    TokensByEntry(const TokensByEntry&) = delete;
-    TokensByEntry& operator=(const TokensByEntry&) = delete;
+    ~SortedTokens() { std::free(numbers_); }
+    SortedTokens(const SortedTokens&) = delete;
+    SortedTokens& operator=(const SortedTokens&) = delete;
 
     const int64_t* begin(int64_t entry) const { return order_ + begin_[entry]; }
     const int64_t* end(int64_t entry) const { return order_ + begin_[entry + 1]; }
@@ -71,9 +71,9 @@ class TokensByEntry {
     int64_t* order_;
 };
 
-// grad[e] += the sum of rows[t] over the tokens t of entry e, in ascending order whatever the threads.
+// grad[e] += the sum of rows[t] over the tokens t of entry e, in ascending order for any number of threads.
 void add_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t entries, int64_t hidden, float* grad) {
-    const TokensByEntry tokens_of(ids, tokens, entries);
+    const SortedTokens tokens_of(ids, tokens, entries);
     parallel_for(entries, 64, [&](int64_t begin, int64_t end) {
         for (int64_t entry = begin; entry < end; ++entry) {
             float* const to = grad + entry * hidden;
@@ -91,7 +91,7 @@ template <typename T>
 void backward(const EmbeddingLayerNormBackward<T>& call) {
     const EmbeddingTables& tables = call.tables;
     const int64_t hidden = tables.hidden, room = round_up(hidden, LINE);
-    // Weight, bias, and the few types, each of which takes its share of every row.
+    // Sums for weight, bias and the types, which are few.
     ColumnSums sums(tables.tokens, (2 + tables.types) * room);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
         Scratch scratch(2 * room + DropoutFactors::room_for(hidden));

@@ -1,7 +1,6 @@
-#include "cpu/gelu.h"
-
-#include "cpu/normal.h"
-#include "cpu/rows.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/normal.h"
+#include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
@@ -32,7 +31,7 @@ void backward(const BiasGeluBackward<T>& call) {
             for (int64_t c = 0; c < call.columns; c += LANES) {
                 const int64_t left = call.columns - c;
                 const Floats u = load_upto(call.x + first + c, left) + load_upto(call.bias + c, left);
-                const Normal at = normal(u);
+                const Normal<Floats> at = normal(u);
                 const Floats grad = load_upto(call.grad + first + c, left) * (at.below + u * at.density);
                 store_upto(call.grad_x + first + c, grad, left);
                 add_to(grad_bias + c, grad);

@@ -1,7 +1,7 @@
-#include "cpu/layer_norm.h"
-
-#include "cpu/dropout_scales.h"
-#include "cpu/normalize.h"
+#include "cpu/dropout_factors.h"
+#include "cpu/kernels.h"
+#include "cpu/layer_norm_row.h"
+#include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
@@ -34,7 +34,7 @@ void forward(const DropoutAddLayerNorm<T>& call) {
             for (int64_t c = 0; c < columns; c += LANES) {
                 const int64_t left = columns - c;
                 const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                store_upto(call.out + first + c, normalized(sum + c, of_row) * weight + bias, left);
+                store_upto(call.out + first + c, normalized(load(sum + c), of_row) * weight + bias, left);
             }
         }
     });

@@ -1,16 +1,15 @@
-#include "cpu/mlm_loss.h"
-
-#include "cpu/parallel.h"
-#include "cpu/vector.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/parallel.h"
+#include "cpu/simd/vector.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-constexpr int64_t GROUP = 8;  // vectors between two looks at the running maximum
+constexpr int64_t GROUP = 8;  // vectors between two updates of the running maximum
 
-// In lanes, merged at the end: lane i holds the columns that are i modulo LANES. Fetches the row `next` into the second
-// cache meanwhile, since arithmetic and memory take about as long.
+// Sums in lanes and merges them at the end: lane i has the columns that are i modulo LANES. Prefetches the row `next`
+// into the L2 cache, since arithmetic and memory take about as long.
 template <typename T>
 LogSumExp log_sum_exp(const T* logits, const float* bias, int64_t columns, const T* next) {
     Floats greatest = broadcast(empty_log_sum_exp().maximum), total{};

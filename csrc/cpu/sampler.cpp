@@ -1,74 +1,73 @@
-#include "cpu/sampler.h"
-
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
 
-#include "core/masking.h"
-#include "cpu/parallel.h"
-#include "cpu/philox_lanes.h"
-#include "cpu/smallest.h"
+#include "core/sampling/masking.h"
+#include "cpu/k_smallest.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/parallel.h"
+#include "cpu/simd/philox_lanes.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// The fewest examples worth a thread: about 10 us of work.
+// The fewest examples that are worth a thread: about 10 us of work.
 constexpr int64_t SAMPLED_A_THREAD = 32;
 
-// `permute` (core/permutation.h) in every lane, each in its own epoch. A lane that has arrived below `count`
+// `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane whose number is below `count`
 // waits for the others.
-Lanes permute_lanes(uint64_t seed, Lanes epoch, Lanes i, uint64_t count) {
+Longs permute_lanes(uint64_t seed, Longs epoch, Longs i, uint64_t count) {
     const int bits = feistel_bits(count), left_bits = bits / 2, right_bits = bits - left_bits;
     const uint64_t left_mask = (uint64_t{1} << left_bits) - 1, right_mask = (uint64_t{1} << right_bits) - 1;
-    Lanes arrived = {};
+    Longs arrived = {};
     for (bool walking = true; walking;) {
-        Lanes left = i >> right_bits, right = i & right_mask;
+        Longs left = i >> right_bits, right = i & right_mask;
         for (uint32_t round = 0; round < FEISTEL_ROUNDS; ++round) {
-            const Lanes word = draw_lanes(seed, STREAM_SHUFFLE, round, epoch, right).word[0];
-            const Lanes mixed = left ^ (word & (round % 2 ? right_mask : left_mask));
+            const Longs word = draw_lanes(seed, STREAM_SHUFFLE, round, epoch, right).word[0];
+            const Longs mixed = left ^ (word & (round % 2 ? right_mask : left_mask));
             left = right;
             right = mixed;
         }
         i = (i & arrived) | ((left << right_bits | right) & ~arrived);
-        arrived = (Lanes)(i < count);
+        arrived = (Longs)(i < count);
         walking = false;
-        for (int lane = 0; lane < LANES; ++lane) walking |= !arrived[lane];
+        for (int lane = 0; lane < LONG_LANES; ++lane) walking |= !arrived[lane];
     }
     return i;
 }
 
-// The examples from g on, LANES of them; the caller keeps `count`.
+// Draws LONG_LANES examples from g on, and stores the first `count`.
 void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t g, int64_t count, Example* examples) {
-    Lanes index, epoch, place;
-    for (int lane = 0; lane < LANES; ++lane) {
+    Longs index, epoch, place;
+    for (int lane = 0; lane < LONG_LANES; ++lane) {
         index[lane] = g + lane;
         epoch[lane] = (g + lane) / corpus.num_anchors;
         place[lane] = (g + lane) % corpus.num_anchors;
     }
-    const Lanes anchors = permute_lanes(options.seed, epoch, place, corpus.num_anchors);
-    const PhiloxLanes other = draw_lanes(options.seed, STREAM_PAIR, 0, index, Lanes{});
-    const PhiloxLanes choices = draw_lanes(options.seed, STREAM_PAIR, 0, index, Lanes{} + 1);
+    const Longs anchors = permute_lanes(options.seed, epoch, place, corpus.num_anchors);
+    const PhiloxLanes other = draw_lanes(options.seed, STREAM_PAIR, 0, index, Longs{});
+    const PhiloxLanes choices = draw_lanes(options.seed, STREAM_PAIR, 0, index, Longs{} + 1);
     for (int lane = 0; lane < count; ++lane) {
-        examples[lane] =
-            make_example(corpus, options, g + lane, static_cast<int64_t>(anchors[lane]), other[lane], choices[lane]);
+        examples[lane] = make_example(corpus, options, g + lane, static_cast<int64_t>(anchors[lane]),
+                                      one_lane(other, lane), one_lane(choices, lane));
     }
 }
 
-// One example's predictions. Holds the room for any example, one object a thread.
+// One example's predictions. Has room for any example, so that a thread needs one object.
 class Masker {
   public:
     Masker(const Corpus& corpus, const SamplerOptions& options)
         : corpus_(corpus),
           options_(options),
-          capacity_(options.max_len + LANES),
+          capacity_(options.max_len + LONG_LANES),
           words_(new uint32_t[4 * capacity_]),
           chosen_(new int32_t[capacity_]),
           order_(masks_words(options) ? new uint64_t[capacity_] : nullptr),
           starts_(masks_words(options) ? new int32_t[capacity_] : nullptr),
           decider_(masks_words(options) ? new int32_t[capacity_] : nullptr) {}
 
-    // Decides which candidates are predicted, and returns their number.
+    // Chooses the candidates to predict and returns their number.
     int64_t choose(uint64_t g, const Example& example) {
         const int64_t candidates = num_candidates(example);
         draw_candidates(g, example, candidates);
@@ -77,7 +76,7 @@ class Masker {
         choose_smallest(words_.get(), candidates, k, chosen_.get());
         return k;
     }
-    // The chosen candidates, ascending, and the draw of any; a span's share the action of its first.
+    // The chosen candidates, ascending, and the draw of any of them. Those of a span share the action of its first.
     int32_t chosen(int64_t i) const { return chosen_[i]; }
     Philox drawn(int64_t candidate) const {
         const uint32_t* const word = words_.get() + candidate;
@@ -87,14 +86,13 @@ class Masker {
   private:
     void draw_candidates(uint64_t g, const Example& example, int64_t candidates) {
         uint32_t* const words = words_.get();
-        Lanes candidate;
-        for (int lane = 0; lane < LANES; ++lane) candidate[lane] = lane;
-        const Lanes index = Lanes{} + g, a_len = Lanes{} + static_cast<uint64_t>(example.a_len);
-        for (int64_t i = 0; i < candidates; i += LANES, candidate += LANES) {
-            // position_of, in every lane: a comparison that holds is -1.
-            const Lanes position = candidate + 1 - (Lanes)(candidate >= a_len);
-            draw_lanes(options_.seed, STREAM_MASK, 0, index, position)
-                .store(words + i, words + capacity_ + i, words + 2 * capacity_ + i, words + 3 * capacity_ + i);
+        Longs candidate;
+        for (int lane = 0; lane < LONG_LANES; ++lane) candidate[lane] = lane;
+        const Longs index = Longs{} + g, a_len = Longs{} + static_cast<uint64_t>(example.a_len);
+        for (int64_t i = 0; i < candidates; i += LONG_LANES, candidate += LONG_LANES) {
+            // position_of, in every lane: a true comparison is -1.
+            const Longs position = candidate + 1 - (Longs)(candidate >= a_len);
+            store_words(draw_lanes(options_.seed, STREAM_MASK, 0, index, position), words + i, capacity_);
         }
     }
 
@@ -209,8 +207,8 @@ void write_predictions(const SamplerOptions& options, const Example& example, co
 void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, Example* examples,
           int32_t* cu_seqlens, int32_t* cu_masked) {
     Masker masker(corpus, options);
-    for (int64_t i = 0; i < count; i += LANES) {
-        make_examples(corpus, options, first + i, std::min<int64_t>(LANES, count - i), examples + i);
+    for (int64_t i = 0; i < count; i += LONG_LANES) {
+        make_examples(corpus, options, first + i, std::min<int64_t>(LONG_LANES, count - i), examples + i);
     }
     for (int64_t i = 0; i < count; ++i) {
         const int64_t tokens = length(examples[i]);

@@ -1,6 +1,6 @@
-#include "cuda/adam.h"
-#include "cuda/adam_kernel.h"
-#include "cuda/launch.h"
+#include "cuda/adam_kernel.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 

@@ -1,19 +1,19 @@
-#include "cuda/attention.h"
-#include "cuda/attention_kernel.h"
-#include "cuda/block.h"
-#include "cuda/launch.h"
+#include "cuda/attention_kernel.cuh"
+#include "cuda/device_block.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 
 namespace {
 
-// Of which a multiprocessor holds as many at once: float32's backward pass wants more registers than two would have.
+// Blocks on a multiprocessor at once. In float32 the backward pass needs more registers than two blocks would have.
 template <typename T>
 constexpr int BLOCKS = sizeof(T) == 2 ? 2 : 1;
 
 using Block = DeviceBlock<AttentionRegisters>;
 
-// Calls body(block of an item) for the block's items.
+// Calls body(AttentionBlock) for each of the block's items.
 template <typename T, typename Body>
 __device__ void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
     extern __shared__ float4 shared_memory[];

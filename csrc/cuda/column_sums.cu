@@ -1,6 +1,6 @@
-#include "cuda/column_sums.h"
-#include "cuda/column_sums_kernel.h"
-#include "cuda/launch.h"
+#include "cuda/column_sums_kernel.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 

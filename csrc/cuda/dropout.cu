@@ -1,6 +1,6 @@
-#include "cuda/dropout.h"
-#include "cuda/dropout_kernel.h"
-#include "cuda/launch.h"
+#include "cuda/dropout_kernel.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 

@@ -1,7 +1,6 @@
-#include "cuda/column_sums.h"
-#include "cuda/embedding.h"
-#include "cuda/embedding_kernel.h"
-#include "cuda/warps.h"
+#include "cuda/embedding_kernel.cuh"
+#include "cuda/launchers.h"
+#include "cuda/warp_per_item.cuh"
 
 namespace bertfast::cuda {
 

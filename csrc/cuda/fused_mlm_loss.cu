@@ -1,7 +1,7 @@
-#include "cuda/block.h"
-#include "cuda/fused_mlm_loss.h"
-#include "cuda/fused_mlm_loss_kernel.h"
-#include "cuda/launch.h"
+#include "cuda/device_block.cuh"
+#include "cuda/fused_mlm_loss_kernel.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 
@@ -9,7 +9,7 @@ namespace {
 
 constexpr int ADDING_THREADS = 256;
 
-// Of which a multiprocessor holds as many at once: as many as its shared memory, at most.
+// Blocks on a multiprocessor at once: at most as many as its shared memory holds.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 constexpr int GRAD_ROWS_BLOCKS = 1;
 #else
@@ -25,45 +25,45 @@ template <typename Size>
 using Products = WarpProducts<Size>;
 #endif
 
-// What a block has of shared memory, whichever products the device's code was compiled with.
-template <typename Size, WalksOver WALKS>
-constexpr int64_t SHARED_BYTES = sizeof(FusedShared<WarpgroupProducts<Size>, WALKS>);
+// A block's shared memory, whichever products the device's code was compiled with.
+template <typename Size, LoopsOver LOOP>
+constexpr int64_t SHARED_BYTES = sizeof(FusedShared<WarpgroupProducts<Size>, LOOP>);
 
 template <typename Size>
 constexpr bool FITS =
-    sizeof(FusedShared<WarpProducts<Size>, WalksOver::words>) <= SHARED_BYTES<Size, WalksOver::words> &&
-    sizeof(FusedShared<WarpProducts<Size>, WalksOver::rows>) <= SHARED_BYTES<Size, WalksOver::rows> &&
-    // bertfast/ops/fused_mlm_loss.py asks for a device that has it
-    SHARED_BYTES<Size, WalksOver::rows> <= 110 << 10;
+    sizeof(FusedShared<WarpProducts<Size>, LoopsOver::words>) <= SHARED_BYTES<Size, LoopsOver::words> &&
+    sizeof(FusedShared<WarpProducts<Size>, LoopsOver::rows>) <= SHARED_BYTES<Size, LoopsOver::rows> &&
+    // the Python op requires a device with this much
+    SHARED_BYTES<Size, LoopsOver::rows> <= 110 << 10;
 static_assert(FITS<NarrowRows> && FITS<WideRows>);
 
-// Calls body(what a block's threads see of its work).
-template <typename Size, WalksOver WALKS, typename Body>
+// Calls body(FusedMlmLossBlock).
+template <typename Size, LoopsOver LOOP, typename Body>
 __device__ void with_block(const FusedMlmLoss& call, const Body& body) {
     extern __shared__ __align__(1024) unsigned char shared_memory[];
-    using Block = DeviceBlock<FusedRegisters<Products<Size>, WALKS>>;
+    using Block = DeviceBlock<FusedRegisters<Products<Size>, LOOP>>;
     Block block;
-    auto& shared = *reinterpret_cast<FusedShared<Products<Size>, WALKS>*>(shared_memory);
-    body(FusedMlmLossBlock<Products<Size>, WALKS, Block>(block, call, shared));
+    auto& shared = *reinterpret_cast<FusedShared<Products<Size>, LOOP>*>(shared_memory);
+    body(FusedMlmLossBlock<Products<Size>, LOOP, Block>(block, call, shared));
 }
 
 template <typename Size>
 __global__ void __launch_bounds__(TILE_THREADS, BLOCKS) loss_kernel(const __grid_constant__ FusedMlmLossForward call) {
     const int64_t split = blockIdx.x % call.splits, tile = blockIdx.x / call.splits;
-    with_block<Size, WalksOver::words>(call, [&](auto block) { block.forward(call, tile * Size::ROWS, split); });
+    with_block<Size, LoopsOver::words>(call, [&](auto block) { block.forward(call, tile * Size::ROWS, split); });
 }
 
 template <typename Size>
 __global__ void __launch_bounds__(TILE_THREADS, GRAD_ROWS_BLOCKS)
     grad_rows_kernel(const __grid_constant__ FusedMlmLossBackward call) {
     const int64_t split = blockIdx.x % call.splits, tile = blockIdx.x / call.splits;
-    with_block<Size, WalksOver::words>(call, [&](auto block) { block.grad_rows(call, tile * Size::ROWS, split); });
+    with_block<Size, LoopsOver::words>(call, [&](auto block) { block.grad_rows(call, tile * Size::ROWS, split); });
 }
 
 template <typename Size>
 __global__ void __launch_bounds__(TILE_THREADS, BLOCKS)
     grad_words_kernel(const __grid_constant__ FusedMlmLossBackward call) {
-    with_block<Size, WalksOver::rows>(call, [&](auto block) { block.grad_words(call, int64_t{blockIdx.x} * TILE); });
+    with_block<Size, LoopsOver::rows>(call, [&](auto block) { block.grad_words(call, int64_t{blockIdx.x} * TILE); });
 }
 
 __global__ void __launch_bounds__(ADDING_THREADS) add_losses_kernel(const __grid_constant__ FusedMlmLossForward call) {
@@ -92,7 +92,7 @@ template <typename Size>
 void forward(const FusedMlmLossForward& call, cudaStream_t stream) {
     const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS;
     const std::string what = "fused_mlm_loss" + sizes_of(call);
-    launch(loss_kernel<Size>, SHARED_BYTES<Size, WalksOver::words>, call, tiles * call.splits, what, stream);
+    launch(loss_kernel<Size>, SHARED_BYTES<Size, LoopsOver::words>, call, tiles * call.splits, what, stream);
     if (tiles == 0) return;
     add_losses_kernel<<<grid(call.count, ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
     check_launch(what + ", sums");
@@ -102,8 +102,8 @@ template <typename Size>
 void backward(const FusedMlmLossBackward& call, cudaStream_t stream) {
     const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS, words = (call.padded_vocab + TILE - 1) / TILE;
     const std::string what = "fused_mlm_loss_backward" + sizes_of(call);
-    launch(grad_words_kernel<Size>, SHARED_BYTES<Size, WalksOver::rows>, call, words, what + ", decoder", stream);
-    launch(grad_rows_kernel<Size>, SHARED_BYTES<Size, WalksOver::words>, call, tiles * call.splits, what, stream);
+    launch(grad_words_kernel<Size>, SHARED_BYTES<Size, LoopsOver::rows>, call, words, what + ", decoder", stream);
+    launch(grad_rows_kernel<Size>, SHARED_BYTES<Size, LoopsOver::words>, call, tiles * call.splits, what, stream);
     if (tiles == 0) return;
     add_grad_rows_kernel<<<grid(call.count * (call.hidden / 4), ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
     check_launch(what + ", sums");

@@ -1,7 +1,6 @@
-#include "cuda/column_sums.h"
-#include "cuda/gelu.h"
-#include "cuda/gelu_kernel.h"
-#include "cuda/launch.h"
+#include "cuda/gelu_kernel.cuh"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
 
 namespace bertfast::cuda {
 

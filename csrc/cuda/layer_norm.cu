@@ -1,7 +1,6 @@
-#include "cuda/column_sums.h"
-#include "cuda/layer_norm.h"
-#include "cuda/layer_norm_kernel.h"
-#include "cuda/warps.h"
+#include "cuda/launchers.h"
+#include "cuda/layer_norm_kernel.cuh"
+#include "cuda/warp_per_item.cuh"
 
 namespace bertfast::cuda {
 

@@ -1,6 +1,6 @@
-#include "cuda/launch.h"
-#include "cuda/mlm_loss.h"
-#include "cuda/mlm_loss_kernel.h"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
+#include "cuda/mlm_loss_kernel.cuh"
 
 namespace bertfast::cuda {
 

@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "cuda/launch.h"
-#include "cuda/sampler.h"
-#include "cuda/sampler_kernel.h"
+#include "cuda/launch.cuh"
+#include "cuda/launchers.h"
+#include "cuda/sampler_kernel.cuh"
 
 namespace bertfast::cuda {
 
@@ -11,7 +11,7 @@ namespace {
 constexpr int PLAN_THREADS = 128;
 constexpr int MOST_EXAMPLE_THREADS = 256;
 
-// One thread an example. Lengths and counts go where the sums that end with them will stand.
+// One thread per example. Stores each length and count where its prefix sum will be.
 __global__ void __launch_bounds__(PLAN_THREADS)
     plan_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
                 const int64_t* first, int64_t count, Example* examples, int32_t* cu_seqlens, int32_t* cu_masked) {
@@ -49,7 +49,7 @@ __device__ ExampleBlock choose(const Corpus& corpus, const SamplerOptions& optio
     return block;
 }
 
-// Words and spans: how many predictions an example has shows only when they are made.
+// With words and spans, the number of predictions is known only once they are chosen.
 __global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
     count_words_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
                        const int64_t* first, const Example* examples, int32_t* cu_masked) {

@@ -1,5 +1,5 @@
-// AMX's instructions in plain C++, for processors that have none: eight tiles of 16 rows of 64 bytes, after the
-// instructions' description in Intel's Software Developer's Manual. Include it before cpu/tiles.h.
+// AMX's instructions in plain C++, for processors without them: eight tiles of 16 rows of 64 bytes, as Intel's Software
+// Developer's Manual describes them. Include it before cpu/simd/amx_tiles.h.
 #pragma once
 
 #include <immintrin.h>
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core/bfloat16.h"
+#include "core/math/bfloat16.h"
 
 #undef _tile_loadconfig
 #undef _tile_release

@@ -1,8 +1,8 @@
-// Attention's inputs, what the CPU's float32 kernels make of them, and room for what another kernel does.
+// Inputs of attention, the results of the CPU's float32 kernels, and room for those of the kernel under test.
 #pragma once
 
-#include "cpu/attention.h"
-#include "cpu/dispatch.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
 #include "stepping.h"
 
 namespace bertfast {
@@ -34,7 +34,7 @@ class AttentionCase {
           forward{query_.data(), key_value_.data(), our_out_.data(), our_log_sum_exp_.data()},
           backward{grad_.data(),        query_.data(),          key_value_.data(),
                    log_sum_exp_.data(), our_grad_query_.data(), our_grad_key_value_.data()} {
-        // A few loud queries, so that some rows of the softmax are all but one-hot.
+        // A few large queries, so that some rows of the softmax are almost one-hot.
         for (int64_t i = 0; i < query_size_; ++i) {
             if (i / (heads * width) % 5 == 2) from_float(4 * to_float(query_[i]), query_[i]);
         }
@@ -48,10 +48,9 @@ class AttentionCase {
     AttentionCase(const AttentionCase&) = delete;
     AttentionCase& operator=(const AttentionCase&) = delete;
 
-    // Whether what `forward` and `backward` now point to is near enough.
+    // Whether the results of the kernel under test are near enough.
     bool is_good() const {
-        const double tolerance =
-            sizeof(T) == 2 ? 4e-3 : 3e-5;  // in bfloat16 probabilities, too, are rounded as factors
+        const double tolerance = sizeof(T) == 2 ? 4e-3 : 3e-5;  // in bfloat16 the probabilities are rounded, too
         return near(our_log_sum_exp_, log_sum_exp_, 1e-6, "log_sum_exp") &&
                near(our_out_, out_, tolerance, "attention") &&
                near(our_grad_query_, grad_query_, tolerance, "gradient of the queries") &&
@@ -69,7 +68,7 @@ class AttentionCase {
     std::vector<float> our_log_sum_exp_;
 
   public:
-    // What the kernel to be tested is given.
+    // The arguments of the kernel under test.
     const AttentionShape shape;
     const AttentionForward<T> forward;
     const AttentionBackward<T> backward;

@@ -1,4 +1,4 @@
-// CHECK(condition): says which one failed, and where, and ends the test.
+// CHECK(condition) prints the condition that failed and where, and ends the test.
 #pragma once
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// Memory of a device, plainly. device_cuda.cpp is the CUDA device's; device_stand_in.cpp the host's, with the CPU's
-// kernels in the CUDA launchers' place, so that what uses this can be tested where there is no GPU.
+// A device's memory. device_cuda.cpp implements it on a CUDA device, device_stand_in.cpp on the host, with the CPU's
+// kernels behind the CUDA launchers' names, so that the self-test itself is tested where there is no GPU.
 #pragma once
 
 #include <cstddef>
@@ -8,12 +8,12 @@
 
 namespace bertfast::device {
 
-// Ends the program with exit status 77, which means skipped, where there is none.
+// Ends the program with exit status 77, which means skipped, if there is no device.
 void require();
-void* allocate(size_t bytes);  // 0xFF in each: a NaN, or -1
+void* allocate(size_t bytes);  // filled with 0xFF: NaN, or -1
 void release(void* address);
 void to_device(void* to, const void* from, size_t bytes);
-void to_host(void* to, const void* from, size_t bytes);  // after all that was launched
+void to_host(void* to, const void* from, size_t bytes);  // after all launches
 const char* name();
 
 // An array on the device.

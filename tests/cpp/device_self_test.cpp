@@ -1,25 +1,11 @@
-// Every CUDA kernel, launched on the device on small, odd sizes, against the CPU's: the sampler and dropout byte for
-// byte, what rounds within its rounding. All outputs and working memory are poisoned before.
+// Launches every CUDA kernel on small, odd sizes and compares with the CPU's: the sampler and dropout byte for byte,
+// the others within rounding. All outputs and working memory are poisoned before.
 #include <cmath>
 #include <cstdio>
 #include <string>
 
-#include "cpu/adam.h"
-#include "cpu/attention.h"
-#include "cpu/dropout.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cpu/mlm_loss.h"
-#include "cuda/adam.h"
-#include "cuda/attention.h"
-#include "cuda/dropout.h"
-#include "cuda/embedding.h"
-#include "cuda/fused_mlm_loss.h"
-#include "cuda/gelu.h"
-#include "cuda/layer_norm.h"
-#include "cuda/mlm_loss.h"
-#include "cuda/sampler.h"
+#include "cpu/kernels.h"
+#include "cuda/launchers.h"
 #include "device.h"
 #include "kernel_inputs.h"
 #include "sampler_harness.h"
@@ -30,7 +16,7 @@ using device::Array;
 namespace {
 
 constexpr float EPS = 1e-12f;
-constexpr int64_t SLICES = 3;  // of the sums over rows
+constexpr int64_t SLICES = 3;  // in the sums over rows
 
 std::mt19937 numbers(1);
 int compared = 0, wrong = 0;
@@ -42,7 +28,7 @@ void tell(bool good, const std::string& what) {
     std::printf("%s differs\n", what.c_str());
 }
 
-// Within `relative` of the largest expected number, which sums of rounded numbers are; a NaN never is.
+// Checks that all are within `relative` times the largest expected number, as sums of rounded numbers are. A NaN fails.
 template <typename T>
 void near(const std::vector<T>& got, const std::vector<float>& expected, float relative, const std::string& what) {
     float largest = 1e-3f, error = 0;
@@ -57,8 +43,7 @@ void near(const std::vector<T>& got, const std::vector<float>& expected, float r
          what + (numbers_all ? ": by " + std::to_string(error) + " of " + std::to_string(largest) : ": not written"));
 }
 
-// Normally distributed, and such that bfloat16 holds them exactly: the CPU computes in float32 what both types compare
-// with.
+// Normally distributed numbers that bfloat16 holds exactly: both types compare with the CPU's results in float32.
 std::vector<float> floats(int64_t count) {
     return floats_of(random_floats<bfloat16>(count, numbers));
 }
@@ -79,7 +64,7 @@ const char* type() {
     return sizeof(T) == 2 ? ", bf16" : ", fp32";
 }
 
-// Of one result in float32, or rounded to T.
+// The tolerance of one result, in float32 or rounded to T.
 template <typename T>
 constexpr float TOLERANCE = sizeof(T) == 2 ? 0x1p-7f : 1e-5f;
 
@@ -157,7 +142,7 @@ void compare_layer_norm(int64_t rows, int64_t columns) {
 
 struct ByEntry {
     Array<int64_t> order, begin;
-    cuda::TokensByEntry addresses;
+    TokensByEntry addresses;
 
     explicit ByEntry(const OrderByEntry& on_host)
         : order(on_host.order), begin(on_host.begin), addresses{order.data(), begin.data()} {}
@@ -298,7 +283,7 @@ void compare_mlm_loss(int64_t rows, int64_t columns, int64_t vocab_size) {
     near(dbias_gradient.values(), bias_gradient, TOLERANCE<T>, what + ", bias gradient");
 }
 
-// With the CPU's kernel on logits that are made here, and the products of its gradients.
+// Compares with the CPU's kernel on logits computed here, and with products of its gradients.
 void compare_fused_mlm_loss(int64_t count, int64_t hidden, int64_t vocab_size, int64_t padded_vocab, int64_t splits,
                             bool gathers) {
     const int64_t sources = gathers ? count + 3 : count, columns = (vocab_size + 7) / 8 * 8;
@@ -405,7 +390,7 @@ void compare_sampler(const SamplerText& text, const SamplerOptions& options, int
     tell(same_bytes(cu_seqlens.values(), cpu.cu_seqlens), what + ": cu_seqlens");
     tell(same_bytes(cu_masked.values(), cpu.cu_masked), what + ": cu_masked");
     if (!packed) tell(same_bytes(weights.values(), cpu.weights), what + ": mlm_weights");
-    // Both begin with what no sampler writes where nothing belongs: -7 here, -1 on the device.
+    // Both buffers begin with a value that no sampler writes: -7 here, -1 on the device.
     std::vector<int64_t> written = cpu.numbers;
     for (int64_t& each : written) each = each == -7 ? -1 : each;
     tell(same_bytes(buffer.values(), written), what + (packed ? ": packed batch" : ": padded batch"));
@@ -439,7 +424,7 @@ void compare_all() {
         for (const int64_t rows : {1, 13}) {
             compare_dropout<T>(rows, columns);
             compare_gelu<T>(rows, columns);
-            if (columns > 3) compare_layer_norm<T>(rows, columns);  // of so few, the deviation may be nearly 0
+            if (columns > 3) compare_layer_norm<T>(rows, columns);  // the deviation of so few may be nearly 0
         }
     }
     compare_embedding<T>(1, 64, 5, 3);

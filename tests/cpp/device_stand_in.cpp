@@ -1,25 +1,10 @@
-// The host in the device's place: its memory, and the CPU's kernels behind the CUDA launchers' names.
+// The host as the device: its memory, and the CPU's kernels behind the CUDA launchers' names.
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/adam.h"
-#include "cpu/attention.h"
-#include "cpu/dispatch.h"
-#include "cpu/dropout.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cpu/mlm_loss.h"
-#include "cpu/sampler.h"
-#include "cuda/adam.h"
-#include "cuda/attention.h"
-#include "cuda/dropout.h"
-#include "cuda/embedding.h"
-#include "cuda/fused_mlm_loss.h"
-#include "cuda/gelu.h"
-#include "cuda/layer_norm.h"
-#include "cuda/mlm_loss.h"
-#include "cuda/sampler.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/launchers.h"
 #include "device.h"
 #include "fused_stepping.h"
 
@@ -89,7 +74,7 @@ namespace bertfast::cuda {
 
 BOTH_TYPES(STAND_IN)
 
-// On a CPU there is no such kernel: this is the CUDA one itself.
+// The CPU has no such kernel: this steps the CUDA kernel itself.
 void fused_mlm_loss(const FusedMlmLossForward& call, void*) {
     step_fused<WarpProducts>(call, false);
 }

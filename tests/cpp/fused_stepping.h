@@ -1,18 +1,17 @@
-// The fused masked-LM loss's kernels, their threads stepped on the host, with their working memory and all shared
-// memory poisoned.
+// Steps the threads of the fused masked-LM loss's kernels on the host, with working memory and shared memory poisoned.
 #pragma once
 
-#include "cuda/fused_mlm_loss_kernel.h"
+#include "cuda/fused_mlm_loss_kernel.cuh"
 #include "stepping.h"
 
 namespace bertfast {
 
-template <typename Products, cuda::WalksOver WALKS, typename Body>
+template <typename Products, cuda::LoopsOver LOOP, typename Body>
 void step_block(const cuda::FusedMlmLoss& call, bool late, const Body& body) {
-    using Block = HostBlock<cuda::FusedRegisters<Products, WALKS>>;
-    auto shared = poisoned<cuda::FusedShared<Products, WALKS>>(1);
+    using Block = HostBlock<cuda::FusedRegisters<Products, LOOP>>;
+    auto shared = poisoned<cuda::FusedShared<Products, LOOP>>(1);
     Block block{cuda::TILE_THREADS, late};
-    body(cuda::FusedMlmLossBlock<Products, WALKS, Block>(block, call, shared[0]));
+    body(cuda::FusedMlmLossBlock<Products, LOOP, Block>(block, call, shared[0]));
 }
 
 // `late`: see HostBlock.
@@ -20,7 +19,7 @@ template <typename Products>
 void step_fused(const cuda::FusedMlmLossForward& call, bool late) {
     for (int64_t row = 0; row < call.count; row += Products::Size::ROWS) {
         for (int64_t split = 0; split < call.splits; ++split) {
-            step_block<Products, cuda::WalksOver::words>(call, late,
+            step_block<Products, cuda::LoopsOver::words>(call, late,
                                                          [&](auto block) { block.forward(call, row, split); });
         }
     }
@@ -31,12 +30,12 @@ template <typename Products>
 void step_fused(const cuda::FusedMlmLossBackward& call, bool late) {
     for (int64_t row = 0; row < call.count; row += Products::Size::ROWS) {
         for (int64_t split = 0; split < call.splits; ++split) {
-            step_block<Products, cuda::WalksOver::words>(call, late,
+            step_block<Products, cuda::LoopsOver::words>(call, late,
                                                          [&](auto block) { block.grad_rows(call, row, split); });
         }
     }
     for (int64_t word = 0; word < call.padded_vocab; word += cuda::TILE) {
-        step_block<Products, cuda::WalksOver::rows>(call, late, [&](auto block) { block.grad_words(call, word); });
+        step_block<Products, cuda::LoopsOver::rows>(call, late, [&](auto block) { block.grad_words(call, word); });
     }
     for (int64_t item = 0; item < call.count * call.hidden / 4; ++item) cuda::add_grad_rows(call, item);
 }

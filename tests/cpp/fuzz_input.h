@@ -1,10 +1,10 @@
-// A fuzzer's bytes as numbers; zeros when they are used up.
+// Numbers from a fuzzer's bytes; zeros after the last.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "cpu/dispatch.h"
+#include "cpu/simd/dispatch.h"
 
 namespace bertfast {
 
@@ -19,7 +19,7 @@ class FuzzInput {
         return value;
     }
     uint64_t wide() { return (*this)() | uint64_t{(*this)()} << 32; }
-    // A number in [low, high], from a byte where that is enough.
+    // A number in [low, high], from as few bytes as suffice.
     int64_t between(int64_t low, int64_t high) {
         const uint64_t values = static_cast<uint64_t>(high - low) + 1;
         uint64_t value = 0;
@@ -32,7 +32,7 @@ class FuzzInput {
     const uint8_t* end_;
 };
 
-// Runs with one of the processor's instruction sets.
+// Selects one of the processor's instruction sets.
 inline void choose_isa(FuzzInput& input) {
     cpu::active_isa() = static_cast<cpu::Isa>(input.between(0, static_cast<int>(cpu::best_isa())));
 }

@@ -1,4 +1,5 @@
-// Any options over any small text: the CPU's batches, on each instruction set, are those of the CUDA kernels' threads.
+// With any options and any small text, the CPU's batches on each instruction set equal those of the CUDA kernels'
+// threads.
 #include "fuzz_input.h"
 #include "sampler_harness.h"
 

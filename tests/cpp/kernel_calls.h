@@ -1,18 +1,11 @@
-// Every CPU kernel called on random tensors of given sizes. `check(call)` decides what of it: `call` runs the kernel
-// and returns all that it wrote.
+// Every CPU kernel called on random tensors of given sizes. `check(call)` receives each call: it runs the
+// kernel and returns all that the kernel wrote.
 #pragma once
 
 #include <vector>
 
-#include "cpu/adam.h"
-#include "cpu/attention.h"
-#include "cpu/column_sums.h"
-#include "cpu/dispatch.h"
-#include "cpu/dropout.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cpu/mlm_loss.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
 #include "kernel_inputs.h"
 
 namespace bertfast {
@@ -34,7 +27,7 @@ class KernelCalls {
   public:
     KernelCalls(uint32_t seed, const Check& check) : random_(seed), check_(check) {}
 
-    // The kernels that take rows one by one: dropout, GELU, LayerNorm.
+    // The kernels that work row by row: dropout, GELU, sums of columns, LayerNorm.
     template <typename T>
     void rows(int64_t rows, int64_t columns) {
         const auto x = floats<T>(rows * columns), residual = floats<T>(rows * columns);

@@ -1,5 +1,5 @@
-// What the tests give to kernels: random numbers, packed sequences, which tokens hold each entry of a table, and the
-// tensors of a step of Adam.
+// Inputs for kernels: random numbers, packed sequences, which tokens hold each entry of a table, and the tensors of a
+// step of Adam.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 #include "core/adam.h"
 #include "core/attention.h"
-#include "core/bfloat16.h"
+#include "core/math/bfloat16.h"
 
 namespace bertfast {
 
@@ -34,7 +34,7 @@ std::vector<float> floats_of(const std::vector<T>& values) {
     return floats;
 }
 
-// Each sequence's queries and keys, by their numbers. One with queries has keys.
+// Offsets of sequences, from the number of queries and of keys in each. A sequence with queries has keys.
 struct PackedSequences {
     std::vector<int32_t> cu_queries = {0}, cu_keys = {0};
     int64_t longest = 0;
@@ -63,7 +63,7 @@ struct PackedSequences {
     int64_t key_value_size(int64_t heads, int64_t width) const { return 2 * cu_keys.back() * heads * width; }
 };
 
-// The tokens in a stable order of their ids, and where each entry's begin in it.
+// The tokens in a stable order of their ids, and where each entry's tokens begin.
 struct OrderByEntry {
     std::vector<int64_t> order, begin;
 
@@ -75,7 +75,7 @@ struct OrderByEntry {
     }
 };
 
-// Parameters and what belongs to them, of any sizes: each kind in one array, so that tensors begin anywhere.
+// Parameters and their state, of any sizes. All tensors of a kind share one array, so that they begin anywhere.
 struct AdamState {
     std::vector<int64_t> sizes;
     std::vector<float> parameters, gradients, exp_avgs, exp_avg_sqs, rule;
@@ -92,7 +92,7 @@ struct AdamState {
         copies = random_floats<bfloat16>(count, random);
     }
 
-    // The tensors and the rule, where all this lies.
+    // The tensors, and the rule, at these addresses.
     static std::vector<AdamTensor> tensors(const std::vector<int64_t>& sizes, float* parameters, const float* gradients,
                                            float* exp_avgs, float* exp_avg_sqs, bfloat16* copies) {
         std::vector<AdamTensor> tensors;

@@ -1,4 +1,4 @@
-// A fuzz target without a fuzzer: the inputs that once found something, kept as files, and some pseudo-random ones.
+// Runs a fuzz target without a fuzzer, on the seeds in a folder and on pseudo-random inputs.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

@@ -1,4 +1,5 @@
-// A small text, the buffers of a batch, and the CUDA sampler's threads stepped on the host against the CPU's sampler.
+// A small text, the buffers of a batch, and a comparison of the CUDA sampler's threads, stepped on the host, with the
+// CPU's sampler.
 #pragma once
 
 #include <cstring>
@@ -6,9 +7,9 @@
 #include <vector>
 
 #include "check.h"
-#include "cpu/dispatch.h"
-#include "cpu/sampler.h"
-#include "cuda/sampler_kernel.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/sampler_kernel.cuh"
 
 namespace bertfast {
 
@@ -20,8 +21,8 @@ struct SamplerText {
     std::vector<int64_t> sentence_offsets = {0}, document_offsets = {0}, fitting;
     std::vector<uint8_t> continuation;
 
-    // `random()` gives 32 bits. Documents of one sentence, sentences of one token and ones longer than most max_len are
-    // among them.
+    // `random()` gives 32 bits. The text includes documents of one sentence, sentences of one token, and sentences
+    // longer than most values of max_len.
     template <typename Random>
     SamplerText(Random& random, uint32_t documents) {
         for (int id = 0; id < VOCABULARY; ++id) continuation.push_back(id >= 40);
@@ -41,10 +42,10 @@ struct SamplerText {
         for (int64_t pair = 0; pair < pairs(); pair += 3) fitting.push_back(pair);
     }
 
-    // Adjacent sentences of one document.
+    // The number of pairs of adjacent sentences in a document.
     int64_t pairs() const { return static_cast<int64_t>(sentence_offsets.size() - document_offsets.size()); }
 
-    // The options that name this text's vocabulary; the rest is the caller's.
+    // The options that describe this text's vocabulary. The caller sets the others.
     static SamplerOptions options() {
         SamplerOptions options = {};
         options.vocab_size = VOCABULARY;
@@ -76,7 +77,7 @@ struct SamplerText {
     }
 };
 
-// A batch with its buffers, which begin with bytes that no sampler writes.
+// A batch and its buffers, filled with values that no sampler writes.
 struct SamplerBuffers {
     std::vector<Example> examples;
     std::vector<int32_t> cu_seqlens, cu_masked;
@@ -112,7 +113,7 @@ struct SamplerBuffers {
     }
 };
 
-// What cuda/sampler.cu launches, a thread at a time.
+// Steps what cuda/sampler.cu launches, a thread at a time.
 inline void choose(const Corpus& corpus, const SamplerOptions& options, uint64_t g, const Example& example, int threads,
                    std::vector<int32_t>& memory) {
     memory.assign(cuda::mask_shared_bytes(options) / sizeof(int32_t), -9);

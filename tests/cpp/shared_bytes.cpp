@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "cuda/launch.h"
+#include "cuda/launch.cuh"
 
 namespace {
 

@@ -1,4 +1,4 @@
-// The fused masked-LM loss's kernels, stepped on the host, for the tests of the op in Python: a library.
+// A library for the op's tests in Python: the fused masked-LM loss's kernels, stepped on the host.
 #include "fused_stepping.h"
 
 using namespace bertfast;

@@ -1,4 +1,4 @@
-// What the tests of CUDA kernels' threads share: phases stepped on the host, memory that starts as NaN, comparisons.
+// Shared by the tests of CUDA kernels' threads: phases stepped on the host, memory that starts as NaN, comparisons.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 
 namespace bertfast {
 
-// Each thread's turn, in an order that changes from phase to phase, so that one which needs another thread's result of
-// the same phase, or overwrites what another still reads, fails.
+// Runs each thread once, in an order that changes from phase to phase: a thread that needs another's result of the same
+// phase, or overwrites what another still reads, fails.
 template <typename Phase>
 void every_thread(int threads, const Phase& phase) {
     static std::mt19937 random;
@@ -25,7 +25,7 @@ void every_thread(int threads, const Phase& phase) {
     for (const int thread : order) phase(thread);
 }
 
-// What a kernel must write before anything reads it: all bits set, which is NaN in both types.
+// Memory that must be written before it is read: all bits set, which is NaN in both types.
 template <typename T>
 std::vector<T> poisoned(int64_t count) {
     std::vector<T> values(count);
@@ -33,8 +33,8 @@ std::vector<T> poisoned(int64_t count) {
     return values;
 }
 
-// A block whose phases' threads take turns: see cuda/block.h. Copies to shared memory are made as soon as they are
-// begun, or as late as they are waited for.
+// A block whose threads take turns in each phase (cuda/device_block.cuh). A copy to shared memory happens when it
+// begins or, if `late`, only when it is waited for.
 template <typename Registers>
 struct HostBlock {
     int threads;
@@ -61,13 +61,14 @@ struct HostBlock {
     void publish(int) {}
 };
 
-// Within `tolerance` of the greatest element, and one rounding to T; exactly 0 where `expected` is, if `zeros`.
+// Whether all elements are within `tolerance` times the greatest one, plus one rounding to T, of what is expected. With
+// `zeros`, exactly those are 0 that should be.
 template <typename T>
 bool near(const std::vector<T>& got, const std::vector<float>& expected, double tolerance, const char* what,
           bool zeros = false) {
     const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0.0;
     double greatest = 0;
-    for (const float each : expected) greatest = std::fmax(greatest, std::fabs(each));
+    for (const float each : expected) greatest = std::max<double>(greatest, std::fabs(each));
     if (got.size() != expected.size()) {
         std::printf("%s: %zu elements, not %zu\n", what, got.size(), expected.size());
         return false;

@@ -1,8 +1,8 @@
-// The threads of Adam's CUDA kernel, stepped on the host, give what the CPU's kernel gives: in tables of as many
-// tensors as one launch takes, aligned or not, of any sizes.
-#include "cpu/adam.h"
-#include "cpu/dispatch.h"
-#include "cuda/adam_kernel.h"
+// The threads of Adam's CUDA kernel, stepped on the host, give the CPU kernel's results, for tensors of any size,
+// aligned or not, in as many tables as it takes.
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/adam_kernel.cuh"
 #include "stepping.h"
 
 using namespace bertfast;

@@ -1,10 +1,10 @@
-// The CUDA attention kernel, its threads stepped on the host between barriers, gives what the CPU kernel gives in
-// float32; and the layouts of its tiles are what the tensor cores' instructions take.
+// The CUDA attention kernel, its threads stepped on the host between barriers, gives the results of the CPU kernel in
+// float32, and the layouts of its tiles are those of the tensor cores' instructions.
 #include <algorithm>
 #include <set>
 
 #include "attention_case.h"
-#include "cuda/attention_kernel.h"
+#include "cuda/attention_kernel.cuh"
 
 using namespace bertfast;
 using cuda::TILE;
@@ -67,7 +67,7 @@ bool all_sizes() {
 
 // --- Layouts ---
 
-// Each element of a result is one thread's, and what stands together does so in memory.
+// Each element of a result belongs to one thread, and elements that should be neighbours are.
 template <typename T>
 bool places_are_a_bijection() {
     bool good = true;
@@ -130,8 +130,8 @@ bool no_bank_conflicts() {
     return good;
 }
 
-// What a warp's ldmatrix.x4 gives, by the description of the instruction: matrix m's rows are at the addresses of lanes
-// 8 m ... 8 m + 7; lane l gets elements 2 (l % 4) and the next of row l / 4, or, transposed, of column l / 4.
+// What a warp's ldmatrix.x4 loads, as the PTX manual describes it: matrix m's rows are at the addresses of lanes
+// 8 m ... 8 m + 7. Lane l gets element 2 (l % 4) and the next in row l / 4 or, if transposed, in column l / 4.
 struct Fragment {
     float element[4][2];
 };
@@ -148,9 +148,9 @@ Fragment loaded(const cuda::Tile<bfloat16>& tile, const std::vector<int>& rows, 
     return fragment;
 }
 
-// mma.m16n8k16 by the description of its fragments: the left factor's registers hold rows l / 4 (+ 8 in the second and
-// fourth) and k = 2 (l % 4) and the next (+ 8 in the third and fourth); the right's, column l / 4 and the same k (+ 8
-// in the second); the sum's, row l / 4 (+ 8 in the third and fourth) and columns 2 (l % 4) and the next.
+// mma.m16n8k16, as the PTX manual describes its fragments: the left factor's registers hold rows l / 4 (+ 8 in the
+// second and fourth) and k = 2 (l % 4) and the next (+ 8 in the third and fourth); the right's, column l / 4 and the
+// same k (+ 8 in the second); the sum's, row l / 4 (+ 8 in the third and fourth) and columns 2 (l % 4) and the next.
 void mma(const std::vector<Fragment>& left, const std::vector<Fragment>& right, int first_right,
          const std::vector<float*>& sum, int product) {
     float a[16][16], b[8][16];
@@ -169,7 +169,7 @@ void mma(const std::vector<Fragment>& left, const std::vector<Fragment>& right, 
     }
 }
 
-// The device's side of `multiply`, instruction by instruction, gives each thread the elements that `place` says.
+// The device's part of `multiply`, emulated by instruction, gives each thread the elements that `place` names.
 template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED>
 bool tensor_cores_multiply() {
     std::mt19937 random(3);

@@ -2,9 +2,9 @@
 #include <cstdio>
 #include <vector>
 
-#include "cpu/dispatch.h"
-#include "cpu/dropout.h"
-#include "cuda/dropout_kernel.h"
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/dropout_kernel.cuh"
 
 using namespace bertfast;
 

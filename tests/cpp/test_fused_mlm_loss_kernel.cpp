@@ -65,7 +65,7 @@ struct Results {
     Results(const Problem& problem, bool by_warpgroups, bool late)
         : losses(poisoned<float>(problem.of.count)),
           statistics(poisoned<cuda::RowStatistics>(problem.of.count)),
-          grad_rows(problem.rows.size()),  // what no position names stays as it is: 0
+          grad_rows(problem.rows.size()),  // a row without a position stays unchanged: 0
           grad_decoder(poisoned<bfloat16>(problem.decoder.size())),
           grad_bias(poisoned<float>(problem.bias.size())) {
         const int64_t parts = problem.of.splits * problem.of.count;
@@ -119,7 +119,7 @@ bool equals_a_plain_loop(const Case& of, bool by_warpgroups, bool late) {
     const auto floats = [](const std::vector<double>& values) {
         return std::vector<float>(values.begin(), values.end());
     };
-    // The gradients of the logits are rounded to bfloat16 for the products.
+    // The gradients of the logits are rounded to bfloat16 before the products.
     const bool good = near(got.losses, losses, 1e-5, "losses", true) &&
                       near(got.grad_rows, floats(grad_rows), 4e-3, "gradient of the rows") &&
                       near(got.grad_decoder, floats(grad_decoder), 4e-3, "gradient of the decoder") &&
@@ -132,8 +132,8 @@ bool equals_a_plain_loop(const Case& of, bool by_warpgroups, bool late) {
     return good;
 }
 
-// So do its gradients, and, through the decoder's, all of the step's.
-bool what_is_not_there_makes_its_row_nan() {
+// A wrong label or position makes the row's loss and gradients NaN and, through the decoder's, all of the step's.
+bool bad_labels_and_positions_are_nan() {
     bool good = true;
     for (const int64_t wrong : {int64_t{-1}, int64_t{70}, INT64_MIN, INT64_MAX}) {
         for (const bool label : {false, true}) {
@@ -152,8 +152,8 @@ bool what_is_not_there_makes_its_row_nan() {
     return good;
 }
 
-// Rows behind the last that weighs anything are not read, and nor are tiles of rows without weight.
-bool fillers_are_not_looked_at(bool by_warpgroups) {
+// Rows after the last one with a weight are not read, nor are tiles of rows without weights.
+bool rows_without_weight_are_not_read(bool by_warpgroups) {
     Problem problem({300, 16, 70, 70, 3, false});
     for (int64_t row = 0; row < 300; ++row) {
         const bool silent = row < 128 || row >= 140;
@@ -175,15 +175,15 @@ bool fillers_are_not_looked_at(bool by_warpgroups) {
     for (const bfloat16 each : none.grad_decoder) good &= to_float(each) == 0;
     for (const float each : none.grad_bias) good &= each == 0;
     for (const bfloat16 each : none.grad_rows) good &= to_float(each) == 0;
-    if (!good) std::printf("rows without weight are looked at\n");
+    if (!good) std::printf("rows without weight are read\n");
     return good;
 }
 
 // --- Layouts ---
 
-// Each element of the three results is one thread's; each part of a row, and of a column, too.
+// Each element of the three results belongs to one thread, and so does each part of a row and of a column.
 template <typename Products>
-bool the_threads_share() {
+bool threads_share_all_elements() {
     using Size = typename Products::Size;
     std::set<std::pair<int, int>> logits, rows, words, of_rows, of_columns;
     bool good = true;
@@ -221,11 +221,11 @@ bool the_threads_share() {
     return good;
 }
 
-// Where wgmma looks for the element of a factor (`line` along its rows or columns, `step` of 16 along the sum), by the
-// description of a descriptor with the 128-byte swizzle: groups of eight rows of 128 bytes, the stride apart; where it
-// is transposed, eight steps of 64 lines, the stride apart, and the next 64 lines the leading offset apart. Of the
-// address's bits, 4 to 6 are then changed by 7 to 9.
-uint32_t looked_for(uint64_t descriptor, bool transposed, int line, int step) {
+// The address where wgmma reads an element of a factor (`line` along its rows or columns, `step` of 16 along the sum),
+// as the PTX manual describes a descriptor with the 128-byte swizzle: groups of eight rows of 128 bytes, the stride
+// apart; where it is transposed, eight steps of 64 lines, the stride apart, and the next 64 lines the leading offset
+// apart. Of the address's bits, 4 to 6 are then changed by 7 to 9.
+uint32_t address_of(uint64_t descriptor, bool transposed, int line, int step) {
     const auto field = [&](int bit) { return static_cast<uint32_t>(descriptor >> bit & 0x3FFF) << 4; };
     const uint32_t start = field(0), leading = field(16), stride = field(32);
     const uint32_t address = transposed
@@ -244,11 +244,11 @@ bool descriptors_find_every_element() {
                         return base + tile * sizeof(cuda::SwizzledTile) + 2 * cuda::SwizzledTile::index(row, column);
                     };
                     const uint64_t across = cuda::descriptor(base + cuda::step_bytes(k, true), true);
-                    good &= looked_for(across, true, line, step) == at(line / 64, k + step, line % 64);
+                    good &= address_of(across, true, line, step) == at(line / 64, k + step, line % 64);
                     if (line >= 64) continue;
                     const uint64_t along = cuda::descriptor(base + cuda::step_bytes(k, false), false);
-                    good &= looked_for(along, false, line, step) == at(0, line, k + step);
-                    good &= along >> 62 == 1 && across >> 62 == 1;              // the swizzle's name
+                    good &= address_of(along, false, line, step) == at(0, line, k + step);
+                    good &= along >> 62 == 1 && across >> 62 == 1;              // the code of the swizzle
                     good &= (along >> 49 & 7) == 0 && (across >> 49 & 7) == 0;  // tiles begin at multiples of 1024
                 }
             }
@@ -258,7 +258,7 @@ bool descriptors_find_every_element() {
     return good;
 }
 
-// A warp's runs, stored at once by all its threads.
+// A warp's threads, which store a run each, together hit every bank equally.
 template <typename Products>
 bool hits_every_bank() {
     bool good = true;
@@ -293,17 +293,17 @@ int main() {
                           {300, 24, 130, 130, 5, true},
                           {70, 64, 190, 256, 1, false, 40.0f},
                           {0, 16, 9, 70, 2, false}};
-    bool good = what_is_not_there_makes_its_row_nan();
+    bool good = bad_labels_and_positions_are_nan();
     for (const bool by_warpgroups : {false, true}) {
-        good &= fillers_are_not_looked_at(by_warpgroups);
+        good &= rows_without_weight_are_not_read(by_warpgroups);
         for (const Case& each : cases) {
             for (const bool late : {false, true}) good &= equals_a_plain_loop(each, by_warpgroups, late);
         }
     }
-    good &= the_threads_share<cuda::WarpProducts<cuda::NarrowRows>>() &
-            the_threads_share<cuda::WarpProducts<cuda::WideRows>>();
-    good &= the_threads_share<cuda::WarpgroupProducts<cuda::NarrowRows>>() &
-            the_threads_share<cuda::WarpgroupProducts<cuda::WideRows>>();
+    good &= threads_share_all_elements<cuda::WarpProducts<cuda::NarrowRows>>() &
+            threads_share_all_elements<cuda::WarpProducts<cuda::WideRows>>();
+    good &= threads_share_all_elements<cuda::WarpgroupProducts<cuda::NarrowRows>>() &
+            threads_share_all_elements<cuda::WarpgroupProducts<cuda::WideRows>>();
     good &= descriptors_find_every_element() & stores_hit_every_bank();
     return good ? 0 : 1;
 }

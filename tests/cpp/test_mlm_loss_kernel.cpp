@@ -4,7 +4,8 @@
 #include <cstdio>
 #include <vector>
 
-#include "cuda/mlm_loss_kernel.h"
+#include "cuda/mlm_loss_kernel.cuh"
+#include "stepping.h"
 
 using namespace bertfast;
 
@@ -14,15 +15,12 @@ template <typename T>
 void step(const MlmLossChunk<T>& chunk) {
     for (int64_t row = 0; row < chunk.rows; ++row) {
         cuda::MlmLossShared shared;
-        const auto every_thread = [&](auto phase) {
-            // Backwards, so that a phase which needs another thread's result of the same phase fails.
-            for (int thread = cuda::MLM_LOSS_THREADS - 1; thread >= 0; --thread) phase(thread);
-        };
-        every_thread([&](int thread) { cuda::phase_sum(chunk, row, thread, shared); });
-        for (int half = cuda::MLM_LOSS_THREADS / 2; half > 0; half /= 2) {
-            every_thread([&](int thread) { cuda::phase_merge(half, thread, shared); });
+        const int threads = cuda::MLM_LOSS_THREADS;
+        every_thread(threads, [&](int thread) { cuda::phase_sum(chunk, row, thread, shared); });
+        for (int half = threads / 2; half > 0; half /= 2) {
+            every_thread(threads, [&](int thread) { cuda::phase_merge(half, thread, shared); });
         }
-        every_thread([&](int thread) { cuda::phase_gradient(chunk, row, thread, shared); });
+        every_thread(threads, [&](int thread) { cuda::phase_gradient(chunk, row, thread, shared); });
     }
     if (!chunk.bias_gradient) return;
     for (int64_t item = 0; item < chunk.slices * (chunk.columns / cuda::Pack<T>::SIZE); ++item) {
@@ -72,14 +70,14 @@ bool equals_a_plain_loop(int64_t rows, int64_t columns, int64_t vocab_size, int6
     const std::vector<T> x = problem.logits;
     step(problem.chunk);
     bool good = true;
-    // A gradient is rounded once, to T; float32 sums are exact to some 1e-6.
+    // A gradient is rounded once, to T; float32 sums are exact to about 1e-6.
     const double rounding = sizeof(T) == 2 ? 0x1p-8 : 0.0;
     std::vector<double> bias_gradient(columns, 0.5 * slices);
     for (int64_t row = 0; row < rows; ++row) {
         const double weight = problem.weights[row];
         const auto logit = [&](int64_t c) { return double{to_float(x[row * columns + c]) + problem.bias[c]}; };
         double maximum = -INFINITY, sum = 0;
-        for (int64_t c = 0; c < vocab_size; ++c) maximum = std::fmax(maximum, logit(c));
+        for (int64_t c = 0; c < vocab_size; ++c) maximum = std::max(maximum, logit(c));
         for (int64_t c = 0; c < vocab_size; ++c) sum += std::exp(logit(c) - maximum);
         const double loss = maximum + std::log(sum) - logit(problem.labels[row]);
         good &= near(problem.losses[row], weight * loss, 1e-5 * (1 + loss), "loss");

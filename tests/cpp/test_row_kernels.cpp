@@ -1,19 +1,17 @@
 // The threads of the CUDA kernels that work by rows (GELU, LayerNorm, embedding, sums over rows), stepped on the host,
-// give what the CPU kernels give in float32.
-#include "cpu/dispatch.h"
-#include "cpu/embedding.h"
-#include "cpu/gelu.h"
-#include "cpu/layer_norm.h"
-#include "cuda/embedding_kernel.h"
-#include "cuda/gelu_kernel.h"
-#include "cuda/layer_norm_kernel.h"
+// give the results of the CPU kernels in float32.
+#include "cpu/kernels.h"
+#include "cpu/simd/dispatch.h"
+#include "cuda/embedding_kernel.cuh"
+#include "cuda/gelu_kernel.cuh"
+#include "cuda/layer_norm_kernel.cuh"
 #include "stepping.h"
 
 using namespace bertfast;
 
 namespace {
 
-// See normalize_kernel.h: a warp with `rows` rows in its memory.
+// The host's `lanes` (warp_layer_norm.cuh): a warp with `rows` rows in its memory.
 class HostLanes {
   public:
     HostLanes(int64_t columns, int64_t rows)
@@ -178,7 +176,7 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
                 "positions' gradient");
 }
 
-// An id beyond its table reads nothing, which AddressSanitizer would see, and makes its row NaN alone.
+// An id beyond its table makes only its row NaN, and reads nothing out of bounds: AddressSanitizer would see it.
 bool bad_ids_are_nan() {
     constexpr int64_t HIDDEN = 12;
     const std::vector<float> table(2 * HIDDEN, 1.0f), weight(HIDDEN, 1.0f);
@@ -207,7 +205,7 @@ bool all() {
         for (const int64_t rows : {0, 1, 5, 70}) {
             for (const int64_t slices : {1, 3, 40}) {
                 for (const bool whole : {false, columns % 4 == 0}) {
-                    // Of rows of two, the gradients all but cancel.
+                    // In rows of two the gradients almost cancel.
                     const bool fine = gelu<T>(rows, columns, slices, whole) &&
                                       (columns <= 2 || (layer_norm<T>(rows, columns, slices, whole, false) &&
                                                         layer_norm<T>(rows, columns, slices, whole, true) &&

@@ -1,4 +1,4 @@
-// The CUDA sampler's threads, stepped on the host, against the CPU's sampler: equal byte for byte.
+// The CUDA sampler's threads, stepped on the host, write the same bytes as the CPU's sampler.
 #include "sampler_harness.h"
 
 using namespace bertfast;

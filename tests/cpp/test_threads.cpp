@@ -1,5 +1,5 @@
-// Each CPU kernel on one thread and on four gives the same bytes. Under ThreadSanitizer the same calls show that no two
-// threads touch the same memory.
+// Each CPU kernel writes the same bytes on one thread and on four. Under ThreadSanitizer the same calls show that no
+// two threads touch the same memory.
 #include "kernel_calls.h"
 #include "sampler_harness.h"
 #include "threads.h"

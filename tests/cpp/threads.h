@@ -9,7 +9,7 @@
 
 namespace bertfast {
 
-// Without OpenMP the number of threads is the machine's.
+// Without OpenMP there are as many threads as processors.
 inline void set_threads(int number) {
 #if defined(_OPENMP)
     omp_set_num_threads(number);

@@ -583,9 +583,7 @@ def fuzz(entry: str, seed: int, wrong: int) -> None:
     refused = refusal(call, arguments)
     memory.check()
     if entry in OF_CUDA:
-        assert wrong or "must lie on a CUDA device" in str(refused), (
-            "the right arguments are refused for something else"
-        )
+        assert wrong or "must be on a CUDA device" in str(refused), "the right arguments are refused for something else"
     else:
         assert wrong or refused is None, "the right arguments are refused"
     if refused is None and len(before) == sum(isinstance(value, torch.Tensor) for value in arguments.values()):

@@ -73,8 +73,8 @@ WRONG = [
     (r"exp_avg_sqs\[1\] must be float32", "exp_avg_sqs", 1, lambda s: torch.zeros(4).double()),
     (r"copies\[0\] must be bfloat16", "copies", 0, lambda s: torch.zeros(3, 33)),
     (r"parameters\[0\] must be contiguous", "parameters", 0, lambda s: torch.zeros(33, 3).t()),
-    (r"gradients\[1\] must lie on the CPU", "gradients", 1, lambda s: torch.zeros(4, device="meta")),
-    (r"parameters\[1\] must lie at a multiple", "parameters", 1, lambda s: unaligned()),
+    (r"gradients\[1\] must be on the CPU", "gradients", 1, lambda s: torch.zeros(4, device="meta")),
+    (r"parameters\[1\] must be aligned", "parameters", 1, lambda s: unaligned()),
     (r"parameters\[0\] must not share memory with gradients\[0\]", "gradients", 0, lambda s: s.parameters[0]),
     (r"exp_avgs\[1\] must not share memory with gradients\[0\]", "exp_avgs", 1, lambda s: s.gradients[0][0, 1:5]),
     (r"exp_avgs\[1\] must not share memory with exp_avg_sqs\[1\]", "exp_avg_sqs", 1, lambda s: s.exp_avgs[1]),
@@ -94,5 +94,5 @@ def test_wrong_arguments(message: str, kind: str, number: int, instead: Callable
 def test_lists_of_different_lengths() -> None:
     wrong = state([(3, 33), (4,)])
     wrong.gradients.pop()
-    with pytest.raises(ValueError, match="gradients must be as many as parameters, 2, not 1"):
+    with pytest.raises(ValueError, match="gradients must have as many tensors as parameters, 2, not 1"):
         adam(*wrong, *(scalar(1) for _ in range(3)), scalar(0))

@@ -189,7 +189,7 @@ def test_what_torch_knows_without_a_gpu(gathers: bool) -> None:
 
 def test_it_refuses_what_it_cannot_compute() -> None:
     values = arguments((20, 32, 129, 256), torch.bfloat16)
-    with pytest.raises(ValueError, match="must lie on a CUDA device"):
+    with pytest.raises(ValueError, match="must be on a CUDA device"):
         fused(**values)
     with pytest.raises(TypeError, match="rows must be bfloat16"):
         fused(**{**values, "hidden_states": values["hidden_states"].float()})

@@ -893,7 +893,7 @@ def test_extension_checks_its_tensors() -> None:
     with pytest.raises(ValueError, match="cu_masked is not these examples' plan"):
         packed(first, examples, good._replace(cu_masked=moved))
     examples[3, 1] = 2**40
-    with pytest.raises(ValueError, match=r"examples\[3\] is no example of this corpus"):
+    with pytest.raises(ValueError, match=r"examples\[3\] is not an example of this corpus"):
         packed(first, examples, good)
 
 
@@ -955,7 +955,7 @@ def test_gpu_shared_memory() -> None:
     assert torch.equal(
         Sampler(corpus, long, "cuda").packed(0, 50).input_ids.cpu(), Sampler(corpus, long).packed(0, 50).input_ids
     )
-    with pytest.raises(RuntimeError, match=r"max_len 65536 takes \d+ bytes of shared memory, and the device has \d+"):
+    with pytest.raises(RuntimeError, match=r"max_len 65536 needs \d+ bytes of shared memory, and the device has \d+"):
         Sampler(corpus, SamplerConfig(max_len=65536), "cuda").packed(0, 2)
 
 

@@ -49,7 +49,7 @@ class SteppedFusedLoss:
         self._step("fused_mlm_loss_backward", arguments, arguments[9])
 
     def _step(self, name: str, arguments: tuple[Tensor, ...], partial: Tensor) -> None:
-        with pytest.raises(ValueError, match="must lie on a CUDA device"):  # and nothing else is wrong with them
+        with pytest.raises(ValueError, match="must be on a CUDA device"):  # and nothing else is wrong with them
             self._entries[name](*arguments)
         rows, positions, decoder, bias, labels, weights, vocab_size, *rest = arguments
         tensors = map(address, (rows, positions, decoder, bias, labels, weights))

@@ -1,7 +1,0 @@
-// A step of Adam.
-#pragma once
-
-#include "core/adam.h"
-#include "cpu/isa.h"
-
-BERTFAST_DECLARE(void adam(const AdamTensor* tensors, int64_t count, const AdamRule& rule))

@@ -1,0 +1,56 @@
+// Threads: OpenMP's, whose run-time library torch has already loaded, so that both share one pool and torch's number of
+// threads applies here, too. Without OpenMP, plain threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#else
+#include <thread>
+#include <vector>
+#endif
+
+namespace bertfast::cpu {
+
+// Calls body(begin, end) over disjoint ranges that cover [0, count); ranges hold at least `grain` items.
+// Which thread gets which range never changes a result: body must write only to its own range.
+template <typename Body>
+static inline void parallel_for(int64_t count, int64_t grain, const Body& body) {
+    if (count <= 0) return;
+#if defined(_OPENMP)
+    const int64_t most = omp_in_parallel() ? 1 : omp_get_max_threads();
+#else
+    const int64_t most = std::max<int64_t>(1, std::thread::hardware_concurrency());
+#endif
+    const int64_t threads = std::max<int64_t>(1, std::min(most, count / std::max<int64_t>(1, grain)));
+    if (threads == 1) {
+        body(int64_t{0}, count);
+        return;
+    }
+    std::mutex failing;
+    std::exception_ptr failed;  // an exception must not leave its thread
+    const auto run = [&](int64_t thread) {
+        try {
+            body(count * thread / threads, count * (thread + 1) / threads);
+        } catch (...) {
+            const std::lock_guard<std::mutex> lock(failing);
+            failed = std::current_exception();
+        }
+    };
+#if defined(_OPENMP)
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int64_t thread = 0; thread < threads; ++thread) run(thread);
+#else
+    std::vector<std::thread> pool;
+    for (int64_t thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
+    run(0);
+    for (std::thread& worker : pool) worker.join();
+#endif
+    if (failed) std::rethrow_exception(failed);
+}
+
+}  // namespace bertfast::cpu

@@ -1,0 +1,35 @@
+// Rows of any width in whole vectors.
+#pragma once
+
+#include "cpu/simd/scratch.h"
+#include "cpu/simd/vector.h"
+
+namespace bertfast::cpu::BERTFAST_ISA {
+
+// A vector of a row with `left` elements left. Lanes beyond the row's end load as 0 and are not stored.
+template <typename T>
+static inline Floats load_upto(const T* from, int64_t left) {
+    return left >= LANES ? load(from) : load(from, left, 0.0f);
+}
+
+template <typename T>
+static inline void store_upto(T* to, Floats value, int64_t left) {
+    if (left >= LANES) {
+        store(to, value);
+    } else {
+        store(to, value, left);
+    }
+}
+
+// Copies `columns` numbers to `room` and fills its last cache line with zeros; all zeros where `from` is null.
+static inline const float* whole_row(const float* from, int64_t columns, float* room) {
+    memset(room, 0, round_up(columns, LINE) * sizeof(float));
+    if (from) memcpy(room, from, columns * sizeof(float));
+    return room;
+}
+
+static inline void add_to(float* to, Floats value) {
+    store(to, load(to) + value);
+}
+
+}  // namespace bertfast::cpu::BERTFAST_ISA

@@ -1,0 +1,151 @@
+// The lanes of the embedding layer's kernels. Forward, a warp takes a token; backward, a slice of the tokens, one after
+// the other. Then a block takes an entry of a table and adds up the gradients of its tokens.
+#pragma once
+
+#include "core/embedding.h"
+#include "cuda/dropout_kernel.cuh"
+#include "cuda/warp_layer_norm.cuh"
+
+namespace bertfast::cuda {
+
+constexpr int64_t EMBEDDING_ROWS = 1;  // in a warp's shared memory
+
+// The backward pass sums over tokens for weight, bias and each type.
+BERTFAST_HD int64_t embedding_sums(const EmbeddingTables& tables) {
+    return 2 + tables.types;
+}
+
+// Those sums, the embedding and its gradient.
+BERTFAST_HD int64_t embedding_backward_rows(const EmbeddingTables& tables) {
+    return 2 + embedding_sums(tables);
+}
+
+// Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN, since to report it would
+// stop the stream.
+BERTFAST_HD void add_up(const EmbeddingTables& tables, bool whole, int64_t token, const WarpRows& warp) {
+    const int64_t word = tables.input_ids[token], type = tables.token_type_ids[token];
+    const int64_t position = tables.position_ids[token];
+    const bool known = word >= 0 && word < tables.words && type >= 0 && type < tables.types && position >= 0 &&
+                       position < tables.positions;
+    for (int64_t c = warp.begin(); c < tables.hidden; c += WarpRows::STEP) {
+        const int64_t left = tables.hidden - c;
+        float sum[4] = {NAN, NAN, NAN, NAN};
+        if (known) {
+            float second[4], third[4];
+            load_four(tables.word + word * tables.hidden + c, left, whole, sum);
+            load_four(tables.type + type * tables.hidden + c, left, whole, second);
+            load_four(tables.position + position * tables.hidden + c, left, whole, third);
+            for (int i = 0; i < 4; ++i) sum[i] += second[i] + third[i];
+        }
+        store_four(sum, 4, true, warp.row(0) + c);
+    }
+}
+
+// One of NORMALIZE_PHASES phases.
+template <typename T>
+BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, bool whole, int64_t token,
+                                 const WarpRows& warp) {
+    const auto put = [&](int64_t c, float (&x)[4]) {
+        if (call.drops) drop_four(call.rule, call.row_keys[token], c, x);
+        store_four(x, warp.columns - c, whole, call.out + token * warp.columns + c);
+    };
+    normalize_phase(
+        phase, warp, call.weight, call.bias, call.eps, whole, call.moments + 2 * token,
+        [&] { add_up(call.tables, whole, token, warp); }, put);
+}
+
+template <typename T, typename Lanes>
+BERTFAST_HD void embedding_token(const EmbeddingLayerNorm<T>& call, bool whole, int64_t token, const Lanes& lanes) {
+    in_phases(NORMALIZE_PHASES, lanes,
+              [&](int phase, const WarpRows& warp) { embedding_phase(phase, call, whole, token, warp); });
+}
+
+template <typename T>
+BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBackward<T>& call, bool whole,
+                                          int64_t token, const WarpRows& warp) {
+    const Moments moments{call.moments[2 * token], call.moments[2 * token + 1]};
+    if (phase == 0) {
+        add_up(call.tables, whole, token, warp);
+        for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
+            float grad[4];
+            load_four(call.grad + token * warp.columns + c, warp.columns - c, whole, grad);
+            if (call.drops) drop_four(call.rule, call.row_keys[token], c, grad);
+            store_four(grad, 4, true, warp.row(1) + c);
+        }
+        phase_products(warp, moments, call.weight, whole);
+        return;
+    }
+    const RowGradient gradient = row_gradient(warp, moments);
+    const int64_t type = call.tables.token_type_ids[token];
+    const bool known = type >= 0 && type < call.tables.types;
+    for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
+        float grad[4], sum[4];
+        gradient_four(gradient, warp, c, grad);
+        store_four(grad, warp.columns - c, whole, call.grad_sum + token * warp.columns + c);
+        if (!known) continue;
+        float* const to = warp.row(4 + type) + c;
+        load_four(to, 4, true, sum);
+        for (int i = 0; i < 4; ++i) sum[i] += grad[i];
+        store_four(sum, 4, true, to);
+    }
+}
+
+template <typename T, typename Lanes>
+BERTFAST_HD void embedding_slice(const EmbeddingLayerNormBackward<T>& call, bool whole, int64_t slice, int64_t slices,
+                                 float* partial, const Lanes& lanes) {
+    sum_slice(call.tables.tokens, slices, slice, embedding_sums(call.tables), whole, partial, lanes,
+              [&](int phase, int64_t token, const WarpRows& warp) {
+                  embedding_backward_phase(phase, call, whole, token, warp);
+              });
+}
+
+// --- The gradient of a table, from the gradients of its tokens ---
+
+constexpr int ENTRY_WARPS = 8, ENTRY_THREADS = ENTRY_WARPS * WARP, ENTRY_PHASES = 2;
+
+struct EntrySums {
+    const float* rows;  // (tokens, hidden)
+    TokensByEntry tokens;
+    int64_t entries, hidden;
+    float* grad;  // (entries, hidden), accumulated into
+    bool whole;   // see in_fours
+};
+
+BERTFAST_HD int64_t entry_shared_floats(int64_t hidden) {
+    return ENTRY_WARPS * 4 * fours(hidden);
+}
+
+// Warp w adds up every eighth token from the w-th on; then the eight sums are added to the gradient. The block has a
+// barrier after each phase. `shared` is aligned to 16 bytes.
+BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, int64_t entry, int thread, float* shared) {
+    const int64_t begin = sums.tokens.begin[entry], end = sums.tokens.begin[entry + 1], room = 4 * fours(sums.hidden);
+    if (phase == 0) {
+        const int warp = thread / WARP;
+        if (begin + warp >= end) return;
+        for (int64_t c = thread % WARP * 4; c < sums.hidden; c += WarpRows::STEP) {
+            float sum[4] = {};
+            for (int64_t i = begin + warp; i < end; i += ENTRY_WARPS) {
+                float row[4];
+                load_four(sums.rows + sums.tokens.order[i] * sums.hidden + c, sums.hidden - c, sums.whole, row);
+                for (int j = 0; j < 4; ++j) sum[j] += row[j];
+            }
+            store_four(sum, 4, true, shared + warp * room + c);
+        }
+        return;
+    }
+    if (begin == end) return;
+    const int64_t used = end - begin < ENTRY_WARPS ? end - begin : ENTRY_WARPS;
+    for (int64_t c = thread * 4; c < sums.hidden; c += 4 * ENTRY_THREADS) {
+        float* const to = sums.grad + entry * sums.hidden + c;
+        float sum[4];
+        load_four(to, sums.hidden - c, sums.whole, sum);
+        for (int64_t warp = 0; warp < used; ++warp) {
+            float part[4];
+            load_four(shared + warp * room + c, 4, true, part);
+            for (int j = 0; j < 4; ++j) sum[j] += part[j];
+        }
+        store_four(sum, sums.hidden - c, sums.whole, to);
+    }
+}
+
+}  // namespace bertfast::cuda
