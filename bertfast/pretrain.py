@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -107,10 +108,11 @@ def _main(options: argparse.Namespace) -> None:
         refuse_settings(getattr(options, name), vars(options))
     tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
     corpus_config = settings(CorpusConfig, options, tokenizer=tokenizer)
-    corpus = load_corpus(*options.corpus, config=corpus_config)
     eval_corpus = None
-    if options.eval_corpus:
-        eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=corpus_config)
+    with peers().rank_0_first() if under_torchrun() else contextlib.nullcontext():
+        corpus = load_corpus(*options.corpus, config=corpus_config)
+        if options.eval_corpus:
+            eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=corpus_config)
     for line in corpus.description:
         logger.info(line)
     for line in eval_corpus.description if eval_corpus else ():

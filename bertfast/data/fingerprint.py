@@ -51,7 +51,7 @@ def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]
     found = _remembered(signatures, memo)
     if len(found) < len(signatures):
         # Who waits here for another to read the same files finds them in the memo.
-        with locked(memo.with_suffix(".lock")):
+        with locked(memo.with_suffix(".lock"), "reading the same files"):
             found = _remembered(signatures, memo)
             learned = {}
             for path in signatures.keys() - found.keys():

@@ -17,7 +17,7 @@ from bertfast.data.fingerprint import digests_of, fingerprint, signature
 from bertfast.data.sources.find import embedded_source, find_source
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
-from bertfast.files import attempted, shared
+from bertfast.files import locked
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -104,7 +104,7 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
             names = ", ".join(source.description for source in found)
             work = corpora / f"{name}.building"
             plan = Plan(work, units_of(files), signatures, given.backend.to_str() if given else None, config, names)
-            with _shared_work(work):
+            with locked(work.with_suffix(".lock"), "building this corpus"), _kept_for_resuming(work):
                 if not _used(folder):
                     build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
@@ -114,25 +114,14 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
 
 
 @contextmanager
-def _shared_work(work: Path) -> Iterator[None]:
-    """Any number of processes may work in the folder; whoever is the last to leave it when all is done removes it.
-
-    It stays where one was stopped, or the disk was full, and the next goes on with it; not where the text is no good.
-    """
-    lock = work.with_suffix(".lock")
-    stays = True
+def _kept_for_resuming(work: Path) -> Iterator[None]:
+    """Keeps the folder where a build was stopped or the disk was full; removes it after a build, or a bad text."""
     try:
-        with shared(lock):
-            yield
-        stays = False
+        yield
     except InputError:
-        stays = False
+        shutil.rmtree(work, ignore_errors=True)
         raise
-    finally:
-        if not stays:
-            with attempted(lock) as alone:
-                if alone:
-                    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _used(folder: Path) -> bool:

@@ -35,7 +35,7 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
     key = hashlib.blake2b(f"{name}\0{column}".encode(), digest_size=6).hexdigest()
     kept = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with locked(kept.with_suffix(".lock")):
+    with locked(kept.with_suffix(".lock"), f"loading {name}"):
         if local or not kept.exists():
             _write(kept, column, _values(name, repository, config, match["split"] or "train", column))
     return kept

@@ -32,7 +32,7 @@ def keep_standard_input(cache: Path) -> Path:
     digest = hashlib.blake2b(digest_size=16)
     incoming = folder / "incoming"
     with (
-        locked(folder / "lock"),
+        locked(folder / "lock", "reading its standard input"),
         tqdm(desc="reading standard input", unit="B", unit_scale=True, delay=1, leave=False) as bar,
     ):
         with whole_file(incoming) as partial, partial.open("wb") as file:
