@@ -98,7 +98,12 @@ class CorpusConfig:
         choices=("auto", "wikitext", "lines", "plain"),
     )
     language: str = setting("en", "the language whose rules end a sentence in plain text")
-    text_column: str = setting("text", "the key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
+    text_column: str = setting(
+        "text",
+        "the key (.jsonl, .json) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text; data.text for a key "
+        "within another",
+    )
+    delimiter: str = setting(",", "the character between the fields of a .csv file")
     skip_bad_files: bool = setting(
         False, "leave out files that cannot be read as text, and name them, instead of stopping"
     )
@@ -110,6 +115,11 @@ class CorpusConfig:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.min_freq < 1:
             raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 ':
+            raise InputError(
+                f"--delimiter must be one character, no quote, space or line break, not {self.delimiter!r} "
+                "(a file whose delimiter is a tab is called .tsv)"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,13 @@ def test_text_is_kept_once_under_its_content(tmp_path):
 
 def test_json_lines_are_told(tmp_path):
     assert run(tmp_path, b'{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
+    assert run(tmp_path, b'\xef\xbb\xbf\n{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
     assert run(tmp_path, b"{It rains.}\n")[1].endswith(".txt|text|{It rains.}")
+
+
+def test_a_json_array_is_told(tmp_path):
+    assert run(tmp_path, b' [\n{"text": "It rains."}]')[1].endswith(".json|json|It rains.")
+    assert run(tmp_path, b"[1] It rains.\n")[1].endswith(".txt|text|[1] It rains.")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ KINDS = {
     ".htm": "html",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
@@ -34,11 +35,20 @@ Refuse = Callable[[str], object]
 
 
 def kind_of(path: Path) -> str | None:
-    """What holds the text of a file, by its name: a key of `KINDS`' values, or None where the suffix is another."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return KINDS.get(suffixes[-1]) if suffixes else None
+    """What holds the text of a file, by its name: a value of `KINDS`, or None where the suffix is another.
+
+    A .json file can also hold JSON lines: `json_kind` looks.
+    """
+    suffix = _suffix(path).lower()
+    for compressed in COMPRESSED:
+        suffix = suffix.removesuffix(compressed)
+    return KINDS.get(suffix)
+
+
+def _suffix(path: Path) -> str:
+    """What the name ends in; of a compressed file, the suffix before as well."""
+    suffixes = path.suffixes[-1:] if path.suffix.lower() not in COMPRESSED else path.suffixes[-2:]
+    return "".join(suffixes)
 
 
 def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
@@ -116,7 +126,7 @@ class _Search:
         if path.is_dir():
             self.enter(path, above)
         elif not (kind_of(path) or (self._suffix and path.name.endswith(self._suffix))):
-            self._others[path.suffix or path.name] += 1
+            self._others[_suffix(path) or path.name] += 1
         elif path.is_file():
             self._files.add(path)
         elif path.is_symlink():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\[\s*\{|\{)")
+
 
 def keep_standard_input(cache: Path) -> Path:
-    """Reads standard input to its end; the file that holds it: .jsonl if it begins with a JSON object, else .txt.
+    """Reads standard input to its end; the file that holds it.
+
+    Its suffix is .jsonl where it begins with a JSON object, .json with an array of objects, else .txt.
 
     Raises `InputError` where there is nothing to read, or several workers would each read a part.
     """
@@ -48,10 +53,13 @@ def keep_standard_input(cache: Path) -> Path:
 
 def _suffix(path: Path) -> str:
     with path.open("rb") as file:
-        if file.peek(1).startswith(b"{"):
-            try:
-                json.loads(file.readline(MAX_RECORD))
-                return ".jsonl"
-            except (ValueError, RecursionError):
-                pass
-    return ".txt"
+        if not (beginning := _JSON.match(file.peek(BLOCK_BYTES))):
+            return ".txt"
+        if beginning[1] != b"{":
+            return ".json"
+        file.seek(beginning.start(1))
+        try:
+            json.loads(file.readline(MAX_RECORD))
+        except (ValueError, RecursionError):
+            return ".txt"
+        return ".jsonl"
