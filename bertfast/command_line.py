@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import errno
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Container, Sequence
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
 from bertfast.config import PRESET_FIELDS, flag
 from bertfast.errors import InputError, ProcessLost, Stopped
@@ -66,21 +70,34 @@ def run_command(
 ) -> int:
     """Parses the arguments and runs the command; returns the exit status.
 
-    What a user can mend is one line on standard error, and status 2.
+    What a user can mend is one line on standard error, and status 2. Where nobody reads the output any more (`| head`),
+    the command ends in silence, as one that SIGPIPE ended.
     """
+    with contextlib.suppress(AttributeError):  # a notebook's has no encoding to set
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(_checked(sys.argv[1:] if arguments is None else arguments))
         show_messages(options.quiet)
         command(options)
+        print(end="", flush=True)
+    except SystemExit:  # after --help
+        _drop_unwritable()
+        raise
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ProcessLost as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        if not any(map(_nobody_reads, (sys.stdout, sys.stderr))):
+            raise
+        _drop_unwritable()
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        _drop_unwritable()
         print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
         return 2
     except Stopped as stopped:
@@ -89,3 +106,31 @@ def run_command(
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _checked(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments. Raises InputError for one that was not UTF-8, of which Python makes half of a surrogate pair."""
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise InputError(f"the argument '{shown}' is not UTF-8: convert it, or rename the file")
+    return arguments
+
+
+def _nobody_reads(stream: TextIO | None) -> bool:
+    """Whether the stream is a pipe that nobody reads any more."""
+    try:
+        descriptor = stream.fileno() if stream else -1
+    except OSError:  # it is no file, but in memory
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _drop_unwritable() -> None:
+    """Drops what standard output did not take, so that Python's exit does not try again."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with ~ or ~USER at its beginning replaced; unchanged where there is no such home folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to; at the end the file takes `path`'s name, safely on the disk.

@@ -63,8 +63,8 @@ def test_a_json_array_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("content", "workers", "message"),
     [
-        (b"", "1", "error: --corpus -: standard input is empty"),
-        (b"Text.", "2", "error: --corpus -: several workers can't share standard input: build a corpus from it first"),
+        (b"", "1", "error: standard input is empty"),
+        (b"Text.", "2", "error: several workers can't share standard input: build a corpus from it first"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, content, workers, message):

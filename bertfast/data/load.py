@@ -17,7 +17,7 @@ from bertfast.data.fingerprint import digests_of, fingerprint, signature
 from bertfast.data.sources.find import embedded_source, find_source
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
-from bertfast.files import locked
+from bertfast.files import expanded, locked
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -43,7 +43,7 @@ def load_corpus(
         config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
     if any(map(is_built, sources)):
         return _open_built(sources, config)
-    cache = (Path(cache_dir).expanduser() if cache_dir is not None else default_cache()).absolute()
+    cache = (expanded(cache_dir) if cache_dir is not None else default_cache()).absolute()
     return _open_or_build(sources, config, cache, None, progress)
 
 
@@ -57,10 +57,12 @@ def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConf
 
 
 def default_cache() -> Path:
-    """The folder in which corpora and downloads are kept."""
-    if os.environ.get("BERTFAST_CACHE"):
-        return Path(os.environ["BERTFAST_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bertfast").expanduser()
+    """The folder in which corpora and downloads are kept. Raises `InputError` where there is no home folder for it."""
+    cache = os.environ.get("BERTFAST_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bertfast")
+    folder = expanded(cache)
+    if folder.parts[:1] == ("~",):
+        raise InputError("there is no home folder to keep corpora in: set HOME, or BERTFAST_CACHE to another folder")
+    return folder
 
 
 def refuse_settings(sources: Sources, given: Container[str]) -> None:

@@ -18,6 +18,7 @@ from bertfast.data.sources.wikitext import NAMES, find_wikitext
 from bertfast.data.text_file import TextFile
 from bertfast.data.text_form import told
 from bertfast.errors import InputError
+from bertfast.files import expanded
 
 SOURCES = (
     "a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard input; "
@@ -65,7 +66,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     else:
         place = str(find_wikitext(name, cache)) if name in NAMES else name
         paths, note = find_files(place, refuse)
-        where = f"{Path(place).expanduser()}{note}"
+        where = f"{expanded(place)}{note}"
     files = []
     for path in paths:
         try:

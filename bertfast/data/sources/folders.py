@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bertfast.data.readers.lines import COMPRESSED
 from bertfast.errors import InputError
+from bertfast.files import expanded
 
 # What holds the text of a file of each suffix; .gz or .zst may follow.
 KINDS = {
@@ -57,7 +58,7 @@ def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
     `refuse` is called with a line about each link or folder that leads nowhere. Raises `InputError` where there is no
     such path, and where no text file is found.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return _files_of(path, refuse)
     if path.is_file():

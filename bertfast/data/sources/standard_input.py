@@ -27,11 +27,11 @@ def keep_standard_input(cache: Path) -> Path:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(
-            "--corpus -: several workers can't share standard input: build a corpus from it first, with "
+            "several workers can't share standard input: build a corpus from it first, with "
             "python -m bertfast.corpus build - --out DIR, and give --corpus DIR"
         )
     if sys.stdin is None or sys.stdin.closed:
-        raise InputError("--corpus -: there is no standard input")
+        raise InputError("there is no standard input")
     folder = cache / "texts" / "standard-input"
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.blake2b(digest_size=16)
@@ -47,7 +47,7 @@ def keep_standard_input(cache: Path) -> Path:
                 bar.update(len(block))
         if not bar.n:
             incoming.unlink()
-            raise InputError("--corpus -: standard input is empty")
+            raise InputError("standard input is empty")
         return incoming.rename(folder / f"{digest.hexdigest()}{_suffix(incoming)}")
 
 
