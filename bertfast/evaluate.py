@@ -42,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
         parser, TrainConfig, "examples (by default the run's own kind) and device", (*SHARED, "device", "precision")
     )
     add_settings(
-        parser, CorpusConfig, "how the text is read", ("text_form", "language", "text_column", "skip_bad_files")
+        parser,
+        CorpusConfig,
+        "how the text is read",
+        ("text_form", "language", "text_column", "delimiter", "skip_bad_files"),
     )
     return parser
 
