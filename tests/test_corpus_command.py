@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import re
@@ -298,7 +299,11 @@ def test_info_of_a_run_is_of_its_corpus(text, tmp_path, capsys):
     train(model, corpus, config, tmp_path / "run")
     status, output, _ = command(capsys, "info", tmp_path / "run")
     assert status == 0
-    assert output.splitlines() == list(statistics(corpus.split(0.3)[0], config))
+    kept = corpus.split(0.3)[0]
+    trained = "trained on the documents 1 to 4 of these; the others were held out"
+    kept = dataclasses.replace(kept, description=(*corpus.description, trained))
+    assert output.splitlines() == list(statistics(kept, config))
+    assert output.startswith(f"{text} (lines)\n6 documents, ")
     status, _, errors = command(capsys, "info", tmp_path / "run", "--max-len", "9")
     assert (status, errors) == (
         2,

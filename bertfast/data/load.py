@@ -1,4 +1,4 @@
-"""From sources to an open corpus: found in the cache, or built there first."""
+"""Loads a corpus from the cache, building it there first where needed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def load_corpus(
 
 
 def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig, progress: bool = True) -> Corpus:
-    """As `load_corpus`, but the corpus becomes the folder `out`. Raises `InputError` where that holds anything else."""
+    """As `load_corpus`, but writes the corpus to `out`. Raises `InputError` where that folder holds anything else."""
     if any(map(is_built, sources)):
         raise InputError("a built corpus is built: give text")
     if out.is_file() or (_used(out) and not is_built(out)):
@@ -92,7 +92,7 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
 
 
 def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Path | None, progress: bool) -> Corpus:
-    """The corpus in `out`, else in the cache, built where it isn't there yet."""
+    """The corpus in `out`, or else in the cache; built if it isn't there yet."""
     with _naming_the_cache(cache):
         found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
         files = [file for source in found for file in source.files]
@@ -132,7 +132,7 @@ def _used(folder: Path) -> bool:
 
 @contextmanager
 def _naming_the_cache(cache: Path) -> Iterator[None]:
-    """A full disk, or a folder that may not be written, is the user's to mend."""
+    """Turns an OSError, of a full disk or a read-only folder, into an InputError that names the cache."""
     try:
         yield
     except OSError as error:

@@ -37,7 +37,7 @@ from bertfast.log import shows_progress
 
 logger = logging.getLogger(__name__)
 
-# Characters that go through the tokenizer at a time.
+# Characters that are tokenised at a time.
 BATCH = 1 << 20
 
 

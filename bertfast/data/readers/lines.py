@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 17
-# A line longer than this is read as several.
+# A longer line is read as several.
 MAX_LINE = 1 << 20
-# What has to be in memory as a whole is refused beyond this: a record's line, an HTML file's tag or script.
+# The most that is held in memory as a whole: a record, or an HTML file's tag or script.
 MAX_RECORD = 1 << 26
 
 COMPRESSED = (".gz", ".zst")
@@ -37,7 +37,7 @@ _MARKS = {
 }
 
 OnRead = Callable[[int], object]
-# The first byte that is read of an uncompressed file, and the first that isn't; None: all.
+# The first byte of an uncompressed file to read, and the first not to; None: all.
 Span = tuple[int, int] | None
 
 
@@ -120,7 +120,7 @@ def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 
 def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, without their ends. A long one is parted, at a space if it has one."""
+    """The lines of a UTF-8 file, or of its span, without their ends. A long one is split, at a space if it has one."""
     rest = ""
     for block in text_blocks(path, on_read, span):
         *lines, rest = (rest + block).split("\n")
@@ -145,7 +145,7 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, with their ends ("\\n" alone ends one), none parted.
+    """The lines of a UTF-8 file, or of its span, with their ends ("\\n" alone ends one), none split.
 
     Raises where one is too long.
     """
@@ -155,7 +155,7 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
             if len(line) > MAX_RECORD:
                 raise InputError(
                     f"{path}: the line that begins at byte {position} is longer than {MAX_RECORD >> 20} MiB, "
-                    "too long for one record: part it"
+                    "too long for one record: split it"
                 )
             _check_text(path, position, line)
             try:
@@ -169,7 +169,7 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 
 def _check_text(path: Path, position: int, block: bytes) -> None:
-    """Raises for what can't be UTF-8 text."""
+    """Raises InputError for what can't be UTF-8 text."""
     for mark, encoding in _MARKS.items() if position == 0 else ():
         if block.startswith(mark):
             raise InputError(

@@ -1,4 +1,4 @@
-"""From a path, a folder or a glob to the files of text that it stands for."""
+"""Finds the files of text under a path, a folder or a glob."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertfast.data.readers.lines import COMPRESSED
 from bertfast.errors import InputError
 from bertfast.files import expanded
 
-# What holds the text of a file of each suffix; .gz or .zst may follow.
+# The kind of a file, by its suffix; .gz or .zst may follow.
 KINDS = {
     ".txt": "text",
     ".text": "text",
@@ -36,7 +36,7 @@ Refuse = Callable[[str], object]
 
 
 def kind_of(path: Path) -> str | None:
-    """What holds the text of a file, by its name: a value of `KINDS`, or None where the suffix is another.
+    """The kind of a file, by its name: a value of `KINDS`, or None for another suffix.
 
     A .json file can also hold JSON lines: `json_kind` looks.
     """
@@ -53,7 +53,7 @@ def _suffix(path: Path) -> str:
 
 
 def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
-    """The files of a path or glob, sorted, and a note where they are not all that is there.
+    """The files of a path or glob, sorted, and a note on the files that are left out, if any.
 
     `refuse` is called with a line about each link or folder that leads nowhere. Raises `InputError` where there is no
     such path, and where no text file is found.

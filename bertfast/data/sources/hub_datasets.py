@@ -24,7 +24,7 @@ _ROWS = 256
 
 
 def find_dataset(name: str, column: str, cache: Path) -> Path:
-    """The file of the column of a data set, loaded where the cache doesn't hold it; a folder's is always made anew."""
+    """The cached file of a data set's column, loaded first if it isn't there; a folder is always loaded again."""
     match = _SOURCE.fullmatch(name)
     if not match:
         raise InputError(f"{name!r} names no data set: hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]")

@@ -1,4 +1,4 @@
-"""Standard input as a source: kept in the cache under the name of its content, since text is read more than once."""
+"""Standard input as a source: kept in the cache, named by its content, since text is read more than once."""
 
 from __future__ import annotations
 
