@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -36,6 +37,10 @@ class Pool:
         if size > 1:
             # Spawned, since a fork of a process with threads (torch's, the tokenizers library's) can hang.
             context = multiprocessing.get_context("spawn")
+            # It cleans up after this process where that is killed, but need not warn of what it finds.
+            sys.warnoptions.append("ignore:resource_tracker")
+            resource_tracker.ensure_running()
+            sys.warnoptions.pop()
             self._read = context.Value("q")  # bytes, by all processes
             alive, self._alive = context.Pipe(duplex=False)
             self._executor = ProcessPoolExecutor(size, context, _begin, (job, self._read, alive))
