@@ -28,6 +28,10 @@ def look_for_torch(job: object, index: int, on_read: OnRead) -> None:
     on_read("torch" in sys.modules)
 
 
+def look_for_ctrl_c(job: object, index: int, on_read: OnRead) -> None:
+    on_read(signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set()))
+
+
 def stay(fifo: Path, index: int, on_read: OnRead) -> None:
     """Holds the fifo open until the process ends."""
     with fifo.open("wb", buffering=0) as out:

@@ -223,12 +223,13 @@ def test_a_script_is_run_once(text, tmp_path, small_units):
     assert (done.returncode, done.stdout, done.stderr) == (0, "begins\n", "")
 
 
-def test_the_processes_import_no_torch():
+@pytest.mark.parametrize("look", [parts.look_for_torch, parts.look_for_ctrl_c])
+def test_the_processes_import_no_torch_and_leave_ctrl_c_to_the_main_one(look):
     assert "torch" in sys.modules
-    read: list[int] = []
+    found: list[int] = []
     with Pool(None, 2) as pool:
-        pool.run(parts.look_for_torch, range(4), read.append)
-    assert sum(read) == 0
+        pool.run(look, range(4), found.append)
+    assert sum(found) == 0
 
 
 HOLD = """
