@@ -36,7 +36,8 @@ def load_corpus(
     error.
 
     Raises `InputError` for a source without text or not in UTF-8, for fewer than two sentences, for a tokenizer
-    without BERT's special tokens, for a cache that cannot be written, and for a damaged corpus in it.
+    without BERT's special tokens, for a cache that cannot be written, and for a damaged corpus in it; `ProcessLost`
+    where a process of the build is killed.
     """
     config = config or CorpusConfig()
     if tokenizer is not None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from bertfast.data.readers.records import missing_column, text_of
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
+from bertfast.log import shows_progress
 
 PREFIX = "hf:"
 _SOURCE = re.compile(r"hf:(?P<path>[^:]+)(:(?P<split>.+))?")
@@ -79,9 +80,18 @@ def _write(path: Path, column: str, batches: Iterator[list[dict[str, Any]]]) -> 
     with (
         whole_file(path) as partial,
         pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer,
-        tqdm(desc=f"loading {path.stem}", unit=" rows", unit_scale=True, delay=1, leave=False) as bar,
+        tqdm(
+            desc=f"loading {path.stem}",
+            unit=" rows",
+            unit_scale=True,
+            delay=1,
+            leave=False,
+            disable=not shows_progress(),
+        ) as bar,
     ):
+        row = 0
         for rows in batches:
-            texts = [text_of(row, column, f"row {bar.n + i}") for i, row in enumerate(rows, 1)]
+            texts = [text_of(each, column, f"row {row + i}") for i, each in enumerate(rows, 1)]
             writer.write_table(pyarrow.table([texts], schema))
+            row += len(rows)
             bar.update(len(rows))

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
+from bertfast.log import shows_progress
 
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\[\s*\{|\{)")
 
@@ -38,14 +39,16 @@ def keep_standard_input(cache: Path) -> Path:
     incoming = folder / "incoming"
     with (
         locked(folder / "lock", "reading its standard input"),
-        tqdm(desc="reading standard input", unit="B", unit_scale=True, delay=1, leave=False) as bar,
+        tqdm(
+            desc="reading standard input", unit="B", unit_scale=True, delay=1, leave=False, disable=not shows_progress()
+        ) as bar,
     ):
         with whole_file(incoming) as partial, partial.open("wb") as file:
             while block := sys.stdin.buffer.read(BLOCK_BYTES):
                 file.write(block)
                 digest.update(block)
                 bar.update(len(block))
-        if not bar.n:
+        if not incoming.stat().st_size:
             incoming.unlink()
             raise InputError("standard input is empty")
         return incoming.rename(folder / f"{digest.hexdigest()}{_suffix(incoming)}")
