@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import errno
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Container, Sequence
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
 from bertfast.config import PRESET_FIELDS, flag
 from bertfast.errors import InputError, ProcessLost, Stopped
-from bertfast.log import show_messages
+from bertfast.log import show_messages, standard_error
 
 Config = TypeVar("Config")
 
@@ -66,26 +70,71 @@ def run_command(
 ) -> int:
     """Parses the arguments and runs the command; returns the exit status.
 
-    An error that the user can fix is one line on standard error, and status 2.
+    An error that the user can fix is one line on standard error, and status 2. If nobody reads the output any more
+    (`| head`), the command ends in silence, as one that SIGPIPE ended.
     """
+    with contextlib.suppress(AttributeError):  # a notebook's has no encoding to set
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(_checked(sys.argv[1:] if arguments is None else arguments))
         show_messages(options.quiet)
         command(options)
+        print(end="", flush=True)
+    except SystemExit:  # after --help
+        _drop_unwritable()
+        raise
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(f"error: {error}")
         return 2
     except ProcessLost as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(f"error: {error}")
         return 1
+    except BrokenPipeError:
+        if not any(map(_nobody_reads, (sys.stdout, sys.stderr))):
+            raise
+        _drop_unwritable()
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        print(f"error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+        _drop_unwritable()
+        _report(f"error: {error.filename or 'the disk'}: {error.strerror}")
         return 2
     except Stopped as stopped:
         return 128 + stopped.signal
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _report("interrupted")
         return 130
     return 0
+
+
+def _report(line: str) -> None:
+    standard_error.write(f"{line}\n")
+
+
+def _checked(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments. Raises InputError for one that was not UTF-8, of which Python makes half of a surrogate pair."""
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise InputError(f"the argument '{shown}' is not UTF-8: convert it, or rename the file")
+    return arguments
+
+
+def _nobody_reads(stream: TextIO | None) -> bool:
+    """Whether the stream is a pipe that nobody reads any more."""
+    try:
+        descriptor = stream.fileno() if stream else -1
+    except OSError:  # it is no file, but in memory
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _drop_unwritable() -> None:
+    """Drops what standard output did not take, so that Python's exit does not try again."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

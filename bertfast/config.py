@@ -113,7 +113,11 @@ class CorpusConfig(Checked):
         choices=("auto", "wikitext", "lines", "plain"),
     )
     language: str = setting("en", "language of plain text, whose rules split it into sentences")
-    text_column: str = setting("text", "key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
+    text_column: str = setting(
+        "text",
+        "key (.jsonl, .json) or column (.csv, .tsv, .parquet, hf:NAME) with the text; data.text: a key in another",
+    )
+    delimiter: str = setting(",", "character between the fields of a .csv file")
     skip_bad_files: bool = setting(False, "skip and name files that cannot be read as text, instead of stopping")
     deduplicate: bool = setting(False, "drop every sentence that equals an earlier one")
 
@@ -123,6 +127,11 @@ class CorpusConfig(Checked):
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.min_freq < 1:
             raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 ':
+            raise InputError(
+                f"--delimiter must be one character, no quote, space or line break, not {self.delimiter!r} "
+                "(a file whose delimiter is a tab is called .tsv)"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig, flag
@@ -38,9 +39,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to write; pass it to bertfast.pretrain as --corpus DIR",
     )
     add_settings(build, CorpusConfig, "corpus and tokenizer")
-    info = commands.add_parser("info", help="describe a corpus")
-    info.add_argument("folder", metavar="DIR", type=Path, help="a folder written by build")
-    add_settings(info, SamplerConfig, "examples to count", _EXAMPLE)
+    info = commands.add_parser("info", help="describe a corpus, or the one that a run was trained on")
+    info.add_argument("folder", metavar="DIR", type=Path, help="a run directory, or a folder written by build")
+    add_settings(info, SamplerConfig, "examples (only if DIR is a corpus; a run has its own settings)", _EXAMPLE)
     show = commands.add_parser("show", help="print a training batch with its masks marked")
     show.add_argument("folder", metavar="DIR", type=Path, help="a run directory, or a folder written by build")
     show.add_argument("--step", required=True, metavar="N", type=int, help="step of the batch, from 0")
@@ -66,32 +67,29 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    corpus = _opened(options.folder, "a folder that python -m bertfast.corpus build wrote")
-    for line in statistics(corpus, settings(SamplerConfig, options)):
+    for line in statistics(*_opened(options, _EXAMPLE)):
         print(line)
 
 
 def _show(options: argparse.Namespace) -> None:
     if options.examples < 1:
         raise InputError(f"--examples must be at least 1, not {options.examples}")
-    if (options.folder / "run.json").is_file():
-        for name in _SHOWN:
-            if name in options:
-                raise InputError(
-                    f"the run in {options.folder} has settings of its own: leave out {flag(TrainConfig, name)}"
-                )
-        corpus, config = corpus_of_run(options.folder)
-    else:
-        corpus = _opened(options.folder, "a run's folder, or one that python -m bertfast.corpus build wrote")
-        config = settings(TrainConfig, options, steps=max(1, options.step + 1))
+    corpus, config = _opened(options, _SHOWN, steps=max(1, options.step + 1))
     for line in batch_lines(corpus, config, options.step, options.examples):
         print(line)
 
 
-def _opened(folder: Path, wanted: str) -> Corpus:
+def _opened(options: argparse.Namespace, names: Iterable[str], **defaults: Any) -> tuple[Corpus, TrainConfig]:
+    """A run's corpus and settings; or a corpus, with the settings `names` of the command line, over `defaults`."""
+    folder: Path = options.folder
+    if (folder / "run.json").is_file():
+        for name in names:
+            if name in options:
+                raise InputError(f"the run in {folder} has settings of its own: leave out {flag(TrainConfig, name)}")
+        return corpus_of_run(folder)
     if not is_built(folder):
-        raise InputError(f"{folder} holds no corpus: give {wanted}")
-    return Corpus.open(folder)
+        raise InputError(f"{folder} holds no corpus: give a run's folder, or one that bertfast.corpus build wrote")
+    return Corpus.open(folder), settings(TrainConfig, options, **defaults)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         "examples (default: as in the model's training run) and device",
         (*SHARED, "device", "precision"),
     )
-    add_settings(parser, CorpusConfig, "reading the text", ("text_form", "language", "text_column", "skip_bad_files"))
+    add_settings(
+        parser,
+        CorpusConfig,
+        "reading the text",
+        ("text_form", "language", "text_column", "delimiter", "skip_bad_files"),
+    )
     return parser
 
 

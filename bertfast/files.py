@@ -6,9 +6,10 @@ import contextlib
 import fcntl
 import logging
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from bertfast.errors import InputError
 
@@ -16,6 +17,11 @@ logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path, with ~ or ~USER at its beginning replaced; unchanged where there is no such home folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 @contextlib.contextmanager
@@ -35,35 +41,25 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Lets one process in at a time; others wait, and say so. The lock ends with its holder, however that ends."""
-    with path.open("w") as file:
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Lets one process in at a time. The others wait, and log for whom; `doing` is what it does, in their words.
+
+    The lock ends with its holder, however that ends.
+    """
+    with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("waiting for another process to let go of %s", path)
+            file.seek(0)
+            logger.info("waiting for %s, which is %s", file.read() or "another process", doing)
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def shared(path: Path) -> Iterator[None]:
-    """Lets in any number of processes, but none beside one that is `locked` in there."""
-    with path.open("a+") as file:  # over NFS one has to be able to read it to share it
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
-@contextlib.contextmanager
-def attempted(path: Path) -> Iterator[IO[str] | None]:
-    """The lock's file, where the lock could be had at once, to note its holder in; else None."""
-    with path.open("a", encoding="utf-8") as file:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file
+            yield
+        finally:
+            file.truncate(0)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -121,13 +122,14 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
         refuse_settings(getattr(options, name), vars(options))
     tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
     config = settings(CorpusConfig, options, tokenizer=tokenizer)
-    corpus = load_corpus(*options.corpus, config=config)
+    eval_corpus = None
+    with peers().rank_0_first() if under_torchrun() else contextlib.nullcontext():
+        corpus = load_corpus(*options.corpus, config=config)
+        if options.eval_corpus:
+            eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=config)
     for line in corpus.description:
         logger.info(line)
-    if not options.eval_corpus:
-        return corpus, None
-    eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=config)
-    for line in eval_corpus.description:
+    for line in eval_corpus.description if eval_corpus else ():
         logger.info("to evaluate on: %s", line)
     return corpus, eval_corpus
 

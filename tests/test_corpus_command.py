@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import re
@@ -22,7 +23,8 @@ from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.pretrain import main as pretrain_main
 from bertfast.sampling.sampler import Sampler
-from bertfast.training.launch import train as train
+from bertfast.sampling.statistics import statistics
+from bertfast.training.launch import train
 
 TEXT = "It was dark.\nThe rain fell.\nNobody came.\n\nThe sun shone.\nIt was bright, very bright.\n\n" * 3
 TINY = "--steps 3 --batch-size 4 --hidden 8 --heads 2 --ffn 8 --layers 1 --device cpu".split()  # noqa: SIM905
@@ -287,6 +289,26 @@ def test_show_of_a_run_is_what_its_step_read(text, tmp_path, capsys):
     status, _, errors = command(capsys, "show", tmp_path / "run", "--step", "0")
     assert status == 2
     assert errors.endswith(f"was in {corpus.folder}, and is gone: build it again\n")
+
+
+def test_info_of_a_run_is_of_its_corpus(text, tmp_path, capsys):
+    """By the run's own settings, and of its share of the text."""
+    corpus = load_corpus(text, config=CorpusConfig(min_freq=1))
+    config = TrainConfig(steps=1, batch_size=6, device="cpu", objective="sop", max_len=16, eval=True, eval_share=0.3)
+    model = Bert(BertConfig(corpus.vocab_size, 8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
+    train(model, corpus, config, tmp_path / "run")
+    status, output, _ = command(capsys, "info", tmp_path / "run")
+    assert status == 0
+    kept = corpus.split(0.3)[0]
+    trained = "trained on the documents 1 to 4 of these; the others were held out"
+    kept = dataclasses.replace(kept, description=(*corpus.description, trained))
+    assert output.splitlines() == list(statistics(kept, config))
+    assert output.startswith(f"{text} (lines)\n6 documents, ")
+    status, _, errors = command(capsys, "info", tmp_path / "run", "--max-len", "9")
+    assert (status, errors) == (
+        2,
+        f"error: the run in {tmp_path}/run has settings of its own: leave out --max-len\n",
+    )
 
 
 @pytest.mark.parametrize("name", ["info", "show --step 0"])

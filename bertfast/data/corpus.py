@@ -18,7 +18,7 @@ from bertfast.errors import InputError
 
 
 def is_built(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a corpus."""
+    """Whether a folder holds a built corpus."""
     return all((Path(path) / name).is_file() for name in ("manifest.json", "tokens.bin"))
 
 
@@ -39,21 +39,21 @@ class Corpus:
     token_counts: npt.NDArray[np.int64]
     """(vocab_size,): how often each token occurs."""
     continuation: npt.NDArray[np.uint8]
-    """(vocab_size,): 1 for tokens that go on with a word."""
+    """(vocab_size,): 1 for tokens that continue a word."""
     tokenizer: Tokenizer
     folder: Path
     fingerprint: str
-    """Hexadecimal. The same text and settings have the same one, on any machine with the same libraries."""
+    """Hexadecimal. Equal for equal text and settings, on any machine with the same libraries."""
     description: tuple[str, ...]
-    """Lines for a run's log: the sources with their forms, and the counts."""
+    """Lines for the log: the sources with their forms, and the counts."""
     part: tuple[int, int] | None = None
-    """Where it is a part of the corpus in `folder`: that one's documents from here to there."""
+    """Of a part of the corpus in `folder`: its first document there, and the first after it."""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Corpus:
         """Maps a built corpus into memory. Raises `InputError` where it is damaged.
 
-        Everything is checked but the tokens, of which only the number is.
+        Everything is checked except the tokens, of which only the number is.
         """
         folder = Path(folder)
         try:
@@ -148,20 +148,20 @@ class Corpus:
 
 
 def _duplicates(counts: dict[str, int]) -> Iterator[str]:
-    """A line about them, where there are any."""
+    """A line about duplicates, if there are any."""
     if counts["sentences"]:
         found = f"{counts['sentences']:,} sentences and {counts['documents']:,} documents are equal to earlier ones"
         yield f"{found} and were dropped" if counts["dropped"] else f"{found}: --deduplicate drops them"
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    """Of a corpus's tokens."""
+    """The type of a corpus's tokens."""
     return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
 def _token_counts(tokens: npt.NDArray[Any], vocab_size: int) -> npt.NDArray[np.int64]:
     counts = np.zeros(vocab_size, np.int64)
-    for begin in range(0, len(tokens), 1 << 20):  # bincount makes each an int64
+    for begin in range(0, len(tokens), 1 << 20):  # bincount makes an int64 of each token
         found = np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
         if len(found) > vocab_size:
             raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")

@@ -1,4 +1,4 @@
-"""Which sentences and documents were there before: by 64-bit hashes, in bounded memory."""
+"""Finds repeated sentences and documents by 64-bit hashes, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Hashes that are sorted at a time.
+# Hashes that are sorted at a time, in memory.
 _SORTED = 1 << 22
 _RECORD = np.dtype([("hash", np.uint64), ("index", np.int64)])
 
@@ -18,22 +18,22 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def sentence_hashes(sentences: Sequence[str]) -> Hashes:
-    """A number each: the same for those that differ in nothing but white space; else, but for chance, another."""
+    """A hash for each sentence: equal for sentences that differ in white space alone. Others collide by chance only."""
     digests = (hashlib.blake2b(" ".join(each.split()).encode(), digest_size=8).digest() for each in sentences)
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 class DocumentHashes:
-    """Documents' hashes from their sentences', which come some at a time: sums of what each is at its place."""
+    """Documents' hashes, from their sentences' hashes and places, which come a chunk at a time."""
 
     def __init__(self) -> None:
-        self._sum = np.uint64(0)  # of the document that goes on
+        self._sum = np.uint64(0)  # of the document that has begun and not ended
         self._count = 0
 
     def after(self, hashes: Hashes, ends: npt.NDArray[np.integer[Any]]) -> Hashes:
-        """The hashes of the documents that end in or before these sentences, after so many of them each.
+        """The hashes of the documents that end among these sentences, each after `ends` of them.
 
-        A document without a sentence has none.
+        A document without a sentence has no hash.
         """
         bounds = np.concatenate([[0], ends, [len(hashes)]])
         counts = np.diff(bounds)
@@ -49,7 +49,7 @@ class DocumentHashes:
 
 
 def repeats(hashes: Path) -> npt.NDArray[np.bool_]:
-    """For each hash in a file, whether it stands there before; (hashes,), a file itself."""
+    """For each hash in a file, whether an equal one comes before it: (hashes,), memory-mapped."""
     count = hashes.stat().st_size // 8
     if not count:
         return np.zeros(0, np.bool_)
@@ -75,7 +75,7 @@ def repeats(hashes: Path) -> npt.NDArray[np.bool_]:
 
 
 def _mixed(numbers: Hashes) -> Hashes:
-    """Numbers that have nothing to do with these any more, but are the same for the same (splitmix64's finalizer)."""
+    """splitmix64's finalizer: a bijection whose results look random."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

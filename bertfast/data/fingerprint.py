@@ -1,4 +1,4 @@
-"""A corpus's fingerprint: of the text's bytes, and of everything that bears on what becomes of them."""
+"""A corpus's fingerprint: a hash of the text's bytes and of every setting that the corpus depends on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 
-# Any change of the files' layout, a build's parts included, or of what a text becomes, takes a new number, and with it
-# a new fingerprint.
+# Raise this with every change to the layout of a corpus's or a build's files, or to what a text becomes.
 FORMAT = 3
 
 
@@ -41,17 +40,17 @@ def fingerprint(
 
 
 def signature(path: Path) -> list[int]:
-    """What changes when a file is written to."""
+    """Size, time and inode: one of them changes when a file is written to."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
-    """The digest of each file; the memo saves reading again those that have kept their signature."""
+    """The digest of each file. `memo`, a file, keeps them for files whose signature stays the same."""
     found = _remembered(signatures, memo)
     if len(found) < len(signatures):
-        # Who waits here for another to read the same files finds them in the memo.
-        with locked(memo.with_suffix(".lock")):
+        # A process that waits here finds what the other has read in the memo.
+        with locked(memo.with_suffix(".lock"), "reading the same files"):
             found = _remembered(signatures, memo)
             learned = {}
             for path in signatures.keys() - found.keys():
@@ -59,7 +58,7 @@ def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]
                     found[path] = digest(path)
                 except OSError as error:
                     raise InputError(f"cannot read {path}: {error.strerror}") from None
-                # Within a tick of the file system's clock a file can be written to again and keep its time.
+                # A file that is written to twice within a tick of the file system's clock keeps its time.
                 if time.time_ns() - signatures[path][1] > 2_000_000_000:
                     learned[str(path.resolve())] = [signatures[path], found[path]]
             if learned:
@@ -70,16 +69,20 @@ def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]
 
 def _remembered(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
     known = _read_memo(memo)
-    entries = {path: known.get(str(path.resolve())) for path in signatures}
-    return {path: entry[1] for path, entry in entries.items() if entry and entry[0] == signatures[path]}
+    found = {}
+    for path, now in signatures.items():
+        match known.get(str(path.resolve())):
+            case [before, str(digest)] if before == now:
+                found[path] = digest
+    return found
 
 
 def _read_memo(memo: Path) -> dict[str, Any]:
     try:
         known = json.loads(memo.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         known = None
-    return known if isinstance(known, dict) else {}  # it can be made anew
+    return known if isinstance(known, dict) else {}  # a damaged one is replaced
 
 
 def digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""From sources to an open corpus: found in the cache, or built there first."""
+"""Loads a corpus from the cache, building it there first where needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertfast.data.fingerprint import digests_of, fingerprint, signature
 from bertfast.data.sources.find import embedded_source, find_source
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
-from bertfast.files import attempted, shared
+from bertfast.files import expanded, locked
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -36,19 +36,20 @@ def load_corpus(
     error.
 
     Raises `InputError` for a source without text or not in UTF-8, for fewer than two sentences, for a tokenizer
-    without BERT's special tokens, for a cache that cannot be written, and for a damaged corpus in it.
+    without BERT's special tokens, for a cache that cannot be written, and for a damaged corpus in it; `ProcessLost`
+    where a process of the build is killed.
     """
     config = config or CorpusConfig()
     if tokenizer is not None:
         config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
     if any(map(is_built, sources)):
         return _open_built(sources, config)
-    cache = (Path(cache_dir).expanduser() if cache_dir is not None else default_cache()).absolute()
+    cache = (expanded(cache_dir) if cache_dir is not None else default_cache()).absolute()
     return _open_or_build(sources, config, cache, None, progress)
 
 
 def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig, progress: bool = True) -> Corpus:
-    """As `load_corpus`, but the corpus becomes the folder `out`. Raises `InputError` where that holds anything else."""
+    """As `load_corpus`, but writes the corpus to `out`. Raises `InputError` where that folder holds anything else."""
     if any(map(is_built, sources)):
         raise InputError("a built corpus is built: give text")
     if out.is_file() or (_used(out) and not is_built(out)):
@@ -57,10 +58,12 @@ def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConf
 
 
 def default_cache() -> Path:
-    """The folder in which corpora and downloads are kept."""
-    if os.environ.get("BERTFAST_CACHE"):
-        return Path(os.environ["BERTFAST_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "bertfast").expanduser()
+    """The folder in which corpora and downloads are kept. Raises `InputError` where there is no home folder for it."""
+    cache = os.environ.get("BERTFAST_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bertfast")
+    folder = expanded(cache)
+    if folder.parts[:1] == ("~",):
+        raise InputError("there is no home folder to keep corpora in: set HOME, or BERTFAST_CACHE to another folder")
+    return folder
 
 
 def refuse_settings(sources: Sources, given: Container[str]) -> None:
@@ -90,7 +93,7 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
 
 
 def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Path | None, progress: bool) -> Corpus:
-    """The corpus in `out`, else in the cache, built where it isn't there yet."""
+    """The corpus in `out`, or else in the cache; built if it isn't there yet."""
     with _naming_the_cache(cache):
         found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
         files = [file for source in found for file in source.files]
@@ -104,7 +107,7 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
             names = ", ".join(source.description for source in found)
             work = corpora / f"{name}.building"
             plan = Plan(work, units_of(files), signatures, given.backend.to_str() if given else None, config, names)
-            with _shared_work(work):
+            with locked(work.with_suffix(".lock"), "building this corpus"), _kept_for_resuming(work):
                 if not _used(folder):
                     build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
@@ -114,25 +117,14 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
 
 
 @contextmanager
-def _shared_work(work: Path) -> Iterator[None]:
-    """Any number of processes may work in the folder; whoever is the last to leave it when all is done removes it.
-
-    It stays where one was stopped, or the disk was full, and the next goes on with it; not where the text is no good.
-    """
-    lock = work.with_suffix(".lock")
-    stays = True
+def _kept_for_resuming(work: Path) -> Iterator[None]:
+    """Keeps the folder where a build was stopped or the disk was full; removes it after a build, or a bad text."""
     try:
-        with shared(lock):
-            yield
-        stays = False
+        yield
     except InputError:
-        stays = False
+        shutil.rmtree(work, ignore_errors=True)
         raise
-    finally:
-        if not stays:
-            with attempted(lock) as alone:
-                if alone:
-                    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _used(folder: Path) -> bool:
@@ -141,7 +133,7 @@ def _used(folder: Path) -> bool:
 
 @contextmanager
 def _naming_the_cache(cache: Path) -> Iterator[None]:
-    """A full disk, or a folder that may not be written, is the user's to mend."""
+    """Turns an OSError, of a full disk or a read-only folder, into an InputError that names the cache."""
     try:
         yield
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bertfast.config import CorpusConfig
 from bertfast.data.readers.html import html_lines
 from bertfast.data.readers.lines import OnRead, Span, ignore, lines_of, text_lines
 from bertfast.data.readers.records import records
@@ -20,17 +21,19 @@ class TextFile:
     form: str
     """wikitext, lines, plain, or python for the prose in a Python source file."""
     kind: str = "text"
-    """text, html, jsonl, csv, tsv or parquet; compressed or not as the path's suffix says."""
+    """text, html, jsonl, json (an array), csv, tsv or parquet; compressed or not as the path's suffix says."""
     column: str = ""
     """The key or column that holds the text, where the kind is one of records."""
     span: Span = None
     """What is read, from the first to before the second, where that isn't all: bytes of an uncompressed text or jsonl
     file, row groups of a parquet file."""
+    delimiter: str = CorpusConfig.delimiter
+    """The character between the fields of a csv file."""
 
     @property
-    def reading(self) -> tuple[str, str, str]:
+    def reading(self) -> tuple[str, ...]:
         """What, beside its bytes, the file's sentences follow from."""
-        return self.form, self.kind, self.column
+        return self.form, self.kind, self.column, *([self.delimiter] if self.kind == "csv" else [])
 
 
 def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
@@ -44,4 +47,4 @@ def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
     elif file.kind == "html":
         yield html_lines(file.path, on_read)
     else:
-        yield from map(lines_of, records(file.path, file.kind, file.column, on_read, file.span))
+        yield from map(lines_of, records(file.path, file.kind, file.column, on_read, file.span, file.delimiter))

@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 from bertfast.config import CorpusConfig
+from bertfast.data.readers.records import json_kind
 from bertfast.data.sources.folders import kind_of
 from bertfast.data.text_file import TextFile, texts
 
@@ -23,7 +24,10 @@ _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟
 def told(path: Path, config: CorpusConfig) -> TextFile:
     """The file, with its form as given or told from its name or its beginning."""
     kind = kind_of(path) or "text"
-    file = TextFile(path, "plain", kind, config.text_column if kind not in ("text", "html") else "")
+    if kind == "json":
+        kind = json_kind(path)
+    column = config.text_column if kind not in ("text", "html") else ""
+    file = TextFile(path, "plain", kind, column, delimiter=config.delimiter)
     lines: list[str] = []
     size = 0
     for line in chain.from_iterable(texts(file)):

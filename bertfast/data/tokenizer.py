@@ -23,6 +23,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.errors import InputError
+from bertfast.files import expanded
 
 
 class SpecialTokens(NamedTuple):
@@ -89,7 +90,7 @@ class Tokenizer:
 
         Raises `InputError` where there is none, or one without BERT's special tokens.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         if path.is_dir():
             files = [path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()]
             if not files:

@@ -9,6 +9,7 @@ whether it may still come, and who has lost one can name it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
 import functools
 import json
@@ -18,7 +19,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr-defined]
@@ -56,6 +57,8 @@ class Peers:
         self._arrivals = [0] * size  # how often each has arrived: once a run
         self._missed = [0] * size
         self._rounds = 0
+        self._stalled = 0  # seconds, about, that `_rounds` has stood still
+        self._turns = 0
         self._news = threading.Condition()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, args=(PrefixStore(name, threads_job),), daemon=True)
@@ -96,22 +99,57 @@ class Peers:
         store = PrefixStore(f"run/{number}", self._store)
         if self._rank == 0:
             store.set("run", run)
-        waits = stalled = 0
+        waits = 0
         with self._news:
             self._arrivals[self._rank] = number
             while min(self._arrivals) < number:
-                rounds = self._rounds
-                self._news.wait(1)
+                self._wait_for_news()
                 waits += 1
-                stalled = stalled + 1 if self._rounds == rounds else 0
-                if dead := self._silent(MISSED_ON_ARRIVAL):
-                    raise ProcessLost(f"rank {self._rank} waited for {dead}, which shows no sign of life any more")
-                if stalled == _PATIENCE:
-                    raise ProcessLost(f"rank {self._rank} {_CUT_OFF}")
                 missing = _listed(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
                 if missing and waits == int(_PATIENCE / BEAT):
                     logger.info("waiting for %s", missing)
         return store, store.get("run").decode()
+
+    def _wait_for_news(self) -> None:
+        """Waits, with `_news` held, for the next round. Raises ProcessLost where a rank, or the store, is dead."""
+        rounds = self._rounds
+        self._news.wait(1)
+        self._stalled = self._stalled + 1 if self._rounds == rounds else 0
+        if dead := self._silent(MISSED_ON_ARRIVAL):
+            raise ProcessLost(f"rank {self._rank} waited for {dead}, which shows no sign of life any more")
+        if self._stalled == _PATIENCE:
+            raise ProcessLost(f"rank {self._rank} {_CUT_OFF}")
+
+    @contextlib.contextmanager
+    def rank_0_first(self) -> Iterator[None]:
+        """Runs the block in rank 0, then in the other ranks, however long rank 0 takes.
+
+        Raises ProcessLost in the others where rank 0 dies in the block or raises an exception there.
+        """
+        self._turns += 1
+        key = f"turn/{self._turns}"
+        if self._rank > 0:
+            self._await_turn(key)
+            yield
+            return
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(DistError):
+                self._store.set(key, "failed")
+            raise
+        self._store.set(key, "done")
+
+    def _await_turn(self, key: str) -> None:
+        try:
+            with self._news:
+                while not self._store.check([key]):
+                    self._wait_for_news()
+            failed = self._store.get(key) == b"failed"
+        except DistError:
+            raise ProcessLost(f"rank {self._rank} {_CUT_OFF}") from None
+        if failed:
+            raise ProcessLost(f"rank {self._rank} waited for {self._names[0]}, which failed: its own message says why")
 
     def lost(self) -> str | None:
         """Of a rank whose connection to another has just broken: what it lost, if that can be told."""

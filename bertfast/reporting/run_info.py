@@ -51,7 +51,9 @@ class RunInfo:
         }
         with whole_file(folder / "run.json") as partial:
             content = {"versions": versions, **dataclasses.asdict(self)}
-            partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            # A file's name need not be UTF-8; what Python makes of it is then written as JSON's \u.... too.
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @classmethod
     def read(cls, folder: Path) -> RunInfo:

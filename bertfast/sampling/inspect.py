@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,13 @@ def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
     corpus = Corpus.open(run.corpus.folder)
     if corpus.fingerprint != run.corpus.fingerprint:
         raise InputError(f"{run.corpus.folder} holds another corpus than the run in {folder} had: build that again")
-    return corpus.documents(*run.corpus.part) if run.corpus.part else corpus, run.train
+    corpus = dataclasses.replace(corpus, description=run.corpus.description)
+    if run.corpus.part:
+        first, last = run.corpus.part
+        trained = f"trained on the documents {first + 1:,} to {last:,} of these; the others were held out"
+        corpus = corpus.documents(first, last)
+        corpus = dataclasses.replace(corpus, description=(*corpus.description, trained))
+    return corpus, run.train
 
 
 def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> Iterator[str]:

@@ -219,6 +219,16 @@ def test_a_file_is_read_again_only_where_it_may_have_changed(text, no_build, mon
     assert text in digested
 
 
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"PATH": 5}', '{"PATH": [1, 2]}', '{"PATH": []}'])
+def test_a_damaged_memo_is_written_anew(text, cache, content):
+    first = load_corpus(text, config=ANY)
+    memo = cache / "digests.json"
+    whole = memo.read_bytes()
+    memo.write_text(content.replace("PATH", str(text)))
+    assert load_corpus(text, config=ANY).fingerprint == first.fingerprint
+    assert memo.read_bytes() == whole
+
+
 def test_a_file_just_written_is_not_trusted(text):
     """Written twice within a tick of the file system's clock, a file keeps its size and its times."""
     now = time.time_ns() + 3600 * 10**9  # ahead, so that it counts as just written however slow the machine is

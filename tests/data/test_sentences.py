@@ -446,7 +446,7 @@ def test_a_folder_without_text(write, tmp_path):
     write("x", "a.png")
     assert refusal(lambda: source(tmp_path)) == (
         f"no text files in {tmp_path} (1 file of other kinds left out: .png): bertfast reads .txt, .text, .tokens, "
-        ".raw, .md, .rst, .html, .htm, .jsonl, .ndjson, .csv, .tsv, .parquet, each also with .gz or .zst"
+        ".raw, .md, .rst, .html, .htm, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or .zst"
     )
 
 
@@ -466,7 +466,7 @@ def test_not_utf8_names_the_byte(write, monkeypatch, block, content, byte):
         message = refusal(lambda form=form: documents(path, form))
         assert message.startswith(f"{path} is not UTF-8: byte {byte} (")
         mixed = "the file mixes encodings: convert the rest alone"
-        assert message.endswith(mixed if "é".encode() in content else "convert it, say with iconv")
+        assert message.endswith(mixed if "é".encode() in content else "convert it, with iconv for example")
 
 
 def test_a_binary_file(write, monkeypatch):
@@ -507,7 +507,7 @@ def test_an_error_in_a_span_names_the_byte_of_the_file(tmp_path):
 def test_utf16_is_recognised_by_its_mark(write):
     path = write("Some words.".encode("utf-16"))
     assert refusal(lambda: source(path)) == (
-        f"{path} is UTF-16, by its first two bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
+        f"{path} is UTF-16, by its byte order mark: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
     )
 
 

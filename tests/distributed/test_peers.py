@@ -87,6 +87,49 @@ def test_waiting_for_a_dead_rank_raises(incarnation, monkeypatch):
             found[rank].arrive("")
 
 
+def test_rank_0_is_first(incarnation):
+    found, order = incarnation(HashStore(), 3), []
+
+    def turn(rank):
+        with found[rank].rank_0_first():
+            order.append(rank)
+
+    for _ in range(2):
+        order.clear()
+        others = [threading.Thread(target=turn, args=(rank,)) for rank in (1, 2)]
+        for thread in others:
+            thread.start()
+        assert order == []
+        turn(0)
+        for thread in others:
+            thread.join()
+        assert order[0] == 0
+        assert sorted(order) == [0, 1, 2]
+
+
+def test_where_rank_0_fails_the_others_end(incarnation):
+    found = incarnation(HashStore(), 2)
+
+    def turn(rank):
+        with found[rank].rank_0_first():
+            raise ValueError(rank)
+
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(turn, 1)
+        with pytest.raises(ValueError, match="0"):
+            turn(0)
+        with pytest.raises(ProcessLost, match=r"rank 1 waited for rank 0 \(host .*\), which failed: its own message"):
+            other.result(timeout=60)
+
+
+def test_where_rank_0_dies_the_others_end(incarnation, monkeypatch):
+    monkeypatch.setattr(peers, "MISSED_ON_ARRIVAL", 5)
+    found = incarnation(HashStore(), 2)
+    found[0].end()
+    with pytest.raises(ProcessLost, match="rank 1 waited for rank 0"), found[1].rank_0_first():
+        pass
+
+
 def test_a_long_wait_names_the_missing_ranks(incarnation, monkeypatch):
     monkeypatch.setattr(peers, "_PATIENCE", 0.2)
     found = incarnation(HashStore(), 3)

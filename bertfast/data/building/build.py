@@ -1,4 +1,4 @@
-"""The work of building a corpus, as tasks: any number of processes do them together, and go on where others stopped.
+"""Building a corpus, in steps that are each kept, so that a build which was stopped resumes where it was.
 
 In a folder of its own, for each unit N of the text:
 
@@ -6,7 +6,7 @@ In a folder of its own, for each unit N of the text:
     tokenizer.json  trained from all of these, or given
     tokens-N.bin    its sentences, tokenised
 
-and then the corpus, which these are joined into.
+and then the corpus, which these are joined into. Each file is either whole or not there.
 """
 
 from __future__ import annotations
@@ -14,49 +14,39 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import multiprocessing
 import os
-import pickle
-import platform
-import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache, partial
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from tqdm import tqdm
 
 from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import Chunk, write_chunk
-from bertfast.data.building.helpers import helping
 from bertfast.data.building.join import join
-from bertfast.data.building.tasks import Task, finish
+from bertfast.data.building.pool import MOST_PROCESSES, Pool
 from bertfast.data.building.units import Unit
 from bertfast.data.fingerprint import signature
 from bertfast.data.readers.lines import OnRead
 from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
-from bertfast.log import shows_progress
+from bertfast.log import shows_bars, standard_error
 
 logger = logging.getLogger(__name__)
 
-# Characters that go through the tokenizer at a time.
+# Characters that are tokenised at a time.
 BATCH = 1 << 20
-
-
-def process_name() -> str:
-    """This process, for others that wait for it."""
-    rank = f"rank {os.environ['RANK']}, " if "RANK" in os.environ else ""
-    return f"{rank}process {os.getpid()} on {platform.node()}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be built, and where; helpers get it pickled."""
+    """What is to be built, and where."""
 
     work: Path
-    """The folder of the tasks' files."""
+    """The folder of the files that the build keeps."""
     units: tuple[Unit, ...]
     signatures: dict[Path, list[int]]
     """Of the files, when they were digested."""
@@ -65,97 +55,65 @@ class Plan:
     config: CorpusConfig
     sources: str
     """For messages."""
-    who: str = dataclasses.field(default_factory=process_name)
-    """The process that wants it."""
 
     def file(self, name: str, unit: int, suffix: str) -> Path:
         return self.work / f"{name}-{unit:05}{suffix}"
 
-    def task(self, made: Path, make: Callable[..., None], *arguments: object, size: int = 0) -> Task:
-        return Task(made, self.work / f"{made.stem}.claim", partial(make, self, *arguments), size)
+    def missing(self, name: str, suffix: str) -> list[int]:
+        """The units whose file isn't there yet."""
+        return [unit for unit in range(len(self.units)) if not self.file(name, unit, suffix).exists()]
+
+    def size(self, units: Iterable[int]) -> int:
+        """The bytes of these units."""
+        return sum(self.units[unit].size for unit in units)
 
 
 def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
     """Makes `folder` the corpus, from what is in `plan.work` already."""
     plan.work.mkdir(exist_ok=True)
-    stages = stages_of(plan)
-    tasks = [task for stage in stages.values() for task in stage if task.size]
-    done = [task for task in tasks if task.done]
+    to_read = [] if plan.given else plan.missing("words", ".json")
+    to_tokenise = plan.missing("tokens", ".bin")
+    passes = 1 if plan.given else 2
+    parts = passes * len(plan.units)
+    done = parts - len(to_read) - len(to_tokenise)
     if done:
-        logger.info("going on: %s of %s parts are there", len(done), len(tasks))
-
-    def at(stage: str, before: int, size: int) -> None:
-        bar.set_description(stage, refresh=False)
-        bar.update(before + size - bar.n)
-
+        logger.info("resuming the build: %s of %s parts are there", done, parts)
+    total = passes * plan.size(range(len(plan.units)))
     with (
         tqdm(
-            total=sum(task.size for task in tasks),
-            initial=sum(task.size for task in done),
+            total=total,
+            initial=total - plan.size(to_read) - plan.size(to_tokenise),
             unit="B",
             unit_scale=True,
             delay=1,
             leave=False,
-            disable=not (progress and shows_progress()),
+            file=standard_error,
+            disable=not (progress and shows_bars()),
         ) as bar,
-        helping(plan, len(plan.units) if len(done) < len(tasks) else 0),
+        Pool(plan, min(_cores(), len(to_tokenise), MOST_PROCESSES)) as pool,
     ):
-        work_off(plan, at)
-    made = folder / "manifest.json"
-    joined = plan.task(made, _join, folder, fingerprint)
-    finish([joined], plan.who, lambda size: None)
+        bar.set_description("reading", refresh=False)
+        pool.run(_read, to_read, bar.update)
+        bar.set_description("vocabulary", refresh=False)
+        if not (plan.work / "tokenizer.json").exists():
+            _make_tokenizer(plan)
+        bar.set_description("tokenising", refresh=False)
+        pool.run(_tokenise, to_tokenise, bar.update)
+    _join(plan, folder, fingerprint)
 
 
-def stages_of(plan: Plan) -> dict[str, list[Task]]:
-    """The tasks, by what they do; each stage needs the one before done."""
-    stages: dict[str, list[Task]] = {}
-    if plan.given is None:
-        stages["reading"] = [
-            plan.task(plan.file("words", i, ".json"), _read, i, size=unit.size) for i, unit in enumerate(plan.units)
-        ]
-    stages["vocabulary"] = [plan.task(plan.work / "tokenizer.json", _make_tokenizer)]
-    stages["tokenising"] = [
-        plan.task(plan.file("tokens", i, ".bin"), _tokenise, i, size=unit.size) for i, unit in enumerate(plan.units)
-    ]
-    return stages
+def _cores() -> int:
+    """The cores that this process may use; one where it may start no processes."""
+    if multiprocessing.current_process().daemon:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work_off(plan: Plan, at: Callable[[str, int, int], object]) -> None:
-    """Returns when all stages are done, by this process or others.
-
-    `at` is told the stage, the bytes of those before, and the bytes done of this one.
-    """
-    before = 0
-    for name, tasks in stages_of(plan).items():
-        finish(tasks, plan.who, partial(at, name, before))
-        before += sum(task.size for task in tasks)
-
-
-def help_out() -> int:
-    """The life of a helper; its exit status.
-
-    What ends its work, the process that it helps meets as well when it takes over, and tells; so it ends in silence.
-    """
-    plan = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    try:
-        work_off(plan, lambda *progress: None)
-    except (InputError, OSError):
-        return 2
-    return 0
-
-
-def _end_with_input() -> None:
-    while os.read(sys.stdin.fileno(), 1):
-        pass
-    os._exit(1)
-
-
-# ---- the tasks
+# ---- the steps
 
 
 def _read(plan: Plan, index: int, on_read: OnRead) -> None:
-    """A unit's sentences and words."""
+    """Writes a unit's sentences, and the counts of its words."""
     with (
         whole_file(plan.file("text", index, ".txt")) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as out,
@@ -174,7 +132,7 @@ def _read(plan: Plan, index: int, on_read: OnRead) -> None:
         partial.write_text(json.dumps({"sentences": counted, "words": words}), encoding="utf-8")
 
 
-def _make_tokenizer(plan: Plan, on_read: OnRead) -> None:
+def _make_tokenizer(plan: Plan) -> None:
     backend = plan.given
     if backend is None:
         words: Counter[str] = Counter()
@@ -204,7 +162,7 @@ def _tokenise(plan: Plan, index: int, on_read: OnRead) -> None:
             write_chunk(out, Chunk.of(batch, tokenizer))
 
 
-def _join(plan: Plan, folder: Path, fingerprint: str, on_read: OnRead) -> None:
+def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
     parts = [plan.file("tokens", index, ".bin") for index in range(len(plan.units))]
     tokenizer = _tokenizer(plan.work / "tokenizer.json")
     join(
@@ -218,7 +176,7 @@ def _join(plan: Plan, folder: Path, fingerprint: str, on_read: OnRead) -> None:
 
 
 def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
-    """A unit's, from its files. Raises InputError where these aren't any more what was digested."""
+    """A unit's sentences, from its files. Raises InputError where a file has changed since it was digested."""
     unit = plan.units[index]
     yield from unit.sentences(plan.config.language, on_read)
     for file in unit.files:
@@ -227,7 +185,7 @@ def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
 
 
 def _written_sentences(path: Path, size: int, on_read: OnRead) -> Iterator[str]:
-    """Those that `_read` wrote; `on_read` is told of `size` bytes in all."""
+    """The sentences that `_read` wrote; `on_read` is called with `size` bytes in all."""
     share = size / max(1, path.stat().st_size)
     with path.open(encoding="utf-8", newline="\n") as file:
         while lines := file.readlines(BATCH):

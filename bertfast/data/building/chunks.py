@@ -1,4 +1,4 @@
-"""Tokenised sentences as the parts of a build hold them: in chunks, so that neither end needs a part in memory."""
+"""Tokenised sentences as the parts of a build hold them: in chunks, so that no part need fit in memory."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from bertfast.data.tokenizer import Tokenizer
 
 
 class Chunk(NamedTuple):
-    """Some sentences, one after another; those without a token are left out."""
+    """Consecutive sentences, without those that have no token."""
 
     tokens: npt.NDArray[Any]
     """(tokens,), as a corpus has them."""
     lengths: npt.NDArray[np.int64]
     """(sentences,): their tokens."""
     hashes: Hashes
-    """(sentences,): what duplicates are told by."""
+    """(sentences,): equal for duplicates."""
     ends: npt.NDArray[np.int64]
-    """(documents,): after how many of the sentences a document ends; several times the same where some are empty."""
+    """(documents,): for each document that ends in the chunk, how many sentences come before its end. Equal numbers
+    stand for empty documents."""
 
     @classmethod
     def of(cls, sentences: Sequence[str], tokenizer: Tokenizer) -> Chunk:
-        """`sentences`: with an empty string where a document ends."""
+        """`sentences`: an empty string ends a document."""
         ids = tokenizer.encode_sentences(sentences)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        # The name of a special token in a training text is no such token: left alone, it would be a boundary or a mask
-        # where there is none.
+        # A special token's name in a text is not that token: it would be a boundary or a mask where there is none.
         stored = np.arange(tokenizer.vocab_size, dtype=token_dtype(tokenizer))
         stored[list(tokenizer.special_ids)] = tokenizer.special_ids.unk
         tokens = stored[np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())]
@@ -49,7 +49,7 @@ def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
 
 
 def chunks(parts: Sequence[Path], tokenizer: Tokenizer) -> Iterator[Chunk]:
-    """What was written to the files."""
+    """The chunks that the files hold."""
     dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.int64)]
     for part in parts:
         with part.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The parts of a build, joined to a corpus's files."""
+"""Joins the parts of a build into a corpus's files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def join(
     deduplicate: bool,
     check: Callable[[int], None],
 ) -> None:
-    """Writes the corpus beside `folder` and then renames it, so that it is there whole or not at all.
+    """Writes the corpus beside `folder`, then renames it: it is there whole or not at all.
 
-    `check` is asked whether so many sentences are enough.
+    `check` is called with the number of sentences, and raises InputError where there are too few.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -63,7 +63,7 @@ def join(
 def _duplicates(
     parts: Sequence[Path], tokenizer: Tokenizer, folder: Path
 ) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
-    """For each sentence, whether an earlier one is equal; and how many sentences, and documents, there are of such."""
+    """For each sentence, whether an earlier one is equal; and the numbers of such sentences and documents."""
     of_sentences, of_documents = folder / "hashes-sentences", folder / "hashes-documents"
     documents = DocumentHashes()
     with of_sentences.open("wb") as sentences_out, of_documents.open("wb") as documents_out:

@@ -1,4 +1,4 @@
-"""Text in units: what one process reads at a time.
+"""Cuts text into units: what one process reads at a time.
 
 Small files are taken together; a large one is cut where that changes nothing: text and JSON lines between lines, prose
 between paragraphs, parquet between row groups. A large file of another kind, or a compressed one, is a unit of its own.
@@ -16,7 +16,7 @@ from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, OnRead
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 
-# Bytes that a unit has at least, where there are so many; and units that there are at most.
+# The fewest bytes in a unit (but the last), and the most units.
 UNIT = 2 << 20
 MOST = 1024
 
@@ -84,7 +84,7 @@ def _pieces(file: TextFile, least: int) -> Iterator[tuple[TextFile, int, bool]]:
 
 
 def _cut(file: TextFile, target: int) -> int:
-    """Where the file can be cut from `target` on: after a paragraph, if one ends near, else after a line."""
+    """Where to cut the file, from `target` on: after a paragraph, if one ends within a block, else after a line."""
     with file.path.open("rb") as opened:
         position = opened.seek(target)
         block = opened.read(BLOCK_BYTES)

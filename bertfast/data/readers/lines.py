@@ -19,24 +19,34 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 17
-# A line longer than this is read as several.
+# A longer line is read as several.
 MAX_LINE = 1 << 20
-# What has to be in memory as a whole is refused beyond this: a record's line, an HTML file's tag or script.
+# The most that is held in memory as a whole: a record, or an HTML file's tag or script.
 MAX_RECORD = 1 << 26
 
 COMPRESSED = (".gz", ".zst")
 
+# The byte order marks of encodings other than UTF-8. UTF-32's little-endian one begins with UTF-16's: it comes first.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+    **dict.fromkeys((b"+/v8", b"+/v9", b"+/v+", b"+/v/"), "UTF-7"),
+    b"\x84\x31\x95\x33": "GB18030",
+}
+
 OnRead = Callable[[int], object]
-# The first byte that is read of an uncompressed file, and the first that isn't; None: all.
+# The first byte of an uncompressed file to read, and the first not to; None: all.
 Span = tuple[int, int] | None
 
 
 def ignore(size: int) -> None:
-    """The `on_read` of those who don't count."""
+    """The `on_read` of a caller that shows no progress."""
 
 
 class _Counted(io.RawIOBase):
-    """The bytes of a file, or of its span, which tells how many of them were read."""
+    """The bytes of a file, or of its span; `on_read` is called with the size of every block."""
 
     def __init__(self, path: Path, on_read: OnRead, span: Span) -> None:
         self._file = path.open("rb", buffering=0)
@@ -64,8 +74,8 @@ class _Counted(io.RawIOBase):
 def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[BinaryIO]:
     """The file's bytes, decompressed if its name ends in .gz or .zst, to be read from front to end.
 
-    `on_read` is told the size of every block read of the file as it lies there. Raises `InputError` for what cannot
-    be read and, once reading comes to it, for what is cut short or damaged.
+    `on_read` is called with the size of every block read of the file, before it is decompressed. Raises `InputError`
+    for what cannot be read and, once reading comes to it, for what is cut short or damaged.
     """
     suffix = path.suffix.lower()
     try:
@@ -111,7 +121,7 @@ def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 
 def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, without their ends. A long one is parted, at a space if it has one."""
+    """The lines of a UTF-8 file, or of its span, without their ends. A long one is split, at a space if it has one."""
     rest = ""
     for block in text_blocks(path, on_read, span):
         *lines, rest = (rest + block).split("\n")
@@ -136,7 +146,7 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, with their ends ("\\n" alone ends one), none parted.
+    """The lines of a UTF-8 file, or of its span, with their ends ("\\n" alone ends one), none split.
 
     Raises where one is too long.
     """
@@ -146,7 +156,7 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
             if len(line) > MAX_RECORD:
                 raise InputError(
                     f"{path}: the line that begins at byte {position} is longer than {MAX_RECORD >> 20} MiB, "
-                    "too long for one record: part it"
+                    "too long for one record: split it"
                 )
             _check_text(path, position, line)
             try:
@@ -160,19 +170,21 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 
 def _check_text(path: Path, position: int, block: bytes) -> None:
-    """Raises for what can't be UTF-8 text."""
-    if position == 0 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(
-            f"{path} is UTF-16, by its first two bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
-        )
+    """Raises InputError for what can't be UTF-8 text."""
+    for mark, encoding in _MARKS.items() if position == 0 else ():
+        if block.startswith(mark):
+            raise InputError(
+                f"{path} is {encoding}, by its byte order mark: convert it (iconv -f {encoding} -t UTF-8), and give "
+                "the result"
+            )
     if b"\0" in block:
         raise InputError(f"{path} is not text: byte {position + block.index(0)} is zero; give UTF-8 text files")
 
 
 def _not_utf8(path: Path, byte: int, reason: str, ascii_before: bool) -> InputError:
     way_out = (
-        "convert it, say with iconv"
+        "convert it, with iconv for example"
         if ascii_before
-        else "what comes before is, so the file mixes encodings: convert the rest alone"
+        else "what comes before is UTF-8, so the file mixes encodings: convert the rest alone"
     )
     return InputError(f"{path} is not UTF-8: byte {byte} ({reason}); {way_out}")

@@ -1,41 +1,106 @@
-"""Files of records (JSON lines, CSV, TSV, parquet): the text that each record holds under one key."""
+"""Files of records (JSON lines, a JSON array, CSV, TSV, parquet): the text that each record holds under one key.
+
+JSON and CSV are read by Python's own modules. pyarrow's readers take a key that a record lacks for null, accept a
+quoted field that has no end, count rows from the start of a block, and need blocks as long as the longest record.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
-from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, MAX_RECORD, OnRead, Span, ignore, opened, whole_lines
+from bertfast.config import CorpusConfig
+from bertfast.data.readers.lines import (
+    BLOCK_BYTES,
+    COMPRESSED,
+    MAX_RECORD,
+    OnRead,
+    Span,
+    ignore,
+    opened,
+    text_blocks,
+    whole_lines,
+)
 from bertfast.errors import InputError, require_package
 
 # Rows of a parquet file that are in memory at a time.
 _ROWS = 256
+_WHITE_SPACE = re.compile(r"\s*")
 
 
-def records(path: Path, kind: str, column: str, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The text of each record under `column`; null and empty ones are left out. `kind`: jsonl, csv, tsv or parquet.
+def records(
+    path: Path,
+    kind: str,
+    column: str,
+    on_read: OnRead = ignore,
+    span: Span = None,
+    delimiter: str = CorpusConfig.delimiter,
+) -> Iterator[str]:
+    """The text of each record under `column`; an empty string for one that holds null there.
 
-    `span`: the first byte that is read of an uncompressed jsonl file, or the first row group of a parquet file, and
-    the first that isn't.
+    `kind`: jsonl, json (an array), csv, tsv or parquet. `column`: a key; `data.text` is the key `text` of the object
+    under `data`, where no key is called `data.text`. A list of texts is one text, its items paragraphs. `span`: the
+    first byte that is read of an uncompressed jsonl file, or the first row group of a parquet file, and the first that
+    isn't. `delimiter`: the character between the fields of a csv file.
 
     Raises `InputError`, with the line or row, where a record is malformed, lacks the column, or holds there what is
     no text.
     """
-    return filter(None, _READERS[kind](path, column, on_read, span))
+    if kind == "jsonl":
+        return _jsonl(path, column, on_read, span)
+    if kind == "json":
+        return _json_array(path, column, on_read)
+    if kind == "parquet":
+        return _parquet(path, column, on_read, span)
+    return _csv(path, column, on_read, "\t" if kind == "tsv" else delimiter)
 
 
-def text_of(value: Any, column: str, where: object) -> str:
-    """A record's text: the value itself, or nothing for null. Raises `InputError` for what is no text."""
-    if value is None:
-        return ""
+def json_kind(path: Path) -> str:
+    """What a JSON file holds, by its first character: `json` for an array, else `jsonl`, an object a line."""
+    for block in text_blocks(path):
+        if text := block.lstrip():
+            return "json" if text.startswith("[") else "jsonl"
+    return "jsonl"
+
+
+def text_of(record: dict[str, Any], column: str, where: object) -> str:
+    """A record's text; an empty string for null. Raises `InputError` where there is none."""
+    value = _value_of(record, column, where)
+    if isinstance(value, list):
+        return "\n\n".join(_checked(item, column, where, "a list with ") for item in value if item is not None)
+    return "" if value is None else _checked(value, column, where)
+
+
+def _value_of(record: dict[str, Any], column: str, where: object) -> Any:
+    if column in record:
+        return record[column]
+    value: Any = record
+    passed = ""
+    for key in column.split("."):
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise InputError(f"{where}: {passed[:-1]!r} holds {_json_type(value)}, not an object: {_NAME_ANOTHER}")
+        if key not in value:
+            raise missing_column(where, column, (f"{passed}{each}" for each in value))
+        value = value[key]
+        passed += f"{key}."
+    return value
+
+
+_NAME_ANOTHER = "name another --text-column"
+
+
+def _checked(value: Any, column: str, where: object, container: str = "") -> str:
     if not isinstance(value, str):
-        raise InputError(f"{where}: {column!r} holds {_json_type(value)}, not text: name another --text-column")
+        raise InputError(f"{where}: {column!r} holds {container}{_json_type(value)}, not text: {_NAME_ANOTHER}")
     if "\0" in value:
         raise InputError(f"{where}: the text holds a NUL character, so it is no text: mend that record")
     if not value.isascii():
@@ -70,7 +135,7 @@ class _Line(NamedTuple):
         return f"{self.path}:{before + self.number}"
 
 
-def _jsonl(path: Path, key: str, on_read: OnRead, span: Span) -> Iterator[str]:
+def _jsonl(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
     for number, line in enumerate(whole_lines(path, on_read, span), 1):
         if line.isspace():
             continue
@@ -79,20 +144,106 @@ def _jsonl(path: Path, key: str, on_read: OnRead, span: Span) -> Iterator[str]:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(
-                f"{where}: not JSON ({error.msg}, column {error.pos + 1}): a JSON object a line, please"
+                f"{where}: not JSON ({error.msg}, column {error.pos + 1}): give a JSON object on each line"
             ) from None
         except (ValueError, RecursionError) as error:  # a number of too many digits, brackets nested too deep
             raise InputError(f"{where}: JSON that can't be read ({error}): mend or remove that line") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{where}: a record is a JSON object with a key {key!r}, not {_json_type(record)}")
-        if key not in record:
-            raise missing_column(where, key, record)
-        yield text_of(record[key], key, where)
+        yield _text_of_json(record, column, where)
 
 
-def _csv(path: Path, column: str, on_read: OnRead, span: Span, delimiter: str = ",") -> Iterator[str]:
+def _text_of_json(record: Any, column: str, where: object) -> str:
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: a record is a JSON object with a key {column!r}, not {_json_type(record)}")
+    return text_of(record, column, where)
+
+
+def _json_array(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
+    for number, record in enumerate(_ArrayReader(path, on_read).items(), 1):
+        yield _text_of_json(record, column, f"{path}, record {number}")
+
+
+class _ArrayReader:
+    """Reads a JSON array an item at a time. Raises `InputError`, with the line, for what is no JSON."""
+
+    def __init__(self, path: Path, on_read: OnRead) -> None:
+        self._path = path
+        self._blocks = text_blocks(path, on_read)
+        self._text = ""
+        self._at = 0  # what is to be parsed next, in `_text`
+        self._line = 1  # where `_text` begins
+
+    def items(self) -> Iterator[Any]:
+        if self._next() != "[":
+            self._refuse("an array begins with [", self._at)
+        self._at += 1
+        if self._next() == "]":
+            self._at += 1
+        else:
+            yield self._item()
+            while (character := self._next()) == ",":
+                self._at += 1
+                yield self._item()
+            if character != "]":
+                self._refuse("expecting , or ]", self._at)
+            self._at += 1
+        if self._next():
+            self._refuse("text after the array's end", self._at)
+
+    def _next(self) -> str:
+        """The next character that isn't white space; an empty string at the end."""
+        while True:
+            space = _WHITE_SPACE.match(self._text, self._at)
+            self._at = space.end() if space else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read_on():
+                return ""
+
+    def _item(self) -> Any:
+        self._next()
+        while True:
+            try:
+                item, end = json.JSONDecoder().raw_decode(self._text, self._at)
+                # An object ends with its bracket; a number may go on in the next block.
+                if end < len(self._text) or isinstance(item, dict) or not self._read_on():
+                    self._at = min(end, len(self._text))
+                    return item
+                continue
+            except json.JSONDecodeError as error:  # malformed, or cut off by the end of the block
+                if len(self._text) - self._at > MAX_RECORD:
+                    what = f"{error.msg}: the record is malformed, or longer than {MAX_RECORD >> 20} MiB"
+                    self._refuse(what, self._at)
+                if not self._read_on():
+                    self._refuse(error.msg, error.pos)
+            except (ValueError, RecursionError) as error:  # a number of too many digits, brackets nested too deep
+                self._refuse(str(error), self._at)
+
+    def _read_on(self) -> bool:
+        """Reads at least as much again as is left, so that a long item is not parsed once a block. False at the end."""
+        left = self._text[self._at :]
+        pieces, size = [left], 0
+        for block in self._blocks:
+            pieces.append(block)
+            size += len(block)
+            if size > len(left):
+                break
+        if size:
+            self._line += self._text.count("\n", 0, self._at)
+            self._text, self._at = "".join(pieces), 0
+        return size > 0
+
+    def _refuse(self, message: str, position: int) -> NoReturn:
+        line = self._line + self._text.count("\n", 0, position)
+        column = position - self._text.rfind("\n", 0, position)
+        raise InputError(
+            f"{self._path}:{line}: not JSON ({message}, column {column}): give an array of JSON objects, or a JSON "
+            "object on each line"
+        )
+
+
+def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[str]:
     csv.field_size_limit(MAX_RECORD)  # of the whole process, alas; the library's own limit is 128 kB
-    rows = csv.reader(whole_lines(path, on_read, span), delimiter=delimiter, strict=True)
+    rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
     try:
         header = next(rows, [])
@@ -108,17 +259,13 @@ def _csv(path: Path, column: str, on_read: OnRead, span: Span, delimiter: str = 
                     f"{path}:{line}: a row of {len(row)} fields, where the header has {len(header)}: mend that row"
                 )
             if row:
-                yield text_of(row[index], column, f"{path}:{line}")
+                yield text_of({column: row[index]}, column, f"{path}:{line}")
             line = rows.line_num + 1
     except csv.Error as error:
         raise InputError(
             f'{path}:{line}: the row that begins here is broken ({error}): a field with quotes in it stands in ", '
             'each " within doubled'
         ) from None
-
-
-def _tsv(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
-    return _csv(path, column, on_read, span, "\t")
 
 
 def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
@@ -144,10 +291,10 @@ def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[s
                     row += 1
                     where = f"{path}, row {row}"
                     try:
-                        text = value.as_py()
+                        record = {batch.schema.names[0]: value.as_py()}
                     except UnicodeDecodeError as error:
                         raise InputError(f"{where}: not UTF-8 ({error.reason}): mend that row") from None
-                    yield text_of(text, column, where)
+                    yield text_of(record, column, where)
                 on_read(size * (row - before) // total - told)
                 told = size * (row - before) // total
             on_read(size - told)
@@ -158,14 +305,26 @@ def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[s
 
 
 def _check_column(path: Path, column: str, schema: Any) -> None:
+    """Raises `InputError` where the file has no such column, or one that can't hold text."""
     from pyarrow import types
 
-    if column not in schema.names:
-        raise missing_column(path, column, schema.names)
-    kind = schema.field(column).type
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    if not (types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind)):
-        raise InputError(f"{path}: {column!r} holds {kind}, not text: name another --text-column")
+    names, passed = schema.names, ""
+    for key in [column] if column in names else column.split("."):
+        if key not in names:
+            raise missing_column(path, column, (f"{passed}{name}" for name in names))
+        kind = schema.field(key).type
+        schema, names = kind, [field.name for field in kind] if types.is_struct(kind) else []
+        passed += f"{key}."
+    if not _is_text(kind):
+        raise InputError(f"{path}: {column!r} holds {kind}, not text: {_NAME_ANOTHER}")
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether an Arrow type is one of text, of lists of text, or of nulls alone."""
+    name = str(kind)
+    if name.startswith(("dictionary<", "list<", "large_list<", "fixed_size_list<", "list_view<", "large_list_view<")):
+        return _is_text(kind.value_type)
+    return name in ("string", "large_string", "string_view", "null")
 
 
 @contextmanager
@@ -191,11 +350,3 @@ def _json_type(value: Any) -> str:
         str: "a string",
     }
     return names.get(type(value), "null" if value is None else type(value).__name__)
-
-
-_READERS: dict[str, Callable[[Path, str, OnRead, Span], Iterator[str]]] = {
-    "jsonl": _jsonl,
-    "csv": _csv,
-    "tsv": _tsv,
-    "parquet": _parquet,
-}

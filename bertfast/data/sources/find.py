@@ -1,4 +1,4 @@
-"""What a source's name stands for: the files to read, and the form of each."""
+"""Finds the files that a source's name stands for, and the form of each."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from bertfast.data.sources.wikitext import NAMES, find_wikitext
 from bertfast.data.text_file import TextFile
 from bertfast.data.text_form import told
 from bertfast.errors import InputError
+from bertfast.files import expanded
 
 SOURCES = (
-    "a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard input; "
-    "hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103"
+    "a file, folder or glob of text, HTML, JSON, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
+    "input; hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103"
 )
 """What a source may be, for the commands' --help."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one `--corpus` stands for."""
+    """The files of one `--corpus`."""
 
     files: tuple[TextFile, ...]
     """In the order in which they are read."""
     description: str
-    """A line that says what was chosen, and why."""
+    """A line for the log: the name, and what kinds of files it is."""
     skipped: tuple[str, ...] = ()
     """A line for each file that was left out because it cannot be read; none unless `skip_bad_files` is on."""
 
@@ -65,7 +66,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     else:
         place = str(find_wikitext(name, cache)) if name in NAMES else name
         paths, note = find_files(place, refuse)
-        where = f"{Path(place).expanduser()}{note}"
+        where = f"{expanded(place)}{note}"
     files = []
     for path in paths:
         try:
@@ -79,7 +80,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
 
 
 def _forms(files: list[TextFile]) -> str:
-    """What the files are, in a few words."""
+    """The files' kinds and forms, counted."""
     names = [file.form if file.kind == "text" else f"{file.kind}, {file.form}" for file in files]
     if len(files) == 1:
         return names[0]
@@ -90,6 +91,6 @@ def _forms(files: list[TextFile]) -> str:
 
 
 def embedded_source() -> Source:
-    """The text for those who name none: what CPython's standard library says about itself."""
+    """The default text: what CPython's standard library says about itself."""
     files = tuple(TextFile(path, "python") for path in library_files())
     return Source(files, f"the prose of Python {platform.python_version()}'s own documentation")

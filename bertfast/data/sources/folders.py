@@ -1,4 +1,4 @@
-"""From a path, a folder or a glob to the files of text that it stands for."""
+"""Finds the files of text under a path, a folder or a glob."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bertfast.data.readers.lines import COMPRESSED
 from bertfast.errors import InputError
+from bertfast.files import expanded
 
-# What holds the text of a file of each suffix; .gz or .zst may follow.
+# The kind of a file, by its suffix; .gz or .zst may follow.
 KINDS = {
     ".txt": "text",
     ".text": "text",
@@ -23,6 +24,7 @@ KINDS = {
     ".htm": "html",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".csv": "csv",
     ".tsv": "tsv",
     ".parquet": "parquet",
@@ -34,20 +36,29 @@ Refuse = Callable[[str], object]
 
 
 def kind_of(path: Path) -> str | None:
-    """What holds the text of a file, by its name: a key of `KINDS`' values, or None where the suffix is another."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return KINDS.get(suffixes[-1]) if suffixes else None
+    """The kind of a file, by its name: a value of `KINDS`, or None for another suffix.
+
+    A .json file can also hold JSON lines: `json_kind` looks.
+    """
+    suffix = _suffix(path).lower()
+    for compressed in COMPRESSED:
+        suffix = suffix.removesuffix(compressed)
+    return KINDS.get(suffix)
+
+
+def _suffix(path: Path) -> str:
+    """What the name ends in; of a compressed file, the suffix before as well."""
+    suffixes = path.suffixes[-1:] if path.suffix.lower() not in COMPRESSED else path.suffixes[-2:]
+    return "".join(suffixes)
 
 
 def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
-    """The files of a path or glob, sorted, and a note where they are not all that is there.
+    """The files of a path or glob, sorted, and a note on the files that are left out, if any.
 
     `refuse` is called with a line about each link or folder that leads nowhere. Raises `InputError` where there is no
     such path, and where no text file is found.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return _files_of(path, refuse)
     if path.is_file():
@@ -116,7 +127,7 @@ class _Search:
         if path.is_dir():
             self.enter(path, above)
         elif not (kind_of(path) or (self._suffix and path.name.endswith(self._suffix))):
-            self._others[path.suffix or path.name] += 1
+            self._others[_suffix(path) or path.name] += 1
         elif path.is_file():
             self._files.add(path)
         elif path.is_symlink():

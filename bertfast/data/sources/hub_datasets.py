@@ -17,6 +17,7 @@ from tqdm import tqdm
 from bertfast.data.readers.records import missing_column, text_of
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
+from bertfast.log import shows_bars, standard_error
 
 PREFIX = "hf:"
 _SOURCE = re.compile(r"hf:(?P<path>[^:]+)(:(?P<split>.+))?")
@@ -24,7 +25,7 @@ _ROWS = 256
 
 
 def find_dataset(name: str, column: str, cache: Path) -> Path:
-    """The file of the column of a data set, loaded where the cache doesn't hold it; a folder's is always made anew."""
+    """The cached file of a data set's column, loaded first if it isn't there; a folder is always loaded again."""
     match = _SOURCE.fullmatch(name)
     if not match:
         raise InputError(f"{name!r} names no data set: hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]")
@@ -35,14 +36,14 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
     key = hashlib.blake2b(f"{name}\0{column}".encode(), digest_size=6).hexdigest()
     kept = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with locked(kept.with_suffix(".lock")):
+    with locked(kept.with_suffix(".lock"), f"loading {name}"):
         if local or not kept.exists():
-            _write(kept, column, _values(name, repository, config, match["split"] or "train", column))
+            _write(kept, column, _rows(name, repository, config, match["split"] or "train", column))
     return kept
 
 
-def _values(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[Any]]:
-    """The column's values, some rows at a time, streamed."""
+def _rows(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[dict[str, Any]]]:
+    """The rows with that column alone, or the one that it is nested in, some at a time, streamed."""
     try:
         import datasets
         import huggingface_hub
@@ -56,10 +57,11 @@ def _values(name: str, repository: str, config: str | None, split: str, column: 
             huggingface_hub.HfApi().dataset_info(repository, timeout=30)
         rows = datasets.load_dataset(repository, config, split=split, streaming=True)
         columns = rows.column_names or list(next(iter(rows), {}))
-        if column not in columns:
+        outer = column if column in columns else column.split(".")[0]
+        if outer not in columns:
             raise missing_column(name, column, columns)
-        for batch in rows.select_columns([column]).iter(_ROWS):
-            yield batch[column]
+        for batch in rows.select_columns([outer]).iter(_ROWS):
+            yield [{outer: value} for value in batch[outer]]
     except InputError:
         raise
     except Exception as error:  # the library's own, the hub's and HTTP's: for the user all are one
@@ -70,7 +72,7 @@ def _values(name: str, repository: str, config: str | None, split: str, column: 
         ) from None
 
 
-def _write(path: Path, column: str, batches: Iterator[list[Any]]) -> None:
+def _write(path: Path, column: str, batches: Iterator[list[dict[str, Any]]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
@@ -78,9 +80,19 @@ def _write(path: Path, column: str, batches: Iterator[list[Any]]) -> None:
     with (
         whole_file(path) as partial,
         pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer,
-        tqdm(desc=f"loading {path.stem}", unit=" rows", unit_scale=True, delay=1, leave=False) as bar,
+        tqdm(
+            desc=f"loading {path.stem}",
+            unit=" rows",
+            unit_scale=True,
+            delay=1,
+            leave=False,
+            file=standard_error,
+            disable=not shows_bars(),
+        ) as bar,
     ):
-        for values in batches:
-            texts = [text_of(value, column, f"row {bar.n + i}") for i, value in enumerate(values, 1)]
+        row = 0
+        for rows in batches:
+            texts = [text_of(each, column, f"row {row + i}") for i, each in enumerate(rows, 1)]
             writer.write_table(pyarrow.table([texts], schema))
-            bar.update(len(values))
+            row += len(rows)
+            bar.update(len(rows))

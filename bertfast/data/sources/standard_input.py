@@ -1,10 +1,10 @@
-"""Standard input as a source: kept in the cache under the name of its content, since text is read more than once."""
+"""Standard input as a source: kept in the cache, named by its content, since text is read more than once."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,45 +13,62 @@ from tqdm import tqdm
 from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
+from bertfast.log import shows_bars, standard_error
+from bertfast.torchrun import world_size
+
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\[\s*\{|\{)")
 
 
 def keep_standard_input(cache: Path) -> Path:
-    """Reads standard input to its end; the file that holds it: .jsonl if it begins with a JSON object, else .txt.
+    """Reads standard input to its end; the file that holds it.
+
+    Its suffix is .jsonl where it begins with a JSON object, .json with an array of objects, else .txt.
 
     Raises `InputError` where there is nothing to read, or several workers would each read a part.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise InputError(
-            "--corpus -: several workers can't share standard input: build a corpus from it first, with "
+            "several workers can't share standard input: build a corpus from it first, with "
             "python -m bertfast.corpus build - --out DIR, and give --corpus DIR"
         )
     if sys.stdin is None or sys.stdin.closed:
-        raise InputError("--corpus -: there is no standard input")
+        raise InputError("there is no standard input")
     folder = cache / "texts" / "standard-input"
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.blake2b(digest_size=16)
     incoming = folder / "incoming"
     with (
-        locked(folder / "lock"),
-        tqdm(desc="reading standard input", unit="B", unit_scale=True, delay=1, leave=False) as bar,
+        locked(folder / "lock", "reading its standard input"),
+        tqdm(
+            desc="reading standard input",
+            unit="B",
+            unit_scale=True,
+            delay=1,
+            leave=False,
+            file=standard_error,
+            disable=not shows_bars(),
+        ) as bar,
     ):
         with whole_file(incoming) as partial, partial.open("wb") as file:
             while block := sys.stdin.buffer.read(BLOCK_BYTES):
                 file.write(block)
                 digest.update(block)
                 bar.update(len(block))
-        if not bar.n:
+        if not incoming.stat().st_size:
             incoming.unlink()
-            raise InputError("--corpus -: standard input is empty")
+            raise InputError("standard input is empty")
         return incoming.rename(folder / f"{digest.hexdigest()}{_suffix(incoming)}")
 
 
 def _suffix(path: Path) -> str:
     with path.open("rb") as file:
-        if file.peek(1).startswith(b"{"):
-            try:
-                json.loads(file.readline(MAX_RECORD))
-                return ".jsonl"
-            except (ValueError, RecursionError):
-                pass
-    return ".txt"
+        if not (beginning := _JSON.match(file.peek(BLOCK_BYTES))):
+            return ".txt"
+        if beginning[1] != b"{":
+            return ".json"
+        file.seek(beginning.start(1))
+        try:
+            json.loads(file.readline(MAX_RECORD))
+        except (ValueError, RecursionError):
+            return ".txt"
+        return ".jsonl"

@@ -30,7 +30,7 @@ def find_wikitext(name: str, cache: Path) -> Path:
         if place.exists():
             return place
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with locked(kept.with_suffix(".lock")):
+    with locked(kept.with_suffix(".lock"), f"downloading {name}"):
         if not kept.exists():
             parts = _download(name)
             with whole_file(kept) as partial, partial.open("w", encoding="utf-8") as file:

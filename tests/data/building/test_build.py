@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
-import textwrap
-import threading
 from collections.abc import Iterable
 from itertools import chain, groupby, pairwise
 from pathlib import Path
@@ -20,20 +19,22 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import pool_jobs
 from support.messages import listening
 from support.notebook import wikitext_folder
+from support.processes import TINY
 
 from bertfast import corpus as corpus_command
 from bertfast.config import CorpusConfig
 from bertfast.data import deduplication
-from bertfast.data.building import build, helpers, units
-from bertfast.data.building.tasks import Task, finish
+from bertfast.data.building import build, units
+from bertfast.data.building.pool import Pool
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.readers.lines import ignore
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
-from bertfast.errors import InputError
+from bertfast.errors import InputError, ProcessLost
 
 ROOT = Path(__file__).parents[3]
 SMALL = 64 << 10  # bytes of a unit, of which a text then has many
@@ -62,7 +63,7 @@ def expected(text, tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.fixture
 def alone(monkeypatch) -> None:
-    """Without helpers."""
+    """On one core."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
 
 
@@ -156,150 +157,171 @@ def test_an_error_in_a_unit_names_the_line_of_the_file(tmp_path):
         of_units([TextFile(tmp_path / "a.parquet", "plain", "parquet", "text")], 10)
 
 
-# ---- tasks
-
-
-def test_each_task_is_done_once(tmp_path):
-    made: list[int] = []
-
-    def task(i: int) -> Task:
-        def make(on_read):
-            made.append(i)
-            (tmp_path / f"{i}").write_text("made")
-
-        return Task(tmp_path / f"{i}", tmp_path / f"{i}.claim", make, size=1)
-
-    all_tasks = [task(i) for i in range(200)]
-    workers = [threading.Thread(target=finish, args=(all_tasks, "me", ignore)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sorted(made) == list(range(200))
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from bertfast.data.building.tasks import Task, finish
-
-def make(on_read):
-    print("at it", flush=True)
-    sys.stdin.read()
-
-finish([Task(Path("made"), Path("claim"), make)], "process 7 on there", lambda size: None)
-"""
-
-
-def test_a_dead_process_is_waited_for_and_then_replaced(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    holder = subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "at it\n"
-    said: list[str] = []
-
-    def hear(line: str) -> None:
-        said.append(line)
-        holder.kill()
-
-    task = Task(Path("made"), Path("claim"), lambda on_read: Path("made").write_text("mine"))
-    with listening(hear):
-        finish([task], "me", ignore)
-    assert said == ["waiting for process 7 on there, which is at made; 1 are left"]
-    assert Path("made").read_text() == "mine"
-    holder.communicate()
-
-
-def test_progress(tmp_path):
-    at: list[int] = []
-
-    def make(on_read):
-        on_read(3)
-        (tmp_path / "b").write_text("")
-
-    (tmp_path / "a").write_text("")
-    made = Task(tmp_path / "a", tmp_path / "a.claim", make, size=10)
-    finish([made, Task(tmp_path / "b", tmp_path / "b.claim", make, size=5)], "me", at.append)
-    assert at == [10, 13, 15]
-
-
 # ---- any number of processes
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_pool_does_each_part_once(tmp_path, size):
+    sizes: list[int] = []
+    with Pool(tmp_path, size) as pool:
+        for begin in (0, 20):
+            pool.run(pool_jobs.leave_a_file, range(begin, begin + 20), sizes.append)
+            assert sum(sizes) == 3 * (begin + 20)
+    by = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
+    assert by.keys() == {f"{index}" for index in range(40)}
+    assert (os.getpid() in by.values()) == (size == 1)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_error_comes_through_as_it_is(size):
+    with pytest.raises(InputError, match=r"^part \d is bad$"), Pool(None, size) as pool:
+        pool.run(pool_jobs.fail, range(9), ignore)
+
+
+def test_a_process_that_is_killed_is_told():
+    with pytest.raises(ProcessLost, match="was killed, perhaps for want of memory"), Pool(None, 2) as pool:
+        pool.run(pool_jobs.die, range(9), ignore)
+
+
 @pytest.mark.parametrize("given", [False, True])
-def test_helpers_change_nothing(text, tmp_path, monkeypatch, small_units, given):
+def test_several_processes_change_nothing(text, tmp_path, monkeypatch, small_units, given):
     config = CONFIG
     if given:
         config = CorpusConfig(str(load_corpus(wikitext_folder() / "test.txt", config=config).folder))
-    helped: list[int] = []
+    sizes: list[int] = []
+    monkeypatch.setattr(build, "Pool", lambda plan, size: sizes.append(size) or Pool(plan, size))
 
     def corpus(cores: int) -> Corpus:
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-        popen = subprocess.Popen
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                helpers.subprocess, "Popen", lambda *args, **more: helped.append(cores) or popen(*args, **more)
-            )
-            return load_corpus(text, config=config, cache_dir=tmp_path / f"{cores}", progress=False)
+        return load_corpus(text, config=config, cache_dir=tmp_path / f"{cores}", progress=False)
 
     alone, together = corpus(1), corpus(3)
-    assert helped == [3, 3]
+    assert sizes == [1, 3]
     assert content(alone.folder) == content(together.folder)
     monkeypatch.setattr(units, "UNIT", 1 << 30)
     assert content(load_corpus(text, config=config, cache_dir=tmp_path / "whole").folder) == content(alone.folder)
     assert without_locks(together.folder.parent) == {together.fingerprint}
 
 
-DONE_BY = """
-import os, sys
-from bertfast.config import CorpusConfig
+SCRIPT = """
+import sys
+print("begins", flush=True)
+import bertfast
 from bertfast.data.building import build, units
-from bertfast.data.load import load_corpus
-
 units.UNIT = int(sys.argv[2])
-met = False
-
-def meet():  # returns when both ranks have called it
-    for i in "01":
-        open(f"{sys.argv[3]}/{i}", "w" if i == os.environ["RANK"] else "r").close()
-
-for name in ("_read", "_tokenise", "_make_tokenizer", "_join"):
-    def note(plan, *rest, make=getattr(build, name), name=name):
-        global met
-        if name == "_tokenise" and not met:
-            met = True
-            meet()  # so that both have time to do some
-        make(plan, *rest)
-        unit = rest[0] if name in ("_read", "_tokenise") else "-"
-        os.write(1, f"{name} {os.environ['RANK']} {unit}\\n".encode())
-    setattr(build, name, note)
-corpus = load_corpus(sys.argv[1], config=CorpusConfig("wordpiece", vocab_size=1000))
-os.write(1, f"fingerprint {os.environ['RANK']} {corpus.fingerprint}\\n".encode())
+build._cores = lambda: 2
+bertfast.load_corpus(sys.argv[1], progress=False)
 """
 
 
-def test_under_torchrun_every_rank_does_its_share(text, expected, tmp_path, cache, small_units):
-    (tmp_path / "script.py").write_text(DONE_BY)
-    for name in "01":
-        os.mkfifo(tmp_path / name)
+def test_a_script_is_run_once(text, tmp_path, small_units):
+    """Though it does not ask for its name, as a module that `multiprocessing` imports again would have to."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py"), str(text), str(SMALL)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "begins\n", "")
+
+
+@pytest.mark.parametrize("look", [pool_jobs.look_for_torch, pool_jobs.look_for_ctrl_c])
+def test_the_processes_import_no_torch_and_leave_ctrl_c_to_the_main_one(look):
+    assert "torch" in sys.modules
+    found: list[int] = []
+    with Pool(None, 2) as pool:
+        pool.run(look, range(4), found.append)
+    assert sum(found) == 0
+
+
+HOLD = """
+import os, sys
+from bertfast.data.building import build
+from bertfast.data.load import load_corpus
+
+make = build._make_tokenizer
+
+def hold(plan):
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    make(plan)
+
+build._make_tokenizer = hold
+load_corpus(sys.argv[1], tokenizer="word")
+"""
+
+
+@pytest.mark.parametrize("how", ["finishes", "is killed"])
+def test_who_wants_the_same_corpus_waits(text, cache, how):
+    """The first builds, the second says for whom it waits; where the first dies it takes over."""
+    command = [sys.executable, "-c", HOLD, str(text)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as holder:
+        assert holder.stdin and holder.stdout
+        process = holder.stdout.readline().strip()
+        said: list[str] = []
+
+        def hear(line: str) -> None:
+            said.append(line)
+            if how == "is killed":
+                holder.kill()
+            else:
+                holder.stdin.close()
+
+        with listening(hear):
+            corpus = load_corpus(text, tokenizer="word", progress=False)
+    waited, *rest = said
+    assert waited == f"waiting for process {process} on {platform.node()}, which is building this corpus"
+    assert rest == (["resuming the build: 1 of 2 parts are there"] if how == "is killed" else [])
+    assert without_locks(cache / "corpora") == {corpus.fingerprint}
+
+
+RANKS = """
+import os, sys
+from bertfast.data.building import build
+from bertfast.errors import InputError
+from bertfast.pretrain import main
+
+for name in ("_read", "_tokenise", "_make_tokenizer", "_join"):
+    def note(*rest, make=getattr(build, name), name=name):
+        if name == "_join" and sys.argv[1] != "ends":
+            {"fails": fails, "dies": dies}[sys.argv[1]]()
+        os.write(1, f"{name} {os.environ['RANK']}\\n".encode())
+        make(*rest)
+    setattr(build, name, note)
+
+def fails():
+    raise InputError("it is bad")
+
+def dies():
+    os.kill(os.getpid(), 9)
+
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "fails", "dies"])
+def test_under_torchrun_rank_0_builds(text, expected, tmp_path, cache, how):
+    """The others wait for it, and end with it."""
+    (tmp_path / "script.py").write_text(RANKS)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["--corpus", text, "--tokenizer", "wordpiece", "--vocab-size", 1000, "--steps", 1]
+    arguments = [*launcher, tmp_path / "script.py", how, *options, "--out", tmp_path / "out", *TINY]
     done = subprocess.run(
-        [*launcher, "--no-python", sys.executable, str(tmp_path / "script.py"), str(text), str(SMALL), str(tmp_path)],
+        [str(argument) for argument in arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
-    assert done.returncode == 0, done.stderr
-    found = [line.split() for line in done.stdout.splitlines()]
-    count = len(units.units_of([TextFile(text, "wikitext")]))
-    for name in ("_read", "_tokenise"):
-        assert sorted(int(unit) for each, _, unit in found if each == name) == list(range(count))
-    assert {rank for name, rank, _ in found if name == "_tokenise"} == {"0", "1"}
-    assert [name for name, *_ in found].count("_make_tokenizer") == 1
-    assert [name for name, *_ in found].count("_join") == 1
-    [fingerprint] = {what for name, _, what in found if name == "fingerprint"}
-    assert content(cache / "corpora" / fingerprint) == expected
-    assert without_locks(cache / "corpora") == {fingerprint}
+    found = [line for line in done.stdout.splitlines() if line.startswith("_")]
+    if how == "ends":
+        assert done.returncode == 0, done.stderr
+        assert found == ["_read 0", "_make_tokenizer 0", "_tokenise 0", "_join 0"]
+        [folder] = [path for path in (cache / "corpora").iterdir() if path.is_dir()]
+        assert content(folder) == expected
+    else:
+        assert done.returncode != 0
+        assert found == ["_read 0", "_make_tokenizer 0", "_tokenise 0"]
+        assert "waiting for process" not in done.stderr
+        assert (done.stderr.count("error: it is bad") == 1) == (how == "fails")
 
 
 # ---- stopped, and going on
@@ -360,33 +382,45 @@ def test_a_stopped_build_resumes(text, expected, cache, monkeypatch, said, small
         make = getattr(build, name)
         monkeypatch.setattr(build, name, lambda plan, i, read, make=make: made.append(i) or make(plan, i, read))
     corpus = load_corpus(text, config=CONFIG, progress=False)
-    assert said == ([f"going on: {parts} of 32 parts are there"] if parts else [])
+    assert said == ([f"resuming the build: {parts} of 32 parts are there"] if parts else [])
     assert len(made) == 32 - parts
     assert without_locks(cache / "corpora") == {corpus.fingerprint}
     assert content(corpus.folder) == expected
 
 
-def test_helpers_end_with_who_they_help(text, cache, small_units):
-    """However that ends: else they would go on with what nobody wants."""
-    code = """
-        import os, signal, subprocess, sys
-        from bertfast.data.building import build, helpers, units
-        from bertfast.data.load import load_corpus
-        units.UNIT = int(sys.argv[2])
-        os.sched_getaffinity = lambda pid: {0, 1}
-        popen = subprocess.Popen
-        helpers.subprocess.Popen = lambda *args, **more: popen(*args, **more, stdout=int(sys.argv[3]))
-        build.work_off = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
-        load_corpus(sys.argv[1])
-    """
-    read, write = os.pipe()
-    command = [sys.executable, "-c", textwrap.dedent(code), str(text), str(SMALL), str(write)]
-    done = subprocess.run(command, cwd=ROOT, pass_fds=[write], stderr=subprocess.PIPE)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    os.close(write)
-    assert os.read(read, 1) == b""  # the helper held the other end as long as it lived
-    os.close(read)
-    assert not list(cache.glob("corpora/*.building/tokens-*.bin"))
+STAYING = """
+import signal, sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from support.pool_jobs import stay
+from bertfast.data.building.pool import Pool
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with Pool(Path(sys.argv[1]), 2) as pool:
+    pool.run(stay, range(2), lambda size: None)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_processes_end_with_the_main_one(tmp_path, number):
+    """However that ends: else they would go on with what nobody wants. Ctrl-C reaches all, and one tells of it."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = [sys.executable, "-c", STAYING, str(fifo)]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as main,
+        fifo.open("rb", buffering=0) as inside,
+    ):
+        assert inside.read(1) + inside.read(1) == b"xx"
+        if number == signal.SIGINT:
+            os.killpg(main.pid, number)
+        else:
+            main.send_signal(number)
+        assert inside.read() == b""  # all have closed it
+        assert main.wait() == -number
+        assert main.stderr
+        said = main.stderr.read()  # to its end: of all processes
+        assert said.count("Traceback") == 1 if number == signal.SIGINT else said == ""
 
 
 def test_a_full_disk(text, expected, tmp_path, monkeypatch, capsys, small_units):
@@ -402,11 +436,11 @@ def test_a_full_disk(text, expected, tmp_path, monkeypatch, capsys, small_units)
         command += ["--vocab-size", "1000"]
         assert corpus_command.main(command) == 2
         errors = capsys.readouterr().err
-        assert re.fullmatch(rf"error: {disk}\S*: No space left on device \(corpora are kept in {disk}; .*\)\n", errors)
+        assert re.search(rf"error: {disk}\S*: No space left on device \(corpora are kept in {disk}; .*\)\n", errors)
         assert not (tmp_path / "out").exists()
         subprocess.run(["mount", "-o", "remount,size=90M", str(disk)], check=True)
         assert corpus_command.main(command) == 0
-        assert re.search(r"^going on: \d+ of \d+ parts are there\n", capsys.readouterr().err)
+        assert re.search(r"resuming the build: \d+ of \d+ parts are there\n", capsys.readouterr().err)
         assert without_locks(disk / "corpora") == set()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
@@ -416,7 +450,7 @@ def test_a_full_disk(text, expected, tmp_path, monkeypatch, capsys, small_units)
 # ---- bad text
 
 
-def test_bad_text_ends_a_build_that_helpers_share(tmp_path, monkeypatch, cache, small_units):
+def test_bad_text_ends_a_build_by_several_processes(tmp_path, monkeypatch, cache, small_units):
     """The message is one, whoever met it, and nothing is kept."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(2)), raising=False)
     path = tmp_path / "bad.txt"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
+import subprocess
 import tracemalloc
 from pathlib import Path
 
@@ -67,14 +69,13 @@ def test_an_empty_file_has_no_lines(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"good\ncaf\xe9\n", "is not UTF-8: byte 8 (invalid continuation byte); convert it, say with iconv"),
+        (b"good\ncaf\xe9\n", "is not UTF-8: byte 8 (invalid continuation byte); convert it, with iconv for example"),
         (
             b"caf\xc3\xa9\ncaf\xe9\n",
-            "is not UTF-8: byte 9 (invalid continuation byte); what comes before is, so the file ",
+            "is not UTF-8: byte 9 (invalid continuation byte); what comes before is UTF-8, so the file ",
         ),
         (b"good\nb\0d\n", "is not text: byte 6 is zero; give UTF-8 text files"),
         ("Good.\n".encode("utf-16-be"), "is not text: byte 0 is zero"),
-        (b"\xfe\xff" + "Good.\n".encode("utf-16-be"), "is UTF-16, by its first two bytes: convert it"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not text: byte 8 is zero"),
     ],
 )
@@ -88,6 +89,25 @@ def test_what_is_not_text_is_named_with_its_byte(tmp_path, content, message):
         with pytest.raises(InputError) as refused:
             list(whole_lines(path))
         assert str(refused.value).startswith(f"{path} {message}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-7", "gb18030"])
+@pytest.mark.parametrize("reader", [text_lines, whole_lines])
+@pytest.mark.parametrize("text", ["It rains in Zürich, 漢.\nIt pours.\n", "\n"])
+def test_another_encodings_byte_order_mark(tmp_path, encoding, reader, text):
+    """The message names the encoding; what iconv makes of the file, as it says, is read."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(f"\ufeff{text}".encode(encoding))
+    with pytest.raises(InputError) as refused:
+        list(reader(path))
+    advice = re.fullmatch(
+        rf"{path} is (\S+), by its byte order mark: convert it \((iconv -f \1 -t UTF-8)\), and give the result",
+        str(refused.value),
+    )
+    assert advice, refused.value
+    converted = subprocess.run([*advice[2].split(), str(path)], capture_output=True, check=True).stdout
+    path.write_bytes(converted)
+    assert [line.removesuffix("\n") for line in reader(path)] == text.splitlines()
 
 
 def test_a_line_of_50_mb_takes_little_memory(tmp_path):

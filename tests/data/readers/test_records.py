@@ -12,11 +12,12 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertfast.data.readers import lines as lines_module
 from bertfast.data.readers import records as records_module
-from bertfast.data.readers.records import records
+from bertfast.data.readers.records import json_kind, records
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
@@ -30,6 +31,8 @@ def write(path: Path, values: list[str | None]) -> Path:
     if kind == "jsonl":
         content = "".join(json.dumps({"n": i, "text": v}, ensure_ascii=i % 2 > 0) + "\n" for i, v in enumerate(values))
         data = content.encode()
+    elif kind == "json":
+        data = json.dumps([{"n": i, "text": v} for i, v in enumerate(values)], indent=len(values) % 3 or None).encode()
     elif kind == "parquet":
         buffer = io.BytesIO()
         table = pyarrow.table({"n": range(len(values)), "text": pyarrow.array(values, pyarrow.string())})
@@ -44,14 +47,14 @@ def write(path: Path, values: list[str | None]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
 @given(values=texts)
 def test_what_was_written_is_read(tmp_path_factory, kind, values):
     path = write(tmp_path_factory.mktemp("records") / f"a.{kind}", values)
-    assert list(records(path, kind, "text")) == [value for value in values if value]
+    assert list(records(path, kind, "text")) == values
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
 def test_compressed(tmp_path, kind):
     values = [f'Text {i},\n\t"it" goes on' for i in range(1000)]
     path = write(tmp_path / f"a.{kind}.gz", values)
@@ -60,16 +63,17 @@ def test_compressed(tmp_path, kind):
     assert sum(sizes) == path.stat().st_size
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
 def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path, kind):
-    content = {"jsonl": '{"text": "One."}', "csv": "text\nOne.\n"}[kind]
+    content = {"jsonl": '{"text": "One."}', "json": '[{"text": "One."}]', "csv": "text\nOne.\n"}[kind]
     (tmp_path / f"a.{kind}").write_text(content, encoding="utf-8-sig")
     assert list(records(tmp_path / f"a.{kind}", kind, "text")) == ["One."]
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_null_is_no_document(tmp_path, kind):
-    assert list(records(write(tmp_path / f"a.{kind}", ["One.", None, "", "Two."]), kind, "text")) == ["One.", "Two."]
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+def test_null_is_an_empty_text(tmp_path, kind):
+    path = write(tmp_path / f"a.{kind}", ["One.", None, "", "Two."])
+    assert list(records(path, kind, "text")) == ["One.", "", "", "Two."]
 
 
 def test_a_record_is_a_document(tmp_path):
@@ -93,11 +97,126 @@ def test_records_of_wikitext(tmp_path):
     assert list(filter(None, found)) == ["It is big", "It is [UNK] ."]
 
 
-@pytest.mark.parametrize("type", [pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())])
-def test_parquets_other_kinds_of_strings(tmp_path, type):
-    table = pyarrow.table({"text": pyarrow.array(["One.", None, "Two."]).cast(type)})
-    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.", "Two."]
+TEXTS = [pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()]
+LISTS = [pyarrow.list_, pyarrow.large_list, lambda item: pyarrow.list_(item, 2)]
+
+
+@pytest.mark.parametrize("type", [*TEXTS, pyarrow.dictionary(pyarrow.int32(), pyarrow.string())], ids=str)
+def test_all_of_parquets_types_of_text(tmp_path, type):
+    values = pyarrow.array(["One.", None, "Two.", "One."])
+    values = values.dictionary_encode().cast(type) if pyarrow.types.is_dictionary(type) else values.cast(type)
+    pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
+    assert pyarrow.parquet.read_schema(tmp_path / "a.parquet").field("text").type == type
+    assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.", "", "Two.", "One."]
+
+
+@pytest.mark.parametrize("list_of", LISTS)
+@pytest.mark.parametrize("type", TEXTS, ids=str)
+def test_a_list_of_texts_is_a_text_of_paragraphs(tmp_path, type, list_of):
+    values = pyarrow.array([["One.", "Two."], None, [None, "Three."]], list_of(type))
+    pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
+    assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.\n\nTwo.", "", "Three."]
+
+
+NESTED = [
+    {"data": {"text": "One.", "n": 1}, "id": 1},
+    {"data": None, "id": 2},
+    {"data": {"text": None, "n": 3}, "id": 3},
+]
+
+
+def write_nested(path: Path) -> Path:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(NESTED), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(NESTED))
+    else:
+        path.write_text("".join(f"{json.dumps(record)}\n" for record in NESTED))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
+def test_a_nested_column(tmp_path, kind):
+    path = write_nested(tmp_path / f"a.{kind}")
+    assert list(records(path, kind, "data.text")) == ["One.", "", ""]
+    assert "no column 'data.body'; there are 'data." in refusal(path, kind, column="data.body")
+    assert "no column 'dat.text'; there are 'data', 'id'" in refusal(path, kind, column="dat.text")
+    assert "'data.n' holds" in refusal(path, kind, column="data.n")
+    assert "'data' holds" in refusal(path, kind, column="data")
+    assert refusal(path, kind, column="id.text")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "parquet", "csv"])
+def test_a_column_with_a_dot_in_its_name(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"a.b": ["One."]}), path)
+    else:
+        path.write_text({"jsonl": '{"a.b": "One."}', "json": '[{"a.b": "One."}]', "csv": "a.b,c\nOne.,2\n"}[kind])
+    assert list(records(path, kind, "a.b")) == ["One."]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", "§"])
+def test_a_delimiter(tmp_path, delimiter):
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        # csv.writer quotes what needs it.
+        csv.writer(file, delimiter=delimiter).writerows([["n", "text"], [1, f"a{delimiter}b, c"], [2, "d"]])
+    assert list(records(path, "csv", "text", delimiter=delimiter)) == [f"a{delimiter}b, c", "d"]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.dictionaries(st.text(max_size=3), st.recursive(st.none() | st.integers() | st.text(), st.lists))),
+    st.sampled_from([1, 2, 7, 1 << 20]),
+    st.sampled_from([None, 1]),
+)
+def test_a_json_array_is_what_the_library_reads(tmp_path_factory, items, block, indent):
+    """Wherever the blocks end."""
+    path = tmp_path_factory.mktemp("array") / "a.json"
+    path.write_text(json.dumps(items, indent=indent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "BLOCK_BYTES", block)
+        assert list(records_module._ArrayReader(path, lambda size: None).items()) == json.loads(path.read_text())
+
+
+def test_a_json_array_is_read_in_bounded_memory(tmp_path):
+    path = tmp_path / "a.json"
+    count = 20_000
+    with path.open("w") as file:
+        file.write("[" + ",\n".join(json.dumps({"text": f"{i} " + "some words " * 200}) for i in range(count)) + "]")
+    assert path.stat().st_size > 40 << 20
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in records(path, "json", "text")) == count
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_json_record_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
+    monkeypatch.setattr(lines_module, "BLOCK_BYTES", 100)
+    path = write(tmp_path / "a.json", ["a", "b" * 900])
+    assert list(records(path, "json", "text")) == ["a", "b" * 900]
+    message = refusal(write(path, ["a", "b" * 9000, "c"]), "json")
+    assert "the record is malformed, or longer than 0 MiB" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'[{"text": "a"}]', "json"),
+        (b'\n [\n{"text": "a"}]', "json"),
+        (b'\xef\xbb\xbf[{"text": "a"}]', "json"),
+        (b'{"text": "a"}\n', "jsonl"),
+        (b"", "jsonl"),
+        (b" \n" * 2_000_000 + b"[]", "json"),
+    ],
+)
+def test_what_a_json_file_holds(tmp_path, content, kind):
+    (tmp_path / "a.json").write_bytes(content)
+    assert json_kind(tmp_path / "a.json") == kind
 
 
 def test_an_empty_file_of_any_kind_has_no_records(tmp_path):
@@ -120,8 +239,8 @@ def refusal(path: Path, kind: str, content: bytes | None = None, column: str = "
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"text": "a"}\n\n{"text": \n', ":3: not JSON (Expecting value, column 11): a JSON object a line, please"),
-        (b'{"text": "a"} {"text": "b"}', ":1: not JSON (Extra data, column 15): a JSON object a line, please"),
+        (b'{"text": "a"}\n\n{"text": \n', ":3: not JSON (Expecting value, column 11): give a JSON object on each line"),
+        (b'{"text": "a"} {"text": "b"}', ":1: not JSON (Extra data, column 15): give a JSON object on each line"),
         (b'["a"]', ":1: a record is a JSON object with a key 'text', not a list"),
         (
             b'{"text": "a"}\n{"body": "b", "n": 1}',
@@ -129,16 +248,43 @@ def refusal(path: Path, kind: str, content: bytes | None = None, column: str = "
         ),
         (b"{}", ":1: no column 'text'; there are none: name one with --text-column"),
         (b'{"text": 5}', ":1: 'text' holds a number, not text: name another --text-column"),
-        (b'{"text": ["a"]}', ":1: 'text' holds a list, not text: name another --text-column"),
+        (b'{"text": ["a", 5]}', ":1: 'text' holds a list with a number, not text: name another --text-column"),
+        (b'{"text": {"a": "b"}}', ":1: 'text' holds an object, not text: name another --text-column"),
         (b'{"text": "a\\u0000b"}', ":1: the text holds a NUL character, so it is no text: mend that record"),
         (b'{"text": "a\\ud83db"}', ":1: \\ud83d is half of a surrogate pair, and no character: mend that record"),
         (b"[" * 100_000, ":1: JSON that can't be read ("),
         (b'{"text": ' + b"1" * 5000 + b"}", ":1: JSON that can't be read ("),
-        (b'{"text": "caf\xe9"}', " is not UTF-8: byte 13 (invalid continuation byte); convert it, say with iconv"),
+        (
+            b'{"text": "caf\xe9"}',
+            " is not UTF-8: byte 13 (invalid continuation byte); convert it, with iconv for example",
+        ),
     ],
 )
 def test_a_malformed_json_line(tmp_path, content, message):
     assert refusal(tmp_path / "a.jsonl", "jsonl", content).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[{"text": "a"},\n{"text": }]', ":2: not JSON (Expecting value, column 10): give an array of JSON objects"),
+        (b'[{"text": "a"}\n{"text": "b"}]', ":2: not JSON (expecting , or ], column 1)"),
+        (b'[{"text": "a"},]', ":1: not JSON (Expecting value, column 16)"),
+        (b'[{"text": "a"}', ":1: not JSON (expecting , or ], column 15)"),
+        (b'[{"text": "a"}] x', ":1: not JSON (text after the array's end, column 17)"),
+        (b'[{"text": "a"}, {"text": "b', ":1: not JSON (Unterminated string starting at, column 26)"),
+        (b'[{"text": "a"}, {"n": "b"}]', ", record 2: no column 'text'; there are 'n': name one with --text-column"),
+        (b'["a"]', ", record 1: a record is a JSON object with a key 'text', not a string"),
+        (b"[1, 2]", ", record 1: a record is a JSON object with a key 'text', not a number"),
+        (b'[{"text": 5}]', ", record 1: 'text' holds a number, not text: name another --text-column"),
+        (b"[" * 100_000, ":1: not JSON ("),
+        (b'[{"text": ' + b"1" * 5000 + b"}]", ":1: not JSON (Exceeds the limit"),
+        (b'[{"text": "caf\xe9"}]', " is not UTF-8: byte 14 ("),
+        (b'[{"text": "a\0"}]', " is not text: byte 12 is zero"),
+    ],
+)
+def test_a_malformed_json_array(tmp_path, content, message):
+    assert refusal(tmp_path / "a.json", "json", content).startswith(message)
 
 
 @pytest.mark.parametrize(

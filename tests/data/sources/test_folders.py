@@ -45,17 +45,19 @@ def mixed(tmp_path):
     (tmp_path / "g.csv").write_text(f'id,text\n1,"{text}"\n')
     (tmp_path / "h.tsv").write_text(f'id\ttext\n1\t"{text}"\n')
     pyarrow.parquet.write_table(pyarrow.table({"text": [text]}), tmp_path / "i.parquet")
+    (tmp_path / "l.json").write_text(json.dumps([{"text": text}], indent=1))
+    (tmp_path / "m.json.gz").write_bytes(gzip.compress(json.dumps({"text": text}).encode()))
     return tmp_path
 
 
 def test_a_folder_of_every_kind(mixed):
     found = source(mixed)
-    assert len(found.files) == 9
+    assert len(found.files) == 11
     for file in found.files:
         assert [*filter(None, sentences(file))] == ["It rains.", "It pours."], file
     assert found.description == (
-        f"{mixed} (3 files: plain; 1 file: html, plain; 2 files: jsonl, plain; 1 file: csv, plain; 1 file: tsv, plain; "
-        "1 file: parquet, plain)"
+        f"{mixed} (3 files: plain; 1 file: html, plain; 3 files: jsonl, plain; 1 file: csv, plain; 1 file: tsv, plain; "
+        "1 file: parquet, plain; 1 file: json, plain)"
     )
 
 
@@ -120,6 +122,10 @@ BAD = {
     "utf16.md": "It rains.".encode("utf-16"),
     "short.txt.gz": gzip.compress(b"It rains. " * 99)[:-9],
     "short.txt.zst": pyarrow.compress(b"It rains. " * 99, "zstd", asbytes=True)[:-9],
+    "utf32.json": '{"text": "It rains."}'.encode("utf-32"),
+    "prose.json": b"It rains.",
+    "cut.json": b'[{"text": "It rains."}',
+    "string.json": b'["It rains."]',
     "half.jsonl": b'{"text": "It rai',
     "other.jsonl": b'{"body": "It rains."}',
     "row.csv": b"id,text\n1\n",
@@ -135,8 +141,29 @@ def test_bad_files_stop_it_or_are_skipped(mixed, name):
     found = source(mixed, skip_bad_files=True)
     assert found.skipped == (message,)
     assert found.description.endswith(f"; 1 bad left out, the first: {message})")
-    assert len(found.files) == 9
+    assert len(found.files) == 11
     assert name not in names(found, mixed)
+
+
+def test_the_kind_left_out_is_named_with_its_compression(tmp_path):
+    (tmp_path / "a.txt").write_text("It rains.")
+    for name in ("b.tar.gz", "c.PDF", "d.xml.ZST", "e.gz", "Makefile"):
+        (tmp_path / name).touch()
+    assert source(tmp_path).description == (
+        f"{tmp_path}: 5 files of other kinds left out: .PDF .gz .tar.gz .xml.ZST Makefile (plain)"
+    )
+
+
+def test_a_delimiter(tmp_path):
+    (tmp_path / "a.csv").write_text("id;text\n1;It rains, it pours.\n")
+    (tmp_path / "b.tsv").write_text("id\ttext\n1\tIt snows; it hails.\n")
+    found = source(tmp_path, delimiter=";")
+    texts = [list(filter(None, sentences(file))) for file in found.files]
+    assert texts == [["It rains, it pours."], ["It snows; it hails."]]
+    assert "no column 'text'; there are 'id;text'" in refusal(tmp_path)
+    for delimiter in ("", ";;", '"', "\n"):
+        with pytest.raises(InputError, match="--delimiter must be one character"):
+            CorpusConfig(delimiter=delimiter)
 
 
 def test_bad_files_alone(tmp_path):
@@ -148,7 +175,7 @@ def test_bad_files_alone(tmp_path):
 def test_an_empty_file_among_good_ones(mixed):
     (mixed / "nothing.txt").touch()
     found = source(mixed)
-    assert len(found.files) == 10
+    assert len(found.files) == 12
     assert found.description.endswith("; 1 of them empty)")
 
 

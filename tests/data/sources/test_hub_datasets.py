@@ -80,7 +80,7 @@ def test_names_of_the_hub(tmp_path, monkeypatch):
     for _ in range(2):
         for name in ("hf:rain", "hf:weather/rain", "hf:weather/rain/daily", "hf:weather/rain/daily:test[:9]"):
             [file] = source(name, tmp_path, text_column="body").files
-            assert list(sentences(file)) == ["It rains.", ""]
+            assert list(filter(None, sentences(file))) == ["It rains."]
     assert asked == [
         ("rain", None, "train"),
         ("weather/rain", None, "train"),
@@ -96,6 +96,17 @@ def test_the_column_is_missing(folder, tmp_path):
 
 def test_the_column_holds_no_text(folder, tmp_path):
     assert "row 1: 'id' holds a number, not text" in refusal(f"hf:{folder}", tmp_path / "cache", text_column="id")
+
+
+def test_a_nested_column_and_a_list(tmp_path):
+    (tmp_path / "nested").mkdir()
+    rows = [{"data": {"text": "It rains."}, "lines": ["It snows.", "It hails."]}, {"data": None, "lines": []}]
+    (tmp_path / "nested/train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for column, expected in (("data.text", ["It rains.", ""]), ("lines", ["It snows.", "It hails.", ""])):
+        [file] = source(f"hf:{tmp_path}/nested", tmp_path / "cache", text_column=column).files
+        assert [*filter(None, sentences(file)), ""] == expected
+    with pytest.raises(InputError, match=r"no column 'data.body'; there are 'data.text'"):
+        source(f"hf:{tmp_path}/nested", tmp_path / "cache", text_column="data.body")
 
 
 def test_no_such_split(folder, tmp_path):

@@ -26,6 +26,12 @@ except InputError as error:
 """
 
 
+QUIET = """
+from bertfast.log import show_messages
+show_messages(quiet=True)
+"""
+
+
 def run(cache: Path, content: bytes, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(cache)],
@@ -49,16 +55,29 @@ def test_text_is_kept_once_under_its_content(tmp_path):
     assert len(list(Path(path).parent.glob("*.txt"))) == 2
 
 
+def test_quietly(tmp_path, monkeypatch):
+    """Without a progress bar, which counts nothing then."""
+    expected = run(tmp_path, b"It rains. It pours.\n")
+    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", QUIET + SCRIPT)
+    assert run(tmp_path, b"It rains. It pours.\n") == expected
+
+
 def test_json_lines_are_told(tmp_path):
     assert run(tmp_path, b'{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
+    assert run(tmp_path, b'\xef\xbb\xbf\n{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
     assert run(tmp_path, b"{It rains.}\n")[1].endswith(".txt|text|{It rains.}")
+
+
+def test_a_json_array_is_told(tmp_path):
+    assert run(tmp_path, b' [\n{"text": "It rains."}]')[1].endswith(".json|json|It rains.")
+    assert run(tmp_path, b"[1] It rains.\n")[1].endswith(".txt|text|[1] It rains.")
 
 
 @pytest.mark.parametrize(
     ("content", "workers", "message"),
     [
-        (b"", "1", "error: --corpus -: standard input is empty"),
-        (b"Text.", "2", "error: --corpus -: several workers can't share standard input: build a corpus from it first"),
+        (b"", "1", "error: standard input is empty"),
+        (b"Text.", "2", "error: several workers can't share standard input: build a corpus from it first"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, content, workers, message):

@@ -1,0 +1,129 @@
+"""The processes that read and tokenise the units of a build: one a core, eight at most."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any
+
+from bertfast.data.readers.lines import OnRead
+from bertfast.errors import ProcessLost
+
+# Each takes up to 100 MB.
+MOST_PROCESSES = 8
+_POLL = 0.1  # seconds between looks at how much has been read
+
+# work(job, index, on_read) does the part `index` of a job.
+Work = Callable[[Any, int, OnRead], None]
+
+
+class Pool:
+    """Does parts of a job in several processes, or, where one is enough, in this one."""
+
+    def __init__(self, job: object, size: int) -> None:
+        """`job`: what all parts have in common; it is sent to each process once. `size`: how many processes."""
+        self._job = job
+        self._executor: ProcessPoolExecutor | None = None
+        if size > 1:
+            # Spawned, since a fork of a process with threads (torch's, the tokenizers library's) can hang.
+            context = multiprocessing.get_context("spawn")
+            # It cleans up after this process where that is killed, but need not warn of what it finds.
+            sys.warnoptions.append("ignore:resource_tracker")
+            resource_tracker.ensure_running()
+            sys.warnoptions.pop()
+            self._read = context.Value("q")  # bytes, by all processes
+            alive, self._alive = context.Pipe(duplex=False)
+            self._executor = ProcessPoolExecutor(size, context, _begin, (job, self._read, alive))
+
+    def run(self, work: Work, indices: Sequence[int], on_read: OnRead) -> None:
+        """Does `work` for each of the indices; `on_read` is called with the sizes of what is read.
+
+        Raises what `work` raises, and ProcessLost where a process is killed.
+        """
+        if self._executor is None:
+            for index in indices:
+                work(self._job, index, on_read)
+            return
+        read = self._read.get_obj()
+        told = read.value
+        try:
+            with _spawning():
+                pending = {self._executor.submit(_do, work, index) for index in indices}
+            while pending:
+                done, pending = wait(pending, _POLL, FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                now = read.value
+                on_read(now - told)
+                told = now
+        except BrokenProcessPool:
+            raise ProcessLost(
+                "a process that was building the corpus was killed, perhaps for want of memory: run again, and the "
+                "build is resumed"
+            ) from None
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        if self._executor:
+            if error:
+                self._alive.close()  # which ends the processes at once
+            self._executor.shutdown(cancel_futures=True)
+            self._alive.close()
+
+
+@contextlib.contextmanager
+def _spawning() -> Iterator[None]:
+    """Around the start of processes, which inherit a blocked SIGINT and do not import the main module.
+
+    Ctrl-C reaches every process of a terminal: this one decides. The main module would be a user's script, which would
+    run once more, or a command, which imports torch.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# ---- in the processes
+
+
+_job: object = None
+_read: Any = None
+
+
+def _begin(job: object, read: Any, alive: Connection) -> None:
+    global _job, _read
+    _job, _read = job, read
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_end_with_main, args=(alive,), daemon=True).start()
+
+
+def _end_with_main(alive: Connection) -> None:
+    """Ends this process once the main process has closed its end of the pipe, or has died in whatever way."""
+    with contextlib.suppress(EOFError, OSError):
+        alive.recv_bytes()
+    os._exit(1)
+
+
+def _do(work: Work, index: int) -> None:
+    def on_read(size: int) -> None:
+        with _read.get_lock():
+            _read.value += size
+
+    work(_job, index, on_read)

@@ -1,0 +1,116 @@
+"""What every command does where its output, its arguments or its user are not the usual ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bertfast.data.load import default_cache, load_corpus
+from bertfast.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+TEXT = "It was dark in Zürich, 漢.\nThe rain fell.\n\nThe sun shone.\nIt was bright.\n\n"
+
+# A command of many lines, or of one, without torch's seconds.
+COMMAND = """
+import sys
+from bertfast.command_line import Parser, run_command
+parser = Parser(prog="command")
+parser.add_argument("text", nargs="?", default="\\n" * 1_000_000)
+sys.exit(run_command(parser, lambda options: print(options.text), None))
+"""
+
+
+def command(*arguments: str | bytes, **options) -> subprocess.CompletedProcess[bytes]:
+    options = {"stderr": subprocess.PIPE, **options}
+    return subprocess.run([sys.executable, "-c", COMMAND, *arguments], cwd=ROOT, check=False, **options)
+
+
+@pytest.mark.parametrize("arguments", [[], ["a line"], ["--help"]])
+@pytest.mark.parametrize("merged", [False, True])
+def test_nobody_reads_on(arguments, merged):
+    """As with `| head`, and with `2>&1 | head`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = command(*arguments, stdout=write, **({"stderr": write} if merged else {}))
+    os.close(write)
+    assert done.returncode == (0 if arguments == ["--help"] else 128 + 13)
+    assert not done.stderr
+
+
+def test_a_full_disk_for_the_output():
+    with Path("/dev/full").open("wb") as full:
+        done = command("a line", stdout=full)
+    assert (done.returncode, done.stderr) == (2, b"error: the disk: No space left on device\n")
+
+
+def test_no_standard_output():
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" text >&-', sys.executable, COMMAND], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("utf-8", "Zürich 漢".encode()),
+        ("latin-1", "Zürich \\u6f22".encode("latin-1")),
+        ("ascii", b"Z\\xfcrich \\u6f22"),
+    ],
+)
+def test_an_output_that_does_not_take_every_character(encoding, expected):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = command("Zürich 漢", stdout=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected + b"\n", b"")
+
+
+def test_an_argument_that_is_not_utf8():
+    done = command(b"caf\xe9", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: the argument 'caf\\xe9' is not UTF-8: convert it, or rename the file\n"
+
+
+# ---- a user without a home
+
+
+@pytest.fixture
+def homeless(tmp_path, monkeypatch):
+    """As under `docker --user 1234`: no HOME, and no entry in the table of users."""
+    for name in ("HOME", "XDG_CACHE_HOME", "BERTFAST_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1 << 30)
+
+
+def test_no_home(homeless, tmp_path):
+    with pytest.raises(RuntimeError):
+        Path.home()  # so it is
+    with pytest.raises(InputError, match="there is no home folder to keep corpora in: set HOME, or BERTFAST_CACHE to"):
+        default_cache()
+    with pytest.raises(InputError, match="no such file or folder: ~/texts"):
+        load_corpus("~/texts", cache_dir=tmp_path)
+    with pytest.raises(InputError, match="no such tokenizer: ~nobody-of-that-name/it"):
+        (tmp_path / "some.txt").write_text(TEXT)
+        load_corpus(tmp_path / "some.txt", cache_dir=tmp_path, tokenizer="~nobody-of-that-name/it")
+
+
+def test_a_cache_named_without_a_home(homeless, monkeypatch, tmp_path):
+    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.setenv("BERTFAST_CACHE", "~/cache")
+    with pytest.raises(InputError, match="there is no home folder"):
+        default_cache()
+
+
+def test_a_file_with_a_name_that_is_not_utf8(tmp_path, capsys):
+    from bertfast import corpus as corpus_command
+
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "good.txt").write_text(TEXT)
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"\0")
+    options = ["--min-freq", "1", "--skip-bad-files"]
+    assert corpus_command.main(["build", str(folder), "--out", str(tmp_path / "out"), *options]) == 0
+    assert "caf\\udce9.txt is not text" in capsys.readouterr().out

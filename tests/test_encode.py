@@ -1,0 +1,141 @@
+"""`python -m bertfast.encode`: what it reads is what pretraining reads, a row each."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+
+from bertfast import encode
+from bertfast.config import BertConfig, CorpusConfig
+from bertfast.data.tokenizer import train_wordpiece
+from bertfast.hub.transformers import save_model
+from bertfast.inference.encoder import Encoder
+from bertfast.model import Bert
+
+TEXTS = ["a crane is flying", "", "a crane driver came", "he just left , is he ?"]
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    tokenizer = train_wordpiece([" ".join(TEXTS)], CorpusConfig(min_freq=1))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    folder = tmp_path_factory.mktemp("model")
+    save_model(Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, **sizes)), folder)
+    tokenizer.save(folder, 64)
+    return folder
+
+
+def run(model: Path, capsys, *arguments: object) -> tuple[int, str, str]:
+    status = encode.main(["--model", str(model), *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+def records(**more) -> list[dict[str, object]]:
+    return [{"id": i, "text": text, **more} for i, text in enumerate(TEXTS)]
+
+
+WRITE = {
+    "a.txt": lambda path: path.write_text("".join(f"{text}\r\n" for text in TEXTS), newline=""),
+    "a.txt.gz": lambda path: path.write_bytes(gzip.compress("\n".join(TEXTS).encode())),
+    "a.jsonl": lambda path: path.write_text("\n\n".join(map(json.dumps, records()))),
+    "a.json": lambda path: path.write_text(json.dumps(records())),
+    "b.json": lambda path: path.write_text("".join(json.dumps(record) + "\n" for record in records())),
+    "a.json.gz": lambda path: path.write_bytes(gzip.compress(json.dumps(records()).encode())),
+    "q.csv": lambda path: path.write_text("id,text\n" + "".join(f'1,"{text}"\n' for text in TEXTS)),
+    "a.tsv": lambda path: path.write_text("id\ttext\n" + "".join(f"1\t{text}\n" for text in TEXTS)),
+    "a.parquet": lambda path: pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records()), path),
+}
+
+
+@pytest.mark.parametrize("name", WRITE)
+def test_a_row_for_each_text(model, tmp_path, capsys, name):
+    WRITE[name](tmp_path / name)
+    status, output, errors = run(model, capsys, "--input", tmp_path / name, "--out", tmp_path / "v.npy")
+    assert (status, output) == (0, ""), errors
+    assert "4 vectors of 16 numbers in" in errors
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS).numpy())
+
+
+def test_more_texts_than_a_block(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(encode, "_BLOCK", 3)
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS * 2))
+    assert run(model, capsys, "--input", tmp_path / "a.txt", "--out", tmp_path / "v.npy")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS * 2).numpy())
+
+
+def test_a_nested_column_and_a_delimiter(model, tmp_path, capsys):
+    nested = [{"data": {"body": text}} for text in TEXTS]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, nested)))
+    (tmp_path / "a.csv").write_text("id;body\n" + "".join(f'1;"{text}"\n' for text in TEXTS))
+    for name, *options in (["a.jsonl", "--text-column", "data.body"], ["a.csv", "--text-column", "body"]):
+        options += ["--delimiter", ";", "--out", tmp_path / "v.npy"]
+        assert run(model, capsys, "--input", tmp_path / name, *options)[0] == 0
+        assert np.load(tmp_path / "v.npy").shape == (4, 16)
+
+
+@pytest.mark.parametrize("content", ["\n".join(TEXTS), "\n".join(map(json.dumps, records()))])
+def test_standard_input(model, tmp_path, capsys, monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    assert run(model, capsys, "--input", "-", "--out", tmp_path / "v.npy")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS).numpy())
+
+
+def test_a_single_text(model, tmp_path, capsys):
+    status, output, _ = run(model, capsys, TEXTS[0], "--out", tmp_path / "v.npy")
+    assert (status, output) == (0, "")
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS[:1]).numpy())
+    status, output, _ = run(model, capsys, TEXTS[0])
+    assert status == 0
+    assert output.startswith("encoded text (1, 6, 16), [CLS] (1, 16)\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "a"}\n{"body": "b"}', ":2: no column 'text'; there are 'body': name one with"),
+        ("a.json", b'[{"text": "a"}, {"text": 5}]', ", record 2: 'text' holds a number, not text"),
+        ("a.csv", b"id,text\n1\n", ":2: a row of 1 fields"),
+        ("a.txt", b"caf\xe9", " is not UTF-8: byte 3"),
+        ("a.txt", "He left.".encode("utf-32"), " is UTF-32, by its byte order mark"),
+        # Far behind what is looked at first.
+        ("a.txt", b"he left\n" * 20_000 + b"\xff", " is not UTF-8: byte 160000"),
+    ],
+)
+def test_bad_input_leaves_nothing(model, tmp_path, capsys, monkeypatch, name, content, message):
+    monkeypatch.setattr(Encoder, "load", lambda folder: pytest.fail("it begins to encode"))
+    (tmp_path / name).write_bytes(content)
+    status, output, errors = run(model, capsys, "--input", tmp_path / name, "--out", tmp_path / "v.npy")
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert errors.startswith(f"error: {tmp_path / name}{message}")
+    assert {path.name for path in tmp_path.iterdir()} <= {name, "cache"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a text, or --input FILE with --out FILE.npy"),
+        (["a", "--input", "b"], "give a text, or --input FILE with --out FILE.npy"),
+        (["--input", "b"], "--input needs --out FILE.npy, the array to write"),
+        (["a", "b", "--out", "v.npy"], "--out takes a vector for each text, and a pair has none"),
+        (["a", "--out", "v.txt"], "--out v.txt must end in .npy"),
+        (["a", "--out", "nowhere/v.npy"], "--out nowhere/v.npy: there is no folder nowhere; make it first"),
+        (["--input", "nowhere.txt", "--out", "v.npy"], "no such file or folder: nowhere.txt"),
+    ],
+)
+def test_wrong_arguments(model, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, output, errors = run(model, capsys, *arguments)
+    assert (status, output) == (2, "")
+    assert errors.startswith(f"error: {message}")
