@@ -1,4 +1,4 @@
-"""bertfast: raw text in, a pretrained BERT out.
+"""bertfast turns raw text into a pretrained BERT.
 
 >>> corpus = bertfast.load_corpus("path/to/wikitext-2", tokenizer="word")
 >>> model = bertfast.Bert(bertfast.BertConfig(vocab_size=corpus.vocab_size))
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from bertfast.training.launch import train as train
     from bertfast.training.trainer import Run as Run
 
-# Run from a source checkout, Python finds this folder before the installed package, and the compiled extension lies
-# in the latter alone: look for it there too. `_native` refuses an extension of another version.
+# In a source checkout, Python finds this folder before the installed package, but only the latter has the compiled
+# extension: look for it there too. `_native` refuses an extension of another version.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 _HOMES = {
@@ -48,7 +48,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for when it is asked for: building a corpus needs no torch."""
+    """Imports a name when it is first used, so that building a corpus doesn't import torch."""
     if name == "pretrain":
         warnings.warn("bertfast.pretrain(...) is called bertfast.train(...) now", DeprecationWarning, stacklevel=2)
         name = "train"

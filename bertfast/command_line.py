@@ -1,4 +1,4 @@
-"""What bertfast's command lines share: flags derived from the configuration classes, and how errors are told."""
+"""What the commands share: flags derived from the configuration classes, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Config = TypeVar("Config")
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, like every other wrong input's; each command has --quiet."""
+    """An ArgumentParser that reports errors in one line, like any other bad input; each command has --quiet."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
-        self.add_argument("--quiet", action="store_true", help="show no messages but warnings, and no progress bar")
+        self.add_argument("--quiet", action="store_true", help="show warnings only, and no progress")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (--help lists the options)")
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 def add_settings(parser: argparse.ArgumentParser, config: type, title: str, only: Container[str] | None = None) -> None:
     """Adds a flag for each of the class's settings, or for those that `only` names.
 
-    One that is not given leaves no trace in the parsed namespace.
+    A flag that is not given leaves no attribute in the parsed namespace.
     """
     group = parser.add_argument_group(title)
     hints = get_type_hints(config)
@@ -54,7 +54,7 @@ def add_settings(parser: argparse.ArgumentParser, config: type, title: str, only
 
 
 def settings(config: type[Config], options: argparse.Namespace, **defaults: Any) -> Config:
-    """A `config` of the options that were given, over `defaults`, over the class's own."""
+    """A `config` from the given options; then `defaults`; then the class's own defaults."""
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     return config(**{name: value for name, value in {**defaults, **vars(options)}.items() if name in names})
 
@@ -66,7 +66,7 @@ def run_command(
 ) -> int:
     """Parses the arguments and runs the command; returns the exit status.
 
-    What a user can mend is one line on standard error, and status 2.
+    An error that the user can fix is one line on standard error, and status 2.
     """
     try:
         options = parser.parse_args(arguments)

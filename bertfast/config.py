@@ -1,7 +1,7 @@
-"""Every setting, with its default and its help text. A default stands here and nowhere else.
+"""Every setting, with its default and its help text. A default is written here and nowhere else.
 
-The command lines are derived from these classes: a field's metadata holds its help, its choices and, where it differs
-from the field's name, its flag.
+The command lines are derived from these classes: a field's metadata holds its help, its choices and, if it differs from
+the field's name, its flag.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def flag(config: type, name: str) -> str:
 
 
 class Checked:
-    """A dataclass of settings that refuses a value which is none of a setting's choices."""
+    """A dataclass of settings that refuses a value that is not among a setting's choices."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -41,9 +41,9 @@ class BertConfig(Checked):
     vocab_size: int = 30522
     hidden_size: int = setting(128, "width of the hidden states", flag="hidden")
     num_hidden_layers: int = setting(2, "number of layers", flag="layers")
-    num_attention_heads: int = setting(2, "attention heads a layer; must divide the hidden size", flag="heads")
+    num_attention_heads: int = setting(2, "attention heads per layer; must divide the hidden size", flag="heads")
     intermediate_size: int = setting(256, "width of the feed-forward network", flag="ffn")
-    hidden_dropout_prob: float = setting(0.2, "dropout of hidden states and of attention", flag="dropout")
+    hidden_dropout_prob: float = setting(0.2, "dropout probability of hidden states and attention", flag="dropout")
     attention_probs_dropout_prob: float = 0.2
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
@@ -77,17 +77,17 @@ class BertConfig(Checked):
 
     @property
     def padded_vocab_size(self) -> int:
-        """Rows that the vocabulary's storage takes: a multiple of 128, which suits vector and tensor-core products."""
+        """Rows of the vocabulary's storage: a multiple of 128, which suits vector and tensor-core products."""
         return math.ceil(self.vocab_size / 128) * 128
 
     def check_takes(self, vocab_size: int, examples: SamplerConfig) -> None:
-        """Raises InputError where the model can't take the ids of such a vocabulary, or such examples."""
+        """Raises InputError if the model can't take ids of a vocabulary of this size, or such examples."""
         if examples.max_len > self.max_position_embeddings:
             raise InputError(
                 f"--max-len {examples.max_len} exceeds the model's {self.max_position_embeddings} positions"
             )
         if examples.objective != "none" and self.type_vocab_size < 2:
-            raise InputError("the model knows one token type, a pair of sentences has two: give --objective none")
+            raise InputError("the model has one token type, a pair of sentences needs two: use --objective none")
         if vocab_size > self.vocab_size:
             raise InputError(f"the corpus has {vocab_size} tokens, the model only {self.vocab_size}")
 
@@ -96,25 +96,26 @@ class BertConfig(Checked):
 class CorpusConfig(Checked):
     """How text becomes a tokenised corpus."""
 
-    tokenizer: str = setting("word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or their folder")
-    vocab_size: int = setting(
-        0, "most tokens of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece"
+    tokenizer: str = setting(
+        "word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or the folder that holds one"
     )
-    min_freq: int = setting(5, "a word (or, for wordpiece, a pair to merge) rarer than this gets no token of its own")
-    lowercase: bool = setting(True, "lower-case the text; a tokenizer that is given keeps its own way")
+    vocab_size: int = setting(
+        0, "maximum size of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece"
+    )
+    min_freq: int = setting(
+        5, "minimum count of a word (for wordpiece, of a pair to merge) that gets a token of its own"
+    )
+    lowercase: bool = setting(True, "lower-case the text; a tokenizer given by path uses its own setting")
     text_form: str = setting(
         "auto",
-        "wikitext: a paragraph a line, ' . ' between sentences; lines: a sentence a line, blank lines between "
-        "documents; plain: prose, blank lines between documents; auto: told from the text",
+        "wikitext: one paragraph per line, ' . ' between sentences; lines: one sentence per line, blank lines between "
+        "documents; plain: prose, blank lines between documents; auto: detect the form from the text",
         choices=("auto", "wikitext", "lines", "plain"),
     )
-    language: str = setting("en", "the language whose rules end a sentence in plain text")
-    text_column: str = setting("text", "the key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
-    skip_bad_files: bool = setting(
-        False, "leave out files that cannot be read as text, and name them, instead of stopping"
-    )
-
-    deduplicate: bool = setting(False, "drop every sentence that is equal to an earlier one")
+    language: str = setting("en", "language of plain text, whose rules split it into sentences")
+    text_column: str = setting("text", "key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
+    skip_bad_files: bool = setting(False, "skip and name files that cannot be read as text, instead of stopping")
+    deduplicate: bool = setting(False, "drop every sentence that equals an earlier one")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,36 +127,36 @@ class CorpusConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig(Checked):
-    """What a training example is; docs/design.md defines each choice."""
+    """What a training example is; docs/sampling.md defines each choice."""
 
     objective: str = setting(
         "nsp",
-        "nsp: next-sentence prediction (BERT); sop: sentence order (ALBERT); none: masked tokens alone (RoBERTa)",
+        "nsp: next-sentence prediction (BERT); sop: sentence order (ALBERT); none: masked tokens only (RoBERTa)",
         choices=("nsp", "sop", "none"),
     )
-    max_len: int = setting(64, "most tokens of an example, special tokens included")
+    max_len: int = setting(64, "maximum tokens of an example, including special tokens")
     seed: int = setting(0, "seed of every random decision")
     negatives: str = setting(
         "other",
-        "a wrong next sentence comes from another document, or, as in the notebook, from any",
+        "where a wrong next sentence comes from: another document, or any, as in the d2l notebook",
         choices=("other", "any"),
     )
     too_long: str = setting(
         "truncate",
-        "a pair longer than max_len is truncated (BERT) or dropped (the notebook)",
+        "truncate a pair longer than --max-len (as BERT does) or drop it (as the d2l notebook does)",
         choices=("truncate", "drop"),
     )
     segments: str = setting(
         "auto",
-        "a segment is one sentence, or several that fill max_len (BERT, RoBERTa); auto: fill for the objective none, "
+        "a segment is one sentence, or as many as fit --max-len (BERT, RoBERTa); auto: fill with --objective none, "
         "sentence for pairs",
         choices=("auto", "sentence", "fill"),
     )
-    short_seq_prob: float = setting(0.1, "share of filled sentence pairs with a shorter, random target length")
-    mlm_probability: float = setting(0.15, "share of the tokens that are predicted")
+    short_seq_prob: float = setting(0.1, "share of filled sentence pairs with a random, shorter target length")
+    mlm_probability: float = setting(0.15, "share of the tokens to predict")
     masking: str = setting(
         "token",
-        "what is masked together: a token (BERT), all pieces of a word, or a span of 1 to 10 words (SpanBERT)",
+        "unit of masking: a token (BERT), a whole word, or a span of 1 to 10 words (SpanBERT)",
         choices=("token", "whole_word", "span"),
     )
     mask_share: float = setting(0.8, "share of the predicted tokens that [MASK] replaces")
@@ -177,7 +178,7 @@ class SamplerConfig(Checked):
 
     @property
     def fills_segments(self) -> bool:
-        """Whether a segment takes as many sentences as there is room for."""
+        """Whether a segment takes as many sentences as fit."""
         return self.segments == "fill" or (self.segments == "auto" and self.objective == "none")
 
 
@@ -186,56 +187,58 @@ class TrainConfig(SamplerConfig):
     """One training run: what an example is, and how the model learns from it."""
 
     steps: int = setting(50, "training steps")
-    batch_size: int = setting(512, "examples a step, over all workers")
-    lr: float = setting(5e-3, "Adam's learning rate at its peak")
+    batch_size: int = setting(512, "examples per step, over all workers")
+    lr: float = setting(5e-3, "Adam's peak learning rate")
     warmup: float = setting(0.1, "share of the steps, the first ones, over which the learning rate rises from 0")
     decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
     precision: str = setting(
         "auto",
-        "arithmetic of the matrix products: bf16 where the device computes it natively (auto), fp32 or bf16",
+        "precision of matrix products; auto: bf16 if the device supports it natively, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
     device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    gpus: int = setting(0, "number of devices; 0: every visible GPU, or one CPU process")
+    gpus: int = setting(
+        0, "number of devices, CPU processes if there is no GPU; 0: every visible GPU, or one CPU process"
+    )
     parallel: str = setting(
         "ddp",
-        "several devices: a process each (ddp) or one process with a thread each (dp)",
+        "with several devices: one process per device (ddp) or one process with a thread per device (dp)",
         choices=("ddp", "dp"),
     )
     deterministic: bool | None = setting(
         None,
-        "the same weights, bit for bit, on any number of workers and threads; or, with --no-deterministic, sums in the "
-        "fastest order (default: deterministic on a CPU whose cores the shards keep busy)",
+        "produce the same weights, bit for bit, on any number of workers and threads; --no-deterministic: sum in the "
+        "fastest order (default: deterministic on a CPU with no more threads than shards)",
     )
     shards: int = setting(
         0,
-        "pieces that a step's batch is computed in: more take less memory; 0: 8 where a run is deterministic (4 if "
-        "it is so unasked and in bf16), else one a worker",
+        "pieces in which a batch is computed: more pieces take less memory; 0: 8 for a deterministic run (4 if it is "
+        "deterministic by default and in bf16), else one per worker",
     )
     cuda_graph: bool | None = setting(
         None,
-        "capture the step as a CUDA graph, so that the GPU waits for no host; or, with --no-cuda-graph, call its parts "
-        "one by one (default: captured where each process trains on one GPU, and not deterministically)",
+        "capture the step as a CUDA graph, so that the GPU never waits for the host; --no-cuda-graph: launch kernels "
+        "one by one (default: capture if each process trains on one GPU and the run is not deterministic)",
     )
     mlm_loss: str = setting(
         "auto",
-        "how the masked-LM loss is computed: in chunks of its logits, fused in one kernel (some GPUs, in bf16), or by "
-        "whichever a trial finds faster, which is the chunks where the kernel fails (auto)",
+        "how to compute the masked-LM loss; chunked: its logits chunk by chunk; fused: in one kernel (on some GPUs, in "
+        "bf16); auto: the faster of the two in a trial, or chunked if the fused kernel fails",
         choices=("auto", "chunked", "fused"),
     )
-    compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
-    max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
-    timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")
-    eval: bool = setting(False, "hold out the last documents, and evaluate on them ten times a run")
+    compile: bool = setting(False, "use torch.compile for the code between the kernels; the first steps take longer")
+    max_grad_norm: float = setting(1.0, "maximum norm of the gradient; 0: no clipping", flag="clip")
+    timeout: int = setting(300, "seconds that a worker waits for the others within a step")
+    eval: bool = setting(False, "hold out the last documents and evaluate on them ten times per run")
     eval_share: float = setting(0.05, "share of the documents that --eval holds out")
-    tensorboard: bool = setting(False, "write event files for TensorBoard too, into the folder's tensorboard/")
+    tensorboard: bool = setting(False, "also write TensorBoard event files, to tensorboard/ in the run directory")
     log_every: int = setting(
-        0, "steps between lines of progress, where standard error is no terminal; 0: a line every half minute"
+        0, "steps between progress lines if standard error is not a terminal; 0: one line every 30 seconds"
     )
-    checkpoint_every: int = setting(0, "steps between checkpoints; 0: one, at the end")
-    keep_checkpoints: int = setting(2, "checkpoints that are kept, the newest ones")
+    checkpoint_every: int = setting(0, "steps between checkpoints; 0: only every ten minutes and at the end")
+    keep_checkpoints: int = setting(2, "number of checkpoints to keep, the newest ones")
     inexact: bool = setting(
-        False, "let --resume go on where the result can't be what the run would have ended with, and say why"
+        False, "let --resume continue even if the result would differ from an uninterrupted run, and list why"
     )
 
     def __post_init__(self) -> None:
@@ -272,19 +275,19 @@ class EncodeConfig(Checked):
 
     pooling: str = setting(
         "mean",
-        "a text's vector is the mean or the maximum of its tokens' hidden states, [CLS] and [SEP] included, or [CLS]'s",
+        "a text's vector: the mean or maximum of all tokens' hidden states, [CLS] and [SEP] included, or that of [CLS]",
         choices=("mean", "max", "cls"),
     )
-    layer: int = setting(-1, "whose hidden states: 0 the embeddings, 1 the first layer, -1 the last, -2 the one before")
+    layer: int = setting(-1, "layer to take: 0 is the embeddings, 1 the first layer, -1 the last, -2 the one before")
     long: str = setting(
         "truncate",
-        "a text longer than the model takes is cut off, encoded in windows that are pooled by their tokens, or refused",
+        "a text longer than the model takes: truncate it, encode windows and pool all their tokens, or refuse it",
         choices=("truncate", "window", "error"),
     )
-    overlap: int = setting(0, "tokens that a window shares with the one before")
+    overlap: int = setting(0, "tokens that a window shares with the previous one")
     precision: str = setting(
         "fp32",
-        "arithmetic of the matrix products: fp32, bf16, or bf16 where the device computes it natively (auto)",
+        "precision of matrix products; auto: bf16 if the device supports it natively, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
 
@@ -294,7 +297,7 @@ class EncodeConfig(Checked):
             raise InputError(f"--overlap must not be negative, not {self.overlap}")
 
     def layer_of(self, model: BertConfig) -> int:
-        """`layer`, counted from the front. Raises InputError where the model hasn't so many."""
+        """`layer`, counted from the front. Raises InputError if the model has fewer layers."""
         layers = model.num_hidden_layers
         if not -layers - 1 <= self.layer <= layers:
             raise InputError(
@@ -305,9 +308,9 @@ class EncodeConfig(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class FillMaskConfig(Checked):
-    """How a [MASK] is filled."""
+    """How a [MASK] is filled in."""
 
-    top_k: int = setting(5, "candidates for each [MASK]")
+    top_k: int = setting(5, "number of candidates for each [MASK]")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""`python -m bertfast.corpus`: builds a corpus, tells what it holds, shows any training batch."""
+"""Build a corpus from text, describe it, or show any training batch."""
 
 from __future__ import annotations
 
@@ -31,19 +31,27 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build a corpus from text")
     build.add_argument("sources", nargs="+", metavar="PATH|NAME", help=SOURCES)
     build.add_argument(
-        "--out", required=True, metavar="DIR", type=Path, help="the folder to write, which --corpus DIR then takes"
+        "--out",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="folder to write; pass it to bertfast.pretrain as --corpus DIR",
     )
     add_settings(build, CorpusConfig, "corpus and tokenizer")
-    info = commands.add_parser("info", help="tell what a corpus holds")
-    info.add_argument("folder", metavar="DIR", type=Path, help="a folder that build wrote")
-    add_settings(info, SamplerConfig, "the examples to tell of", _EXAMPLE)
-    show = commands.add_parser("show", help="print a training batch, its masks marked")
-    show.add_argument("folder", metavar="DIR", type=Path, help="a run's folder, or one that build wrote")
-    show.add_argument("--step", required=True, metavar="N", type=int, help="the step whose batch it is, from 0")
+    info = commands.add_parser("info", help="describe a corpus")
+    info.add_argument("folder", metavar="DIR", type=Path, help="a folder written by build")
+    add_settings(info, SamplerConfig, "examples to count", _EXAMPLE)
+    show = commands.add_parser("show", help="print a training batch with its masks marked")
+    show.add_argument("folder", metavar="DIR", type=Path, help="a run directory, or a folder written by build")
+    show.add_argument("--step", required=True, metavar="N", type=int, help="step of the batch, from 0")
     show.add_argument(
-        "--examples", default=10, metavar="N", type=int, help="examples to print at most (default: %(default)s)"
+        "--examples",
+        default=10,
+        metavar="N",
+        type=int,
+        help="maximum number of examples to print (default: %(default)s)",
     )
-    add_settings(show, TrainConfig, "the examples, where DIR is a corpus; a run's are its own", _SHOWN)
+    add_settings(show, TrainConfig, "examples (only if DIR is a corpus; a run has its own settings)", _SHOWN)
     return parser
 
 

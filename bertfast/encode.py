@@ -1,4 +1,4 @@
-"""`python -m bertfast.encode`: a text's encoding on the screen, or the vectors of a whole file in another."""
+"""`python -m bertfast.encode`: prints the encoding of a text, or writes a vector for each text of a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bertfast.inference.encoder import Encoder
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
-# Texts that are in memory at a time.
+# Texts in memory at a time.
 _BLOCK = 8192
 _JSON_LINES = (".jsonl", ".ndjson")
 
@@ -36,20 +36,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.encode",
-        description="Prints the encoding of a text, or of a pair of texts; or writes a vector for each text of a file.",
+        description="Print the encoding of a text or a pair of texts, or write a vector for each text of a file.",
     )
-    parser.add_argument("--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain wrote")
-    parser.add_argument("text", nargs="?")
-    parser.add_argument("pair", nargs="?", help="a second text, encoded together with the first")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="model folder, written by bertfast.pretrain or transformers",
+    )
+    parser.add_argument("text", nargs="?", help="the text to encode")
+    parser.add_argument("pair", nargs="?", help="a second text, encoded together with the first as a pair")
     bulk = parser.add_argument_group("a file of texts")
     bulk.add_argument(
-        "--input", metavar="FILE", help="a text a line, or a JSON object a line (.jsonl); - is standard input"
+        "--input",
+        metavar="FILE",
+        help="one text per line, or one JSON object per line (.jsonl, .ndjson); - is standard input",
     )
     bulk.add_argument(
-        "--text-column", metavar="KEY", default="text", help="where a JSON object has its text (default: text)"
+        "--text-column", metavar="KEY", default="text", help="key of the text in a JSON object (default: text)"
     )
-    bulk.add_argument("--out", metavar="FILE.npy", type=Path, help="the array to write: a float32 row for each text")
-    add_settings(parser, EncodeConfig, "how a text of the file becomes a vector")
+    bulk.add_argument("--out", metavar="FILE.npy", type=Path, help="array to write: one float32 row per text")
+    add_settings(parser, EncodeConfig, "vectors (for --input)")
     return parser
 
 
@@ -79,7 +87,7 @@ def _print_encoding(encoder: Encoder, text: str, pair: str | None) -> None:
 
 
 def _write_vectors(encoder: Encoder, options: argparse.Namespace, config: EncodeConfig) -> None:
-    config.layer_of(encoder.model.config)  # complains, if it does, before anything is written
+    config.layer_of(encoder.model.config)  # raises, if it does, before anything is written
     precision = "bf16" if choose_precision(config, encoder.device) == torch.bfloat16 else "fp32"
     logger.info("encoding in %s on %s threads", precision, torch.get_num_threads())
     written = truncated = 0
@@ -107,14 +115,14 @@ def _write_vectors(encoder: Encoder, options: argparse.Namespace, config: Encode
 
 
 def _write_header(file: BinaryIO, rows: int, encoder: Encoder) -> None:
-    """At the file's beginning. It is equally long for any number of rows: NumPy leaves room for the array to grow."""
+    """Writes the array's header at the start of the file. Its length is the same for any number of rows."""
     file.seek(0)
     shape = (rows, encoder.model.config.hidden_size)
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
 
 
 def _count(source: str) -> int | None:
-    """How many lines a file has; unknown of standard input."""
+    """Number of lines in the file; None for standard input."""
     if source == "-":
         return None
     with Path(source).open("rb") as file:
@@ -122,14 +130,16 @@ def _count(source: str) -> int | None:
 
 
 def _texts(source: str, column: str) -> Iterator[str]:
-    """A file's texts. Raises InputError, with the line, for what is none."""
+    """The texts of a file. Raises InputError, with the line number, for a line that isn't a text."""
     name = "standard input" if source == "-" else source
     with sys.stdin.buffer if source == "-" else Path(source).open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
-                raise InputError(f"{name}:{number}: not UTF-8 ({error.reason}): convert it, with iconv say") from None
+                raise InputError(
+                    f"{name}:{number}: not UTF-8 ({error.reason}): convert it, for example with iconv"
+                ) from None
             if not source.endswith(_JSON_LINES):
                 yield text
             elif text.strip():
@@ -140,7 +150,7 @@ def _text_of(line: str, column: str, where: str) -> str:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON ({error}); a .jsonl file holds an object a line") from None
+        raise InputError(f"{where}: not JSON ({error}); a .jsonl file holds one object per line") from None
     if not isinstance(record, dict) or column not in record:
         there = f"; there are {', '.join(map(repr, record))}" if isinstance(record, dict) else ""
         raise InputError(f"{where}: no {column!r}{there}: name the text's key with --text-column")

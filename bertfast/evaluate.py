@@ -1,4 +1,4 @@
-"""`python -m bertfast.evaluate`: both objectives on a text that was not trained on."""
+"""`python -m bertfast.evaluate`: both losses and accuracies on text that was not trained on."""
 
 from __future__ import annotations
 
@@ -26,24 +26,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.evaluate",
-        description="Evaluates a pretrained model on a text, as --eval does while it is trained.",
+        description="Evaluate a pretrained model on a text, as --eval does during training.",
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR", type=Path, help="a folder that bertfast.pretrain wrote"
+        "--model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="model folder, written by bertfast.pretrain or transformers",
     )
     parser.add_argument(
         "--corpus",
         action="append",
         required=True,
         metavar="PATH|NAME",
-        help="the text, which the model's tokenizer tokenises: a file, a folder, or a name; repeatable",
+        help="text to evaluate on, tokenised with the model's tokenizer: a file, folder or name; may be repeated",
     )
     add_settings(
-        parser, TrainConfig, "examples (by default the run's own kind) and device", (*SHARED, "device", "precision")
+        parser,
+        TrainConfig,
+        "examples (default: as in the model's training run) and device",
+        (*SHARED, "device", "precision"),
     )
-    add_settings(
-        parser, CorpusConfig, "how the text is read", ("text_form", "language", "text_column", "skip_bad_files")
-    )
+    add_settings(parser, CorpusConfig, "reading the text", ("text_form", "language", "text_column", "skip_bad_files"))
     return parser
 
 

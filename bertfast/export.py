@@ -1,4 +1,4 @@
-"""`python -m bertfast.export`: adds what another library looks for to a model's folder."""
+"""`python -m bertfast.export`: adds the files that another library needs to a model folder."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.export",
-        description="Adds to a model's folder what another library wants to find there; nothing else of it changes.",
+        description="Add the files that another library needs to a model folder; nothing else in it changes.",
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain or transformers wrote"
+        "--model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="model folder, written by bertfast.pretrain or transformers",
     )
     parser.add_argument(
         "--to",
         required=True,
         choices=list(FORMS),
-        help="sentence-transformers: the modules of SentenceTransformer(DIR); onnx: a graph, DIR/onnx/model.onnx",
+        help="sentence-transformers: the modules for SentenceTransformer(DIR); onnx: a graph in DIR/onnx/model.onnx",
     )
     add_settings(parser, EncodeConfig, "sentence-transformers", ("pooling",))
     return parser
@@ -40,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(options: argparse.Namespace) -> None:
     if options.to == "onnx" and "pooling" in options:
-        raise InputError("an ONNX graph gives every token's hidden states: leave out --pooling")
+        raise InputError("an ONNX graph returns every token's hidden states: leave out --pooling")
     check_form(options.to)
     for name in FORMS[options.to]:
         if (options.model / name).exists():

@@ -1,4 +1,4 @@
-"""`python -m bertfast.fill_mask`: the likeliest words for each [MASK] of a text."""
+"""`python -m bertfast.fill_mask`: prints the likeliest tokens for each [MASK] of a text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.fill_mask",
-        description="Prints, for each [MASK] of a text, the likeliest tokens: probability, token, filled text.",
+        description="Print the likeliest tokens for each [MASK] of a text: probability, token, filled text.",
     )
     parser.add_argument(
-        "--model", required=True, metavar="DIR", type=Path, help="what bertfast.pretrain or transformers wrote"
+        "--model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="model folder, written by bertfast.pretrain or transformers",
     )
-    parser.add_argument("texts", nargs="+", metavar="TEXT", help='such as "the crane is [MASK] ."')
-    add_settings(parser, FillMaskConfig, "what is printed")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help='text to fill, such as "the crane is [MASK] ."')
+    add_settings(parser, FillMaskConfig, "output")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""`python -m bertfast.pretrain`: raw text in, a pretrained BERT out."""
+"""Pretrain a BERT on raw text, and write it as a folder that transformers loads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Ctrl-C while the modules below are imported, which takes seconds, ends the process as it ends any: no traceback.
+# Importing the modules below takes seconds. Ctrl-C meanwhile ends the process without a traceback.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -45,38 +45,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m bertfast.pretrain", description=__doc__)
-    what = parser.add_argument_group("what to train, on what, and where it goes")
+    what = parser.add_argument_group("text, model and run directory")
     what.add_argument(
         "--corpus",
         action="append",
         default=[],
         metavar="PATH|NAME",
-        help=f"{SOURCES}; a folder that python -m bertfast.corpus build wrote; repeatable (default: the prose of "
-        "Python's own documentation)",
+        help=f"{SOURCES}; a folder written by python -m bertfast.corpus build; may be repeated (default: "
+        "English prose from Python's own documentation)",
     )
     what.add_argument(
         "--eval-corpus",
         action="append",
         default=[],
         metavar="PATH|NAME",
-        help="text to evaluate on ten times a run, not trained on; repeatable",
+        help="text to evaluate on ten times per run, not used for training; may be repeated",
     )
     what.add_argument(
         "--preset",
         choices=list(PRESETS),
-        help=f"the model's sizes (default: {DEFAULT_PRESET}, or with --init those of its model)",
+        help=f"sizes of the model (default: {DEFAULT_PRESET}; with --init, those of its model)",
     )
-    what.add_argument("--init", metavar="DIR", type=Path, help="go on from the model and tokenizer of this folder")
-    what.add_argument("--out", metavar="DIR", type=Path, help="the folder to write (default: a fresh one under runs/)")
+    what.add_argument("--init", metavar="DIR", type=Path, help="start from the model and tokenizer in this folder")
+    what.add_argument("--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)")
     what.add_argument(
         "--export",
         action="append",
         default=[],
         choices=list(FORMS),
-        help="add to --out what this library wants to find there; repeatable",
+        help="also write the files that this library needs to --out; may be repeated",
     )
-    what.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint in --out")
-    add_settings(parser, BertConfig, "model, over what the preset says")
+    what.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint in --out")
+    add_settings(parser, BertConfig, "model; overrides the preset")
     add_settings(parser, TrainConfig, "training")
     add_settings(parser, CorpusConfig, "corpus and tokenizer")
     return parser
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _main(options: argparse.Namespace) -> None:
     _refuse_beside_init(options)
-    # Before the corpus is built, so that what is wrong with the folder is said at once.
+    # Before the corpus is built, so that a bad folder is reported at once.
     torch.manual_seed(settings(SamplerConfig, options).seed)
     start = load_pretrained(options.init) if options.init else None
     preset = _preset(options, start)
@@ -96,7 +96,7 @@ def _main(options: argparse.Namespace) -> None:
     for form in options.export:
         check_form(form)
     if not under_torchrun():
-        choose_devices(config)  # complains, if it does, before the corpus is built
+        choose_devices(config)  # raises, if it does, before the corpus is built
     out = _run_directory(options.out, options.resume)
     with claimed(out, options.resume) as directory:
         corpus, eval_corpus = _corpora(options, preset)
@@ -112,7 +112,7 @@ def _main(options: argparse.Namespace) -> None:
 
 
 def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpus | None]:
-    """The text to train on, and the one to evaluate on, if any."""
+    """The corpus to train on, and the one to evaluate on, if any."""
     for name in ("corpus", "eval_corpus"):
         if "" in getattr(options, name):
             raise InputError(
@@ -133,7 +133,7 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
 
 
 def closing_lines(run: Run) -> str:
-    """The notebook's two lines: both losses, averaged over the steps; the rate, data included; the devices."""
+    """The notebook's two lines: both losses, averaged over the steps; pairs per second, including data; the devices."""
     mlm_loss, nsp_loss = run.history.mean_losses()
     pairs = "SOP" if run.config.objective == "sop" else "NSP"
     return (
@@ -143,7 +143,7 @@ def closing_lines(run: Run) -> str:
 
 
 def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
-    """The one named, else the one whose sizes the model of --init has, else BERT-base, else the notebook's."""
+    """The named preset; with --init, the one with its model's sizes, else BERT-base; otherwise the notebook's."""
     if options.preset:
         return PRESETS[options.preset]
     if start is None:
@@ -156,14 +156,14 @@ def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
 
 
 def _refuse_beside_init(options: argparse.Namespace) -> None:
-    """Raises InputError for what --init brings along."""
+    """Raises InputError for options that --init determines."""
     sizes = [
         field.name for field in dataclasses.fields(BertConfig) if field.name in options and field.name != "vocab_size"
     ]
     if options.init and sizes:
-        raise InputError(f"--init brings the model's sizes along: leave out {flag(BertConfig, sizes[0])}")
+        raise InputError(f"--init determines the model's sizes: leave out {flag(BertConfig, sizes[0])}")
     if options.init and "tokenizer" in options:
-        raise InputError("--init brings the model's tokenizer along: leave out --tokenizer")
+        raise InputError("--init determines the tokenizer: leave out --tokenizer")
 
 
 def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:
@@ -176,9 +176,9 @@ def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConf
 
 
 def _run_directory(out: Path | None, resume: bool) -> Path:
-    """The folder to write: the one given, the one that torchrun's job began before a restart, or a fresh one in runs/.
+    """The folder to write: the given one, the one that torchrun's job used before a restart, or a new one in runs/.
 
-    Of several ranks the first one writes; what the others call the folder doesn't matter, nor whether they see it.
+    Only rank 0 writes it; the path on other ranks doesn't matter, nor whether they can see it.
     """
     if out is None and resume:
         raise InputError("--resume needs --out, the run directory to continue")

@@ -81,7 +81,7 @@ class Encoder:
 
         `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, what becomes of a text `long`er than
         the model takes, `precision`. Texts of like length are computed together, without padding; on a CPU a batch on
-        each core. There a text's vector does not depend on the others in the call (docs/design.md says how far).
+        each core. There a text's vector does not depend on the others in the call (docs/model.md says how).
         Warns where texts were truncated.
         """
         vectors, truncated = self.embed_texts(texts, EncodeConfig(**settings))

@@ -1,6 +1,6 @@
 """(corpus, seed, example numbers) -> batch: a pure function, the same bit for bit on a CPU and on a GPU.
 
-docs/design.md says what an example is. Nothing here depends on what was sampled before, so any batch can be had
+docs/sampling.md says what an example is. Nothing here depends on what was sampled before, so any batch can be had
 at any time, in any order, by its example numbers.
 """
 

@@ -1,4 +1,4 @@
-"""Dropout: the draws of docs/design.md, whatever computes them."""
+"""Dropout: the draws of docs/sampling.md, whatever computes them."""
 
 from __future__ import annotations
 

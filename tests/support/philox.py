@@ -1,4 +1,4 @@
-"""Dropout's draws by the specification in docs/design.md, in Python's own integers."""
+"""Dropout's draws by the specification in docs/sampling.md, in Python's own integers."""
 
 from __future__ import annotations
 

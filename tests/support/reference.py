@@ -1,4 +1,4 @@
-"""One slow, obvious implementation of docs/design.md, to hold the fast ones against.
+"""One slow, obvious implementation of docs/, to hold the fast ones against.
 
 The sampler: Python integers only, one example at a time.
 """

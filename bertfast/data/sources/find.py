@@ -23,7 +23,7 @@ SOURCES = (
     "a file, folder or glob of text, HTML, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard input; "
     "hf:NAME[/CONFIG][:SPLIT]; wikitext-2 or wikitext-103"
 )
-"""What a source may be, for who asks a command for help."""
+"""What a source may be, for the commands' --help."""
 
 
 @dataclass(frozen=True)
