@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# The tests' tensors are too small for threads, and other workers of pytest-xdist have the other cores. A test that is
-# about threads asks for them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Two threads, so that every test is about threads, on any machine; which wait without spinning, for other workers of
+# pytest-xdist want the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # What tests start (cmake, python) is this environment's, whether or not it is activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 

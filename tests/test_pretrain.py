@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.command_line import metrics, run
 from support.processes import write_texts
-from support.torchrun import HANGS, TINY
+from support.torchrun import HANGS, TINY, wait_until
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -155,8 +155,7 @@ def test_an_interrupted_run_keeps_its_last_step(texts, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bertfast.pretrain", "--corpus", texts, "--steps", 100000, "--out", out, *TINY]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
-    while not (out / "metrics.jsonl").exists() or not metrics(out):
-        assert process.poll() is None
+    wait_until(lambda: (out / "metrics.jsonl").exists() and metrics(out), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=HANGS)
     assert process.returncode == 130
@@ -262,8 +261,7 @@ def test_a_killed_run_resumes_exactly(texts, tmp_path):
     assert run(*common, "--out", whole).returncode == 0
     command = [sys.executable, "-m", "bertfast.pretrain", *common, "--out", killed]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
-    while not list((killed / "checkpoints").glob("step-????????.safetensors")):
-        assert process.poll() is None
+    wait_until(lambda: list((killed / "checkpoints").glob("step-????????.safetensors")), process)
     process.kill()
     process.wait()
     assert not (killed / "model.safetensors").exists()

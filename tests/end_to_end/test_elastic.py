@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.torchrun import HANGS, TINY, command, kill, once_written, started, torchrun, weights
+from support.torchrun import HANGS, TINY, command, kill, once_written, started, torchrun, wait_until, weights
 
 pretrain = importlib.import_module("bertfast.pretrain").main
 
@@ -123,9 +123,7 @@ def test_a_killed_worker_ends_the_short_form(whole, tmp_path):
     out = tmp_path / "out"
     words = ["-m", "bertfast.pretrain", *arguments, "--steps", 100000, "--gpus", 2, "--out", out, *TINY]
     with started([sys.executable, *map(str, words)]) as process:
-        while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").read_text():
-            assert process.poll() is None
-            time.sleep(0.1)
+        wait_until(lambda: (out / "metrics.jsonl").exists() and lines(out), process)
         victim = children(process.pid)[1]
         subprocess.run(["kill", "-KILL", str(victim)], check=True)
         _, errors = process.communicate(timeout=HANGS)
