@@ -94,8 +94,15 @@ class CorpusConfig:
     text_form: str = setting(
         "auto",
         "wikitext: a paragraph a line, ' . ' between sentences; lines: a sentence a line, blank lines between "
-        "documents; plain: prose, blank lines between documents; auto: told from the text",
+        "documents; plain: prose, blank lines between paragraphs; auto: told from the text",
         choices=("auto", "wikitext", "lines", "plain"),
+    )
+    documents: str = setting(
+        "auto",
+        "file: each file or record is a document; paragraph: blank lines end documents; auto: paragraph in the form "
+        "lines, else file, but a file that is alone or larger than 1 MiB is divided at its headings, rules and form "
+        "feeds, or about every 100 sentences",
+        choices=("auto", "file", "paragraph"),
     )
     language: str = setting("en", "the language whose rules end a sentence in plain text")
     text_column: str = setting("text", "the key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
@@ -106,6 +113,10 @@ class CorpusConfig:
     deduplicate: bool = setting(False, "drop every sentence that is equal to an earlier one")
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            choices = field.metadata["choices"]
+            if choices and getattr(self, field.name) not in choices:
+                raise InputError(f"{field.name} must be one of {', '.join(choices)}, not {getattr(self, field.name)!r}")
         if self.vocab_size and self.vocab_size < 6:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.min_freq < 1:

@@ -18,7 +18,7 @@ from notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
-from bertfast.data.sentences import PIECE, sentences
+from bertfast.data.sentences import DOCUMENT, MARKS, PIECE, sentences
 from bertfast.data.sources import wikitext
 from bertfast.data.sources.embedded import library_files, prose
 from bertfast.data.sources.find import embedded_source, find_source
@@ -30,18 +30,18 @@ WIKITEXT = (
 )
 
 
-def documents(path: Path, form: str) -> list[list[str]]:
-    return documents_of(TextFile(path, form))
+def documents(path: Path, form: str, documents: str = "auto") -> list[list[str]]:
+    return documents_of(TextFile(path, form, documents=documents))
 
 
 def documents_of(file: TextFile) -> list[list[str]]:
-    """The stream of sentences, parted into its documents; without the empty ones, which the corpus drops."""
+    """The stream of sentences, divided into its documents; without the empty ones, which the corpus drops."""
     found: list[list[str]] = [[]]
     for sentence in sentences(file):
-        if sentence:
-            found[-1].append(sentence)
-        else:
+        if sentence == DOCUMENT:
             found.append([])
+        elif sentence not in MARKS:
+            found[-1].append(sentence)
     return [document for document in found if document]
 
 
@@ -109,7 +109,8 @@ def test_a_stream_written_out_is_the_form_lines(tmp_path_factory, texts):
 def test_prose(write):
     path = write("Mr. Smith went to\nWashington. He came back!\n\nIs it 3.5? Yes.\nIt is")
     expected = [["Mr. Smith went to Washington.", "He came back!"], ["Is it 3.5?", "Yes.", "It is"]]
-    assert documents(path, "plain") == expected
+    assert documents(path, "plain", "paragraph") == expected
+    assert documents(path, "plain") == [expected[0] + expected[1]]
 
 
 def test_long_paragraphs_keep_their_sentences(write):

@@ -46,6 +46,8 @@ class Corpus:
     """Hexadecimal. The same text and settings have the same one, on any machine with the same libraries."""
     description: tuple[str, ...]
     """Lines for a run's log: the sources with their forms, and the counts."""
+    document: str
+    """What a document is, in words: a file, say."""
     part: tuple[int, int] | None = None
     """Where it is a part of the corpus in `folder`: that one's documents from here to there."""
 
@@ -86,6 +88,8 @@ class Corpus:
         ):
             if offsets[0] != 0 or offsets[-1] != end or not (offsets[1:] > offsets[:-1]).all():
                 raise ValueError(f"{name} doesn't ascend from 0 to {end}")
+        told = manifest["text"]["documents"]
+        document = ", ".join(f"{what} ({count:,} files)" if len(told) > 1 else what for what, count in told.items())
         unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
         counts = (
             f"{len(document_offsets) - 1:,} documents, {len(sentence_offsets) - 1:,} sentences, {len(tokens):,} tokens "
@@ -100,6 +104,7 @@ class Corpus:
             tokenizer=tokenizer,
             folder=folder,
             fingerprint=manifest["fingerprint"],
+            document=document,
             description=(counts, *_duplicates(manifest["duplicates"])),
         )
 

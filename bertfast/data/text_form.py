@@ -1,4 +1,4 @@
-"""Which form a text has: told from its beginning."""
+"""Which form a text has, and what its documents are: told from its beginning."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bertfast.data.text_file import TextFile, texts
 
 # A file's form is told from this much of its beginning.
 SAMPLE = 1 << 16
+# A file of more bytes is too long for one document.
+LARGE = 1 << 20
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 _WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
@@ -20,8 +22,11 @@ _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
 
-def told(path: Path, config: CorpusConfig) -> TextFile:
-    """The file, with its form as given or told from its name or its beginning."""
+def told(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
+    """The file, with its form and documents as given, or told from its name or its beginning.
+
+    `alone`: whether it is its source's only file.
+    """
     kind = kind_of(path) or "text"
     file = TextFile(path, "plain", kind, config.text_column if kind not in ("text", "html") else "")
     lines: list[str] = []
@@ -34,7 +39,11 @@ def told(path: Path, config: CorpusConfig) -> TextFile:
     form = config.text_form
     if form == "auto":
         form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _tell_form(lines, kind)
-    return replace(file, form=form)
+    documents = config.documents
+    if documents == "auto" and kind == "text" and (alone or path.stat().st_size > LARGE):
+        # In the form lines, blank lines say where documents end, if there are any.
+        documents = "parts" if form == "plain" or (form == "lines" and _blocks(lines) == 1) else "auto"
+    return replace(file, form=form, documents=documents)
 
 
 def _tell_form(lines: list[str], kind: str) -> str:
@@ -44,9 +53,14 @@ def _tell_form(lines: list[str], kind: str) -> str:
     return "lines" if kind == "text" and _sentence_a_line(lines) else "plain"
 
 
+def _blocks(lines: list[str]) -> int:
+    """How many runs of lines there are between blank ones."""
+    return sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
+
+
 def _sentence_a_line(lines: list[str]) -> bool:
     written = [line.strip() for line in lines if line.strip()]
-    blocks = sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
+    blocks = _blocks(lines)
     if len(written) < 2 * blocks:  # paragraphs, a line each
         return False
     if sum(1 for line in written if _SENTENCE_END.search(line)) > 0.5 * len(written):

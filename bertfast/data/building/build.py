@@ -34,6 +34,7 @@ from bertfast.data.building.tasks import Task, finish
 from bertfast.data.building.units import Unit
 from bertfast.data.fingerprint import signature
 from bertfast.data.readers.lines import OnRead
+from bertfast.data.sentences import MARKS
 from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
@@ -166,7 +167,7 @@ def _read(plan: Plan, index: int, on_read: OnRead) -> None:
             nonlocal counted
             for sentence in _sentences(plan, index, on_read):
                 out.write(f"{sentence}\n")
-                counted += sentence != ""
+                counted += sentence not in MARKS
                 yield sentence
 
         words = count_words(written(), plan.config.tokenizer, plan.config.lowercase)
@@ -213,8 +214,15 @@ def _join(plan: Plan, folder: Path, fingerprint: str, on_read: OnRead) -> None:
         folder,
         fingerprint,
         plan.config.deduplicate,
+        {"documents": _documents(plan)},
         lambda count: _check_sentences(count, plan.sources),
     )
+
+
+def _documents(plan: Plan) -> dict[str, int]:
+    """What documents are, in words, and of how many files."""
+    files = {file.path: file.document for unit in plan.units for file in unit.files}
+    return dict(Counter(files.values()))
 
 
 def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bertfast.data.corpus import token_dtype
 from bertfast.data.deduplication import Hashes, sentence_hashes
+from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART
 from bertfast.data.tokenizer import Tokenizer
 
 
@@ -26,10 +27,15 @@ class Chunk(NamedTuple):
     """(sentences,): what duplicates are told by."""
     ends: npt.NDArray[np.int64]
     """(documents,): after how many of the sentences a document ends; several times the same where some are empty."""
+    parts: npt.NDArray[np.int64]
+    """(parts,): after how many a document ends unless it is short."""
+    paragraphs: npt.NDArray[np.int64]
+    """(paragraphs,): after how many a document ends if it is long."""
 
     @classmethod
-    def of(cls, sentences: Sequence[str], tokenizer: Tokenizer) -> Chunk:
-        """`sentences`: with an empty string where a document ends."""
+    def of(cls, stream: Sequence[str], tokenizer: Tokenizer) -> Chunk:
+        """`stream`: sentences and marks, as data/sentences.py has them."""
+        sentences = [each for each in stream if each not in MARKS]
         ids = tokenizer.encode_sentences(sentences)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         # The name of a special token in a training text is no such token: left alone, it would be a boundary or a mask
@@ -38,8 +44,16 @@ class Chunk(NamedTuple):
         stored[list(tokenizer.special_ids)] = tokenizer.special_ids.unk
         tokens = stored[np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())]
         kept = lengths > 0
-        at_end = np.fromiter((sentence == "" for sentence in sentences), bool, len(sentences))
-        return cls(tokens, lengths[kept], sentence_hashes(sentences)[kept], kept.cumsum()[at_end])
+        marks = np.array(stream, object)
+        before = np.zeros(len(stream), np.int64)
+        before[[each not in MARKS for each in stream]] = kept
+        before = before.cumsum()
+        return cls(
+            tokens,
+            lengths[kept],
+            sentence_hashes(sentences)[kept],
+            *(before[marks == mark] for mark in (DOCUMENT, PART, PARAGRAPH)),
+        )
 
 
 def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
@@ -50,7 +64,7 @@ def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
 
 def chunks(parts: Sequence[Path], tokenizer: Tokenizer) -> Iterator[Chunk]:
     """What was written to the files."""
-    dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.int64)]
+    dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), *[np.dtype(np.int64)] * 3]
     for part in parts:
         with part.open("rb") as file:
             while header := file.read(8 * len(dtypes)):

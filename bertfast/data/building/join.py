@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertfast.data.building.chunks import chunks
+from bertfast.data.building.documents import with_documents
 from bertfast.data.deduplication import DocumentHashes, repeats
 from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizer import Tokenizer
@@ -26,11 +27,12 @@ def join(
     folder: Path,
     fingerprint: str,
     deduplicate: bool,
+    text: dict[str, Any],
     check: Callable[[int], None],
 ) -> None:
     """Writes the corpus beside `folder` and then renames it, so that it is there whole or not at all.
 
-    `check` is asked whether so many sentences are enough.
+    `text`: what the manifest says of the text. `check` is asked whether so many sentences are enough.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -47,6 +49,7 @@ def join(
             "fingerprint": fingerprint,
             "vocab_size": tokenizer.vocab_size,
             **counts,
+            "text": text,
             "duplicates": {**duplicates, "dropped": deduplicate},
             "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
             "blake2b": {name: digest(partial / name) for name in _CHECKSUMMED},
@@ -67,7 +70,7 @@ def _duplicates(
     of_sentences, of_documents = folder / "hashes-sentences", folder / "hashes-documents"
     documents = DocumentHashes()
     with of_sentences.open("wb") as sentences_out, of_documents.open("wb") as documents_out:
-        for chunk in chunks(parts, tokenizer):
+        for chunk in with_documents(chunks(parts, tokenizer)):
             sentences_out.write(chunk.hashes.tobytes())
             documents_out.write(documents.after(chunk.hashes, chunk.ends).tobytes())
     repeated = repeats(of_sentences)
@@ -88,7 +91,7 @@ def _write_arrays(
     ):
         sentence_offsets.write(bytes(8))
         document_offsets.write(bytes(8))
-        for flat, lengths, hashes, ends in chunks(parts, tokenizer):
+        for flat, lengths, hashes, ends, *_ in with_documents(chunks(parts, tokenizer)):
             if dropped is not None:
                 kept = ~dropped[read : read + len(hashes)]
                 read += len(hashes)

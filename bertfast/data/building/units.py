@@ -34,13 +34,13 @@ class Unit:
     """Whether its last document may go on in the next unit."""
 
     def sentences(self, language: str, on_read: OnRead) -> Iterator[str]:
-        """The files' sentences, an empty string after each document's last; after a document that goes on, none."""
+        """The files' sentences and marks; after a document that goes on, no mark."""
         *before, last = self.files
         for file in before:
             yield from sentences(file, language, on_read)
         stream = sentences(last, language, on_read)
         if self.goes_on:
-            yield from (sentence for sentence, _ in pairwise(stream))  # the last one is the empty string
+            yield from (sentence for sentence, _ in pairwise(stream))  # the last one is the end of a document
         else:
             yield from stream
 

@@ -69,7 +69,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     files = []
     for path in paths:
         try:
-            files.append(told(path, config))
+            files.append(told(path, config, alone=len(paths) == 1))
         except InputError as error:
             refuse(str(error))
     if not files:
