@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from notebook import notebook_dataset, notebook_paragraphs
-from reference import Reference, philox4x32
+from reference import Reference, divide, philox4x32
 from scipy import stats
 
 from bertfast._native import native
@@ -617,8 +617,9 @@ def test_places_of_spans(lengths: tuple[int, ...], rate: float, k: int) -> None:
 def test_full_sentences() -> None:
     """Without pairs an example is, by default, as many following sentences as max_len holds, of several documents."""
     documents, max_len = some_documents(7), 40
-    sentences = list(itertools.chain.from_iterable(documents))
-    sampler = Sampler(make_corpus(documents, VOCABULARY), SamplerConfig(objective="none", max_len=max_len))
+    config = SamplerConfig(objective="none", max_len=max_len)
+    sentences = list(itertools.chain.from_iterable(divide(documents, config)))
+    sampler = Sampler(make_corpus(documents, VOCABULARY), config)
     batch = sampler.packed(0, sampler.num_examples)
     assert not batch.token_type_ids.any()
     ids = batch.input_ids.clone()

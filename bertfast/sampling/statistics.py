@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.errors import InputError
+from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 
 _BAR = 50  # characters
@@ -80,6 +81,8 @@ def _examples(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
         f"{what}: {sampler.num_examples:,} an epoch, of {lengths.mean():.1f} tokens on average, {full:.1%} of them "
         f"full; {1 - lengths.mean() / config.max_len:.1%} of a padded batch is padding, which training leaves out"
     )
+    if lost := sampler.unreached():
+        yield f"{'warning: ' * (lost > MOST_UNREACHED)}{lost:.1%} of the tokens are in no example"
     if config.fills_segments and config.objective != "none" and (share := _could_fill(corpus, config)) < 0.5:
         yield (
             f"warning: {share:.1%} of the sentences stand in documents that could fill an example: give longer "

@@ -37,6 +37,7 @@ from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_en
 from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.run_info import RunInfo, Text
+from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
@@ -120,6 +121,9 @@ def train(
         logger.info("%s%s; kernels: %s%s", describe(world, dtype), compiled, ops.kernels(world.device), products)
         if samplers[0].residence:
             logger.info("the corpus takes %s", samplers[0].residence)
+        if lost := samplers[0].unreached():
+            tell = logger.warning if lost > MOST_UNREACHED else logger.info
+            tell("%s of the tokens are in no example", f"{lost:.1%}")
         if form.reason:
             logger.info(form.reason)
 
