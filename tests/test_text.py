@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,16 @@ LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“
 TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
 WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
 VERSE = WRAPPED.replace("two", "Two. It")
+CHINESE = "".join(f"{'我们今天去学校读书写字' * (1 + i * 7 % 5)}第{i}天\n" for i in range(500))
+PROTEINS = "".join(f"{'MKVLAAGIVG' * (3 + i * 7 % 11)}{'ACDEFGHIKL'[i % 10]}\n" for i in range(300))
+READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in range(300))
+SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
+THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
+LOG = "".join(
+    f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99)
+)
+WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
+WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -233,6 +244,12 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", WRAPPED, "plain"),
         ("mine.txt", VERSE, "plain"),
         ("mine.html", TITLES, "plain"),
+        *(("mine.txt", text, "lines") for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG)),
+        *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
+        ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
+        ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
+        ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),
+        ("mine.html", WIKITEXT, "plain"),
         ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
     ],
 )
@@ -240,6 +257,17 @@ def test_the_form_is_told_from_name_and_beginning(write, name, content, form):
     found = source(write(content, name))
     assert [file.form for file in found.files] == [form]
     assert form in found.description
+
+
+def test_no_line_without_spaces_is_lost(write):
+    for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG):
+        [file] = source(write(text)).files
+        assert list(chain.from_iterable(documents_of(file))) == [line.strip() for line in text.splitlines()]
+
+
+def test_lines_are_joined_as_their_script_asks(write):
+    path = write("我们今天\n去学校。\nผมไป\nโรงเรียน\nand then\nhome to 한국\n사람")
+    assert "".join(documents(path, "plain")[0]) == "我们今天去学校。ผมไปโรงเรียน and then home to 한국 사람"
 
 
 def test_a_form_that_is_given_counts(write):

@@ -16,6 +16,9 @@ from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizer import SpecialTokens, Tokenizer
 from bertfast.errors import InputError
 
+# Where a form leaves out more of a text than this share, it is probably the wrong form.
+_MUCH_LEFT_OUT = 0.05
+
 
 def is_built(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a corpus."""
@@ -46,6 +49,8 @@ class Corpus:
     """Hexadecimal. The same text and settings have the same one, on any machine with the same libraries."""
     description: tuple[str, ...]
     """Lines for a run's log: the sources with their forms, and the counts."""
+    warnings: tuple[str, ...]
+    """Lines that tell what is probably wrong with the corpus."""
     document: str
     """What a document is, in words: a file, say."""
     part: tuple[int, int] | None = None
@@ -90,6 +95,7 @@ class Corpus:
                 raise ValueError(f"{name} doesn't ascend from 0 to {end}")
         told = manifest["text"]["documents"]
         document = ", ".join(f"{what} ({count:,} files)" if len(told) > 1 else what for what, count in told.items())
+        left_out = [line for form, counts in manifest["text"]["forms"].items() for line in _left_out(form, counts)]
         unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
         counts = (
             f"{len(document_offsets) - 1:,} documents, {len(sentence_offsets) - 1:,} sentences, {len(tokens):,} tokens "
@@ -105,7 +111,8 @@ class Corpus:
             folder=folder,
             fingerprint=manifest["fingerprint"],
             document=document,
-            description=(counts, *_duplicates(manifest["duplicates"])),
+            description=(*left_out, counts, *_duplicates(manifest["duplicates"])),
+            warnings=tuple(_warnings(manifest["text"]["forms"])),
         )
 
     @property
@@ -150,6 +157,20 @@ class Corpus:
         if kept < 2:
             raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
         return self.documents(0, kept), self.documents(kept, self.num_documents)
+
+
+def _left_out(form: str, counts: dict[str, int]) -> Iterator[str]:
+    """A line about the text that a form left out, where there is any."""
+    if counts["lines_left_out"]:
+        share = counts["characters_left_out"] / counts["characters"]
+        yield f"{form}: {counts['lines_left_out']:,} of {counts['lines']:,} lines left out, {share:.1%} of the text"
+
+
+def _warnings(forms: dict[str, dict[str, int]]) -> Iterator[str]:
+    for form, counts in forms.items():
+        if counts["characters_left_out"] > _MUCH_LEFT_OUT * counts["characters"]:
+            share = counts["characters_left_out"] / counts["characters"]
+            yield f"the form {form} leaves out {share:.1%} of the text: --text-form names another"
 
 
 def _duplicates(counts: dict[str, int]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import shutil
 from collections.abc import Container, Iterator, Sequence
@@ -18,6 +19,8 @@ from bertfast.data.sources.find import embedded_source, find_source
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import attempted, shared
+
+logger = logging.getLogger(__name__)
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -79,6 +82,8 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
         folder = next(filter(is_built, sources))
         raise InputError(f"{folder} is a built corpus, which stands alone: give no other, or build one from all texts")
     corpus = Corpus.open(sources[0])
+    for line in corpus.warnings:
+        logger.warning(line)
     if config.tokenizer not in TRAINERS:
         given = Tokenizer.load(config.tokenizer, config.lowercase)
         if given.backend.to_str() != corpus.tokenizer.backend.to_str():
@@ -108,6 +113,8 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
                 if not _used(folder):
                     build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
+    for line in corpus.warnings:
+        logger.warning(line)
     if corpus.fingerprint != name:
         raise InputError(f"{folder} holds another corpus: name another folder")
     return dataclasses.replace(corpus, description=(*(source.description for source in found), *corpus.description))

@@ -8,9 +8,10 @@ tokenizer and to deduplication.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -68,18 +69,51 @@ _UNSPACED = re.compile(
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 
-def sentences(file: TextFile, language: str = "en", on_read: OnRead = ignore) -> Iterator[str]:
+@dataclasses.dataclass
+class Tally:
+    """How much text was read, and how much of it a form left out; blank lines and rules don't count."""
+
+    lines: int = 0
+    characters: int = 0
+    lines_left_out: int = 0
+    characters_left_out: int = 0
+
+    def read(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines, counted."""
+        for line in lines:
+            if written := len(line.strip()):
+                self.lines += 1
+                self.characters += written
+            yield line
+
+    def leave_out(self, line: str) -> None:
+        """Counts a line that is in no sentence."""
+        if written := len(line.strip()):
+            self.lines_left_out += 1
+            self.characters_left_out += written
+
+    def add(self, other: Tally) -> None:
+        """Counts what the other counted."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+def sentences(
+    file: TextFile, language: str = "en", on_read: OnRead = ignore, tally: Tally | None = None
+) -> Iterator[str]:
     """The file's sentences and marks; the last is `DOCUMENT`.
 
     In the form `wikitext` each line is a document, in `python` each topic or module. In `lines` and `plain` documents
     end as `file.documents_end` says: with the file or record, with each paragraph, or, for `parts`, where
     data/building/documents.py chooses among the marks. A part is shown by a heading, a rule, a form feed or several
-    blank lines. `on_read` is told the size of every block of bytes read. Raises `InputError` for what cannot be read.
+    blank lines. `on_read` is told the size of every block of bytes read; `tally` counts the text. Raises `InputError`
+    for what cannot be read.
     """
+    tally = Tally() if tally is None else tally
     for lines in texts(file, on_read):
-        normalised = map(partial(unicodedata.normalize, "NFC"), lines)
+        normalised = map(partial(unicodedata.normalize, "NFC"), tally.read(lines))
         if file.form == "wikitext":
-            yield from _wikitext(normalised)
+            yield from _wikitext(normalised, tally)
         elif file.form == "python":
             # With its punctuation apart, as in WikiText, so that a word-level vocabulary is one of words.
             prose = _prose(normalised, "en", _MARKS["paragraph"])
@@ -91,12 +125,14 @@ def sentences(file: TextFile, language: str = "en", on_read: OnRead = ignore) ->
         yield DOCUMENT
 
 
-def _wikitext(lines: Iterator[str]) -> Iterator[str]:
+def _wikitext(lines: Iterator[str], tally: Tally) -> Iterator[str]:
     # As in the notebook: a line that holds " . " is a document; others (headings, single sentences) are left out.
     for line in lines:
         if " . " in line:
             yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
             yield DOCUMENT
+        else:
+            tally.leave_out(line)
 
 
 def _lines(lines: Iterator[str], documents_end: str) -> Iterator[str]:

@@ -17,7 +17,11 @@ SAMPLE = 1 << 16
 LARGE = 1 << 20
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
-_WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
+_WIKITEXT_HEADING = re.compile(r"= .+ =")
+# Where words, spaces included, have more characters than this on average, spaces stand between phrases, as in Thai. A
+# line that has less than this share of the width isn't full there.
+_LONG_WORD = 12
+_FULL = 0.85
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
@@ -47,10 +51,20 @@ def told(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
 
 
 def _tell_form(lines: list[str], kind: str) -> str:
-    """The form of a text that begins with these lines."""
-    if any(_WIKITEXT_HEADING.fullmatch(line) for line in lines):
+    """The form of a text that begins with these lines. What a record or a page of HTML holds is prose."""
+    if kind != "text":
+        return "plain"
+    written = [line.strip() for line in lines if line.strip()]
+    if _is_wikitext(written):
         return "wikitext"
-    return "lines" if kind == "text" and _sentence_a_line(lines) else "plain"
+    return "lines" if _sentence_a_line(lines, written) else "plain"
+
+
+def _is_wikitext(written: list[str]) -> bool:
+    """Whether there are many headings, and most other lines are paragraphs of sentences with " . " between them."""
+    headings = sum(1 for line in written if _WIKITEXT_HEADING.fullmatch(line))
+    paragraphs = sum(1 for line in written if " . " in f"{line} ")
+    return headings >= max(2, len(written) / 50) and paragraphs >= (len(written) - headings) / 2
 
 
 def _blocks(lines: list[str]) -> int:
@@ -58,16 +72,26 @@ def _blocks(lines: list[str]) -> int:
     return sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
 
 
-def _sentence_a_line(lines: list[str]) -> bool:
-    written = [line.strip() for line in lines if line.strip()]
+def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
     blocks = _blocks(lines)
     if len(written) < 2 * blocks:  # paragraphs, a line each
         return False
     if sum(1 for line in written if _SENTENCE_END.search(line)) > 0.5 * len(written):
         return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
-    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.05 * len(written):
+    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.2 * len(written):
         return False
-    # Sentences without full stops, or prose without any that was wrapped? A wrapped line has no room for the next word.
+    return not _is_wrapped(lines, written)
+
+
+def _is_wrapped(lines: list[str], written: list[str]) -> bool:
+    """Whether lines end because they are full: few have room for what the next one begins with."""
+    words = [len(line.split()) for line in written]
+    if sum(1 for count in words if count == 1) > 0.5 * len(written):
+        return False
     width = sorted(map(len, written))[int(0.9 * len(written))]
     breaks = [(line.strip(), after.split()[0]) for line, after in pairwise(lines) if line.strip() and after.strip()]
-    return sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width) > 0.5 * len(breaks)
+    if sum(map(len, written)) > _LONG_WORD * sum(words):
+        room = sum(1 for line, _ in breaks if len(line) < _FULL * width)
+    else:
+        room = sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width)
+    return room <= 0.5 * len(breaks)

@@ -22,6 +22,7 @@ _FREQUENT = 10
 def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
     """The lines that tell of a corpus, and of the examples that `config` makes of it."""
     yield from corpus.description
+    yield from (f"warning: {line}" for line in corpus.warnings)
     sentences, documents = corpus.num_sentences, corpus.num_documents
     yield _documents(corpus)
     yield f"{sentences - documents:,} adjacent pairs of sentences, {sentences / documents:.1f} sentences a document"
