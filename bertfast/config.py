@@ -85,12 +85,19 @@ class BertConfig:
 class CorpusConfig:
     """How text becomes a tokenised corpus."""
 
-    tokenizer: str = setting("word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or their folder")
+    tokenizer: str = setting(
+        "word", "word, wordpiece, char, or the path of a tokenizer.json, a vocab.txt or their folder"
+    )
     vocab_size: int = setting(
-        0, "most tokens of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece"
+        0, "most tokens of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece and char"
     )
     min_freq: int = setting(5, "a word (or, for wordpiece, a pair to merge) rarer than this gets no token of its own")
     lowercase: bool = setting(True, "lower-case the text; a tokenizer that is given keeps its own way")
+    strip_accents: bool | None = setting(
+        None,
+        "strip accents and other marks from letters, in wordpiece and char (default: as BERT does from lower-cased "
+        "English text, and not in other languages, where they tell letters apart)",
+    )
     text_form: str = setting(
         "auto",
         "wikitext: a paragraph a line, ' . ' between sentences; lines: a sentence a line, blank lines between "
@@ -119,6 +126,8 @@ class CorpusConfig:
                 raise InputError(f"{field.name} must be one of {', '.join(choices)}, not {getattr(self, field.name)!r}")
         if self.vocab_size and self.vocab_size < 6:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
+        if self.strip_accents and self.tokenizer == "word":
+            raise InputError("--strip-accents is for --tokenizer wordpiece or char: words are taken as they are")
         if self.min_freq < 1:
             raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
 

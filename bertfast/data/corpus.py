@@ -18,6 +18,8 @@ from bertfast.errors import InputError
 
 # Where a form leaves out more of a text than this share, it is probably the wrong form.
 _MUCH_LEFT_OUT = 0.05
+# Where more of a text's characters than this share are in unknown words, the tokenizer doesn't suit it.
+_MUCH_UNKNOWN = 0.2
 
 
 def is_built(path: str | os.PathLike[str]) -> bool:
@@ -97,9 +99,11 @@ class Corpus:
         document = ", ".join(f"{what} ({count:,} files)" if len(told) > 1 else what for what, count in told.items())
         left_out = [line for form, counts in manifest["text"]["forms"].items() for line in _left_out(form, counts)]
         unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
+        characters = manifest["unknown_characters"] / max(1, manifest["characters"])
         counts = (
             f"{len(document_offsets) - 1:,} documents, {len(sentence_offsets) - 1:,} sentences, {len(tokens):,} tokens "
-            f"({unknown:.1%} unknown), vocabulary {tokenizer.vocab_size:,}"
+            f"({unknown:.1%} unknown{f', with {characters:.1%} of the characters' * bool(characters)}), "
+            f"vocabulary {tokenizer.vocab_size:,}{f' ({tokenizer.normalisation})' * bool(tokenizer.normalisation)}"
         )
         return cls(
             tokens=tokens,
@@ -112,7 +116,7 @@ class Corpus:
             fingerprint=manifest["fingerprint"],
             document=document,
             description=(*left_out, counts, *_duplicates(manifest["duplicates"])),
-            warnings=tuple(_warnings(manifest["text"]["forms"])),
+            warnings=(*_much_left_out(manifest["text"]["forms"]), *_much_unknown(characters)),
         )
 
     @property
@@ -166,11 +170,19 @@ def _left_out(form: str, counts: dict[str, int]) -> Iterator[str]:
         yield f"{form}: {counts['lines_left_out']:,} of {counts['lines']:,} lines left out, {share:.1%} of the text"
 
 
-def _warnings(forms: dict[str, dict[str, int]]) -> Iterator[str]:
+def _much_left_out(forms: dict[str, dict[str, int]]) -> Iterator[str]:
     for form, counts in forms.items():
         if counts["characters_left_out"] > _MUCH_LEFT_OUT * counts["characters"]:
             share = counts["characters_left_out"] / counts["characters"]
             yield f"the form {form} leaves out {share:.1%} of the text: --text-form names another"
+
+
+def _much_unknown(share: float) -> Iterator[str]:
+    if share > _MUCH_UNKNOWN:
+        yield (
+            f"{share:.1%} of the characters are in words that the vocabulary lacks: --tokenizer wordpiece divides "
+            "words, char takes each character; or give a lower --min-freq, or a tokenizer of the text's language"
+        )
 
 
 def _duplicates(counts: dict[str, int]) -> Iterator[str]:

@@ -77,6 +77,10 @@ def refuse_settings(sources: Sources, given: Container[str]) -> None:
                 )
 
 
+def _given(config: CorpusConfig) -> Tokenizer:
+    return Tokenizer.load(config.tokenizer, config.lowercase, config.strip_accents)
+
+
 def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
     if len(sources) > 1:
         folder = next(filter(is_built, sources))
@@ -85,7 +89,7 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
     for line in corpus.warnings:
         logger.warning(line)
     if config.tokenizer not in TRAINERS:
-        given = Tokenizer.load(config.tokenizer, config.lowercase)
+        given = _given(config)
         if given.backend.to_str() != corpus.tokenizer.backend.to_str():
             raise InputError(
                 f"{sources[0]} is a built corpus with another tokenizer than {config.tokenizer}: "
@@ -99,7 +103,7 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
     with _naming_the_cache(cache):
         found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
         files = [file for source in found for file in source.files]
-        given = None if config.tokenizer in TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
+        given = None if config.tokenizer in TRAINERS else _given(config)
         corpora = cache / "corpora"
         corpora.mkdir(parents=True, exist_ok=True)
         signatures = {file.path: signature(file.path) for file in files}

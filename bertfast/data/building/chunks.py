@@ -31,12 +31,15 @@ class Chunk(NamedTuple):
     """(parts,): after how many a document ends unless it is short."""
     paragraphs: npt.NDArray[np.int64]
     """(paragraphs,): after how many a document ends if it is long."""
+    characters: npt.NDArray[np.int64]
+    """(2,): those of the text, spaces left out, and how many of them are in unknown words."""
 
     @classmethod
     def of(cls, stream: Sequence[str], tokenizer: Tokenizer) -> Chunk:
         """`stream`: sentences and marks, as data/sentences.py has them."""
         sentences = [each for each in stream if each not in MARKS]
         ids = tokenizer.encode_sentences(sentences)
+        unknown = tokenizer.unknown_characters(sentences, ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         # The name of a special token in a training text is no such token: left alone, it would be a boundary or a mask
         # where there is none.
@@ -48,11 +51,15 @@ class Chunk(NamedTuple):
         before = np.zeros(len(stream), np.int64)
         before[[each not in MARKS for each in stream]] = kept
         before = before.cumsum()
+        ends, parts, paragraphs = (before[marks == mark] for mark in (DOCUMENT, PART, PARAGRAPH))
         return cls(
             tokens,
             lengths[kept],
             sentence_hashes(sentences)[kept],
-            *(before[marks == mark] for mark in (DOCUMENT, PART, PARAGRAPH)),
+            ends,
+            parts,
+            paragraphs,
+            np.array([sum(len(each) - each.count(" ") for each in sentences), unknown]),
         )
 
 
@@ -64,7 +71,7 @@ def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
 
 def chunks(parts: Sequence[Path], tokenizer: Tokenizer) -> Iterator[Chunk]:
     """What was written to the files."""
-    dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), *[np.dtype(np.int64)] * 3]
+    dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), *[np.dtype(np.int64)] * 4]
     for part in parts:
         with part.open("rb") as file:
             while header := file.read(8 * len(dtypes)):

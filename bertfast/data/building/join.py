@@ -81,8 +81,9 @@ def _duplicates(
 def _write_arrays(
     parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, dropped: npt.NDArray[np.bool_] | None
 ) -> dict[str, Any]:
-    """Writes the arrays, without the sentences that are dropped; returns the counts of documents, sentences, tokens."""
+    """Writes the arrays, without the sentences that are dropped; returns the counts, of all characters."""
     token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+    num_characters = np.zeros(2, np.int64)
     num_documents = num_sentences = num_tokens = document_start = read = 0
     with (
         (folder / "tokens.bin").open("wb") as tokens,
@@ -91,7 +92,7 @@ def _write_arrays(
     ):
         sentence_offsets.write(bytes(8))
         document_offsets.write(bytes(8))
-        for flat, lengths, hashes, ends, *_ in with_documents(chunks(parts, tokenizer)):
+        for flat, lengths, hashes, ends, _, _, characters in with_documents(chunks(parts, tokenizer)):
             if dropped is not None:
                 kept = ~dropped[read : read + len(hashes)]
                 read += len(hashes)
@@ -99,6 +100,7 @@ def _write_arrays(
                 ends = np.concatenate([[0], kept.cumsum()])[ends]
                 lengths = lengths[kept]
             tokens.write(flat.tobytes())
+            num_characters += characters
             token_counts += np.bincount(flat, minlength=tokenizer.vocab_size)
             sentence_offsets.write((num_tokens + lengths.cumsum()).tobytes())
             # A document without a sentence is none.
@@ -111,4 +113,10 @@ def _write_arrays(
             num_documents += len(ends)
             document_start = int(ends[-1]) if len(ends) else document_start
     (folder / "token_counts.bin").write_bytes(token_counts.tobytes())
-    return {"documents": num_documents, "sentences": num_sentences, "tokens": num_tokens}
+    return {
+        "documents": num_documents,
+        "sentences": num_sentences,
+        "tokens": num_tokens,
+        "characters": int(num_characters[0]),
+        "unknown_characters": int(num_characters[1]),
+    }
