@@ -111,7 +111,9 @@ class CorpusConfig:
         "feeds, or about every 100 sentences",
         choices=("auto", "file", "paragraph"),
     )
-    language: str = setting("en", "the language whose rules end a sentence in plain text")
+    language: str = setting(
+        "en", "the text's language: by its rules, or the nearest that there are, sentences end in plain text"
+    )
     text_column: str = setting("text", "the key (.jsonl) or column (.csv, .tsv, .parquet, hf:NAME) that holds the text")
     skip_bad_files: bool = setting(
         False, "leave out files that cannot be read as text, and name them, instead of stopping"
@@ -130,6 +132,11 @@ class CorpusConfig:
             raise InputError("--strip-accents is for --tokenizer wordpiece or char: words are taken as they are")
         if self.min_freq < 1:
             raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
+
+    @property
+    def base_language(self) -> str:
+        """`language` without region or script: pt for pt-BR."""
+        return self.language.replace("_", "-").split("-")[0].lower()
 
 
 @dataclasses.dataclass(frozen=True)

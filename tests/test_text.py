@@ -114,6 +114,26 @@ def test_prose(write):
     assert documents(path, "plain") == [expected[0] + expected[1]]
 
 
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", ["See os.Path, www.Example.com and self.X.", "It works.", "Use f(x).Then of node.Js!"]),
+        ("en", ["They use e.g. The Book (i.e. The First).", "It began at 5 a.m.", "The end."]),
+        ("en", ['He said "No."', "Then he left."]),
+        ("de", ["Das ist z.B. Der Hund.", "Siehe www.Beispiel.De und os.Path."]),
+        ("fr", ["Voir numpy.Array.", "Fin !"]),
+        ("hi", ["यह है।", "वह है।", "www.Example.com"]),
+        ("ja", ["これは。", "それは！", "本.Aは os.Path です。"]),
+        ("zh", ["我们。", "你好！", "是吗？", "好"]),
+    ],
+)
+def test_a_name_is_no_boundary(write, language, expected):
+    """In scripts that have spaces, a boundary without one is none."""
+    for content in (" ".join(expected), "\n".join(expected)) if language not in ("zh", "ja") else ["".join(expected)]:
+        file = TextFile(write(content), "plain")
+        assert [each for each in sentences(file, language) if each not in MARKS] == expected
+
+
 def test_long_paragraphs_keep_their_sentences(write):
     """Prose goes through the segmenter in pieces; where they are cut must not show."""
     expected = [f"This is sentence {i} of a paragraph that is {'very ' * (i % 50)}long." for i in range(400)]
@@ -217,9 +237,7 @@ PROTEINS = "".join(f"{'MKVLAAGIVG' * (3 + i * 7 % 11)}{'ACDEFGHIKL'[i % 10]}\n" 
 READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in range(300))
 SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
 THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
-LOG = "".join(
-    f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99)
-)
+LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
 WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
 WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
@@ -518,9 +536,22 @@ def test_utf16_is_told_by_its_mark(write):
     )
 
 
-def test_an_unknown_language(write):
+def test_what_is_no_language(write, said):
     path = write("Ein Satz.")
-    message = refusal(lambda: source(path, language="xx"))
-    assert message.startswith("--language xx: there are rules for am, ar, bg,")
-    assert "give the nearest of these" in message
+    for name in ("", "German", "d", "de;fr"):
+        assert refusal(lambda name=name: source(path, language=name)) == (
+            f"--language {name!r} is no language code: give one like en, de or zh"
+        )
     assert source(path, language="de").files
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("language", "rules"), [("zh", "ja"), ("th", "en"), ("ko", "en"), ("tr", "en"), ("pt-BR", "pt"), ("xx", "en")]
+)
+def test_a_language_without_rules_takes_the_nearest(write, said, language, rules):
+    path = write("我们去学校。你好！Merhaba dünya. Nasılsın?")
+    [file] = source(path, language=language).files
+    assert said == [f"--language {language}: sentences end by the rules for {rules}"]
+    found = [each for each in sentences(file, language) if each not in MARKS]
+    assert found == ["我们去学校。", "你好！", "Merhaba dünya.", "Nasılsın?"]

@@ -38,7 +38,7 @@ from bertfast.errors import InputError
 
 
 def train_char(texts, config):
-    return char_tokenizer(count_words(texts, "char", config.lowercase, config.language), config)
+    return char_tokenizer(count_words(texts, "char", config.lowercase, config.base_language), config)
 
 
 TRAINERS = {"word": train_word, "wordpiece": train_wordpiece, "char": train_char}

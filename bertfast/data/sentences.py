@@ -30,6 +30,20 @@ _LONG_PARAGRAPH = 4
 LANGUAGES = tuple(
     "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk".split()  # noqa: SIM905
 )
+# For some that it has none for, those of the nearest: of related languages, or of the same punctuation.
+_NEAREST = {
+    "af": "nl", "as": "bn", "az": "en", "be": "ru", "cs": "sk", "fa": "ar", "fy": "nl", "gl": "pt", "he": "en",
+    "ko": "en", "ky": "kk", "lb": "de", "mk": "bg", "ne": "hi", "nb": "da", "nn": "da", "no": "da", "oc": "ca",
+    "or": "hi", "ro": "it", "sa": "hi", "si": "ta", "sl": "sk", "sr": "ru", "sv": "da", "th": "en", "tr": "en",
+    "tt": "kk", "ug": "ar", "ur": "ar", "uz": "en", "vi": "en", "yue": "ja", "zh": "ja",
+}  # fmt: skip
+
+
+def rules_of(language: str) -> str:
+    """The language whose rules end the sentences of this one, by its code, such as "de" or "pt-BR"; else English."""
+    base = language.replace("_", "-").split("-")[0].lower()
+    return base if base in LANGUAGES else _NEAREST.get(base, "en")
+
 
 DOCUMENT = ""
 """Ends a document."""
@@ -66,6 +80,9 @@ _NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]�
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
 )
+# Single letters with a full stop each, as in "e.g." and "z.B.", but not "a.m.", which often ends a sentence.
+_ABBREVIATION = re.compile(r"(?<![^\W_])(?![ap]\.m\.)(?:[^\W\d_]\.){2,}\s+\Z")
+_FULL_STOP = re.compile(r"[.!?…]['\"’”»)\]]*\Z")
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 
@@ -121,7 +138,7 @@ def sentences(
         elif file.form == "lines":
             yield from _lines(normalised, file.documents_end)
         else:
-            yield from _prose(normalised, language, _MARKS[file.documents_end])
+            yield from _prose(normalised, rules_of(language), _MARKS[file.documents_end])
         yield DOCUMENT
 
 
@@ -196,7 +213,7 @@ def _parted(lines: Iterator[str]) -> Iterator[str]:
 def _paragraph_end(text: str, rows: int, language: str, marks: _Marks) -> Iterator[str]:
     if rows == 1 and len(text) <= _HEADING_WIDTH and not _NO_HEADING.search(text):
         yield from marks.part
-    yield from map(str.strip, segment(language, text))
+    yield from map(str.strip, _segment(language, text))
     yield from marks.paragraph
 
 
@@ -207,7 +224,28 @@ def _space(before: str, after: str) -> str:
     return " "
 
 
+def _segment(language: str, text: str) -> list[str]:
+    """sentencex's sentences, which one after the other are the text. Those it cuts within a name or after an
+    abbreviation are put together again.
+    """
+    found: list[str] = []
+    for sentence in segment(language, text):
+        if found and _goes_on(found[-1], sentence):
+            found[-1] += sentence
+        else:
+            found.append(sentence)
+    return found
+
+
+def _goes_on(before: str, after: str) -> bool:
+    """Whether there is no sentence boundary: after "e.g.", and between characters of a script that has spaces."""
+    if before[-1].isspace():
+        abbreviation = _ABBREVIATION.search(before)
+        return abbreviation is not None and abbreviation[0].islower()
+    return _FULL_STOP.search(before) is not None and not _UNSPACED.match(after)
+
+
 def _whole_sentences(piece: str, language: str) -> list[str]:
     """The sentences of a piece but its last, which may go on; of a single sentence, its words but the last."""
-    *whole, _ = segment(language, piece)
+    *whole, _ = _segment(language, piece)
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]

@@ -236,12 +236,12 @@ class Tokenizer:
 
 def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     """What `word_tokenizer` makes of the words of some texts."""
-    return word_tokenizer(count_words(texts, "word", config.lowercase, config.language), config)
+    return word_tokenizer(count_words(texts, "word", config.lowercase, config.base_language), config)
 
 
 def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     """What `wordpiece_tokenizer` makes of the words of some texts."""
-    return wordpiece_tokenizer(count_words(texts, "wordpiece", config.lowercase, config.language), config)
+    return wordpiece_tokenizer(count_words(texts, "wordpiece", config.lowercase, config.base_language), config)
 
 
 def count_words(texts: Iterable[str], kind: str, lowercase: bool, language: str = "en") -> Counter[str]:
@@ -294,7 +294,7 @@ def word_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
             f"no word occurs {config.min_freq} times: give more text, a lower --min-freq or --tokenizer wordpiece"
         )
     vocabulary = _numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)])
-    return Tokenizer(_word_backend(vocabulary, _Way(config.lowercase, language=config.language)))
+    return Tokenizer(_word_backend(vocabulary, _Way(config.lowercase, language=config.base_language)))
 
 
 def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
@@ -369,8 +369,8 @@ def _way(words: Counter[str], config: CorpusConfig) -> tuple[_Way, Counter[str]]
     strips = config.strip_accents
     if strips is None:
         changed = sum(count for letter, count in characters.items() if _has_accent(letter))
-        strips = config.lowercase and config.language == "en" and changed <= _FEW_ACCENTS * letters
-    way = _Way(config.lowercase, strips, config.language, long > _FEW_LONG * letters)
+        strips = config.lowercase and config.base_language == "en" and changed <= _FEW_ACCENTS * letters
+    way = _Way(config.lowercase, strips, config.base_language, long > _FEW_LONG * letters)
     if not (way.strip_accents or way.divides_words):
         return way, words
     backend = _wordpiece_backend({}, way)
@@ -383,10 +383,10 @@ def _way(words: Counter[str], config: CorpusConfig) -> tuple[_Way, Counter[str]]
 
 def normalisation(config: CorpusConfig) -> tuple[bool | str, ...]:
     """What, beside the text, the normalisation of a trained tokenizer follows from."""
-    dotless = config.language if config.lowercase and config.language in _DOTLESS else ""
+    dotless = config.base_language if config.lowercase and config.base_language in _DOTLESS else ""
     if config.tokenizer == "word":
         return config.lowercase, dotless
-    strips = "in English" if config.language == "en" else False
+    strips = "in English" if config.base_language == "en" else False
     return config.lowercase, dotless, strips if config.strip_accents is None else config.strip_accents
 
 

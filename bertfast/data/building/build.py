@@ -171,7 +171,7 @@ def _read(plan: Plan, index: int, on_read: OnRead) -> None:
                 counted += sentence not in MARKS
                 yield sentence
 
-        words = count_words(written(), plan.config.tokenizer, plan.config.lowercase, plan.config.language)
+        words = count_words(written(), plan.config.tokenizer, plan.config.lowercase, plan.config.base_language)
     with whole_file(plan.file("words", index, ".json")) as partial:
         partial.write_text(json.dumps({"sentences": counted, "words": words}), encoding="utf-8")
 
