@@ -240,6 +240,9 @@ THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1
 LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
 WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
 WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
+CHANGES = "".join(
+    f"{i}: Fix what it does when a line of\ntext is too long. It is not now.\nTests are there.\n\n" for i in range(20)
+)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -264,6 +267,7 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.html", TITLES, "plain"),
         *(("mine.txt", text, "lines") for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG)),
         *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
+        ("mine.txt", CHANGES, "plain"),
         ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
         ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
         ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),

@@ -76,9 +76,11 @@ def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
     blocks = _blocks(lines)
     if len(written) < 2 * blocks:  # paragraphs, a line each
         return False
-    if sum(1 for line in written if _SENTENCE_END.search(line)) > 0.5 * len(written):
+    # A paragraph's last line ends a sentence in wrapped prose, too.
+    inner = [line.strip() for line, after in pairwise(lines) if line.strip() and after.strip()]
+    if sum(1 for line in inner if _SENTENCE_END.search(line)) > 0.5 * len(inner):
         return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
-    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.2 * len(written):
+    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
         return False
     return not _is_wrapped(lines, written)
 
