@@ -243,6 +243,9 @@ WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
 CHANGES = "".join(
     f"{i}: Fix what it does when a line of\ntext is too long. It is not now.\nTests are there.\n\n" for i in range(20)
 )
+JAPANESE = "".join(
+    f"{'日付の指定は' * (1 + i % 4)}、\n時刻の指定の後に{'も' * (i % 5)}\n行わなければならない。\n\n" for i in range(20)
+)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -268,6 +271,7 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         *(("mine.txt", text, "lines") for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG)),
         *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
         ("mine.txt", CHANGES, "plain"),
+        ("mine.txt", JAPANESE, "plain"),
         ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
         ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
         ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),

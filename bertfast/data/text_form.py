@@ -76,13 +76,20 @@ def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
     blocks = _blocks(lines)
     if len(written) < 2 * blocks:  # paragraphs, a line each
         return False
-    # A paragraph's last line ends a sentence in wrapped prose, too.
     inner = [line.strip() for line, after in pairwise(lines) if line.strip() and after.strip()]
-    if sum(1 for line in inner if _SENTENCE_END.search(line)) > 0.5 * len(inner):
+    last = [line.strip() for line, after in pairwise([*lines, ""]) if line.strip() and not after.strip()]
+    if _most_end(inner):
         return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
+    if blocks > 1 and _most_end(last):  # only a paragraph's end is a sentence's: wrapped prose
+        return False
     if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
         return False
     return not _is_wrapped(lines, written)
+
+
+def _most_end(lines: list[str]) -> bool:
+    """Whether more than half of the lines end like sentences."""
+    return sum(1 for line in lines if _SENTENCE_END.search(line)) > 0.5 * len(lines)
 
 
 def _is_wrapped(lines: list[str], written: list[str]) -> bool:
