@@ -97,22 +97,34 @@ class CorpusConfig(Checked):
     """How text becomes a tokenised corpus."""
 
     tokenizer: str = setting(
-        "word", "word, wordpiece, or the path of a tokenizer.json, a vocab.txt or the folder that holds one"
+        "word", "word, wordpiece, char, or the path of a tokenizer.json, a vocab.txt or the folder that holds one"
     )
     vocab_size: int = setting(
-        0, "maximum size of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece"
+        0, "maximum size of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece and char"
     )
     min_freq: int = setting(
         5, "minimum count of a word (for wordpiece, of a pair to merge) that gets a token of its own"
     )
     lowercase: bool = setting(True, "lower-case the text; a tokenizer given by path uses its own setting")
+    strip_accents: bool | None = setting(
+        None,
+        "strip accents and other marks from letters, in wordpiece and char (default: as BERT does from lower-cased "
+        "English text, and not in other languages, where they tell letters apart)",
+    )
     text_form: str = setting(
         "auto",
         "wikitext: one paragraph per line, ' . ' between sentences; lines: one sentence per line, blank lines between "
-        "documents; plain: prose, blank lines between documents; auto: detect the form from the text",
+        "documents; plain: prose, blank lines between paragraphs; auto: detect the form from the text",
         choices=("auto", "wikitext", "lines", "plain"),
     )
-    language: str = setting("en", "language of plain text, whose rules split it into sentences")
+    documents: str = setting(
+        "auto",
+        "file: each file or record is a document; paragraph: blank lines end documents; auto: paragraph in the form "
+        "lines, else file, but a file that is alone or larger than 1 MiB is divided at its headings, rules and form "
+        "feeds, or about every 100 sentences",
+        choices=("auto", "file", "paragraph"),
+    )
+    language: str = setting("en", "language of the text; its sentence rules, or the nearest ones, divide plain text")
     text_column: str = setting(
         "text",
         "key (.jsonl, .json) or column (.csv, .tsv, .parquet, hf:NAME) with the text; data.text: a key in another",
@@ -125,6 +137,8 @@ class CorpusConfig(Checked):
         super().__post_init__()
         if self.vocab_size and self.vocab_size < 6:
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
+        if self.strip_accents and self.tokenizer == "word":
+            raise InputError("--strip-accents is for --tokenizer wordpiece or char: words are taken as they are")
         if self.min_freq < 1:
             raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 ':
@@ -132,6 +146,11 @@ class CorpusConfig(Checked):
                 f"--delimiter must be one character, no quote, space or line break, not {self.delimiter!r} "
                 "(a file whose delimiter is a tab is called .tsv)"
             )
+
+    @property
+    def base_language(self) -> str:
+        """`language` without region or script: pt for pt-BR."""
+        return self.language.replace("_", "-").split("-")[0].lower()
 
 
 @dataclasses.dataclass(frozen=True)

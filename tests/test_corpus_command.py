@@ -209,7 +209,8 @@ def test_info(capsys):
 def test_info_of_a_corpus_without_pairs(tmp_path, capsys):
     (tmp_path / "some.txt").write_text("a b c.\n\nd e f.\n\n")
     out = tmp_path / "out"
-    assert command(capsys, "build", tmp_path / "some.txt", "--min-freq", "1", "--out", out)[0] == 0
+    build = ("build", tmp_path / "some.txt", "--min-freq", "1", "--documents", "paragraph", "--out", out)
+    assert command(capsys, *build)[0] == 0
     status, output, _ = command(capsys, "info", out)
     assert status == 0
     assert "0 adjacent pairs" in output

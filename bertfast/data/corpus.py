@@ -16,6 +16,11 @@ from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizer import SpecialTokens, Tokenizer
 from bertfast.errors import InputError
 
+# Where a form leaves out more of a text than this share, it is probably the wrong form.
+_MUCH_LEFT_OUT = 0.05
+# Where more of a text's characters than this share are in unknown words, the tokenizer doesn't suit it.
+_MUCH_UNKNOWN = 0.2
+
 
 def is_built(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a built corpus."""
@@ -46,6 +51,10 @@ class Corpus:
     """Hexadecimal. Equal for equal text and settings, on any machine with the same libraries."""
     description: tuple[str, ...]
     """Lines for the log: the sources with their forms, and the counts."""
+    warnings: tuple[str, ...]
+    """Lines that tell what is probably wrong with the corpus."""
+    document: str
+    """What a document is, in words: a file, say."""
     part: tuple[int, int] | None = None
     """Of a part of the corpus in `folder`: its first document there, and the first after it."""
 
@@ -86,10 +95,15 @@ class Corpus:
         ):
             if offsets[0] != 0 or offsets[-1] != end or not (offsets[1:] > offsets[:-1]).all():
                 raise ValueError(f"{name} doesn't ascend from 0 to {end}")
+        told = manifest["text"]["documents"]
+        document = ", ".join(f"{what} ({count:,} files)" if len(told) > 1 else what for what, count in told.items())
+        left_out = [line for form, counts in manifest["text"]["forms"].items() for line in _left_out(form, counts)]
         unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
+        characters = manifest["unknown_characters"] / max(1, manifest["characters"])
         counts = (
             f"{len(document_offsets) - 1:,} documents, {len(sentence_offsets) - 1:,} sentences, {len(tokens):,} tokens "
-            f"({unknown:.1%} unknown), vocabulary {tokenizer.vocab_size:,}"
+            f"({unknown:.1%} unknown{f', with {characters:.1%} of the characters' * bool(characters)}), "
+            f"vocabulary {tokenizer.vocab_size:,}{f' ({tokenizer.normalisation})' * bool(tokenizer.normalisation)}"
         )
         return cls(
             tokens=tokens,
@@ -100,7 +114,9 @@ class Corpus:
             tokenizer=tokenizer,
             folder=folder,
             fingerprint=manifest["fingerprint"],
-            description=(counts, *_duplicates(manifest["duplicates"])),
+            document=document,
+            description=(*left_out, counts, *_duplicates(manifest["duplicates"])),
+            warnings=(*_much_left_out(manifest["text"]["forms"]), *_much_unknown(characters)),
         )
 
     @property
@@ -145,6 +161,28 @@ class Corpus:
         if kept < 2:
             raise InputError(f"the corpus has {self.num_documents} documents, too few to hold some out: drop --eval")
         return self.documents(0, kept), self.documents(kept, self.num_documents)
+
+
+def _left_out(form: str, counts: dict[str, int]) -> Iterator[str]:
+    """A line about the text that a form left out, where there is any."""
+    if counts["lines_left_out"]:
+        share = counts["characters_left_out"] / counts["characters"]
+        yield f"{form}: {counts['lines_left_out']:,} of {counts['lines']:,} lines left out, {share:.1%} of the text"
+
+
+def _much_left_out(forms: dict[str, dict[str, int]]) -> Iterator[str]:
+    for form, counts in forms.items():
+        if counts["characters_left_out"] > _MUCH_LEFT_OUT * counts["characters"]:
+            share = counts["characters_left_out"] / counts["characters"]
+            yield f"the form {form} leaves out {share:.1%} of the text: --text-form names another"
+
+
+def _much_unknown(share: float) -> Iterator[str]:
+    if share > _MUCH_UNKNOWN:
+        yield (
+            f"{share:.1%} of the characters are in words that the vocabulary lacks: --tokenizer wordpiece divides "
+            "words, char takes each character; or give a lower --min-freq, or a tokenizer of the text's language"
+        )
 
 
 def _duplicates(counts: dict[str, int]) -> Iterator[str]:

@@ -12,12 +12,12 @@ from typing import Any
 
 from bertfast.config import CorpusConfig
 from bertfast.data.text_file import TextFile
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizer import Tokenizer, normalisation
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 
 # Raise this with every change to the layout of a corpus's or a build's files, or to what a text becomes.
-FORMAT = 3
+FORMAT = 5
 
 
 def fingerprint(
@@ -31,7 +31,7 @@ def fingerprint(
         "text": [(*file.reading, digests[file.path]) for file in files],
     }
     if given is None:
-        settings["tokenizer"] = (config.tokenizer, config.vocab_size, config.min_freq, config.lowercase)
+        settings["tokenizer"] = (config.tokenizer, config.vocab_size, config.min_freq, *normalisation(config))
     else:
         settings["tokenizer"] = hashlib.blake2b(given.backend.to_str().encode()).hexdigest()
     if any(file.form not in ("wikitext", "lines") for file in files):

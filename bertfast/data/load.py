@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import shutil
 from collections.abc import Container, Iterator, Sequence
@@ -18,6 +19,8 @@ from bertfast.data.sources.find import embedded_source, find_source
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import expanded, locked
+
+logger = logging.getLogger(__name__)
 
 Sources = Sequence[str | os.PathLike[str]]
 
@@ -77,13 +80,19 @@ def refuse_settings(sources: Sources, given: Container[str]) -> None:
                 )
 
 
+def _given(config: CorpusConfig) -> Tokenizer:
+    return Tokenizer.load(config.tokenizer, config.lowercase, config.strip_accents)
+
+
 def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
     if len(sources) > 1:
         folder = next(filter(is_built, sources))
         raise InputError(f"{folder} is a built corpus, which stands alone: give no other, or build one from all texts")
     corpus = Corpus.open(sources[0])
+    for line in corpus.warnings:
+        logger.warning(line)
     if config.tokenizer not in TRAINERS:
-        given = Tokenizer.load(config.tokenizer, config.lowercase)
+        given = _given(config)
         if given.backend.to_str() != corpus.tokenizer.backend.to_str():
             raise InputError(
                 f"{sources[0]} is a built corpus with another tokenizer than {config.tokenizer}: "
@@ -97,7 +106,7 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
     with _naming_the_cache(cache):
         found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
         files = [file for source in found for file in source.files]
-        given = None if config.tokenizer in TRAINERS else Tokenizer.load(config.tokenizer, config.lowercase)
+        given = None if config.tokenizer in TRAINERS else _given(config)
         corpora = cache / "corpora"
         corpora.mkdir(parents=True, exist_ok=True)
         signatures = {file.path: signature(file.path) for file in files}
@@ -111,6 +120,8 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
                 if not _used(folder):
                     build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
+    for line in corpus.warnings:
+        logger.warning(line)
     if corpus.fingerprint != name:
         raise InputError(f"{folder} holds another corpus: name another folder")
     return dataclasses.replace(corpus, description=(*(source.description for source in found), *corpus.description))

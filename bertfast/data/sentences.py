@@ -1,17 +1,19 @@
 """Text in, sentences out.
 
-Every source, whatever its form, becomes one stream: a sentence a string, and an empty string at the end of each
-document. (Written a string a line, the stream is itself a text in the form `lines`.) It is read in blocks, so memory
-doesn't grow with the text. A byte order mark is dropped, every kind of line end is "\\n", and characters are in
-Unicode's form NFC, so that what looks alike is alike for every tokenizer and for who looks for duplicates.
+Every source, whatever its form, becomes one stream of strings: sentences and, between them, the marks `DOCUMENT`,
+`PART` and `PARAGRAPH`. It is read in blocks, so memory doesn't grow with the text. A byte order mark is dropped, every
+kind of line end is "\\n", and characters are in Unicode's form NFC, so that what looks the same is the same to every
+tokenizer and to deduplication.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
@@ -20,73 +22,234 @@ from bertfast.errors import require_package
 # sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower beyond. So it
 # is also where prose without any sentence boundary is cut.
 PIECE = 2048
+# A document may end within a paragraph of so many pieces.
+_LONG_PARAGRAPH = 4
 
 # The languages that sentencex has rules for. Others it would treat as one of these, and not say so.
 LANGUAGES = tuple(
     "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk".split()  # noqa: SIM905
 )
+# For some that it has none for, those of the nearest: of related languages, or of the same punctuation.
+_NEAREST = {
+    "af": "nl", "as": "bn", "az": "en", "be": "ru", "cs": "sk", "fa": "ar", "fy": "nl", "gl": "pt", "he": "en",
+    "ko": "en", "ky": "kk", "lb": "de", "mk": "bg", "ne": "hi", "nb": "da", "nn": "da", "no": "da", "oc": "ca",
+    "or": "hi", "ro": "it", "sa": "hi", "si": "ta", "sl": "sk", "sr": "ru", "sv": "da", "th": "en", "tr": "en",
+    "tt": "kk", "ug": "ar", "ur": "ar", "uz": "en", "vi": "en", "yue": "ja", "zh": "ja",
+}  # fmt: skip
 
+
+def rules_of(language: str) -> str:
+    """The language whose rules end the sentences of this one, by its code, such as "de" or "pt-BR"; else English."""
+    base = language.replace("_", "-").split("-")[0].lower()
+    return base if base in LANGUAGES else _NEAREST.get(base, "en")
+
+
+DOCUMENT = ""
+"""Ends a document."""
+PART = "\f"
+"""Ends a document that is not too short (data/building/documents.py): the text shows that a new part begins."""
+PARAGRAPH = "\v"
+"""Ends a document that is long enough: a paragraph ends."""
+MARKS = frozenset((DOCUMENT, PART, PARAGRAPH))
+
+
+class _Marks(NamedTuple):
+    """What the stream holds where a paragraph ends, where a part begins, and within a very long paragraph."""
+
+    paragraph: tuple[str, ...] = ()
+    part: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+
+
+_MARKS = {
+    "file": _Marks(),
+    "paragraph": _Marks(paragraph=(DOCUMENT,)),
+    "parts": _Marks((PARAGRAPH,), (PART,), (PARAGRAPH,)),
+}
+
+# A line of these alone is a rule, the underline of a heading or the border of a table. It holds no words.
+_RULE = frozenset("-=*_~#^+|:─━═—― \t")
+_RULE_WIDTH = 3
+_MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
+# A paragraph of one short line that doesn't end like a sentence, or like a line that goes on, is a heading.
+_HEADING_WIDTH = 80
+_NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]」』）]*$")
+
+# Letters and punctuation of the scripts that put no spaces between words.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
+# Single letters with a full stop each, as in "e.g." and "z.B.", but not "a.m.", which often ends a sentence.
+_ABBREVIATION = re.compile(r"(?<![^\W_])(?![ap]\.m\.)(?:[^\W\d_]\.){2,}\s+\Z")
+_FULL_STOP = re.compile(r"[.!?…]['\"’”»)\]]*\Z")
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 
-def sentences(file: TextFile, language: str = "en", on_read: OnRead = ignore) -> Iterator[str]:
-    """The file's sentences, with an empty string after each document's last.
+@dataclasses.dataclass
+class Tally:
+    """How much text was read, and how much of it a form left out; blank lines and rules don't count."""
 
-    A document is a line (`wikitext`), ends with a blank line (`lines` and `plain` text files), or is a record or an
-    HTML file. `on_read` is told the size of every block of bytes read. Raises `InputError` for what cannot be read.
+    lines: int = 0
+    characters: int = 0
+    lines_left_out: int = 0
+    characters_left_out: int = 0
+
+    def read(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines, counted."""
+        for line in lines:
+            if written := len(line.strip()):
+                self.lines += 1
+                self.characters += written
+            yield line
+
+    def leave_out(self, line: str) -> None:
+        """Counts a line that is in no sentence."""
+        if written := len(line.strip()):
+            self.lines_left_out += 1
+            self.characters_left_out += written
+
+    def add(self, other: Tally) -> None:
+        """Counts what the other counted."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+def sentences(
+    file: TextFile, language: str = "en", on_read: OnRead = ignore, tally: Tally | None = None
+) -> Iterator[str]:
+    """The file's sentences and marks; the last is `DOCUMENT`.
+
+    In the form `wikitext` each line is a document, in `python` each topic or module. In `lines` and `plain` documents
+    end as `file.documents_end` says: with the file or record, with each paragraph, or, for `parts`, where
+    data/building/documents.py chooses among the marks. A part is shown by a heading, a rule, a form feed or several
+    blank lines. `on_read` is told the size of every block of bytes read; `tally` counts the text. Raises `InputError`
+    for what cannot be read.
     """
+    tally = Tally() if tally is None else tally
     for lines in texts(file, on_read):
-        normalised = map(partial(unicodedata.normalize, "NFC"), lines)
+        normalised = map(partial(unicodedata.normalize, "NFC"), tally.read(lines))
         if file.form == "wikitext":
-            yield from _wikitext(normalised)
+            yield from _wikitext(normalised, tally)
         elif file.form == "python":
             # With its punctuation apart, as in WikiText, so that a word-level vocabulary is one of words.
-            yield from (_OUTER_PUNCTUATION.sub(r" \g<0> ", sentence) for sentence in _prose(normalised, "en"))
+            prose = _prose(normalised, "en", _MARKS["paragraph"])
+            yield from (_OUTER_PUNCTUATION.sub(r" \g<0> ", sentence) for sentence in prose)
+        elif file.form == "lines":
+            yield from _lines(normalised, file.documents_end)
         else:
-            found = map(str.strip, normalised) if file.form == "lines" else _prose(normalised, language)
-            # Blank lines end documents in text files alone; elsewhere they part paragraphs.
-            yield from found if file.kind == "text" else filter(None, found)
-        yield ""
+            yield from _prose(normalised, rules_of(language), _MARKS[file.documents_end])
+        yield DOCUMENT
 
 
-def _wikitext(lines: Iterator[str]) -> Iterator[str]:
+def _wikitext(lines: Iterator[str], tally: Tally) -> Iterator[str]:
     # As in the notebook: a line that holds " . " is a document; others (headings, single sentences) are left out.
     for line in lines:
         if " . " in line:
             yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
-            yield ""
+            yield DOCUMENT
+        else:
+            tally.leave_out(line)
 
 
-def _prose(lines: Iterator[str], language: str) -> Iterator[str]:
-    text = ""
+def _lines(lines: Iterator[str], documents_end: str) -> Iterator[str]:
     for line in map(str.strip, lines):
         if line:
-            text = f"{text} {line}" if text else line
+            yield line
+            if documents_end == "parts":
+                yield PARAGRAPH
+        elif documents_end != "file":
+            yield DOCUMENT
+
+
+def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
+    text, rows, pieces = "", 0, 0  # of the paragraph; `text` is what was not yet cut into sentences
+    for line in _parted(lines):
+        if line and line != PART:
+            text = f"{text}{_space(text, line)}{line}"
+            rows += 1
             if len(text) > PIECE:
                 begin = 0
                 while len(text) - begin > PIECE:
                     whole = _whole_sentences(text[begin : begin + PIECE], language)
                     yield from map(str.strip, whole)
                     begin += sum(map(len, whole))
+                    pieces += 1
+                    if pieces % _LONG_PARAGRAPH == 0:
+                        yield from marks.within
                 text = text[begin:].lstrip()
-        elif text:
-            yield from map(str.strip, _segment(text, language))
-            yield ""
-            text = ""
-    if text:
-        yield from map(str.strip, _segment(text, language))
+            continue
+        if rows:
+            yield from _paragraph_end(text, rows, language, marks)
+        if line == PART:
+            yield from marks.part
+        text, rows, pieces = "", 0, 0
+    if rows:
+        yield from _paragraph_end(text, rows, language, marks)
+
+
+def _parted(lines: Iterator[str]) -> Iterator[str]:
+    """The lines of prose, stripped; an empty one where a paragraph ends, and `PART` where a part may begin.
+
+    What stands where follows from the lines since the last paragraph alone, so a file can be read in pieces.
+    """
+    blank = True
+    for line in lines:
+        for feeds, raw in enumerate(line.split("\f")):
+            if feeds:
+                yield PART
+            written = raw.strip()
+            if not written:
+                yield PART if blank else ""
+            elif written[0] in _RULE and len(written) >= _RULE_WIDTH and _RULE.issuperset(written):
+                yield PART
+            elif written[0] == "#" and _MARKDOWN_HEADING.match(written):
+                yield from (PART, written, "")
+            else:
+                yield written
+            blank = not written
+
+
+def _paragraph_end(text: str, rows: int, language: str, marks: _Marks) -> Iterator[str]:
+    if rows == 1 and len(text) <= _HEADING_WIDTH and not _NO_HEADING.search(text):
+        yield from marks.part
+    yield from map(str.strip, _segment(language, text))
+    yield from marks.paragraph
+
+
+def _space(before: str, after: str) -> str:
+    """What stands between two lines of a paragraph: nothing where the script has no spaces between words."""
+    if not before or (after[0] >= "\u0e00" and _UNSPACED.match(after) and _UNSPACED.match(before[-1])):
+        return ""
+    return " "
+
+
+def _segment(language: str, text: str) -> list[str]:
+    """sentencex's sentences, which one after the other are the text. Those it cuts within a name or after an
+    abbreviation are put together again.
+
+    Raises InputError where the package is missing.
+    """
+    require_package("sentencex", "cutting prose into sentences")
+    from sentencex import segment  # here: a corpus that is built, and text of other forms, need none
+
+    found: list[str] = []
+    for sentence in segment(language, text):
+        if found and _goes_on(found[-1], sentence):
+            found[-1] += sentence
+        else:
+            found.append(sentence)
+    return found
+
+
+def _goes_on(before: str, after: str) -> bool:
+    """Whether there is no sentence boundary: after "e.g.", and between characters of a script that has spaces."""
+    if before[-1].isspace():
+        abbreviation = _ABBREVIATION.search(before)
+        return abbreviation is not None and abbreviation[0].islower()
+    return _FULL_STOP.search(before) is not None and not _UNSPACED.match(after)
 
 
 def _whole_sentences(piece: str, language: str) -> list[str]:
     """The sentences of a piece but its last, which may go on; of a single sentence, its words but the last."""
-    *whole, _ = _segment(piece, language)
+    *whole, _ = _segment(language, piece)
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]
-
-
-def _segment(text: str, language: str) -> list[str]:
-    """The text's sentences. Raises InputError where the package that finds them is missing."""
-    require_package("sentencex", "cutting prose into sentences")
-    from sentencex import segment  # here: a corpus that is built, and text of other forms, need none
-
-    sentences: list[str] = segment(language, text)
-    return sentences

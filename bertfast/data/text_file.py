@@ -24,6 +24,9 @@ class TextFile:
     """text, html, jsonl, json (an array), csv, tsv or parquet; compressed or not as the path's suffix says."""
     column: str = ""
     """The key or column that holds the text, where the kind is one of records."""
+    documents: str = "auto"
+    """What a document is. file: the file, or each record; paragraph: what blank lines enclose; parts: parts of the
+    file, found by data/building/documents.py; auto: paragraph for the text of form lines, file for all else."""
     span: Span = None
     """What is read, from the first to before the second, where that isn't all: bytes of an uncompressed text or jsonl
     file, row groups of a parquet file."""
@@ -32,8 +35,27 @@ class TextFile:
 
     @property
     def reading(self) -> tuple[str, ...]:
-        """What, beside its bytes, the file's sentences follow from."""
-        return self.form, self.kind, self.column, *([self.delimiter] if self.kind == "csv" else [])
+        """What, beside its bytes, the file's sentences and documents follow from."""
+        delimiter = [self.delimiter] if self.kind == "csv" else []
+        return self.form, self.kind, self.column, self.documents_end, *delimiter
+
+    @property
+    def documents_end(self) -> str:
+        """`documents`, decided: file, paragraph or parts."""
+        if self.documents != "auto":
+            return self.documents
+        return "paragraph" if self.kind == "text" and self.form == "lines" else "file"
+
+    @property
+    def document(self) -> str:
+        """What a document is, in words."""
+        if self.form == "wikitext":
+            return "a line"
+        if self.form == "python":
+            return "a topic or module"
+        if self.documents_end == "file":
+            return "a file" if self.kind in ("text", "html") else "a record"
+        return {"paragraph": "what blank lines enclose", "parts": "a part of a file"}[self.documents_end]
 
 
 def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:

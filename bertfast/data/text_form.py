@@ -1,4 +1,4 @@
-"""Which form a text has: told from its beginning."""
+"""Which form a text has, and what its documents are: told from its beginning."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from bertfast.data.text_file import TextFile, texts
 
 # A file's form is told from this much of its beginning.
 SAMPLE = 1 << 16
+# A file of more bytes is too long for one document.
+LARGE = 1 << 20
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
-_WIKITEXT_HEADING = re.compile(r"\s= .+ =\s*")
+_WIKITEXT_HEADING = re.compile(r"= .+ =")
+# Where words, spaces included, have more characters than this on average, spaces stand between phrases, as in Thai. A
+# line that has less than this share of the width isn't full there.
+_LONG_WORD = 12
+_FULL = 0.85
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
 
-def told(path: Path, config: CorpusConfig) -> TextFile:
-    """The file, with its form as given or told from its name or its beginning."""
+def told(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
+    """The file, with its form and documents as given, or told from its name or its beginning.
+
+    `alone`: whether it is its source's only file.
+    """
     kind = kind_of(path) or "text"
     if kind == "json":
         kind = json_kind(path)
@@ -38,26 +47,64 @@ def told(path: Path, config: CorpusConfig) -> TextFile:
     form = config.text_form
     if form == "auto":
         form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _tell_form(lines, kind)
-    return replace(file, form=form)
+    documents = config.documents
+    if documents == "auto" and kind == "text" and (alone or path.stat().st_size > LARGE):
+        # In the form lines, blank lines say where documents end, if there are any.
+        documents = "parts" if form == "plain" or (form == "lines" and _blocks(lines) == 1) else "auto"
+    return replace(file, form=form, documents=documents)
 
 
 def _tell_form(lines: list[str], kind: str) -> str:
-    """The form of a text that begins with these lines."""
-    if any(_WIKITEXT_HEADING.fullmatch(line) for line in lines):
-        return "wikitext"
-    return "lines" if kind == "text" and _sentence_a_line(lines) else "plain"
-
-
-def _sentence_a_line(lines: list[str]) -> bool:
+    """The form of a text that begins with these lines. What a record or a page of HTML holds is prose."""
+    if kind != "text":
+        return "plain"
     written = [line.strip() for line in lines if line.strip()]
-    blocks = sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
+    if _is_wikitext(written):
+        return "wikitext"
+    return "lines" if _sentence_a_line(lines, written) else "plain"
+
+
+def _is_wikitext(written: list[str]) -> bool:
+    """Whether there are many headings, and most other lines are paragraphs of sentences with " . " between them."""
+    headings = sum(1 for line in written if _WIKITEXT_HEADING.fullmatch(line))
+    paragraphs = sum(1 for line in written if " . " in f"{line} ")
+    return headings >= max(2, len(written) / 50) and paragraphs >= (len(written) - headings) / 2
+
+
+def _blocks(lines: list[str]) -> int:
+    """How many runs of lines there are between blank ones."""
+    return sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
+
+
+def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
+    blocks = _blocks(lines)
     if len(written) < 2 * blocks:  # paragraphs, a line each
         return False
-    if sum(1 for line in written if _SENTENCE_END.search(line)) > 0.5 * len(written):
+    inner = [line.strip() for line, after in pairwise(lines) if line.strip() and after.strip()]
+    last = [line.strip() for line, after in pairwise([*lines, ""]) if line.strip() and not after.strip()]
+    if _most_end(inner):
         return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
-    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.05 * len(written):
+    if blocks > 1 and _most_end(last):  # only a paragraph's end is a sentence's: wrapped prose
         return False
-    # Sentences without full stops, or prose without any that was wrapped? A wrapped line has no room for the next word.
+    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
+        return False
+    return not _is_wrapped(lines, written)
+
+
+def _most_end(lines: list[str]) -> bool:
+    """Whether more than half of the lines end like sentences."""
+    return sum(1 for line in lines if _SENTENCE_END.search(line)) > 0.5 * len(lines)
+
+
+def _is_wrapped(lines: list[str], written: list[str]) -> bool:
+    """Whether lines end because they are full: few have room for what the next one begins with."""
+    words = [len(line.split()) for line in written]
+    if sum(1 for count in words if count == 1) > 0.5 * len(written):
+        return False
     width = sorted(map(len, written))[int(0.9 * len(written))]
     breaks = [(line.strip(), after.split()[0]) for line, after in pairwise(lines) if line.strip() and after.strip()]
-    return sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width) > 0.5 * len(breaks)
+    if sum(map(len, written)) > _LONG_WORD * sum(words):
+        room = sum(1 for line, _ in breaks if len(line) < _FULL * width)
+    else:
+        room = sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width)
+    return room <= 0.5 * len(breaks)

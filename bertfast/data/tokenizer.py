@@ -1,4 +1,4 @@
-"""Word-level and WordPiece tokenizers, over the `tokenizers` library: trained here, or loaded.
+"""Word-level, WordPiece and character tokenizers, over the `tokenizers` library: trained here, or loaded.
 
 The same text gives the same vocabulary with the same ids: words, characters and merges of equal frequency are
 ordered by their spelling.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from types import NoneType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,9 +43,17 @@ _SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 _CONTINUATION = "##"
 # Distinct pieces of text, between spaces, that are remembered at most: ten or twenty megabytes.
 _PIECES = 1 << 16
-# Of these it is known that a space ends what they look at.
+# Of these it is known that a space ends what they look at; so it is of `_cased` and `_divided`.
 _WORD_BY_WORD_NORMALIZERS = (normalizers.BertNormalizer, normalizers.Lowercase, NoneType)
 _WORD_BY_WORD_PRE_TOKENIZERS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.WhitespaceSplit)
+# A longer word is unknown to WordPiece, whose time grows with the square of a word's length. Where words are longer (of
+# scripts without spaces, proteins, formulas), a tokenizer trained here divides them.
+_LONGEST_WORD = 100
+_FEW_LONG = 0.001  # of the characters: so many may be unknown, for the sake of a tokenizer that is BERT's own
+# In English text fewer letters than this share have accents, or are otherwise changed where accents are stripped.
+_FEW_ACCENTS = 0.005
+# The languages in which I is no capital i.
+_DOTLESS = ("tr", "az")
 # Distinct words that are counted at most, in one part of a text and in all: tens of megabytes, and 150.
 _WORDS = 1 << 18
 MOST_WORDS = 1 << 20
@@ -71,6 +80,7 @@ class Tokenizer:
             raise InputError(f"the tokenizer has no {', '.join(missing)}: bertfast needs all of BERT's special tokens")
         self.backend = backend
         self._encode_piece = lru_cache(_PIECES)(self._encode_piece_anew)
+        self._unknown_characters_of_piece = lru_cache(_PIECES)(self._unknown_characters)
         self.vocab_size = 1 + max(vocabulary.values())
         self.special_ids = SpecialTokens(*(vocabulary[token] for token in SPECIAL_TOKENS))
         backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
@@ -83,10 +93,11 @@ class Tokenizer:
         backend.no_truncation()
 
     @classmethod
-    def load(cls, path: str | Path, lowercase: bool = True) -> Tokenizer:
+    def load(cls, path: str | Path, lowercase: bool = True, strip_accents: bool | None = None) -> Tokenizer:
         """From a tokenizer.json, a vocab.txt (WordPiece), or a Hugging Face folder that holds either.
 
-        A vocab.txt doesn't say whether text is lower-cased: a tokenizer_config.json beside it does, else `lowercase`.
+        A vocab.txt doesn't say how text is normalised: a tokenizer_config.json beside it does, else `lowercase` and
+        `strip_accents` (None: as `lowercase`).
 
         Raises `InputError` where there is none, or one without BERT's special tokens.
         """
@@ -97,10 +108,10 @@ class Tokenizer:
                 raise InputError(f"{path} holds no tokenizer: neither tokenizer.json nor vocab.txt")
             path = files[0]
         elif not path.is_file():
-            raise InputError(f"no such tokenizer: {path}; give word, wordpiece, or the path of one")
+            raise InputError(f"no such tokenizer: {path}; give word, wordpiece, char, or the path of one")
         try:
             if path.suffix == ".txt":
-                return cls(_from_vocab_txt(path, lowercase))
+                return cls(_from_vocab_txt(path, lowercase, strip_accents))
             tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
             tokenizer.encode("\U000e0fff a")  # a character that has no token: some tell only then what they lack
             return tokenizer
@@ -108,6 +119,17 @@ class Tokenizer:
             raise InputError(f"{path}: {error}") from None
         except Exception as error:  # the library raises nothing narrower
             raise InputError(f"{path} is not a tokenizer: {' '.join(str(error).split())}") from None
+
+    @property
+    def normalisation(self) -> str:
+        """How BERT's normalizer treats text, in words; empty where the tokenizer has another one."""
+        normalizer = self.backend.normalizer
+        bert = _before_cased(normalizer)
+        if not isinstance(bert, normalizers.BertNormalizer):
+            return ""
+        strips = bert.lowercase if bert.strip_accents is None else bert.strip_accents
+        case = f"lower-cased{' with a dotless i' * (bert is not normalizer)}" if bert.lowercase else "cased"
+        return f"{case}, accents {'stripped' if strips else 'kept'}"
 
     @property
     def continuation(self) -> npt.NDArray[np.uint8]:
@@ -129,12 +151,30 @@ class Tokenizer:
     def _encode_piece_anew(self, piece: str) -> tuple[int, ...]:
         return tuple(self.backend.encode(piece, add_special_tokens=False).ids)
 
+    def unknown_characters(self, sentences: Sequence[str], ids: Sequence[Sequence[int]]) -> int:
+        """How many characters of the sentences, whose ids are given, are in unknown words."""
+        unk = self.special_ids.unk
+        unknown = [sentence for sentence, found in zip(sentences, ids, strict=True) if unk in found]
+        if not self._parts_at_spaces:
+            return sum(map(self._unknown_characters, unknown))
+        pieces = Counter(chain.from_iterable(sentence.split(" ") for sentence in unknown))
+        return sum(count * self._unknown_characters_of_piece(piece) for piece, count in pieces.items())
+
+    def _unknown_characters(self, text: str) -> int:
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return sum(
+            end - begin
+            for id, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if id == self.special_ids.unk
+        )
+
     @cached_property
     def _parts_at_spaces(self) -> bool:
         """Whether a text's tokens are those of the pieces between its spaces, one after the other."""
+        pre_tokenizer = self.backend.pre_tokenizer
         return (
-            isinstance(self.backend.normalizer, _WORD_BY_WORD_NORMALIZERS)
-            and isinstance(self.backend.pre_tokenizer, _WORD_BY_WORD_PRE_TOKENIZERS)
+            isinstance(_before_cased(self.backend.normalizer), _WORD_BY_WORD_NORMALIZERS)
+            and (isinstance(pre_tokenizer, _WORD_BY_WORD_PRE_TOKENIZERS) or _is(pre_tokenizer, _divided()))
             and set(self.backend.get_added_tokens_decoder()) == set(self.special_ids)
         )
 
@@ -151,6 +191,20 @@ class Tokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The tokens that have these ids."""
         return [self.backend.id_to_token(id) or UNK for id in ids]
+
+    def _lines(self) -> Iterator[str]:
+        """For each id its token; a name that is no token where there is none, or one that a line can't hold."""
+        vocabulary = self.backend.get_vocab()
+        tokens = {id: token for token, id in vocabulary.items()}
+        for id in range(self.vocab_size):
+            token = tokens.get(id, "")
+            if token and token == token.strip() and len(token.splitlines()) == 1:
+                yield token
+            else:
+                name = f"[unused{id}]"
+                while name in vocabulary:
+                    name = f"[{name}]"
+                yield name
 
     def save(self, folder: str | Path, max_len: int) -> None:
         """Writes the files from which `transformers.AutoTokenizer` builds the same tokenizer.
@@ -170,8 +224,7 @@ class Tokenizer:
         }
         model, normalizer = self.backend.model, self.backend.normalizer
         if isinstance(model, models.WordPiece):
-            tokens = sorted(self.backend.get_vocab().items(), key=lambda item: item[1])
-            (folder / "vocab.txt").write_text("".join(f"{token}\n" for token, _ in tokens), encoding="utf-8")
+            (folder / "vocab.txt").write_text("".join(f"{line}\n" for line in self._lines()), encoding="utf-8")
             if isinstance(normalizer, normalizers.BertNormalizer) and isinstance(
                 self.backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer
             ):
@@ -184,20 +237,22 @@ class Tokenizer:
 
 def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     """What `word_tokenizer` makes of the words of some texts."""
-    return word_tokenizer(count_words(texts, "word", config.lowercase), config)
+    return word_tokenizer(count_words(texts, "word", config.lowercase, config.base_language), config)
 
 
 def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
     """What `wordpiece_tokenizer` makes of the words of some texts."""
-    return wordpiece_tokenizer(count_words(texts, "wordpiece", config.lowercase), config)
+    return wordpiece_tokenizer(count_words(texts, "wordpiece", config.lowercase, config.base_language), config)
 
 
-def count_words(texts: Iterable[str], kind: str, lowercase: bool) -> Counter[str]:
-    """How often each word occurs, as a tokenizer of the kind normalises and parts the text, special tokens left out.
+def count_words(texts: Iterable[str], kind: str, lowercase: bool, language: str = "en") -> Counter[str]:
+    """How often each word occurs, as a tokenizer of the kind lower-cases and divides the text, special tokens left out.
+
+    Accents are kept, and words of any length: what becomes of them is decided by the counts.
 
     Where there are too many distinct ones to be kept in memory, the rarest are forgotten.
     """
-    backend = _BACKENDS[kind]({}, lowercase)
+    backend = _BACKENDS[kind]({}, _Way(lowercase, language=language))
     words: Counter[str] = Counter()
     pieces: Counter[str] = Counter()
     normalize = backend.normalizer.normalize_str if backend.normalizer else str
@@ -239,22 +294,23 @@ def word_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
         raise InputError(
             f"no word occurs {config.min_freq} times: give more text, a lower --min-freq or --tokenizer wordpiece"
         )
-    return Tokenizer(_word_backend(_numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)]), config.lowercase))
+    vocabulary = _numbered([*SPECIAL_TOKENS, *(word for _, word in frequent)])
+    return Tokenizer(_word_backend(vocabulary, _Way(config.lowercase, language=config.base_language)))
 
 
 def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
     """BERT's WordPiece, of at most `vocab_size` tokens (BERT's own 30,522 where that is not set).
 
+    `words` have their accents. These are stripped as `strip_accents` says or, where it says nothing, if text is
+    lower-cased and English: by `language`, and because few letters have any. Words longer than BERT's tokenizer takes
+    are divided, where there are more than a few.
+
     A character, or a pair to merge, seen less than `min_freq` times gets no token. Pairs are those of a sample where
     there are too many words: each word in it as often as is its share.
     """
+    way, words = _way(words, config)
     vocab_size = config.vocab_size or BertConfig.vocab_size
-    letters, continuations = _alphabet(words, config.min_freq, vocab_size - len(SPECIAL_TOKENS))
-    if not letters:
-        raise InputError(
-            f"no letter that occurs {config.min_freq} times fits into {vocab_size} tokens: give more text, a lower "
-            "--min-freq or a larger --vocab-size"
-        )
+    letters, continuations = _alphabet(words, config.min_freq, vocab_size)
     # The trainer numbers the continuing characters in the order of a hash table with a random seed, and
     # breaks ties between merges by these numbers. As special tokens they are numbered first, in the order
     # given. It takes texts, not counts; hence the repetition.
@@ -271,7 +327,17 @@ def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
     counts = {word: round(count * share) for word, count in words.items() if letters.issuperset(word)}
     most = sorted(counts, key=lambda word: (-counts[word], word))[:_SAMPLE_DISTINCT]
     learner.train_from_iterator(_repeated({word: counts[word] for word in most}), trainer)
-    return Tokenizer(_wordpiece_backend(learner.get_vocab(with_added_tokens=False), config.lowercase))
+    return Tokenizer(_wordpiece_backend(learner.get_vocab(with_added_tokens=False), way))
+
+
+def char_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
+    """A token for each character that occurs `min_freq` times, and one for where it goes on with a word.
+
+    It is a WordPiece tokenizer without merges; all else is as `wordpiece_tokenizer` has it.
+    """
+    way, words = _way(words, config)
+    letters, continuations = _alphabet(words, config.min_freq, config.vocab_size or BertConfig.vocab_size)
+    return Tokenizer(_wordpiece_backend(_numbered([*SPECIAL_TOKENS, *sorted(letters), *continuations]), way))
 
 
 def sampled_share(words: Counter[str]) -> float:
@@ -279,11 +345,59 @@ def sampled_share(words: Counter[str]) -> float:
     return min(1.0, _SAMPLE / max(1, words.total()))
 
 
-TRAINERS = {"word": word_tokenizer, "wordpiece": wordpiece_tokenizer}
+TRAINERS = {"word": word_tokenizer, "wordpiece": wordpiece_tokenizer, "char": char_tokenizer}
 
 
-def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
-    backend = _wordpiece_backend(models.WordPiece.read_file(str(path)), lowercase)
+class _Way(NamedTuple):
+    """How a text is normalised and divided before its words are looked up."""
+
+    lowercase: bool
+    strip_accents: bool | None = False
+    """None: as `lowercase`."""
+    language: str = "en"
+    divides_words: bool = False
+
+
+def _way(words: Counter[str], config: CorpusConfig) -> tuple[_Way, Counter[str]]:
+    """What suits the words, which have their accents and any length; and the words as they are then."""
+    letters = long = 0
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        letters += len(word) * count
+        long += len(word) * count if len(word) > _LONGEST_WORD else 0
+        for letter in "" if word.isascii() else word:
+            characters[letter] += count
+    strips = config.strip_accents
+    if strips is None:
+        changed = sum(count for letter, count in characters.items() if _has_accent(letter))
+        strips = config.lowercase and config.base_language == "en" and changed <= _FEW_ACCENTS * letters
+    way = _Way(config.lowercase, strips, config.base_language, long > _FEW_LONG * letters)
+    if not (way.strip_accents or way.divides_words):
+        return way, words
+    backend = _wordpiece_backend({}, way)
+    found: Counter[str] = Counter()
+    for word, count in words.items():
+        for part, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(word)):
+            found[part] += count
+    return way, found
+
+
+def normalisation(config: CorpusConfig) -> tuple[bool | str, ...]:
+    """What, beside the text, the normalisation of a trained tokenizer follows from."""
+    dotless = config.base_language if config.lowercase and config.base_language in _DOTLESS else ""
+    if config.tokenizer == "word":
+        return config.lowercase, dotless
+    strips = "in English" if config.base_language == "en" else False
+    return config.lowercase, dotless, strips if config.strip_accents is None else config.strip_accents
+
+
+def _has_accent(letter: str) -> bool:
+    """Whether stripping accents changes it."""
+    return unicodedata.category(letter) == "Mn" or unicodedata.normalize("NFD", letter) != letter
+
+
+def _from_vocab_txt(path: Path, lowercase: bool, strip_accents: bool | None) -> tokenizers.Tokenizer:
+    backend = _wordpiece_backend(models.WordPiece.read_file(str(path)), _Way(lowercase, strip_accents))
     beside = path.with_name("tokenizer_config.json")
     if not beside.is_file():
         return backend
@@ -295,37 +409,63 @@ def _from_vocab_txt(path: Path, lowercase: bool) -> tokenizers.Tokenizer:
         )
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=settings.get("do_lower_case", lowercase),
-        strip_accents=settings.get("strip_accents"),
+        strip_accents=settings.get("strip_accents", strip_accents),
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
     )
     return backend
 
 
-def _word_backend(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
+def _word_backend(vocabulary: dict[str, int], way: _Way) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    if lowercase:
-        backend.normalizer = normalizers.Lowercase()
+    if way.lowercase:
+        normalizer = normalizers.Lowercase()
+        backend.normalizer = _cased(normalizer) if way.language in _DOTLESS else normalizer
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return backend
 
 
-def _wordpiece_backend(vocabulary: dict[str, int], lowercase: bool) -> tokenizers.Tokenizer:
+def _wordpiece_backend(vocabulary: dict[str, int], way: _Way) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=UNK))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer = normalizers.BertNormalizer(lowercase=way.lowercase, strip_accents=way.strip_accents)
+    backend.normalizer = _cased(normalizer) if way.lowercase and way.language in _DOTLESS else normalizer
+    backend.pre_tokenizer = _divided() if way.divides_words else pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix=_CONTINUATION)
     return backend
 
 
-_BACKENDS = {"word": _word_backend, "wordpiece": _wordpiece_backend}
+_BACKENDS = {"word": _word_backend, "wordpiece": _wordpiece_backend, "char": _wordpiece_backend}
+
+
+def _cased(normalizer: normalizers.Normalizer) -> normalizers.Normalizer:
+    """The normalizer, which lower-cases, with the letters i of Turkish and Azeri."""
+    return normalizers.Sequence([normalizers.Replace("İ", "i"), normalizers.Replace("I", "ı"), normalizer])
+
+
+def _before_cased(normalizer: Any) -> Any:
+    """What `_cased` was given, where the normalizer is of its making; else the normalizer itself."""
+    ways = (normalizers.BertNormalizer(lowercase=True, strip_accents=strips) for strips in (None, False, True))
+    lower = (normalizers.Lowercase(), *ways)
+    return next((each for each in lower if _is(normalizer, _cased(each))), normalizer)
+
+
+def _divided() -> pre_tokenizers.PreTokenizer:
+    """BERT's pre-tokenizer, with long words in pieces."""
+    piece = tokenizers.Regex(rf"[\s\S]{{{_LONGEST_WORD}}}")
+    return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(piece, "isolated")])
+
+
+def _is(component: Any, other: Any) -> bool:
+    """Whether two normalizers or pre-tokenizers do the same."""
+    return type(component) is type(other) and bool(component.__getstate__() == other.__getstate__())
 
 
 def _numbered(tokens: Iterable[str]) -> dict[str, int]:
     return {token: id for id, token in enumerate(tokens)}
 
 
-def _alphabet(words: Counter[str], min_freq: int, room: int) -> tuple[set[str], list[str]]:
+def _alphabet(words: Counter[str], min_freq: int, vocab_size: int) -> tuple[set[str], list[str]]:
     """The characters that get tokens, the most frequent while there is room, and their continuing tokens."""
+    room = vocab_size - len(SPECIAL_TOKENS)
     counts: Counter[str] = Counter()
     inside: set[str] = set()
     for word, count in words.items():
@@ -338,6 +478,11 @@ def _alphabet(words: Counter[str], min_freq: int, room: int) -> tuple[set[str], 
         if -count < min_freq or room < 0:
             break
         letters.add(letter)
+    if not letters:
+        raise InputError(
+            f"no letter that occurs {min_freq} times fits into {vocab_size} tokens: give more text, a lower "
+            "--min-freq or a larger --vocab-size"
+        )
     return letters, [_CONTINUATION + letter for letter in sorted(letters & inside)]
 
 

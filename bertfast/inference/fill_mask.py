@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import NamedTuple
 
 import torch
@@ -42,8 +43,10 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
         [token] = tokenizer.tokens([id])
         begin, end = offsets[place]
         if continuation[id]:
-            return Candidate(probability, token, text[:begin].rstrip() + token.removeprefix("##") + text[end:])
-        return Candidate(probability, token, text[:begin] + token + text[end:])
+            filled = text[:begin].rstrip() + token.removeprefix("##") + text[end:]
+        else:
+            filled = text[:begin] + token + text[end:]
+        return Candidate(probability, token, unicodedata.normalize("NFC", filled))
 
     rows = zip(places.tolist(), best.values.tolist(), best.indices.tolist(), strict=True)
     return [[candidate(place, *each) for each in zip(values, found, strict=True)] for place, values, found in rows]

@@ -20,6 +20,7 @@ from bertfast._native import native
 from bertfast.config import SamplerConfig
 from bertfast.errors import InputError
 from bertfast.sampling.batch import PackedBatch, PaddedBatch
+from bertfast.sampling.long_sentences import Sentences, divided, unreached
 
 # Of a GPU's memory, what is kept for the model and its activations, however large the corpus is.
 TRAINING_SHARE = 0.5
@@ -87,7 +88,8 @@ class Sampler:
     """Batches of a corpus's examples, by number.
 
     Args:
-        corpus: a TokenisedCorpus, whose arrays may be memory-mapped.
+        corpus: a TokenisedCorpus, whose arrays may be memory-mapped. Sentences too long for an example are taken as
+            several (sampling/long_sentences.py).
         config: what an example is.
         device: where batches are made, "cpu" or a CUDA device. To the latter the corpus's arrays are copied once or,
             where they would leave too little of its memory, into pinned host memory, which it reads; `residence` says.
@@ -101,13 +103,14 @@ class Sampler:
         self.device = torch.device(device)
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
-        _check(corpus, config)
+        _check(corpus)
+        self._sentences = divided(Sentences(corpus.sentence_offsets, corpus.document_offsets), config)
+        _check_pairs(self._sentences, config)
         options = _options(corpus, config)
         arrays = {
             "tokens": corpus.tokens,
-            "sentence_offsets": corpus.sentence_offsets,
-            "document_offsets": corpus.document_offsets,
-            "anchors": _fitting_pairs(corpus, config.max_len) if config.too_long == "drop" else None,
+            **self._sentences._asdict(),
+            "anchors": _fitting_pairs(self._sentences, config.max_len) if config.too_long == "drop" else None,
             "continuation": corpus.continuation.astype(np.uint8) if config.masking != "token" else None,
         }
         tables = {name: None if array is None else _tensor(array) for name, array in arrays.items()}
@@ -128,6 +131,10 @@ class Sampler:
     def num_examples(self) -> int:
         """Examples in an epoch: example g belongs to epoch g // num_examples."""
         return int(self._host.num_examples)
+
+    def unreached(self) -> float:
+        """The share of the corpus's tokens that are in no example."""
+        return unreached(self._sentences, self.config)
 
     @property
     def max_predictions(self) -> int:
@@ -249,11 +256,10 @@ def _tensor(array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
-    sentences, documents = len(corpus.sentence_offsets) - 1, len(corpus.document_offsets) - 1
+def _check(corpus: TokenisedCorpus) -> None:
     for name, offsets, end in (
         ("sentence_offsets", corpus.sentence_offsets, len(corpus.tokens)),
-        ("document_offsets", corpus.document_offsets, sentences),
+        ("document_offsets", corpus.document_offsets, len(corpus.sentence_offsets) - 1),
     ):
         # Every index that the kernels use comes from these: none may lead outside.
         if len(offsets) < 2:
@@ -262,8 +268,14 @@ def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
             raise InputError(f"the corpus is damaged: its {name} don't fit; build it again")
     if int(corpus.tokens.max()) >= corpus.vocab_size:
         raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")
+    if corpus.vocab_size <= len(set(corpus.special_ids)):
+        raise InputError("the vocabulary holds nothing but special tokens: give more text or a lower --min-freq")
+
+
+def _check_pairs(sentences: Sentences, config: SamplerConfig) -> None:
+    documents = len(sentences.document_offsets) - 1
     if config.objective != "none":
-        if sentences == documents:
+        if len(sentences.sentence_offsets) - 1 == documents:
             raise InputError(
                 "the corpus has no two sentences in one document, and so no sentence pair: give longer documents "
                 "(or --text-form lines, where each line is a sentence), or train without pairs (--objective none)"
@@ -273,8 +285,6 @@ def _check(corpus: TokenisedCorpus, config: SamplerConfig) -> None:
                 "the corpus is one document, and a wrong next sentence comes from another: give more "
                 "documents, or draw it from any (--negatives any)"
             )
-    if corpus.vocab_size <= len(set(corpus.special_ids)):
-        raise InputError("the vocabulary holds nothing but special tokens: give more text or a lower --min-freq")
 
 
 def _options(corpus: TokenisedCorpus, config: SamplerConfig) -> Any:
@@ -300,15 +310,15 @@ def _options(corpus: TokenisedCorpus, config: SamplerConfig) -> Any:
     )
 
 
-def _fitting_pairs(corpus: TokenisedCorpus, max_len: int) -> npt.NDArray[np.int64]:
+def _fitting_pairs(sentences: Sentences, max_len: int) -> npt.NDArray[np.int64]:
     """The numbers of the adjacent pairs that max_len holds, ascending."""
-    lengths = np.diff(corpus.sentence_offsets)
+    lengths = np.diff(sentences.sentence_offsets)
     pair_lengths = lengths[:-1] + lengths[1:] + 3
-    pair_lengths[corpus.document_offsets[1:-1] - 1] = np.iinfo(np.int64).max  # spans two documents
+    pair_lengths[sentences.document_offsets[1:-1] - 1] = np.iinfo(np.int64).max  # spans two documents
     first = np.flatnonzero(pair_lengths <= max_len)
     if not len(first):
         raise InputError(
             f"no sentence pair fits --max-len {max_len}: raise it to {pair_lengths.min()} or more, "
             "or truncate (--too-long truncate)"
         )
-    return first - np.searchsorted(corpus.document_offsets, first, side="right") + 1
+    return first - np.searchsorted(sentences.document_offsets, first, side="right") + 1

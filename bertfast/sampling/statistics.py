@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.errors import InputError
+from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 
 _BAR = 50  # characters
@@ -21,7 +22,9 @@ _FREQUENT = 10
 def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
     """The lines that tell of a corpus, and of the examples that `config` makes of it."""
     yield from corpus.description
+    yield from (f"warning: {line}" for line in corpus.warnings)
     sentences, documents = corpus.num_sentences, corpus.num_documents
+    yield _documents(corpus)
     yield f"{sentences - documents:,} adjacent pairs of sentences, {sentences / documents:.1f} sentences a document"
     unused = int((corpus.token_counts == 0).sum())
     yield f"{unused:,} of the vocabulary's {corpus.vocab_size:,} tokens never occur"
@@ -33,7 +36,18 @@ def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
     yield f"most frequent: {'  '.join(shares)}"
     yield "tokens a sentence:"
     yield from _bars(_length_histogram(corpus.sentence_offsets))
-    yield _examples(corpus, config)
+    yield from _examples(corpus, config)
+
+
+def _documents(corpus: Corpus) -> str:
+    """What documents are, and how long."""
+    sentences = np.diff(corpus.document_offsets)
+    tokens = np.diff(corpus.sentence_offsets[corpus.document_offsets])
+    tenth, median, most = (np.quantile(sentences, share, method="lower") for share in (0.1, 0.5, 0.9))
+    return (
+        f"a document is {corpus.document}; half have {median:,} sentences or fewer, a tenth {tenth:,} or fewer, "
+        f"a tenth more than {most:,}; the median is {np.quantile(tokens, 0.5, method='lower'):,} tokens"
+    )
 
 
 def _length_histogram(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -54,16 +68,31 @@ def _bars(histogram: npt.NDArray[np.int64]) -> Iterator[str]:
         yield f"  {name:>13} {count:>15,} {share:>6.1%} {bar}".rstrip()
 
 
-def _examples(corpus: Corpus, config: SamplerConfig) -> str:
+def _examples(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
     """How long examples are, which is what packing them saves of padding."""
     what = f"examples ({config.objective}, --max-len {config.max_len})"
     try:
         sampler = Sampler(corpus, config)
     except InputError as error:
-        return f"{what}: none ({error})"
+        yield f"{what}: none ({error})"
+        return
     lengths = sampler.plan(0, min(_EXAMPLES, sampler.num_examples)).lengths.double()
     full = (lengths == config.max_len).double().mean()
-    return (
+    yield (
         f"{what}: {sampler.num_examples:,} an epoch, of {lengths.mean():.1f} tokens on average, {full:.1%} of them "
         f"full; {1 - lengths.mean() / config.max_len:.1%} of a padded batch is padding, which training leaves out"
     )
+    if lost := sampler.unreached():
+        yield f"{'warning: ' * (lost > MOST_UNREACHED)}{lost:.1%} of the tokens are in no example"
+    if config.fills_segments and config.objective != "none" and (share := _could_fill(corpus, config)) < 0.5:
+        yield (
+            f"warning: {share:.1%} of the sentences stand in documents that could fill an example: give longer "
+            "documents (--documents file) or a smaller --max-len"
+        )
+
+
+def _could_fill(corpus: Corpus, config: SamplerConfig) -> float:
+    """The share of the sentences whose documents have the tokens of an example of pairs."""
+    tokens = np.diff(corpus.sentence_offsets[corpus.document_offsets])
+    enough = tokens >= config.max_len - 3
+    return float(np.diff(corpus.document_offsets)[enough].sum() / corpus.num_sentences)

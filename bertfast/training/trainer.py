@@ -35,6 +35,7 @@ from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.progress import Progress
 from bertfast.reporting.run_info import RunInfo, Text
+from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
@@ -156,6 +157,9 @@ class Trainer:
             logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
             if setup.sampler.residence:
                 logger.info("the corpus takes %s", setup.sampler.residence)
+            if lost := setup.sampler.unreached():
+                tell = logger.warning if lost > MOST_UNREACHED else logger.info
+                tell("%s of the tokens are in no example", f"{lost:.1%}")
             if form.reason:
                 (logger.warning if form.warns else logger.info)(form.reason)
         # The graphs that the steps hold are freed before the process group is destroyed: its teardown waits for them.

@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
-from bertfast.data.sentences import PIECE, sentences
+from bertfast.data.sentences import DOCUMENT, MARKS, PIECE, sentences
 from bertfast.data.sources import wikitext
 from bertfast.data.sources.embedded import library_files, prose
 from bertfast.data.sources.find import embedded_source, find_source
@@ -31,18 +32,18 @@ WIKITEXT = (
 )
 
 
-def documents(path: Path, form: str) -> list[list[str]]:
-    return documents_of(TextFile(path, form))
+def documents(path: Path, form: str, documents: str = "auto") -> list[list[str]]:
+    return documents_of(TextFile(path, form, documents=documents))
 
 
 def documents_of(file: TextFile) -> list[list[str]]:
-    """The stream of sentences, parted into its documents; without the empty ones, which the corpus drops."""
+    """The stream of sentences, divided into its documents; without the empty ones, which the corpus drops."""
     found: list[list[str]] = [[]]
     for sentence in sentences(file):
-        if sentence:
-            found[-1].append(sentence)
-        else:
+        if sentence == DOCUMENT:
             found.append([])
+        elif sentence not in MARKS:
+            found[-1].append(sentence)
     return [document for document in found if document]
 
 
@@ -131,7 +132,28 @@ def test_a_stream_written_out_is_the_form_lines(tmp_path_factory, texts):
 def test_prose(write):
     path = write("Mr. Smith went to\nWashington. He came back!\n\nIs it 3.5? Yes.\nIt is")
     expected = [["Mr. Smith went to Washington.", "He came back!"], ["Is it 3.5?", "Yes.", "It is"]]
-    assert documents(path, "plain") == expected
+    assert documents(path, "plain", "paragraph") == expected
+    assert documents(path, "plain") == [expected[0] + expected[1]]
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", ["See os.Path, www.Example.com and self.X.", "It works.", "Use f(x).Then of node.Js!"]),
+        ("en", ["They use e.g. The Book (i.e. The First).", "It began at 5 a.m.", "The end."]),
+        ("en", ['He said "No."', "Then he left."]),
+        ("de", ["Das ist z.B. Der Hund.", "Siehe www.Beispiel.De und os.Path."]),
+        ("fr", ["Voir numpy.Array.", "Fin !"]),
+        ("hi", ["यह है।", "वह है।", "www.Example.com"]),
+        ("ja", ["これは。", "それは！", "本.Aは os.Path です。"]),
+        ("zh", ["我们。", "你好！", "是吗？", "好"]),
+    ],
+)
+def test_a_name_is_no_boundary(write, language, expected):
+    """In scripts that have spaces, a boundary without one is none."""
+    for content in (" ".join(expected), "\n".join(expected)) if language not in ("zh", "ja") else ["".join(expected)]:
+        file = TextFile(write(content), "plain")
+        assert [each for each in sentences(file, language) if each not in MARKS] == expected
 
 
 def test_long_paragraphs_keep_their_sentences(write):
@@ -232,6 +254,20 @@ LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“
 TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
 WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
 VERSE = WRAPPED.replace("two", "Two. It")
+CHINESE = "".join(f"{'我们今天去学校读书写字' * (1 + i * 7 % 5)}第{i}天\n" for i in range(500))
+PROTEINS = "".join(f"{'MKVLAAGIVG' * (3 + i * 7 % 11)}{'ACDEFGHIKL'[i % 10]}\n" for i in range(300))
+READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in range(300))
+SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
+THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
+LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
+WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
+WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
+CHANGES = "".join(
+    f"{i}: Fix what it does when a line of\ntext is too long. It is not now.\nTests are there.\n\n" for i in range(20)
+)
+JAPANESE = "".join(
+    f"{'日付の指定は' * (1 + i % 4)}、\n時刻の指定の後に{'も' * (i % 5)}\n行わなければならない。\n\n" for i in range(20)
+)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -254,6 +290,14 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", WRAPPED, "plain"),
         ("mine.txt", VERSE, "plain"),
         ("mine.html", TITLES, "plain"),
+        *(("mine.txt", text, "lines") for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG)),
+        *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
+        ("mine.txt", CHANGES, "plain"),
+        ("mine.txt", JAPANESE, "plain"),
+        ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
+        ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
+        ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),
+        ("mine.html", WIKITEXT, "plain"),
         ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
     ],
 )
@@ -261,6 +305,17 @@ def test_the_form_is_inferred_from_name_and_beginning(write, name, content, form
     found = source(write(content, name))
     assert [file.form for file in found.files] == [form]
     assert form in found.description
+
+
+def test_no_line_without_spaces_is_lost(write):
+    for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG):
+        [file] = source(write(text)).files
+        assert list(chain.from_iterable(documents_of(file))) == [line.strip() for line in text.splitlines()]
+
+
+def test_lines_are_joined_as_their_script_asks(write):
+    path = write("我们今天\n去学校。\nผมไป\nโรงเรียน\nand then\nhome to 한국\n사람")
+    assert "".join(documents(path, "plain")[0]) == "我们今天去学校。ผมไปโรงเรียน and then home to 한국 사람"
 
 
 def test_a_given_form_is_used(write):
@@ -511,9 +566,22 @@ def test_utf16_is_recognised_by_its_mark(write):
     )
 
 
-def test_an_unknown_language(write):
+def test_what_is_no_language(write, said):
     path = write("Ein Satz.")
-    message = refusal(lambda: source(path, language="xx"))
-    assert message.startswith("--language xx: there are rules for am, ar, bg,")
-    assert "give the nearest of these" in message
+    for name in ("", "German", "d", "de;fr"):
+        assert refusal(lambda name=name: source(path, language=name)) == (
+            f"--language {name!r} is no language code: give one like en, de or zh"
+        )
     assert source(path, language="de").files
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("language", "rules"), [("zh", "ja"), ("th", "en"), ("ko", "en"), ("tr", "en"), ("pt-BR", "pt"), ("xx", "en")]
+)
+def test_a_language_without_rules_takes_the_nearest(write, said, language, rules):
+    path = write("我们去学校。你好！Merhaba dünya. Nasılsın?")
+    [file] = source(path, language=language).files
+    assert said == [f"--language {language}: sentences end by the rules for {rules}"]
+    found = [each for each in sentences(file, language) if each not in MARKS]
+    assert found == ["我们去学校。", "你好！", "Merhaba dünya.", "Nasılsın?"]

@@ -25,6 +25,7 @@ from bertfast.data.tokenizer import (
     SPECIAL_TOKENS,
     SpecialTokens,
     Tokenizer,
+    char_tokenizer,
     count_words,
     forget_rarest,
     sampled_share,
@@ -35,7 +36,12 @@ from bertfast.data.tokenizer import (
 )
 from bertfast.errors import InputError
 
-TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
+
+def train_char(texts, config):
+    return char_tokenizer(count_words(texts, "char", config.lowercase, config.base_language), config)
+
+
+TRAINERS = {"word": train_word, "wordpiece": train_wordpiece, "char": train_char}
 # The notebook's names of the special tokens, and BERT's.
 NAMES = {"<pad>": "[PAD]", "<unk>": "[UNK]", "<cls>": "[CLS]", "<sep>": "[SEP]", "<mask>": "[MASK]"}
 
@@ -62,7 +68,7 @@ def wikitext_sentences() -> list[str]:
     return [sentence for file in files for sentence in sentences(file) if sentence]
 
 
-@pytest.fixture(scope="module", params=["word", "wordpiece"])
+@pytest.fixture(scope="module", params=["word", "wordpiece", "char"])
 def kind(request):
     return request.param
 
@@ -115,7 +121,7 @@ def test_vocab_size_cuts_off(kind):
         assert tokenizer.vocab_size <= size
         if kind == "word":
             assert tokenizer.vocab_size == size
-    assert tokenizer.vocab_size == 1000
+    assert (tokenizer.vocab_size == 1000) == (kind != "char")
 
 
 def test_a_vocabulary_too_small_for_a_letter():
@@ -334,7 +340,8 @@ def test_wordpiece_is_berts_own(transformers, lowercase, tmp_path):
     ours = train_wordpiece(TEXTS, CorpusConfig(min_freq=1, lowercase=lowercase))
     ours.save(tmp_path, 64)
     (tmp_path / "tokenizer.json").unlink()
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
+    settings_of_both = {"do_lower_case": lowercase, "strip_accents": False}  # by default kept in such a mix
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings_of_both))
     theirs = transformers.BertTokenizerFast.from_pretrained(tmp_path)
 
     @settings(max_examples=300)
@@ -416,7 +423,7 @@ def test_load_vocab_txt(lowercase, tmp_path):
     assert Tokenizer.load(tmp_path, not lowercase).encode(text) == trained.encode(text)  # as its configuration says
     (tmp_path / "tokenizer_config.json").unlink()
     for path in (tmp_path, tmp_path / "vocab.txt"):
-        assert Tokenizer.load(path, lowercase).encode(text) == trained.encode(text)
+        assert Tokenizer.load(path, lowercase, strip_accents=False).encode(text) == trained.encode(text)
 
 
 def test_padding_and_truncation_of_a_loaded_tokenizer_are_put_off(trained, tmp_path):
@@ -442,7 +449,7 @@ def test_what_is_not_a_tokenizer_is_refused(tmp_path):
     (tmp_path / "broken.json").write_text("{\n]")
     (tmp_path / "empty").mkdir()
     for path, message in (
-        (tmp_path / "nowhere", r"^no such tokenizer: .*nowhere; give word, wordpiece, or the path of one$"),
+        (tmp_path / "nowhere", r"^no such tokenizer: .*nowhere; give word, wordpiece, char, or the path of one$"),
         (tmp_path / "empty", r"empty holds no tokenizer: neither tokenizer.json nor vocab.txt$"),
         (tmp_path / "broken.json", r"broken.json is not a tokenizer: [^\n]*$"),
     ):

@@ -16,8 +16,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from support.array_corpus import (
+    CONFIGS,
+    CONTINUATION,
+    SCATTERED,
+    VOCABULARY,
+    Corpus,
+    Special,
+    make_corpus,
+    name,
+    possible,
+    some_documents,
+)
 from support.notebook import notebook_dataset, notebook_paragraphs
-from support.reference import Reference, philox4x32
+from support.reference import Reference, divide, philox4x32
 
 from bertfast._native import native
 from bertfast.config import CorpusConfig, SamplerConfig
@@ -27,99 +39,6 @@ from bertfast.sampling import sampler as sampler_module
 from bertfast.sampling.batch import PackedBatch, PaddedBatch
 from bertfast.sampling.sampler import Sampler, _residence
 from bertfast.sampling.sampler import _options as sampler_options
-
-
-class Special(NamedTuple):
-    pad: int = 0
-    unk: int = 1
-    cls: int = 2
-    sep: int = 3
-    mask: int = 4
-
-
-# Ids that are neither in order nor side by side, as in BERT's own vocabulary.
-SCATTERED = Special(pad=0, unk=9, cls=4, sep=7, mask=8)
-
-
-@dataclasses.dataclass
-class Corpus:
-    tokens: Any
-    sentence_offsets: Any
-    document_offsets: Any
-    vocab_size: int
-    special_ids: Special
-    continuation: Any
-
-
-def make_corpus(
-    documents: list[list[list[int]]],
-    vocab_size: int,
-    special: Special = SCATTERED,
-    continuation: frozenset[int] = frozenset(),
-    dtype: type = np.uint16,
-) -> Corpus:
-    sentences = [sentence for document in documents for sentence in document]
-    return Corpus(
-        np.array([token for sentence in sentences for token in sentence], dtype),
-        np.cumsum([0, *map(len, sentences)], dtype=np.int64),
-        np.cumsum([0, *map(len, documents)], dtype=np.int64),
-        vocab_size,
-        special,
-        np.isin(np.arange(vocab_size), list(continuation)),
-    )
-
-
-VOCABULARY = 50
-CONTINUATION = frozenset(range(25, 50))
-
-
-def some_documents(seed: int) -> list[list[list[int]]]:
-    """Documents of one sentence, sentences of one token and of more than max_len are among them."""
-    rng = random.Random(seed)
-    return [
-        [
-            [rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 5, 9, 14, 90]))]
-            for _ in range(rng.choice([1, 1, 2, 5, 9]))
-        ]
-        for _ in range(30)
-    ]
-
-
-def possible(**settings: Any) -> SamplerConfig | None:
-    try:
-        return SamplerConfig(**settings)
-    except InputError:
-        return None
-
-
-CONFIGS = [
-    config
-    for objective, negatives, too_long, segments, masking, max_len in itertools.product(
-        ["nsp", "sop", "none"],
-        ["other", "any"],
-        ["truncate", "drop"],
-        ["sentence", "fill"],
-        ["token", "whole_word", "span"],
-        [5, 12, 64],
-    )
-    if (
-        config := possible(
-            objective=objective,
-            negatives=negatives,
-            too_long=too_long,
-            segments=segments,
-            masking=masking,
-            max_len=max_len,
-            seed=2**40 + max_len,
-        )
-    )
-    and not (objective != "nsp" and negatives == "any")
-]
-
-
-def name(config: SamplerConfig) -> str:
-    words = [config.objective, config.negatives, config.too_long, config.segments, config.masking, str(config.max_len)]
-    return "-".join(words)
 
 
 @pytest.fixture
@@ -642,8 +561,9 @@ def test_places_of_spans(lengths: tuple[int, ...], rate: float, k: int) -> None:
 def test_full_sentences() -> None:
     """Without pairs an example is, by default, as many following sentences as max_len holds, of several documents."""
     documents, max_len = some_documents(7), 40
-    sentences = list(itertools.chain.from_iterable(documents))
-    sampler = Sampler(make_corpus(documents, VOCABULARY), SamplerConfig(objective="none", max_len=max_len))
+    config = SamplerConfig(objective="none", max_len=max_len)
+    sentences = list(itertools.chain.from_iterable(divide(documents, config)))
+    sampler = Sampler(make_corpus(documents, VOCABULARY), config)
     batch = sampler.packed(0, sampler.num_examples)
     assert not batch.token_type_ids.any()
     ids = batch.input_ids.clone()

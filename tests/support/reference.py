@@ -5,6 +5,7 @@ The sampler: Python integers only, one example at a time.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -68,6 +69,42 @@ def permute(seed: int, epoch: int, i: int, count: int) -> int:
             return i
 
 
+def divide(documents: list[list[list[int]]], config: Any) -> list[list[list[int]]]:
+    """The documents with the sentences divided whose last token no example would hold."""
+    if config.too_long == "drop":
+        return documents
+    pairs = config.objective != "none"
+    budget = config.max_len - (3 if pairs else 2)
+    most = budget // 2 if pairs else budget
+
+    def kept(document: int, s: int) -> int:
+        """How many tokens are left of the sentence, as the second one, in the pair that leaves the most."""
+        if not pairs:
+            return budget
+        text = documents[document]
+        partners = [text[i] for i in (s - 1, s + 1) if 0 <= i < len(text)]
+        if config.objective == "nsp":
+            for other, sentences in enumerate(documents):
+                if other != document or config.negatives == "any":
+                    partners += sentences[:-1]
+        best = 0
+        for partner in {len(partner) for partner in partners}:
+            a, b = partner, len(text[s])
+            while a + b > budget:
+                a, b = (a - 1, b) if a > b else (a, b - 1)
+            best = max(best, b)
+        return best
+
+    found = []
+    for document, text in enumerate(documents):
+        found.append([])
+        for s, sentence in enumerate(text):
+            count = -(-len(sentence) // most) if kept(document, s) < len(sentence) else 1
+            cuts = [len(sentence) * i // count for i in range(count + 1)]
+            found[-1] += [sentence[first:last] for first, last in itertools.pairwise(cuts)]
+    return found
+
+
 class Reference:
     """Examples of `documents`, lists of sentences, which are lists of token ids.
 
@@ -82,7 +119,8 @@ class Reference:
         special: Any,
         continuation: set[int],
     ) -> None:
-        self.documents, self.config, self.vocab_size = documents, config, vocab_size
+        self.documents, self.config, self.vocab_size = divide(documents, config), config, vocab_size
+        documents = self.documents
         self.special, self.continuation = special, continuation
         self.fill = config.segments == "fill" or (config.segments == "auto" and config.objective == "none")
         self.budget = config.max_len - (2 if config.objective == "none" else 3)

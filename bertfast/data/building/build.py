@@ -2,6 +2,7 @@
 
 In a folder of its own, for each unit N of the text:
 
+    reading-N.json  how much text of each form was read, and how much of it left out
     words-N.json    how often each of its words occurs, beside text-N.txt, its sentences; where a tokenizer is trained
     tokenizer.json  trained from all of these, or given
     tokens-N.bin    its sentences, tokenised
@@ -30,6 +31,7 @@ from bertfast.data.building.pool import MOST_PROCESSES, Pool
 from bertfast.data.building.units import Unit
 from bertfast.data.fingerprint import signature
 from bertfast.data.readers.lines import OnRead
+from bertfast.data.sentences import MARKS, Tally
 from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
@@ -124,10 +126,10 @@ def _read(plan: Plan, index: int, on_read: OnRead) -> None:
             nonlocal counted
             for sentence in _sentences(plan, index, on_read):
                 out.write(f"{sentence}\n")
-                counted += sentence != ""
+                counted += sentence not in MARKS
                 yield sentence
 
-        words = count_words(written(), plan.config.tokenizer, plan.config.lowercase)
+        words = count_words(written(), plan.config.tokenizer, plan.config.lowercase, plan.config.base_language)
     with whole_file(plan.file("words", index, ".json")) as partial:
         partial.write_text(json.dumps({"sentences": counted, "words": words}), encoding="utf-8")
 
@@ -171,17 +173,37 @@ def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
         folder,
         fingerprint,
         plan.config.deduplicate,
+        {"documents": _documents(plan), "forms": _forms(plan)},
         lambda count: _check_sentences(count, plan.sources),
     )
+
+
+def _documents(plan: Plan) -> dict[str, int]:
+    """What documents are, in words, and of how many files."""
+    files = {file.path: file.document for unit in plan.units for file in unit.files}
+    return dict(Counter(files.values()))
+
+
+def _forms(plan: Plan) -> dict[str, dict[str, int]]:
+    """How much text of each form was read, and how much left out."""
+    forms: dict[str, Tally] = {}
+    for index in range(len(plan.units)):
+        read = json.loads(plan.file("reading", index, ".json").read_text(encoding="utf-8"))
+        for form, counts in read.items():
+            forms.setdefault(form, Tally()).add(Tally(**counts))
+    return {form: vars(tally) for form, tally in forms.items()}
 
 
 def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
     """A unit's sentences, from its files. Raises InputError where a file has changed since it was digested."""
     unit = plan.units[index]
-    yield from unit.sentences(plan.config.language, on_read)
+    tallies: dict[str, Tally] = {}
+    yield from unit.sentences(plan.config.language, on_read, tallies)
     for file in unit.files:
         if signature(file.path) != plan.signatures[file.path]:
             raise InputError(f"{file.path} changed while it was read: run again")
+    with whole_file(plan.file("reading", index, ".json")) as partial:
+        partial.write_text(json.dumps({form: vars(tally) for form, tally in tallies.items()}), encoding="utf-8")
 
 
 def _written_sentences(path: Path, size: int, on_read: OnRead) -> Iterator[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from bertfast.data.corpus import token_dtype
 from bertfast.data.deduplication import Hashes, sentence_hashes
+from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART
 from bertfast.data.tokenizer import Tokenizer
 
 
@@ -27,19 +28,39 @@ class Chunk(NamedTuple):
     ends: npt.NDArray[np.int64]
     """(documents,): for each document that ends in the chunk, how many sentences come before its end. Equal numbers
     stand for empty documents."""
+    parts: npt.NDArray[np.int64]
+    """(parts,): the same for places where a document ends unless it is short."""
+    paragraphs: npt.NDArray[np.int64]
+    """(paragraphs,): the same for places where a document ends if it is long."""
+    characters: npt.NDArray[np.int64]
+    """(2,): the text's characters without spaces, and how many of them are in unknown words."""
 
     @classmethod
-    def of(cls, sentences: Sequence[str], tokenizer: Tokenizer) -> Chunk:
-        """`sentences`: an empty string ends a document."""
+    def of(cls, stream: Sequence[str], tokenizer: Tokenizer) -> Chunk:
+        """`stream`: sentences and marks, as data/sentences.py has them."""
+        sentences = [each for each in stream if each not in MARKS]
         ids = tokenizer.encode_sentences(sentences)
+        unknown = tokenizer.unknown_characters(sentences, ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         # A special token's name in a text is not that token: it would be a boundary or a mask where there is none.
         stored = np.arange(tokenizer.vocab_size, dtype=token_dtype(tokenizer))
         stored[list(tokenizer.special_ids)] = tokenizer.special_ids.unk
         tokens = stored[np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())]
         kept = lengths > 0
-        at_end = np.fromiter((sentence == "" for sentence in sentences), bool, len(sentences))
-        return cls(tokens, lengths[kept], sentence_hashes(sentences)[kept], kept.cumsum()[at_end])
+        marks = np.array(stream, object)
+        before = np.zeros(len(stream), np.int64)
+        before[[each not in MARKS for each in stream]] = kept
+        before = before.cumsum()
+        ends, parts, paragraphs = (before[marks == mark] for mark in (DOCUMENT, PART, PARAGRAPH))
+        return cls(
+            tokens,
+            lengths[kept],
+            sentence_hashes(sentences)[kept],
+            ends,
+            parts,
+            paragraphs,
+            np.array([sum(len(each) - each.count(" ") for each in sentences), unknown]),
+        )
 
 
 def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
@@ -50,7 +71,7 @@ def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
 
 def chunks(parts: Sequence[Path], tokenizer: Tokenizer) -> Iterator[Chunk]:
     """The chunks that the files hold."""
-    dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), np.dtype(np.int64)]
+    dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), *[np.dtype(np.int64)] * 4]
     for part in parts:
         with part.open("rb") as file:
             while header := file.read(8 * len(dtypes)):

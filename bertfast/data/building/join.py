@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bertfast.data.building.chunks import chunks
+from bertfast.data.building.documents import with_documents
 from bertfast.data.deduplication import DocumentHashes, repeats
 from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizer import Tokenizer
@@ -26,11 +27,13 @@ def join(
     folder: Path,
     fingerprint: str,
     deduplicate: bool,
+    text: dict[str, Any],
     check: Callable[[int], None],
 ) -> None:
     """Writes the corpus beside `folder`, then renames it: it is there whole or not at all.
 
-    `check` is called with the number of sentences, and raises InputError where there are too few.
+    `text`: what the manifest says of the text. `check` is called with the number of sentences, and raises InputError
+    where there are too few.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -47,6 +50,7 @@ def join(
             "fingerprint": fingerprint,
             "vocab_size": tokenizer.vocab_size,
             **counts,
+            "text": text,
             "duplicates": {**duplicates, "dropped": deduplicate},
             "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
             "blake2b": {name: digest(partial / name) for name in _CHECKSUMMED},
@@ -67,7 +71,7 @@ def _duplicates(
     of_sentences, of_documents = folder / "hashes-sentences", folder / "hashes-documents"
     documents = DocumentHashes()
     with of_sentences.open("wb") as sentences_out, of_documents.open("wb") as documents_out:
-        for chunk in chunks(parts, tokenizer):
+        for chunk in with_documents(chunks(parts, tokenizer)):
             sentences_out.write(chunk.hashes.tobytes())
             documents_out.write(documents.after(chunk.hashes, chunk.ends).tobytes())
     repeated = repeats(of_sentences)
@@ -78,8 +82,9 @@ def _duplicates(
 def _write_arrays(
     parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, dropped: npt.NDArray[np.bool_] | None
 ) -> dict[str, Any]:
-    """Writes the arrays, without the sentences that are dropped; returns the counts of documents, sentences, tokens."""
+    """Writes the arrays, without the sentences that are dropped; returns the counts, of all characters."""
     token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+    num_characters = np.zeros(2, np.int64)
     num_documents = num_sentences = num_tokens = document_start = read = 0
     with (
         (folder / "tokens.bin").open("wb") as tokens,
@@ -88,7 +93,7 @@ def _write_arrays(
     ):
         sentence_offsets.write(bytes(8))
         document_offsets.write(bytes(8))
-        for flat, lengths, hashes, ends in chunks(parts, tokenizer):
+        for flat, lengths, hashes, ends, _, _, characters in with_documents(chunks(parts, tokenizer)):
             if dropped is not None:
                 kept = ~dropped[read : read + len(hashes)]
                 read += len(hashes)
@@ -96,6 +101,7 @@ def _write_arrays(
                 ends = np.concatenate([[0], kept.cumsum()])[ends]
                 lengths = lengths[kept]
             tokens.write(flat.tobytes())
+            num_characters += characters
             token_counts += np.bincount(flat, minlength=tokenizer.vocab_size)
             sentence_offsets.write((num_tokens + lengths.cumsum()).tobytes())
             # A document without a sentence is none.
@@ -108,4 +114,10 @@ def _write_arrays(
             num_documents += len(ends)
             document_start = int(ends[-1]) if len(ends) else document_start
     (folder / "token_counts.bin").write_bytes(token_counts.tobytes())
-    return {"documents": num_documents, "sentences": num_sentences, "tokens": num_tokens}
+    return {
+        "documents": num_documents,
+        "sentences": num_sentences,
+        "tokens": num_tokens,
+        "characters": int(num_characters[0]),
+        "unknown_characters": int(num_characters[1]),
+    }

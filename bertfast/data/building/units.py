@@ -13,7 +13,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, OnRead
-from bertfast.data.sentences import sentences
+from bertfast.data.sentences import Tally, sentences
 from bertfast.data.text_file import TextFile
 
 # The fewest bytes in a unit (but the last), and the most units.
@@ -33,14 +33,15 @@ class Unit:
     goes_on: bool
     """Whether its last document may go on in the next unit."""
 
-    def sentences(self, language: str, on_read: OnRead) -> Iterator[str]:
-        """The files' sentences, an empty string after each document's last; after a document that goes on, none."""
+    def sentences(self, language: str, on_read: OnRead, tallies: dict[str, Tally] | None = None) -> Iterator[str]:
+        """The files' sentences and marks; after a document that goes on, no mark. Counts the text of each form."""
+        tallies = {} if tallies is None else tallies
         *before, last = self.files
         for file in before:
-            yield from sentences(file, language, on_read)
-        stream = sentences(last, language, on_read)
+            yield from sentences(file, language, on_read, tallies.setdefault(file.form, Tally()))
+        stream = sentences(last, language, on_read, tallies.setdefault(last.form, Tally()))
         if self.goes_on:
-            yield from (sentence for sentence, _ in pairwise(stream))  # the last one is the empty string
+            yield from (sentence for sentence, _ in pairwise(stream))  # the last one is the end of a document
         else:
             yield from stream
 

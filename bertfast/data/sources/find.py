@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from bertfast.config import CorpusConfig
-from bertfast.data.sentences import LANGUAGES
+from bertfast.data.sentences import LANGUAGES, rules_of
 from bertfast.data.sources.embedded import library_files
 from bertfast.data.sources.folders import find_files
 from bertfast.data.sources.hub_datasets import PREFIX, find_dataset
@@ -19,6 +21,8 @@ from bertfast.data.text_file import TextFile
 from bertfast.data.text_form import told
 from bertfast.errors import InputError
 from bertfast.files import expanded
+
+logger = logging.getLogger(__name__)
 
 SOURCES = (
     "a file, folder or glob of text, HTML, JSON, JSON lines, CSV, TSV or parquet, also .gz or .zst; - for standard "
@@ -46,11 +50,8 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     beginning of each file is read. Raises `InputError` where there is no such source or nothing to read in it, and,
     unless `config.skip_bad_files`, for the first file that cannot be read.
     """
-    if config.language not in LANGUAGES:
-        raise InputError(
-            f"--language {config.language}: there are rules for {', '.join(LANGUAGES)}: give the nearest of these "
-            "(en, say, for other languages in Latin letters and for Chinese)"
-        )
+    if not re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)*", config.language):
+        raise InputError(f"--language {config.language!r} is no language code: give one like en, de or zh")
     skipped: list[str] = []
 
     def refuse(line: str) -> None:
@@ -70,9 +71,11 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     files = []
     for path in paths:
         try:
-            files.append(told(path, config))
+            files.append(told(path, config, alone=len(paths) == 1))
         except InputError as error:
             refuse(str(error))
+    if config.language not in LANGUAGES and any(file.form == "plain" for file in files):
+        logger.info("--language %s: sentences end by the rules for %s", config.language, rules_of(config.language))
     if not files:
         raise InputError(f"no file of {where} can be read: {skipped[0]}")
     left_out = f"; {len(skipped)} bad left out, the first: {skipped[0]}" if skipped else ""

@@ -361,14 +361,14 @@ def stopped(text: Path, syncs: int, by: str = "SIGKILL") -> int:
     )
 
 
-# Two files are written of each unit's reading and one of its tokens, each synced with its folder; before is one other.
+# Three files are written of each unit's reading and one of its tokens, each synced with its folder; one comes before.
 INSTANTS = [
     pytest.param(3, "SIGKILL", id="at the first unit"),
     pytest.param(29, "SIGKILL", id="reading"),
     pytest.param(31, "SIGINT", id="interrupted"),
-    pytest.param(2 + 4 * 16 + 1, "SIGKILL", id="at the vocabulary"),
-    pytest.param(4 + 4 * 16 + 7, "SIGKILL", id="tokenising"),
-    pytest.param(4 + 6 * 16 + 3, "SIGKILL", id="joining"),
+    pytest.param(2 + 6 * 16 + 1, "SIGKILL", id="at the vocabulary"),
+    pytest.param(4 + 6 * 16 + 7, "SIGKILL", id="tokenising"),
+    pytest.param(4 + 8 * 16 + 3, "SIGKILL", id="joining"),
 ]
 
 
@@ -376,7 +376,7 @@ INSTANTS = [
 def test_a_stopped_build_resumes(text, expected, cache, monkeypatch, said, small_units, alone, syncs, by):
     assert len(units.units_of([TextFile(text, "wikitext")])) == 16
     parts = stopped(text, syncs, by)
-    assert (parts == 32) == (syncs > 4 + 6 * 16)
+    assert (parts == 32) == (syncs > 4 + 8 * 16)
     made: list[Path] = []
     for name in ("_read", "_tokenise"):
         make = getattr(build, name)
@@ -458,6 +458,31 @@ def test_bad_text_ends_a_build_by_several_processes(tmp_path, monkeypatch, cache
     with pytest.raises(InputError, match=r"bad.txt is not UTF-8: byte 1450000 "):
         load_corpus(path)
     assert without_locks(cache / "corpora") == set()
+
+
+# ---- what a form leaves out
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_a_form_leaves_out_is_told(tmp_path, said, small_units, given):
+    """In how many units ever, and with a tokenizer that is given, too."""
+    kept, lost = "It rains . It pours .", "Nothing to cut here"
+    (tmp_path / "some.txt").write_text(f"{kept}\n{kept}\n\n{lost}\n" * 4000)
+    config = CorpusConfig(min_freq=1, text_form="wikitext")
+    if given:
+        config = CorpusConfig(str(load_corpus(tmp_path / "some.txt", config=config).folder), text_form="wikitext")
+        said.clear()
+    corpus = load_corpus(tmp_path / "some.txt", config=config)
+    share = len(lost) / (2 * len(kept) + len(lost))
+    assert corpus.description[1] == f"wikitext: 4,000 of 12,000 lines left out, {share:.1%} of the text"
+    assert said == [f"warning: the form wikitext leaves out {share:.1%} of the text: --text-form names another"]
+    assert len(units.units_of([TextFile(tmp_path / "some.txt", "wikitext")])) > 1
+
+
+def test_what_is_whole_is_not_mentioned(tmp_path, said):
+    (tmp_path / "some.txt").write_text("It rains.\n\n-----\n\nIt pours.\n")
+    assert len(load_corpus(tmp_path / "some.txt", config=CorpusConfig(min_freq=1)).description) == 2
+    assert said == []
 
 
 # ---- duplicates

@@ -15,12 +15,12 @@ from pathlib import Path
 from bertfast.config import CorpusConfig
 from bertfast.errors import InputError
 from bertfast.data.sources.find import find_source
-from bertfast.data.sentences import sentences
+from bertfast.data.sentences import MARKS, sentences
 try:
     source = find_source("-", CorpusConfig(), Path(sys.argv[1]))
     print(source.description)
     for file in source.files:
-        print(file.path, file.kind, *filter(None, sentences(file)), sep="|")
+        print(file.path, file.kind, *(each for each in sentences(file) if each not in MARKS), sep="|")
 except InputError as error:
     print("error:", error)
 """

@@ -1,0 +1,112 @@
+"""Sentences too long for an example, divided so that every token can be in one.
+
+A sentence's tail is lost where it is cut off in whatever pair the sentence stands. Such a sentence is divided into
+pieces of almost equal length, which then are sentences: of at most `max_len - 2` tokens for single segments, and of at
+most half of `max_len - 3` for pairs, so that two pieces fit. `too_long="drop"`, the notebook's way, divides none.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bertfast.config import SamplerConfig
+
+Offsets = npt.NDArray[np.int64]
+
+# A larger share of tokens that are in no example is worth a warning.
+MOST_UNREACHED = 0.05
+
+_AT_A_TIME = 1 << 20
+_NONE = 1 << 60  # the length of a sentence that isn't there
+
+
+class Sentences(NamedTuple):
+    """A corpus's sentences and documents, as `bertfast.data.corpus.Corpus` has them."""
+
+    sentence_offsets: Offsets
+    document_offsets: Offsets
+
+
+def divided(sentences: Sentences, config: SamplerConfig) -> Sentences:
+    """The same tokens, in sentences of which `config` loses none; `sentences` itself where it loses none already."""
+    if config.too_long == "drop":
+        return sentences
+    offsets, documents = sentences
+    most = _most(config)
+    count = len(offsets) - 1
+    pieces = np.ones(count, np.int64)
+    shortest = _shortest_elsewhere(sentences, config)
+    for begin in range(0, count, _AT_A_TIME):
+        lengths = np.diff(offsets[begin : begin + _AT_A_TIME + 1])
+        among = begin + np.flatnonzero(lengths > most)
+        among = among[_reached(sentences, config, among, shortest) < lengths[among - begin]]
+        pieces[among] = -(-lengths[among - begin] // most)
+    ends = np.concatenate([[0], pieces.cumsum()])
+    if ends[-1] == count:
+        return sentences
+    whole = np.repeat(np.arange(count), pieces)
+    number = np.arange(ends[-1]) - ends[whole]
+    begins = offsets[whole] + (offsets[whole + 1] - offsets[whole]) * number // pieces[whole]
+    return Sentences(np.append(begins, offsets[-1]), ends[documents])
+
+
+def unreached(sentences: Sentences, config: SamplerConfig) -> float:
+    """The share of the tokens that are in no example."""
+    offsets = sentences.sentence_offsets
+    shortest = _shortest_elsewhere(sentences, config)
+    reached = 0
+    for begin in range(0, len(offsets) - 1, _AT_A_TIME):
+        among = np.arange(begin, min(begin + _AT_A_TIME, len(offsets) - 1))
+        reached += int(_reached(sentences, config, among, shortest).sum())
+    return 1 - reached / int(offsets[-1])
+
+
+def _most(config: SamplerConfig) -> int:
+    """Tokens of a piece."""
+    return config.max_len - 2 if config.objective == "none" else (config.max_len - 3) // 2
+
+
+def _reached(
+    sentences: Sentences, config: SamplerConfig, among: Offsets, shortest_elsewhere: Offsets
+) -> npt.NDArray[np.int64]:
+    """Of each sentence `among`, how many of its first tokens some example holds."""
+    offsets, documents = sentences
+    lengths = offsets[among + 1] - offsets[among]
+    reached: npt.NDArray[np.int64]
+    if config.objective == "none":
+        reached = np.minimum(lengths, config.max_len - 2)
+        return reached
+    document = np.searchsorted(documents, among, side="right") - 1
+    before = np.where(among > documents[document], offsets[among] - offsets[np.maximum(among - 1, 0)], _NONE)
+    following = np.minimum(among + 2, len(offsets) - 1)
+    after = np.where(among + 1 < documents[document + 1], offsets[following] - offsets[among + 1], _NONE)
+    partner = np.minimum(np.minimum(before, after), shortest_elsewhere[document])
+    budget = config.max_len - 3
+    # What is left of a second sentence: the longer of two is cut first.
+    cut = 0 if config.too_long == "drop" else np.minimum(lengths, np.maximum(budget - partner, budget // 2))
+    reached = np.where(lengths + partner <= budget, lengths, cut)
+    reached[partner == _NONE] = 0
+    return reached
+
+
+def _shortest_elsewhere(sentences: Sentences, config: SamplerConfig) -> Offsets:
+    """(documents,): the length of the shortest first sentence of a pair that a sentence of the document, drawn as a
+    wrong next one, can follow."""
+    offsets, documents = sentences
+    if config.objective != "nsp":
+        return np.full(len(documents) - 1, _NONE)
+    lengths = np.diff(offsets)
+    firsts = lengths.copy()
+    firsts[documents[1:] - 1] = _NONE  # a document's last sentence begins no pair
+    if config.too_long == "drop":
+        firsts[:-1][lengths[:-1] + lengths[1:] > config.max_len - 3] = _NONE
+    shortest = np.minimum.reduceat(firsts, documents[:-1])
+    if config.negatives == "any":
+        return np.full(len(shortest), shortest.min())
+    at = int(shortest.argmin())
+    found = np.full(len(shortest), shortest[at])
+    found[at] = np.delete(shortest, at).min(initial=_NONE)
+    return found
