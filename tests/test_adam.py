@@ -10,7 +10,8 @@ import torch
 from numerics import assert_as_exact, assert_equal
 from torch import Tensor
 
-from bertfast.ops.adam import adam, adam_twin
+from bertfast.ops import reference
+from bertfast.ops.adam import adam
 from bertfast.ops.linear import Copy, in_type
 from bertfast.training.adam import Adam
 
@@ -78,7 +79,7 @@ def test_against_float64(isa: str) -> None:
 
 
 def test_its_twin_is_torchs_adam() -> None:
-    ours = take(adam_twin, state(SHAPES, torch.float64, copied=False))
+    ours = take(reference.adam, state(SHAPES, torch.float64, copied=False))
     torch.testing.assert_close(ours, take_torchs(state(SHAPES, torch.float64)), rtol=1e-12, atol=1e-12)
 
 
@@ -90,7 +91,7 @@ def test_copies_are_the_parameters_rounded(isa: str) -> None:
     assert_equal(take(adam, state(SHAPES))[: -len(SHAPES)], take(adam, state(SHAPES, copied=False)))
 
 
-@pytest.mark.parametrize("function", [adam, adam_twin])
+@pytest.mark.parametrize("function", [adam, reference.adam])
 def test_what_is_refused_changes_nothing(function: Callable[..., None]) -> None:
     before = state(SHAPES)
     take(adam, before, steps=2)
@@ -171,7 +172,7 @@ def test_a_copy_is_used_while_it_is_current() -> None:
         assert in_type(weight, torch.bfloat16) is not copy.tensor
         assert torch.equal(in_type(weight, torch.bfloat16), weight.bfloat16())
         copy.tensor.copy_(weight)
-        copy.is_now_of(weight)
+        copy.mark_current(weight)
         assert in_type(weight, torch.bfloat16) is copy.tensor
     Copy.drop(weight)
     assert in_type(weight, torch.bfloat16) is not copy.tensor

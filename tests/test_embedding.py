@@ -9,24 +9,24 @@ import torch
 from numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from torch import Tensor
 
+from bertfast.ops import reference
+from bertfast.ops.arguments import Dropout, Ids, Norm, Tables
 from bertfast.ops.embedding import (
     _embedding_layer_norm,
     _embedding_layer_norm_backward,
     embedding_layer_norm,
-    embedding_layer_norm_twin,
 )
 
 SHAPES = [(1, 2, 5), (3, 33, 5), (130, 96, 300), (65, 64, 10), (700, 511, 40), (0, 8, 5)]
-Ids = tuple[Tensor, Tensor, Tensor]
 
 
 def inputs(tokens: int, hidden: int, words: int) -> tuple[Ids, list[Tensor], Tensor, Tensor]:
     generator = torch.Generator().manual_seed(tokens * 10007 + hidden)
-    ids = tuple(torch.randint(0, entries, (tokens,), generator=generator) for entries in (words, 2, 64))
+    ids = Ids(*(torch.randint(0, entries, (tokens,), generator=generator) for entries in (words, 2, 64)))
     tables = [torch.randn(entries, hidden, generator=generator) for entries in (words, 2, 64)]
     weight, bias = torch.randn(2, hidden, generator=generator)
     keys = torch.randint(0, 2**60, (tokens,), generator=generator)
-    return ids, [*tables, weight, bias], keys, torch.randn(tokens, hidden, generator=generator)  # type: ignore[return-value]
+    return ids, [*tables, weight, bias], keys, torch.randn(tokens, hidden, generator=generator)
 
 
 def of(
@@ -36,7 +36,14 @@ def of(
     p: float,
     dtype: torch.dtype = torch.float32,
 ) -> Callable[..., Tensor]:
-    return lambda *leaves: function(*ids, *leaves, 1e-12, keys, p, 7, 3, dtype)[0]
+    return lambda *leaves: both(function, ids, keys, p, dtype)(*leaves)[0]
+
+
+def both(
+    function: Callable[..., tuple[Tensor, Tensor]], ids: Ids, keys: Tensor, p: float, dtype: torch.dtype
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Hidden states and words of the tables, and of LayerNorm's weight and bias."""
+    return lambda *leaves: function(ids, Tables(*leaves[:3]), Norm(*leaves[3:], 1e-12), Dropout(keys, p, 7, 3), dtype)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
@@ -45,8 +52,8 @@ def of(
 def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dtype, p: float) -> None:
     ids, leaves, keys, grad = inputs(*shape)
     grad = grad.to(dtype)
-    truth = run(of(embedding_layer_norm_twin, ids, keys, p, torch.float64), doubled(leaves), grad)
-    torchs = run(of(embedding_layer_norm_twin, ids, keys, p, dtype), leaves, grad)
+    truth = run(of(reference.embedding_layer_norm, ids, keys, p, torch.float64), doubled(leaves), grad)
+    torchs = run(of(reference.embedding_layer_norm, ids, keys, p, dtype), leaves, grad)
     assert_as_exact(run(of(embedding_layer_norm, ids, keys, p, dtype), leaves, grad), torchs, truth)
 
 
@@ -54,24 +61,24 @@ def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dty
 def test_the_words_take_a_gradient_along(isa: str, dtype: torch.dtype) -> None:
     ids, leaves, keys, grad = inputs(130, 96, 300)
 
-    def both(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
-        def joined(*leaves: Tensor) -> Tensor:
-            out, words = function(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, dtype)
+    def joined(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
+        def join(*leaves: Tensor) -> Tensor:
+            out, words = both(function, ids, keys, 0.2, dtype)(*leaves)
             assert words.dtype == dtype
             return torch.cat([out, words])
 
-        return joined
+        return join
 
     grad = torch.cat([grad, torch.randn(300, 96)]).to(dtype)
-    truth = run(both(embedding_layer_norm_twin, torch.float64), doubled(leaves), grad)
-    torchs = run(both(embedding_layer_norm_twin, dtype), leaves, grad)
-    assert_as_exact(run(both(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
+    truth = run(joined(reference.embedding_layer_norm, torch.float64), doubled(leaves), grad)
+    torchs = run(joined(reference.embedding_layer_norm, dtype), leaves, grad)
+    assert_as_exact(run(joined(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
 
 
 def test_the_words_alone() -> None:
     ids, leaves, keys, _ = inputs(5, 33, 10)
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    _, words = embedding_layer_norm(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, torch.float32)  # type: ignore[call-arg]
+    _, words = both(embedding_layer_norm, ids, keys, 0.2, torch.float32)(*leaves)
     grad = torch.randn_like(words)
     assert torch.equal(torch.autograd.grad(words, leaves[0], grad)[0], grad)
 
@@ -87,7 +94,7 @@ def test_the_truth_by_hand() -> None:
             rows.append(centred / ((centred**2).mean() + 1e-12).sqrt() * weight + bias)
         return torch.stack(rows)
 
-    twin = run(of(embedding_layer_norm_twin, ids, keys, 0.0, torch.float64), doubled(leaves), grad)
+    twin = run(of(reference.embedding_layer_norm, ids, keys, 0.0, torch.float64), doubled(leaves), grad)
     for a, b in zip(twin, run(by_hand, doubled(leaves), grad), strict=True):
         torch.testing.assert_close(a, b)
 

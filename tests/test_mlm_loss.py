@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,14 +10,11 @@ import torch
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import kernels
+from bertfast.ops import kernels, reference
+from bertfast.ops import masked_lm_loss as module
+from bertfast.ops.arguments import Linear, Norm, Predictions
 from bertfast.ops.gather_rows import _gather_rows, _scatter_rows, gather_rows
-from bertfast.ops.masked_lm_loss import (
-    _chunk_rows,
-    _linear_cross_entropy,
-    masked_lm_loss,
-    masked_lm_loss_twin,
-)
+from bertfast.ops.masked_lm_loss import _chunk_rows, _linear_cross_entropy
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 GPU = pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])
@@ -34,6 +32,33 @@ FLOATS = (
 )
 
 Arguments = dict[str, Any]
+
+
+def by_name(function: Callable[..., Tensor], **options: bool) -> Callable[..., Tensor]:
+    """`function` of what `arguments` holds."""
+
+    def loss(
+        hidden_states: Tensor,
+        positions: Tensor | None,
+        labels: Tensor,
+        weights: Tensor,
+        transform_weight: Tensor,
+        transform_bias: Tensor,
+        layer_norm_weight: Tensor,
+        layer_norm_bias: Tensor,
+        decoder_weight: Tensor,
+        decoder_bias: Tensor,
+        vocab_size: int,
+    ) -> Tensor:
+        transform, decoder = Linear(transform_weight, transform_bias), Linear(decoder_weight, decoder_bias)
+        norm = Norm(layer_norm_weight, layer_norm_bias, 1e-12)
+        predictions = Predictions(positions, labels, weights)
+        return function(hidden_states, predictions, transform, norm, decoder, vocab_size, **options)
+
+    return loss
+
+
+masked_lm_loss, masked_lm_loss_twin = by_name(module.masked_lm_loss), by_name(reference.masked_lm_loss)
 
 
 def arguments(size: tuple[int, int, int, int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Arguments:

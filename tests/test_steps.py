@@ -218,7 +218,7 @@ def test_the_loop_tells_all_of_it(said, corpus, tmp_path, on_the_cpu, monkeypatc
     monkeypatch.setattr(ring, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10)
     world = make_world(config, [CPU], [CPU])
-    whole = train(make_model(corpus), corpus, config, world, tmp_path / "whole", False, lambda line: None)
+    whole = train(make_model(corpus), corpus, config, world, tmp_path / "whole", False)
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(config.steps))
     assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]

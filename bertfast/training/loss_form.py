@@ -16,6 +16,7 @@ from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.process_group import told_by_rank_0
 from bertfast.distributed.world import World
 from bertfast.model import Bert
+from bertfast.ops.arguments import Predictions
 from bertfast.ops.fused_mlm_loss import can_fuse
 from bertfast.sampling.sampler import Sampler
 
@@ -98,7 +99,7 @@ def _made_up_loss(
     weights = torch.full((predictions,), 1 / predictions, device=device)
 
     def take() -> tuple[Tensor, ...]:
-        loss = head.loss(states, positions, labels, weights, word_weight)
+        loss = head.loss(states, Predictions(positions, labels, weights), word_weight)
         return loss.detach(), *torch.autograd.grad(loss, [states, word_weight, *head.parameters()])
 
     return take

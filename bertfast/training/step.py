@@ -20,7 +20,7 @@ from bertfast.distributed.process_group import AllReduce
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.distributed.world import World
 from bertfast.model import Bert
-from bertfast.sampling.buckets import Bucket, Buckets
+from bertfast.sampling.padding import Buckets, PaddedSize, fill
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
@@ -115,7 +115,7 @@ class BucketedSteps:
         world: World,
         dtype: torch.dtype,
         first_step: int,
-        run: Callable[[Bucket, Callable[[], None]], None],
+        run: Callable[[PaddedSize, Callable[[], None]], None],
     ) -> None:
         self._model, self._sampler, self._optimizer = model, sampler, optimizer
         self._config, self._dtype, self._run = config, dtype, run
@@ -144,7 +144,7 @@ class BucketedSteps:
             found += self._ring.read(step, wait=True)
         return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in found]
 
-    def _bucket(self, step: int) -> Bucket:
+    def _bucket(self, step: int) -> PaddedSize:
         size = self._config.batch_size
         plan = self._sampler.plan(step * size, size)
         tokens, predictions = (
@@ -153,15 +153,15 @@ class BucketedSteps:
         )
         return self._buckets.of(tokens, predictions)
 
-    def _take(self, bucket: Bucket) -> None:
+    def _take(self, bucket: PaddedSize) -> None:
         config = self._config
         batch = self._sampler.packed_within(self._first + self._begin, self._count, bucket.tokens, bucket.predictions)
         all_predictions = batch.cu_masked[-1:]
         if not self._alone:
             all_predictions = self._sampler.predictions(self._first, config.batch_size)
-        asked = self._buckets.fill(batch, bucket, all_predictions)
-        share = Share((*asked, config.seed, self._dtype), self._count / config.batch_size)
-        losses = share.weighed(self._model(*share.inputs))
+        batch, mlm_weights = fill(batch, bucket, 1 / all_predictions.clamp(min=1))
+        share = Share(batch, mlm_weights, self._count / config.batch_size)
+        losses = share.weighed(self._model(batch, mlm_weights, config.seed, self._dtype))
         gradients: Sequence[Tensor] = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
         found = torch.cat([losses.detach(), self._flag])
         if self._sum is not None:
