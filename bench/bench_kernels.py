@@ -17,8 +17,9 @@ from bertfast.config import PRESETS, BertConfig
 from bertfast.model import Bert
 from bertfast.ops import kernels
 from bertfast.ops.adam import adam
+from bertfast.ops.arguments import Dropout, Ids, Lengths, Norm, Tables
 from bertfast.ops.attention import attention
-from bertfast.ops.dropout import dropout
+from bertfast.ops.dropout import apply_dropout
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.gelu import bias_gelu
 from bertfast.ops.layer_norm import dropout_add_layer_norm
@@ -31,6 +32,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 LENGTHS = torch.randint(26, MAX_LEN + 1, (BATCH,), generator=GENERATOR)
 TOKENS = int(LENGTHS.sum())
 ROW_KEYS = torch.arange(TOKENS, device=DEVICE)
+DROPOUT = Dropout(ROW_KEYS, P, SEED, SITE)
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -64,7 +66,7 @@ def bench_dropout(compare: Compare, dtype: str) -> None:
         compare,
         "dropout",
         dtype,
-        step(lambda x: dropout(x, ROW_KEYS, P, SEED, SITE), x),
+        step(lambda x: apply_dropout(x, DROPOUT), x),
         torch=step(lambda x: F.dropout(x, P), x),
     )
 
@@ -75,7 +77,7 @@ def bench_attention(compare: Compare, dtype: str, p: float) -> None:
     query = normal(TOKENS, HEADS, HEAD_DIM, dtype=DTYPES[dtype])
     key_value = normal(TOKENS, 2, HEADS, HEAD_DIM, dtype=DTYPES[dtype])
     cu_seqlens = F.pad(LENGTHS.cumsum(0), (1, 0)).int().to(DEVICE)
-    rest = (cu_seqlens, cu_seqlens, MAX_LEN, ROW_KEYS, p, SEED, SITE)
+    rest = (Lengths(cu_seqlens, cu_seqlens, MAX_LEN), DROPOUT._replace(p=p))
     padded = [normal(BATCH, HEADS, MAX_LEN, HEAD_DIM, dtype=DTYPES[dtype]) for _ in range(3)]
     mask = (torch.arange(MAX_LEN) < LENGTHS[:, None])[:, None, None, :].to(DEVICE)
 
@@ -93,8 +95,8 @@ def bench_dropout_add_layer_norm(compare: Compare, dtype: str) -> None:
     def torchs(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.layer_norm(F.dropout(x, P) + residual, (HIDDEN,), weight.to(x.dtype), bias.to(x.dtype), EPS)
 
-    def ours(*leaves: Tensor) -> Tensor:
-        return dropout_add_layer_norm(*leaves, EPS, ROW_KEYS, P, SEED, SITE)
+    def ours(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return dropout_add_layer_norm(x, residual, Norm(weight, bias, EPS), DROPOUT)
 
     report(compare, "dropout_add_layer_norm", dtype, step(ours, *leaves), torch=step(torchs, *leaves))
 
@@ -119,8 +121,9 @@ def bench_embedding_layer_norm(compare: Compare, dtype: str) -> None:
         added = F.embedding(ids[0], word) + F.embedding(ids[1], type_) + F.embedding(ids[2], position)
         return F.dropout(F.layer_norm(added, (HIDDEN,), weight, bias, EPS), P).to(DTYPES[dtype])
 
-    def ours(*leaves: Tensor) -> Tensor:
-        return embedding_layer_norm(*ids, *leaves, EPS, ROW_KEYS, P, SEED, SITE, DTYPES[dtype])[0]
+    def ours(word: Tensor, type_: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        tables, norm = Tables(word, type_, position), Norm(weight, bias, EPS)
+        return embedding_layer_norm(Ids(*ids), tables, norm, DROPOUT, DTYPES[dtype])[0]
 
     report(compare, "embedding_layer_norm", dtype, step(ours, *leaves), torch=step(torchs, *leaves))
 

@@ -30,7 +30,7 @@ from bertfast.training.trainer import prepare
 
 CPU = torch.device("cpu")
 WARMUP = (
-    12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/sampling/rounding.py)
+    12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/sampling/padding.py)
 )
 # The notebook's; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=512, max_len=64, device="cpu")

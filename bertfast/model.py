@@ -14,19 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertfast.config import BertConfig
+from bertfast.ops.arguments import Dropout, Ids, Lengths, Linear, Norm, Predictions, Tables
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.linear import linear
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.ops.self_attention import self_attention
-from bertfast.sampling.batch import Predictions, Sequences
+from bertfast.sampling.batch import PackedBatch
 
 
 class Bert(nn.Module):
     """BERT with its two pretraining heads.
 
-    `forward` is the training pass and returns the two losses; `hidden_states`, `pooled` and the two `*_logits` methods
-    are the parts that encoding and evaluation use.
+    `forward` is the training pass and returns the two losses. `hidden_states`, `pooled` and the two `*_logits` methods
+    are for encoding and evaluation.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -50,78 +51,73 @@ class Bert(nn.Module):
             self.embeddings.word.weight[self.config.pad_token_id].zero_()
             self.embeddings.word.weight[self.config.vocab_size :].zero_()
 
-    def forward(
-        self,
-        sequences: Sequences,
-        predictions: Predictions,
-        mlm_weights: Tensor,
-        seed: int,
-        dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: PackedBatch, mlm_weights: Tensor, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """The masked-LM loss, sum_i mlm_weights_i CE_i, and the next-sentence loss, the mean over its labels.
 
         Equal to computing every hidden state and reading the heads' rows, but the last layer computes only those rows.
         """
-        read = read_rows(sequences.cu_seqlens, predictions.masked_positions)
-        hidden_states, word_weight = self.embeddings(sequences, seed, dtype)
-        hidden_states = self.encoded(hidden_states, sequences, read, seed)
-        mlm_loss = self.masked_lm_head.loss(hidden_states, read.masked, predictions.labels, mlm_weights, word_weight)
-        if not predictions.next_sentence_label.numel():
+        rows = head_rows(batch.cu_seqlens, batch.masked_positions)
+        hidden_states, word_weight = self.embeddings(batch, seed, dtype)
+        hidden_states = self._run_layers(hidden_states, batch, seed, self.config.num_hidden_layers, rows)
+        predictions = Predictions(rows.masked, batch.labels, mlm_weights)
+        mlm_loss = self.masked_lm_head.loss(hidden_states, predictions, word_weight)
+        labels = batch.next_sentence_label
+        if not labels.numel():
             return mlm_loss, torch.zeros_like(mlm_loss)
-        labels = predictions.next_sentence_label
-        logits = self.next_sentence_logits(self.pooled(hidden_states[read.first[: labels.numel()]]))
+        logits = self.next_sentence_logits(self.pooled(hidden_states[rows.first[: labels.numel()]]))
         return mlm_loss, F.cross_entropy(logits.float(), labels)
-
-    def read_states(self, sequences: Sequences, read: ReadRows, seed: int, dtype: torch.dtype) -> Tensor:
-        """The last layer's hidden states of the rows that the heads read, (R, H)."""
-        return self.encoded(self.embeddings(sequences, seed, dtype)[0], sequences, read, seed)
-
-    def encoded(self, hidden_states: Tensor, sequences: Sequences, read: ReadRows, seed: int) -> Tensor:
-        """The same from the embeddings' output."""
-        for layer in self.layers[:-1]:
-            hidden_states = layer(hidden_states, sequences, None, seed)
-        read_states: Tensor = self.layers[-1](hidden_states, sequences, read, seed)
-        return read_states
 
     def hidden_states(
         self,
-        sequences: Sequences,
+        batch: PackedBatch,
         dtype: torch.dtype,
         seed: int = 0,
-        upto: int | None = None,
-        read: ReadRows | None = None,
-    ) -> list[Tensor]:
-        """The embeddings' output and each layer's, (T, H) each; `upto` is the last one, of which the rows of `read`."""
-        layers = self.layers[:upto]
-        states = [self.embeddings(sequences, seed, dtype)[0]]
-        for layer in layers:
-            states.append(layer(states[-1], sequences, read if layer is layers[-1] else None, seed))
-        return states
+        layer: int | None = None,
+        rows: HeadRows | None = None,
+    ) -> Tensor:
+        """(T, H): the output of a layer, from 1; 0: of the embeddings; None: of the last layer.
+
+        With `rows` the layer computes only these: (R, H).
+        """
+        layers = self.config.num_hidden_layers if layer is None else layer
+        return self._run_layers(self.embeddings(batch, seed, dtype)[0], batch, seed, layers, rows)
+
+    def _run_layers(
+        self, hidden_states: Tensor, batch: PackedBatch, seed: int, layers: int, rows: HeadRows | None
+    ) -> Tensor:
+        for index in range(layers):
+            is_last = index + 1 == layers
+            hidden_states = self.layers[index](hidden_states, batch, seed, rows if is_last else None)
+        return hidden_states
 
     def pooled(self, first_rows: Tensor) -> Tensor:
         """tanh(W h + b) of the sequences' first rows, (B, H)."""
-        return torch.tanh(linear(first_rows, self.pooler.weight, self.pooler.bias))
+        return torch.tanh(linear(first_rows, Linear.of(self.pooler)))
 
     def next_sentence_logits(self, pooled: Tensor) -> Tensor:
         """(B, 2): for the true next sentence, and for another."""
-        return linear(pooled, self.next_sentence_head.weight, self.next_sentence_head.bias)
+        return linear(pooled, Linear.of(self.next_sentence_head))
 
     def masked_lm_logits(self, hidden_states: Tensor) -> Tensor:
         """(rows, vocab_size) for `hidden_states` (rows, H)."""
         return self.masked_lm_head.logits(hidden_states, self.embeddings.word.weight)
 
 
-class ReadRows(NamedTuple):
-    """The rows that the heads read, sequence by sequence: its first token, then its masked positions."""
+class HeadRows(NamedTuple):
+    """The rows that the heads read: of each sequence its first token, then its masked positions."""
 
-    rows: Tensor  # (R,) int64: indices into the T tokens
-    cu_seqlens: Tensor  # (B + 1,) int32: each sequence's share of `rows`
-    first: Tensor  # (B,) int64: where in `rows` the first tokens stand
-    masked: Tensor  # (M,) int64: where in `rows` the masked positions stand
+    rows: Tensor
+    """(R,) int64: indices into the T tokens."""
+    cu_seqlens: Tensor
+    """(B + 1,) int32: where in `rows` each sequence's begin."""
+    first: Tensor
+    """(B,) int64: where in `rows` the first tokens stand."""
+    masked: Tensor
+    """(M,) int64: where in `rows` the masked positions stand."""
 
 
-def read_rows(cu_seqlens: Tensor, masked_positions: Tensor) -> ReadRows:
-    """Interleaves each sequence's first token with its masked positions, in tensor arithmetic of fixed shapes."""
+def head_rows(cu_seqlens: Tensor, masked_positions: Tensor) -> HeadRows:
+    """Puts each sequence's first token before its masked positions, in tensor arithmetic of fixed shapes."""
     starts = cu_seqlens[:-1].long()
     ordinal = torch.arange(starts.numel(), device=starts.device)
     sequence = torch.searchsorted(starts, masked_positions, right=True)  # 1-based: one first token precedes each
@@ -131,7 +127,7 @@ def read_rows(cu_seqlens: Tensor, masked_positions: Tensor) -> ReadRows:
     rows = torch.empty(starts.numel() + masked_positions.numel(), dtype=torch.int64, device=starts.device)
     rows = rows.index_copy(0, first, starts).index_copy(0, masked, masked_positions)
     ends = before + torch.arange(cu_seqlens.numel(), device=starts.device)
-    return ReadRows(rows, ends.int(), first, masked)
+    return HeadRows(rows, ends.int(), first, masked)
 
 
 class Embeddings(nn.Module):
@@ -145,24 +141,12 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.p = config.hidden_dropout_prob
 
-    def forward(self, sequences: Sequences, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(T, H), and the words for the masked-LM head, whose gradient goes the way back through here."""
-        return embedding_layer_norm(
-            sequences.input_ids,
-            sequences.token_type_ids,
-            sequences.position_ids,
-            self.word.weight,
-            self.token_type.weight,
-            self.position.weight,
-            self.norm.weight,
-            self.norm.bias,
-            self.norm.eps,
-            sequences.row_keys,
-            self.p if self.training else 0.0,
-            seed,
-            0,
-            dtype,
-        )
+    def forward(self, batch: PackedBatch, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(T, H), and the words for the masked-LM head, whose gradient of them comes back through here."""
+        ids = Ids(batch.input_ids, batch.token_type_ids, batch.position_ids)
+        tables = Tables(self.word.weight, self.token_type.weight, self.position.weight)
+        dropout = Dropout(batch.row_keys, self.p if self.training else 0.0, seed, site=0)
+        return embedding_layer_norm(ids, tables, Norm.of(self.norm), dropout, dtype)
 
 
 class Layer(nn.Module):
@@ -180,49 +164,33 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.p_attention = config.attention_probs_dropout_prob
         self.p_hidden = config.hidden_dropout_prob
-        self.site = 1 + 3 * index  # its three dropouts; 0 is the embeddings'
+        self.site = 1 + 3 * index  # of its three dropouts the first; 0 is the embeddings'
 
-    def forward(self, hidden_states: Tensor, sequences: Sequences, read: ReadRows | None, seed: int) -> Tensor:
-        """(T, H) -> (T, H), or (R, H) where only the rows of `read` are wanted; keys and values span all tokens."""
-        rows, cu_seqlens_q, row_keys = None, sequences.cu_seqlens, sequences.row_keys
-        if read is not None:
-            rows, cu_seqlens_q, row_keys = read.rows, read.cu_seqlens, row_keys[read.rows]
+    def forward(self, hidden_states: Tensor, batch: PackedBatch, seed: int, rows: HeadRows | None) -> Tensor:
+        """(T, H) -> (T, H), or (R, H) where only `rows` are wanted; keys and values span all tokens."""
+        queries, cu_seqlens, row_keys = None, batch.cu_seqlens, batch.row_keys
+        if rows is not None:
+            queries, cu_seqlens, row_keys = rows.rows, rows.cu_seqlens, row_keys[rows.rows]
+        lengths = Lengths(cu_seqlens, batch.cu_seqlens, batch.max_seqlen)
         p_attention, p_hidden = (self.p_attention, self.p_hidden) if self.training else (0.0, 0.0)
         attended = self_attention(
             hidden_states,
-            rows,
-            cu_seqlens_q,
-            sequences.cu_seqlens,
-            sequences.max_seqlen,
-            self.query.weight,
-            self.query.bias,
-            self.key_value.weight,
-            self.key_value.bias,
-            self.attention_output.weight,
-            self.attention_output.bias,
-            self.attention_norm.weight,
-            self.attention_norm.bias,
-            self.attention_norm.eps,
+            queries,
+            lengths,
+            Linear.of(self.query),
+            Linear.of(self.key_value),
+            Linear.of(self.attention_output),
+            Norm.of(self.attention_norm),
             self.heads,
-            row_keys,
-            p_attention,
-            p_hidden,
-            seed,
-            self.site,
+            Dropout(row_keys, p_attention, seed, self.site),
+            Dropout(row_keys, p_hidden, seed, self.site + 1),
         )
         return feed_forward(
             attended,
-            self.intermediate.weight,
-            self.intermediate.bias,
-            self.output.weight,
-            self.output.bias,
-            self.output_norm.weight,
-            self.output_norm.bias,
-            self.output_norm.eps,
-            row_keys,
-            p_hidden,
-            seed,
-            self.site + 2,
+            Linear.of(self.intermediate),
+            Linear.of(self.output),
+            Norm.of(self.output_norm),
+            Dropout(row_keys, p_hidden, seed, self.site + 2),
         )
 
 
@@ -249,27 +217,14 @@ class MaskedLMHead(nn.Module):
         with torch.no_grad():
             self.bias[: self.vocab_size].copy_((counts / counts.sum()).log())
 
-    def loss(
-        self, hidden_states: Tensor, positions: Tensor, labels: Tensor, weights: Tensor, word_weight: Tensor
-    ) -> Tensor:
+    def loss(self, hidden_states: Tensor, predictions: Predictions, word_weight: Tensor) -> Tensor:
         """sum_i weights_i CE(logits(hidden_states[positions_i]), labels_i); the logits never exist as a whole."""
-        return masked_lm_loss(
-            hidden_states,
-            positions,
-            labels,
-            weights,
-            self.transform.weight,
-            self.transform.bias,
-            self.norm.weight,
-            self.norm.bias,
-            word_weight,
-            self.bias,
-            self.vocab_size,
-            self.norm.eps,
-            self.fused,
-        )
+        decoder = Linear(word_weight, self.bias)
+        transform, norm = Linear.of(self.transform), Norm.of(self.norm)
+        return masked_lm_loss(hidden_states, predictions, transform, norm, decoder, self.vocab_size, self.fused)
 
     def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:
-        transformed = F.gelu(linear(hidden_states, self.transform.weight, self.transform.bias))
+        """(rows, H) -> (rows, vocab_size)."""
+        transformed = F.gelu(linear(hidden_states, Linear.of(self.transform)))
         normalized = self.norm(transformed.float()).to(hidden_states.dtype)
-        return linear(normalized, word_weight[: self.vocab_size], self.bias[: self.vocab_size])
+        return linear(normalized, Linear(word_weight[: self.vocab_size], self.bias[: self.vocab_size]))

@@ -8,8 +8,7 @@ import transformers
 from support.random_model import LENGTHS, make_config, random_batch, randomised
 
 from bertfast.hub.transformers import export_state_dict, import_state_dict
-from bertfast.model import Bert, read_rows
-from bertfast.sampling.batch import Sequences
+from bertfast.model import Bert, head_rows
 
 
 def theirs_of(model):
@@ -26,12 +25,12 @@ def theirs_of(model):
 def test_both_heads_equal_transformers():
     config = make_config()
     model = randomised(config).eval()
-    sequences, padded, _ = random_batch(config)
+    batch, padded = random_batch(config)
     with torch.no_grad():
         expected = theirs_of(model)(**padded)
-        hidden_states = model.hidden_states(sequences, torch.float32)[-1]
+        hidden_states = model.hidden_states(batch, torch.float32)
         mlm = model.masked_lm_logits(hidden_states)
-        nsp = model.next_sentence_logits(model.pooled(hidden_states[sequences.cu_seqlens[:-1].long()]))
+        nsp = model.next_sentence_logits(model.pooled(hidden_states[batch.cu_seqlens[:-1].long()]))
     real = padded["attention_mask"].bool()
     torch.testing.assert_close(mlm, expected.prediction_logits[real], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(nsp, expected.seq_relationship_logits, rtol=1e-5, atol=1e-5)
@@ -41,17 +40,17 @@ def test_losses_and_gradients_equal_transformers():
     """The training pass computes the last layer only where it is read; its losses and gradients are the full pass's."""
     config = make_config()
     model = randomised(config).train()
-    sequences, padded, predictions = random_batch(config)
-    count = predictions.labels.numel()
-    mlm_loss, nsp_loss = model(sequences, predictions, torch.full((count,), 1 / count), 0, torch.float32)
+    batch, padded = random_batch(config)
+    count = batch.labels.numel()
+    mlm_loss, nsp_loss = model(batch, torch.full((count,), 1 / count), 0, torch.float32)
     (mlm_loss + nsp_loss).backward()
 
     theirs = theirs_of(model)
     flat = torch.full((sum(LENGTHS),), -100)
-    flat[predictions.masked_positions] = predictions.labels
+    flat[batch.masked_positions] = batch.labels
     labels = torch.full(padded["input_ids"].shape, -100)
     labels[padded["attention_mask"].bool()] = flat
-    output = theirs(**padded, labels=labels, next_sentence_label=predictions.next_sentence_label)
+    output = theirs(**padded, labels=labels, next_sentence_label=batch.next_sentence_label)
     output.loss.backward()
     torch.testing.assert_close(mlm_loss + nsp_loss, output.loss, rtol=1e-5, atol=1e-5)
 
@@ -75,26 +74,26 @@ def test_weights_move_there_and_back():
 
 
 @pytest.mark.parametrize("predictions_per_sequence", [0, 1, 5])
-def test_read_rows(predictions_per_sequence):
+def test_head_rows(predictions_per_sequence):
     config = make_config()
-    sequences, _, predictions = random_batch(config, predictions_per_sequence=predictions_per_sequence)
-    read = read_rows(sequences.cu_seqlens, predictions.masked_positions)
-    starts = sequences.cu_seqlens.tolist()
+    batch, _ = random_batch(config, predictions_per_sequence=predictions_per_sequence)
+    found = head_rows(batch.cu_seqlens, batch.masked_positions)
+    starts = batch.cu_seqlens.tolist()
     rows, ends = [], [0]
     for start, end in itertools.pairwise(starts):
-        rows += [start] + [m for m in predictions.masked_positions.tolist() if start <= m < end]
+        rows += [start] + [m for m in batch.masked_positions.tolist() if start <= m < end]
         ends.append(len(rows))
-    assert read.rows.tolist() == rows
-    assert read.cu_seqlens.tolist() == ends
-    assert read.rows[read.first].tolist() == starts[:-1]
-    assert read.rows[read.masked].tolist() == predictions.masked_positions.tolist()
+    assert found.rows.tolist() == rows
+    assert found.cu_seqlens.tolist() == ends
+    assert found.rows[found.first].tolist() == starts[:-1]
+    assert found.rows[found.masked].tolist() == batch.masked_positions.tolist()
 
 
 def test_without_predictions_the_loss_is_zero():
     config = make_config()
     model = randomised(config).train()
-    sequences, _, predictions = random_batch(config, predictions_per_sequence=0)
-    mlm_loss, nsp_loss = model(sequences, predictions, torch.empty(0), 0, torch.float32)
+    batch, _ = random_batch(config, predictions_per_sequence=0)
+    mlm_loss, nsp_loss = model(batch, torch.empty(0), 0, torch.float32)
     (mlm_loss + nsp_loss).backward()
     assert mlm_loss.item() == 0
     assert nsp_loss.item() > 0
@@ -103,32 +102,32 @@ def test_without_predictions_the_loss_is_zero():
 def test_dropout_is_off_in_eval_and_keyed_by_row_in_training():
     config = make_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
     model = randomised(config)
-    sequences, _, _ = random_batch(config)
+    batch, _ = random_batch(config)
     with torch.no_grad():
-        plain = model.eval().hidden_states(sequences, torch.float32)[-1]
-        assert torch.equal(plain, model.hidden_states(sequences, torch.float32, seed=5)[-1])
-        dropped = model.train().hidden_states(sequences, torch.float32, seed=5)[-1]
+        plain = model.eval().hidden_states(batch, torch.float32)
+        assert torch.equal(plain, model.hidden_states(batch, torch.float32, seed=5))
+        dropped = model.train().hidden_states(batch, torch.float32, seed=5)
         assert not torch.equal(plain, dropped)
-        assert torch.equal(dropped, model.hidden_states(sequences, torch.float32, seed=5)[-1])
-        assert not torch.equal(dropped, model.hidden_states(sequences, torch.float32, seed=6)[-1])
+        assert torch.equal(dropped, model.hidden_states(batch, torch.float32, seed=5))
+        assert not torch.equal(dropped, model.hidden_states(batch, torch.float32, seed=6))
 
         # The last sequence alone: another packing, the same keys, the same dropout.
-        start = sequences.cu_seqlens[-2]
-        alone = Sequences(
-            *(field[start:] for field in sequences[:3]),
-            torch.tensor([0, LENGTHS[-1]], dtype=torch.int32),
-            LENGTHS[-1],
-            sequences.row_keys[start:],
+        start = batch.cu_seqlens[-2]
+        columns = ("input_ids", "token_type_ids", "position_ids", "row_keys")
+        alone = batch._replace(
+            **{name: getattr(batch, name)[start:] for name in columns},
+            cu_seqlens=torch.tensor([0, LENGTHS[-1]], dtype=torch.int32),
+            max_seqlen=LENGTHS[-1],
         )
-        torch.testing.assert_close(dropped[start:], model.hidden_states(alone, torch.float32, seed=5)[-1])
+        torch.testing.assert_close(dropped[start:], model.hidden_states(alone, torch.float32, seed=5))
 
 
 def test_compiles_fullgraph():
     config = make_config(num_hidden_layers=2, hidden_dropout_prob=0.1)
     model = randomised(config).train()
-    sequences, _, predictions = random_batch(config)
-    count = predictions.labels.numel()
-    arguments = (sequences, predictions, torch.full((count,), 1 / count), 3, torch.float32)
+    batch, _ = random_batch(config)
+    count = batch.labels.numel()
+    arguments = (batch, torch.full((count,), 1 / count), 3, torch.float32)
     expected = model(*arguments)
     sum(expected).backward()
     gradients = [parameter.grad.clone() for parameter in model.parameters()]

@@ -13,7 +13,9 @@ from timing import captured, median_seconds
 from torch import Tensor
 from workloads import workload
 
-from bertfast.ops.masked_lm_loss import masked_lm_loss, masked_lm_loss_twin
+from bertfast.ops import reference
+from bertfast.ops.arguments import Linear, Norm, Predictions
+from bertfast.ops.masked_lm_loss import masked_lm_loss
 
 WIDTHS = (128, 256)  # those of the fused kernel's two sizes
 LEAVES = ("hidden_states", "decoder_weight", "decoder_bias")
@@ -44,7 +46,16 @@ def inputs(rows: int, hidden: int, vocab_size: int, device: str) -> dict[str, Te
 
 def gradients(loss: Callable[..., Tensor], values: dict[str, Tensor | int | None], **form: bool) -> dict[str, Tensor]:
     leaves = {name: values[name].detach().requires_grad_() for name in LEAVES}
-    found = loss(**{**values, **leaves}, **form)
+    v = {**values, **leaves}
+    found = loss(
+        v["hidden_states"],
+        Predictions(v["positions"], v["labels"], v["weights"]),
+        Linear(v["transform_weight"], v["transform_bias"]),
+        Norm(v["layer_norm_weight"], v["layer_norm_bias"], 1e-12),
+        Linear(v["decoder_weight"], v["decoder_bias"]),
+        v["vocab_size"],
+        **form,
+    )
     return {"loss": found.detach(), **dict(zip(LEAVES, torch.autograd.grad(found, leaves.values()), strict=True))}
 
 
@@ -66,7 +77,7 @@ def main() -> None:
             name: each.double() if torch.is_tensor(each) and each.is_floating_point() else each
             for name, each in values.items()
         }
-        truth = gradients(masked_lm_loss_twin, wide)
+        truth = gradients(reference.masked_lm_loss, wide)
         entry: dict[str, Any] = {"rows_hidden_words": (rows, hidden, vocab_size)}
         sizes.append(entry)
         for name, fused in {"chunks": False, "fused": True}.items():

@@ -1,4 +1,4 @@
-"""What other libraries look for in a model's folder, added to it."""
+"""Adds to a model's folder the files that other libraries look for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMS = {"sentence-transformers": sentence_transformers.FILES, "onnx": (onnx.FIL
 
 
 def check_form(form: str) -> None:
-    """Raises InputError where an export in this form needs a package that is missing: to be told before other work."""
+    """Raises InputError where an export in this form needs a package that is missing. Call it before other work."""
     if form == "onnx":
         onnx.require_onnx()
 
@@ -21,8 +21,8 @@ def check_form(form: str) -> None:
 def export(folder: str | Path, form: str, config: EncodeConfig | None = None) -> None:
     """Adds the files of `form`, one of `FORMS`, to a folder that bertfast or transformers saved.
 
-    Those that are there are replaced. Of `config` sentence-transformers takes the pooling. A model without a pooler has
-    no `pooler_output` in ONNX. Raises InputError where the folder holds no model.
+    Existing ones are replaced. sentence-transformers takes the pooling from `config`; ONNX takes nothing from it. A
+    model without a pooler has no `pooler_output` in ONNX. Raises InputError where the folder holds no model.
     """
     pretrained = load_pretrained(folder)
     if form == "onnx":

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph, by torch's exporter (the extra `onnx`), for onnxruntime and what builds on it."""
+"""A model as an ONNX graph, written by torch's exporter, for onnxruntime. Needs the extra `onnx`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bertfast.model import Bert, Layer
 FILE = "onnx/model.onnx"  # where optimum and sentence-transformers look for it
 
 _PACKAGES = ("onnx", "onnxscript")
-# What the format, protocol buffers, can hold.
+# ONNX files are protocol buffers, which hold no more.
 _MOST_BYTES = 2_000_000_000
 
 
@@ -44,22 +44,22 @@ def save_onnx(folder: Path, model: Bert, pooler: bool = True) -> None:
         )
     graph = _export(_PaddedBert(model.cpu(), pooler).eval(), ["last_hidden_state", "pooler_output"][: 1 + pooler])
     for node in graph.graph.node:
-        del node.metadata_props[:]  # where in this machine's files the node comes from
+        del node.metadata_props[:]  # paths of this machine's source files
     (folder / FILE).parent.mkdir(exist_ok=True)
     with whole_file(folder / FILE) as partial:
         partial.write_bytes(graph.SerializeToString())
 
 
 def _export(module: nn.Module, outputs: list[str]) -> Any:
-    """The graph of a module of three inputs, whose batch and length are free."""
+    """The graph of a module with three inputs of any batch size and length."""
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-    examples = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in range(3))  # one tensor thrice would be one input
+    examples = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in range(3))  # one tensor three times would be one input
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
-    exporter.setLevel(logging.ERROR)  # torchvision, which the model has no use for, is missed otherwise
+    exporter.setLevel(logging.ERROR)  # else it warns that torchvision is missing, which the model does not use
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter about itself
+            warnings.simplefilter("ignore")  # the exporter's about its own code
             program = torch.onnx.export(
                 module,
                 examples,
@@ -87,19 +87,19 @@ class _PaddedBert(nn.Module):
         position = self.embeddings.position(torch.arange(input_ids.shape[1]))
         embedded = self.embeddings.word(input_ids) + self.embeddings.token_type(token_type_ids) + position
         states = self.embeddings.norm(embedded)
-        unseen = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
+        mask = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
         for layer in self.layers:
-            states = _layer(cast(Layer, layer), states, unseen)
+            states = _layer(cast(Layer, layer), states, mask)
         if self.pooler is None:
             return (states,)
         return states, torch.tanh(self.pooler(states[:, 0]))
 
 
-def _layer(layer: Layer, states: Tensor, unseen: Tensor) -> Tensor:
-    """What `layer` computes; `unseen` is added to the scores."""
+def _layer(layer: Layer, states: Tensor, mask: Tensor) -> Tensor:
+    """What `layer` computes. `mask` is added to the scores."""
     query = layer.query(states).unflatten(2, (layer.heads, -1)).transpose(1, 2)
     key, value = layer.key_value(states).unflatten(2, (2, layer.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
-    scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + unseen
+    scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + mask
     context = (scores.softmax(3) @ value).transpose(1, 2).flatten(2)
     attended: Tensor = layer.attention_norm(layer.attention_output(context) + states)
     normed: Tensor = layer.output_norm(layer.output(F.gelu(layer.intermediate(attended))) + attended)

@@ -1,4 +1,4 @@
-"""What sentence-transformers wants to find in a Hugging Face folder: which modules make a vector of a text."""
+"""The files by which sentence-transformers loads a Hugging Face folder: which modules make a vector of a text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Hugging Face folders in and out.
 
 Out goes `transformers.BertForPreTraining`, as config.json and model.safetensors. In comes any `BertModel`,
-`BertForMaskedLM` or `BertForPreTraining` that transformers 4 or 5 saved; what it lacks starts fresh, and is named.
+`BertForMaskedLM` or `BertForPreTraining` that transformers 4 or 5 saved. Missing heads start fresh, and are named.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HEADS = {
 
 
 def _names(config: BertConfig) -> dict[str, list[str]]:
-    """Our parameter's name -> the names whose tensors, one above another, it consists of."""
+    """Our parameter's name -> the Hugging Face names of the tensors that it consists of, stacked by rows."""
     names = {ours: [theirs] for ours, theirs in _EMBEDDINGS.items()}
     for kind in ("weight", "bias"):
         for index in range(config.num_hidden_layers):
@@ -74,7 +74,7 @@ def _head_names(head: str) -> dict[str, list[str]]:
     return names
 
 
-# Those whose first dimension is the vocabulary, whose storage we pad.
+# Parameters whose first dimension is the vocabulary, which we pad.
 _VOCABULARY = ("embeddings.word.weight", "masked_lm_head.bias")
 _WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
 # Not weights, though transformers 4 saved them.
@@ -103,23 +103,25 @@ class Pretrained(NamedTuple):
     fresh: dict[str, str]
     """Heads that start fresh -> why."""
     unused: list[str]
-    """What is there beside a pretraining model, such as the classifier of a fine-tuned one."""
+    """Weights that a pretraining model has no place for, such as a fine-tuned model's classifier."""
 
     def notes(self) -> list[str]:
-        """A line for each thing that a run which goes on from the folder should say."""
+        """Lines for the log of a run that starts from the folder: what starts fresh, and what is not used."""
         reasons: dict[str, list[str]] = {}
         for head, reason in self.fresh.items():
             reasons.setdefault(reason, []).append(f"the {head}")
         lines = [
-            f"{_listed(heads)} start{'s' * (len(heads) == 1)} fresh: {self.folder} {reason}"
+            f"{_enumerated(heads)} start{'s' * (len(heads) == 1)} fresh: {self.folder} {reason}"
             for reason, heads in reasons.items()
         ]
         if self.unused:
-            lines.append(f"left aside, since pretraining has no use for it: {_listed(self.unused)} of {self.folder}")
+            lines.append(
+                f"left aside, since pretraining has no use for it: {_enumerated(self.unused)} of {self.folder}"
+            )
         return lines
 
 
-def _listed(names: list[str]) -> str:
+def _enumerated(names: list[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -127,11 +129,17 @@ def _listed(names: list[str]) -> str:
 def import_state_dict(
     model: Bert, state: dict[str, Tensor], source: str = "the weights", tied: bool = True
 ) -> tuple[dict[str, str], list[str]]:
-    """Fills `model` from weights under Hugging Face's names; the heads left as they are (-> why), and unused names.
+    """Loads weights under Hugging Face's names into `model`.
 
-    `tied`: whether a decoder that is not there is the word embeddings. One that differs from these cannot be held: the
-    masked-LM head is then left as it is, too. Raises InputError, naming `source` and the tensor, where one of the
-    encoder, or a part of a head, is missing, has another shape, or has no place in the model.
+    `tied`: whether a missing decoder means that it is the word embeddings. bertfast has no place for a decoder that
+    differs from these: the masked-LM head is then left as it is.
+
+    Returns: the heads that were left as they are, each with the reason; and what was not used, by its name up to the
+    first dot.
+
+    Raises:
+        InputError: a tensor of the encoder, or a part of a head, is missing, has another shape, or has no place in the
+            model. Names `source` and the tensor.
     """
     state = _modern_names(state)
     decoder = state.pop("cls.predictions.decoder.weight", None)
@@ -177,7 +185,7 @@ def import_state_dict(
 
 
 def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names of BertForPreTraining today.
+    """The weights under the names that BertForPreTraining uses today.
 
     The first checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta; a
     BertModel's names lack the prefix.
@@ -203,7 +211,7 @@ def save_model(model: Bert, folder: Path) -> None:
     save_tensors(export_state_dict(model), folder / "model.safetensors", {"format": "pt"})
 
 
-# What would change the result and cannot be loaded; an old config.json that says nothing means the same.
+# Settings that would change the result, and the only values that can be loaded; a config.json may leave them out.
 _ONLY = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -211,8 +219,8 @@ _ONLY = {
     "add_cross_attention": False,
     "quantization_config": None,
 }
-# What a config.json leaves unsaid is as in BERT-base, as in transformers.
-_UNSAID = BertConfig(**PRESETS["base"].model)
+# What a config.json leaves out is as in BERT-base, as in transformers.
+_DEFAULTS = BertConfig(**PRESETS["base"].model)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -240,7 +248,7 @@ def load_config(folder: Path) -> BertConfig:
             raise InputError(f"{path} has {name} {values[name]!r}; only {only!r} can be loaded")
     known: dict[str, Any] = {}
     for field in dataclasses.fields(BertConfig):
-        value, default = values.get(field.name), getattr(_UNSAID, field.name)
+        value, default = values.get(field.name), getattr(_DEFAULTS, field.name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else (int, float)):
@@ -249,7 +257,7 @@ def load_config(folder: Path) -> BertConfig:
             raise InputError(f"{path} has {field.name} {value}, which should be a number like {default}")
         known[field.name] = value
     try:
-        config = dataclasses.replace(_UNSAID, **known)
+        config = dataclasses.replace(_DEFAULTS, **known)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if not 0 <= config.pad_token_id < config.vocab_size:

@@ -19,8 +19,8 @@ from bertfast.data.tokenizer import Tokenizer
 from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
 from bertfast.hub.transformers import load_pretrained
-from bertfast.model import Bert, read_rows
-from bertfast.sampling.batch import Sequences
+from bertfast.model import Bert, head_rows
+from bertfast.sampling.batch import PackedBatch
 
 # Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048
@@ -64,9 +64,10 @@ class Encoder:
         `layer`: 0 is the embeddings' output, -1 the last layer's, as in transformers' `hidden_states`.
         """
         ids, types, _ = self._encode(text, pair)
+        layer = EncodeConfig(layer=layer).layer_of(self.model.config)
         with torch.inference_mode():
-            states = self.model.hidden_states(_packed([ids], self.device, types), torch.float32)
-        return states[EncodeConfig(layer=layer).layer_of(self.model.config)].cpu().unsqueeze(0)
+            states = self.model.hidden_states(_packed([ids], self.device, types), torch.float32, layer=layer)
+        return states.cpu().unsqueeze(0)
 
     def tokens(self, text: str, pair: str | None = None) -> list[str]:
         """The tokens whose hidden states `__call__` gives."""
@@ -152,10 +153,10 @@ class Encoder:
         if config.pooling == "cls" and layer > 0:
             spare = -(len(pieces) + 1) % _ROWS
             last = torch.arange(tokens + padding - spare, tokens + padding, device=self.device)
-            read = read_rows(sequences.cu_seqlens, last)
-            states = self.model.hidden_states(sequences, dtype, upto=layer, read=read)[layer]
-            return states[read.first[:-1]].float()
-        states = self.model.hidden_states(sequences, dtype, upto=layer)[layer].float()
+            rows = head_rows(sequences.cu_seqlens, last)
+            states = self.model.hidden_states(sequences, dtype, layer=layer, rows=rows)
+            return states[rows.first[:-1]].float()
+        states = self.model.hidden_states(sequences, dtype, layer=layer).float()
         if config.pooling == "cls":
             return states[sequences.cu_seqlens[:-2].long()]
         lengths = torch.diff(sequences.cu_seqlens).long()
@@ -180,7 +181,8 @@ class _Encoding(NamedTuple):
     offsets: list[tuple[int, int]]
 
 
-def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | None = None) -> Sequences:
+def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | None = None) -> PackedBatch:
+    """A batch of the pieces, in which nothing is masked."""
     lengths = np.array([len(piece) for piece in pieces])
     ends = np.concatenate([[0], np.cumsum(lengths)])
     total = int(ends[-1])
@@ -189,13 +191,18 @@ def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | No
     def tensor(values: Any) -> Tensor:
         return torch.from_numpy(values).to(device)
 
-    return Sequences(
+    nothing = zeros[:0]
+    return PackedBatch(
         input_ids=tensor(np.fromiter(itertools.chain.from_iterable(pieces), np.int64, total)),
         token_type_ids=zeros if types is None else tensor(np.array(types, np.int64)),
         position_ids=tensor(np.arange(total) - np.repeat(ends[:-1], lengths)),
         cu_seqlens=tensor(ends.astype(np.int32)),
-        max_seqlen=int(lengths.max()),
+        masked_positions=nothing,
+        cu_masked=torch.zeros(len(ends), dtype=torch.int32, device=device),
+        labels=nothing,
+        next_sentence_label=nothing,
         row_keys=zeros,
+        max_seqlen=int(lengths.max()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The ops the model runs on: one file an op, with its schema, fake, autograd and plain-torch twin."""
+"""The ops that the model runs on: one file an op, and their plain-torch twins in reference.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from bertfast._native import native
 
 DEVICES: tuple[str, ...] = ("cpu", "cuda")
-"""The types of device that the ops have native kernels for; on others their plain-torch twins run."""
+"""The types of device that the ops have native kernels for. On others their plain-torch twins run."""
 
 
 def has_kernels(device: torch.device) -> bool:

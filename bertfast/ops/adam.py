@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernels
-
-BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+from bertfast.ops import has_kernels, reference
+from bertfast.ops.reference import BETA1, BETA2, EPS
 
 
 @torch.no_grad()
@@ -25,50 +24,24 @@ def adam(
     factor: Tensor,
     refused: Tensor,
 ) -> None:
-    """Adam's step, in place, as torch.optim.Adam takes it without options.
+    """A step of Adam, in place, as torch.optim.Adam takes it without options.
 
     With g the gradient times `factor`, m and v the two averages and t the `count`:
     m += (1 - b1) (g - m); v = b2 v + (1 - b2) g^2; p -= rate / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps).
-    Floor: 28 bytes a parameter are moved, 30 with copies.
+    Floor: 28 bytes moved for each parameter, 30 with copies.
 
     Args:
-        parameters, gradients, exp_avgs, exp_avg_sqs: of any shapes, the four lists of the same ones; float32.
-        copies: of the same shapes, bfloat16: the new parameters, rounded. None: not wanted.
-        count: the steps, this one included. Like the three that follow a float32 scalar beside the parameters, so that
-            nobody need wait for the device.
-        rate: of learning.
+        parameters, gradients, exp_avgs, exp_avg_sqs: float32, of any shapes, which are the same in all four lists.
+        copies: of the same shapes, bfloat16, to be filled with the new parameters, rounded; None: there are none.
+        count: the number of this step, from 1. It and the next three are float32 scalars on the parameters' device, so
+            that the host need not wait for it.
+        rate: the learning rate.
         factor: what the gradients are multiplied by.
         refused: where it is not 0, nothing is written.
     """
     lists = (parameters, gradients, exp_avgs, exp_avg_sqs)
     if not has_kernels(count.device):
-        adam_twin(*lists, copies, count, rate, factor, refused)
+        reference.adam(*lists, copies, count, rate, factor, refused)
         return
     with torch.cuda.device_of(count):
         native.adam(*lists, copies, count, rate, factor, refused, BETA1, BETA2, EPS)
-
-
-@torch.no_grad()
-def adam_twin(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    copies: Sequence[Tensor] | None,
-    count: Tensor,
-    rate: Tensor,
-    factor: Tensor,
-    refused: Tensor,
-) -> None:
-    """`adam` in plain torch, which reads `refused` on the host. The parameters may be float64."""
-    if refused:
-        return
-    step = rate.double() / (1 - BETA1 ** count.double())
-    correction = (1 - BETA2 ** count.double()).sqrt()
-    for number, (p, gradient, m, v) in enumerate(zip(parameters, gradients, exp_avgs, exp_avg_sqs, strict=True)):
-        g = gradient * factor
-        m.lerp_(g, 1 - BETA1)
-        v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-        p.sub_(step.to(p.dtype) * m / (v.sqrt() / correction.to(p.dtype) + EPS))
-        if copies is not None:
-            copies[number].copy_(p)

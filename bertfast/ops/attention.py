@@ -2,80 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernels
-from bertfast.ops.dropout import PLACES_PER_SITE, dropout_mask_twin, widened
+from bertfast.ops import has_kernels, reference
+from bertfast.ops.arguments import Dropout, Lengths
 from bertfast.ops.op import op
 
 
-def attention(
-    query: Tensor,
-    key_value: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    max_seqlen: int,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-) -> Tensor:
+def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropout) -> Tensor:
     """`dropout(softmax(q k^T / sqrt(head_dim))) v`, for each sequence and head alone.
 
-    Query i's probability of its sequence's key j falls as column j does in `bertfast.ops.dropout.dropout`, in the row
-    with key `row_keys[i]` and at place `256 * site + head`.
+    The probability that query i gives key j of its sequence is dropped as column j of the row with key `row_keys[i]`
+    is in `bertfast.ops.dropout.apply_dropout`, at the place `256 * site + head`.
 
     Args:
         query: (query tokens, heads, head_dim), float32 or bfloat16, packed.
         key_value: (tokens, 2, heads, head_dim), packed: `[:, 0]` keys, `[:, 1]` values.
-        cu_seqlens_q: (batch + 1,) int32; sequence b's queries are rows `cu_seqlens_q[b]` up to the next.
-        cu_seqlens_k: (batch + 1,) int32, the same for keys. A sequence without keys has no queries.
-        max_seqlen: no sequence has more queries, or more keys.
-        row_keys: (query tokens,) int64.
-        p: share of the probabilities that falls, in [0, 1).
+        lengths: of the sequences.
+        dropout: of the probabilities; a key for each query.
 
     Returns: like `query`.
     """
     if has_kernels(query.device):
-        arguments = (query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
-        return cast(Tensor, _attention(*arguments)[0])
-    return attention_twin(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+        return cast(Tensor, _attention(query, key_value, lengths, dropout)[0])
+    return reference.attention(query, key_value, lengths, dropout)
 
 
 @op("attention")
 def _attention(
     query: Tensor,
     key_value: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    max_seqlen: int,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
+    lengths: Lengths,
+    dropout: Dropout,
+    *,
+    query_bias: Tensor | None = None,
+    key_value_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The result, and (query tokens, heads) log-sum-exps, from which the backward pass rebuilds the probabilities."""
-    return attend(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
+    """The result, and (query tokens, heads) log-sum-exps, from which the backward pass rebuilds the probabilities.
 
-
-def attend(
-    query: Tensor, key_value: Tensor, *rest: Any, biases: tuple[Tensor | None, ...] = ()
-) -> tuple[Tensor, Tensor]:
-    """The op; `biases`: what queries, and keys and values, lack (see bertfast.ops.linear)."""
+    `query_bias`, `key_value_bias`: what the two still lack; see `bertfast.ops.linear.linear_deferring_bias`.
+    """
     query, key_value = query.contiguous(), key_value.contiguous()
     out = torch.empty_like(query)
     log_sum_exp = query.new_empty(query.shape[:2], dtype=torch.float32)
     with torch.cuda.device_of(query):
-        native.attention(query, key_value, *rest, out, log_sum_exp, *biases)
+        native.attention(query, key_value, *lengths, *dropout, out, log_sum_exp, query_bias, key_value_bias)
     return out, log_sum_exp
 
 
 @_attention.register_fake
-def _(query: Tensor, key_value: Tensor, *sequences: Any) -> tuple[Tensor, Tensor]:
+def _(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropout) -> tuple[Tensor, Tensor]:
     return query.new_empty(query.shape), query.new_empty(query.shape[:2], dtype=torch.float32)
 
 
@@ -85,95 +66,34 @@ def _attention_backward(
     query: Tensor,
     key_value: Tensor,
     log_sum_exp: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    max_seqlen: int,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
+    lengths: Lengths,
+    dropout: Dropout,
+    *,
+    query_bias: Tensor | None = None,
+    key_value_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return attend_backward(
-        grad, query, key_value, log_sum_exp, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site
-    )
-
-
-def attend_backward(
-    grad: Tensor,
-    query: Tensor,
-    key_value: Tensor,
-    log_sum_exp: Tensor,
-    *rest: Any,
-    biases: tuple[Tensor | None, ...] = (),
-) -> tuple[Tensor, Tensor]:
-    """The op; `biases` as in `attend`."""
     grad, query, key_value = grad.contiguous(), query.contiguous(), key_value.contiguous()
-    grad_query, grad_key_value = torch.empty_like(query), torch.empty_like(key_value)
+    grads = (torch.empty_like(query), torch.empty_like(key_value))
     with torch.cuda.device_of(query):
-        native.attention_backward(grad, query, key_value, log_sum_exp, *rest, grad_query, grad_key_value, *biases)
-    return grad_query, grad_key_value
+        native.attention_backward(
+            grad, query, key_value, log_sum_exp, *lengths, *dropout, *grads, query_bias, key_value_bias
+        )
+    return grads
 
 
 @_attention_backward.register_fake
-def _(grad: Tensor, query: Tensor, key_value: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, query: Tensor, key_value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return query.new_empty(query.shape), key_value.new_empty(key_value.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    query, key_value, cu_seqlens_q, cu_seqlens_k, ctx.max_seqlen, row_keys, *ctx.rule = inputs
-    _, log_sum_exp = output
-    ctx.mark_non_differentiable(log_sum_exp)
-    ctx.save_for_backward(query, key_value, log_sum_exp, cu_seqlens_q, cu_seqlens_k, row_keys)
+def _save(arguments: Sequence[Any], result: tuple[Tensor, Tensor]) -> Sequence[Any]:
+    query, key_value, lengths, dropout = arguments
+    _, log_sum_exp = result
+    return query, key_value, log_sum_exp, lengths, dropout
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, row_keys = ctx.saved_tensors
-    grads = _attention_backward(grad.contiguous(), *tensors, ctx.max_seqlen, row_keys, *ctx.rule)
-    return *grads, None, None, None, None, None, None, None
+def _backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+    return *_attention_backward(grad, *saved), None, None
 
 
-_attention.register_autograd(_backward, setup_context=_setup_context)
-
-
-def attention_twin(
-    query: Tensor,
-    key_value: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
-    max_seqlen: int,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-) -> Tensor:
-    """`attention` in plain torch: padded; products in the inputs' type, softmax in float32."""
-    _, heads, head_dim = query.shape
-    batch = cu_seqlens_q.shape[0] - 1
-    query_slot = _padded_slots(cu_seqlens_q, query.shape[0], max_seqlen)
-    key_slot = _padded_slots(cu_seqlens_k, key_value.shape[0], max_seqlen)
-
-    def pad(packed: Tensor, slot: Tensor) -> Tensor:
-        padded = packed.new_zeros((batch * max_seqlen, *packed.shape[1:])).index_copy(0, slot, packed)
-        return padded.view(batch, max_seqlen, *packed.shape[1:])
-
-    q = pad(query, query_slot).transpose(1, 2)
-    k, v = pad(key_value, key_slot).permute(2, 0, 3, 1, 4).unbind()
-    lengths = cu_seqlens_k[1:] - cu_seqlens_k[:-1]
-    is_padding = torch.arange(max_seqlen, device=query.device) >= lengths[:, None]
-    scores = widened(q @ k.transpose(2, 3)) / head_dim**0.5
-    # The lowest finite number: a padded query without keys gets no NaN, which would reach gradients.
-    scores = scores.masked_fill(is_padding[:, None, None, :], torch.finfo(scores.dtype).min)
-    probabilities = scores.softmax(dim=3)
-    if p > 0:
-        places = range(PLACES_PER_SITE * site, PLACES_PER_SITE * site + heads)
-        kept = torch.stack([dropout_mask_twin(row_keys, max_seqlen, p, seed, place) for place in places], dim=1)
-        probabilities = pad(kept, query_slot).transpose(1, 2) * (probabilities * (1.0 / (1.0 - p)))
-    out: Tensor = probabilities.to(query.dtype) @ v
-    return out.transpose(1, 2).reshape(batch * max_seqlen, heads, head_dim).index_select(0, query_slot)
-
-
-def _padded_slots(cu_seqlens: Tensor, tokens: int, max_seqlen: int) -> Tensor:
-    """(tokens,) int64: where each packed token stands in the flattened (batch, max_seqlen)."""
-    token = torch.arange(tokens, dtype=cu_seqlens.dtype, device=cu_seqlens.device)
-    sequence = torch.searchsorted(cu_seqlens, token, right=True) - 1
-    return sequence * max_seqlen + token - cu_seqlens[sequence]
+_attention.register_autograd(_save, _backward)

@@ -7,139 +7,105 @@ matrix of the vocabulary's size, where a gradient of the layer's own, conversion
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernels
-from bertfast.ops.dropout import PLACES_PER_SITE, dropout
+from bertfast.ops import has_kernels, reference
+from bertfast.ops.arguments import Dropout, Ids, Norm, Tables
 from bertfast.ops.linear import in_type
-from bertfast.ops.op import is_traced, op
+from bertfast.ops.op import is_traced, keep, kept, op
 from bertfast.ops.partial_sums import partial_sums
 
 
 def embedding_layer_norm(
-    input_ids: Tensor,
-    token_type_ids: Tensor,
-    position_ids: Tensor,
-    word_weight: Tensor,
-    type_weight: Tensor,
-    position_weight: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-    dtype: torch.dtype,
+    ids: Ids, tables: Tables, norm: Norm, dropout: Dropout, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """`dropout(LayerNorm(word[input_ids] + type[token_type_ids] + position[position_ids]))`, in float32; and the words.
+    """`dropout(LayerNorm(word[ids.word] + token_type[ids.token_type] + position[ids.position]))`, and the words.
 
     Args:
-        input_ids, token_type_ids, position_ids: (tokens,) int64.
-        word_weight, type_weight, position_weight: (entries, hidden) float32. Their gradients are dense.
-        weight, bias: (hidden,) float32.
-        eps: added to the variance.
-        row_keys, p, seed, site: see `bertfast.ops.dropout.dropout`.
+        ids: of the tokens. One outside its table raises IndexError on a CPU, and makes the row NaN on a GPU.
+        tables: their gradients are dense.
+        norm: of `hidden`. Computed in float32, as is all the rest.
+        dropout: of the result; a key for each token.
         dtype: float32 or bfloat16.
 
-    Returns: (tokens, hidden) in `dtype`, and `word_weight` for whatever else is computed with it; in `dtype` as well if
+    Returns: (tokens, hidden) in `dtype`, and `tables.word` for whatever else is computed with it; in `dtype` as well if
     a gradient may be asked for.
     """
-    tables = (word_weight, type_weight, position_weight, weight, bias)
-    arguments = (input_ids, token_type_ids, position_ids, *tables, eps, row_keys, p, seed, site, dtype)
-    if not has_kernels(word_weight.device):
-        return embedding_layer_norm_twin(*arguments)
-    if is_traced(word_weight):
-        return _embedding_layer_norm(*arguments)[0], word_weight.to(dtype)
+    if not has_kernels(tables.word.device):
+        return reference.embedding_layer_norm(ids, tables, norm, dropout, dtype)
+    if is_traced(tables.word):
+        return _embedding_layer_norm(ids, tables, norm, dropout, dtype)[0], tables.word.to(dtype)
     if not torch.is_grad_enabled():
-        return _embedding_layer_norm(*arguments)[0], word_weight
-    return cast(tuple[Tensor, Tensor], _EmbeddingLayerNorm.apply(*arguments))  # type: ignore[no-untyped-call]
+        return _embedding_layer_norm(ids, tables, norm, dropout, dtype)[0], tables.word
+    arguments = (ids, tables, norm, dropout, dtype)
+    return cast(tuple[Tensor, Tensor], _WithWords.apply(arguments, *tables, norm.weight, norm.bias))  # type: ignore[no-untyped-call]
 
 
 @op("embedding_layer_norm")
 def _embedding_layer_norm(
-    input_ids: Tensor,
-    token_type_ids: Tensor,
-    position_ids: Tensor,
-    word_weight: Tensor,
-    type_weight: Tensor,
-    position_weight: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-    dtype: torch.dtype,
+    ids: Ids, tables: Tables, norm: Norm, dropout: Dropout, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """The result, and (tokens, 2) means and reciprocal deviations, with which the backward pass normalises again."""
-    ids = (input_ids.contiguous(), token_type_ids.contiguous(), position_ids.contiguous())
-    tables = (word_weight.contiguous(), type_weight.contiguous(), position_weight.contiguous())
-    out = word_weight.new_empty(input_ids.shape[0], word_weight.shape[1], dtype=dtype)
-    moments = weight.new_empty(input_ids.shape[0], 2)
-    parameters = (weight.contiguous(), bias.contiguous(), eps)
-    rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
+    ids, tables = Ids._make(map(Tensor.contiguous, ids)), Tables._make(map(Tensor.contiguous, tables))
+    out = tables.word.new_empty(ids.word.shape[0], tables.word.shape[1], dtype=dtype)
+    moments = norm.weight.new_empty(ids.word.shape[0], 2)
+    parameters = (norm.weight.contiguous(), norm.bias.contiguous(), norm.eps)
     with torch.cuda.device_of(out):
-        native.embedding_layer_norm(*ids, *tables, *parameters, *rule, out, moments)
+        native.embedding_layer_norm(*ids, *tables, *parameters, *dropout.for_kernel(), out, moments)
     return out, moments
 
 
 @_embedding_layer_norm.register_fake
-def _(input_ids: Tensor, _1: Tensor, _2: Tensor, word_weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    tokens = input_ids.shape[0]
-    return word_weight.new_empty(tokens, word_weight.shape[1], dtype=rest[-1]), word_weight.new_empty(tokens, 2)
+def _(ids: Ids, tables: Tables, norm: Norm, dropout: Dropout, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    tokens, hidden = ids.word.shape[0], tables.word.shape[1]
+    return tables.word.new_empty(tokens, hidden, dtype=dtype), norm.weight.new_empty(tokens, 2)
 
 
 @op("embedding_layer_norm_backward")
 def _embedding_layer_norm_backward(
     grad: Tensor,
-    input_ids: Tensor,
-    token_type_ids: Tensor,
-    position_ids: Tensor,
-    word_weight: Tensor,
-    type_weight: Tensor,
-    position_weight: Tensor,
-    weight: Tensor,
+    ids: Ids,
+    tables: Tables,
+    norm_weight: Tensor,
     moments: Tensor,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-    grad_word: Tensor | None,
+    dropout: Dropout,
+    grad_words: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`grad_word`: what the tokens' part of the first gradient is added to, of any type; None for zeros."""
-    ids = (input_ids.contiguous(), token_type_ids.contiguous(), position_ids.contiguous())
-    tables = (word_weight.contiguous(), type_weight.contiguous(), position_weight.contiguous())
-    weight = weight.contiguous()
-    rule = (row_keys.contiguous(), p, seed, PLACES_PER_SITE * site)
+    """The gradients of the tables and of the LayerNorm's weight and bias.
+
+    `grad_words`: what the tokens' part of the first is added to, of any type; None: zeros.
+    """
+    ids, tables = Ids._make(map(Tensor.contiguous, ids)), Tables._make(map(Tensor.contiguous, tables))
+    weight = norm_weight.contiguous()
     grad_sum = weight.new_empty(grad.shape)
-    word = torch.zeros_like(tables[0]) if grad_word is None else grad_word.to(torch.float32, copy=True)
     grads = (
-        word,
-        torch.empty_like(tables[1]),
-        torch.zeros_like(tables[2]),
+        torch.zeros_like(tables.word) if grad_words is None else grad_words.to(torch.float32, copy=True),
+        torch.empty_like(tables.token_type),
+        torch.zeros_like(tables.position),
         torch.empty_like(weight),
         torch.empty_like(weight),
     )
-    by_word, by_position = (_tokens_by_entry(ids[i], tables[i].shape[0]) for i in (0, 2))
-    working = (*by_word, *by_position, partial_sums(grad_sum, 2 + tables[1].shape[0]))
+    working = (
+        *_tokens_by_entry(ids.word, tables.word.shape[0]),
+        *_tokens_by_entry(ids.position, tables.position.shape[0]),
+        partial_sums(grad_sum, 2 + tables.token_type.shape[0]),
+    )
     with torch.cuda.device_of(grad):
         native.embedding_layer_norm_backward(
-            grad.contiguous(), *ids, *tables, weight, moments, *rule, grad_sum, *grads, *working
+            grad.contiguous(), *ids, *tables, weight, moments, *dropout.for_kernel(), grad_sum, *grads, *working
         )
     return grads
 
 
 def _tokens_by_entry(ids: Tensor, entries: int) -> tuple[Tensor | None, Tensor | None]:
-    """On a GPU: the tokens in a stable order of their ids, and (entries + 1,) where each entry's begin in it.
+    """On a GPU: the tokens in a stable order of their ids, and (entries + 1,) where in it each entry's tokens begin.
 
-    Sorting takes time by the bytes of what is sorted.
+    Sorting takes time in proportion to the bytes that are sorted.
     """
     if not ids.is_cuda:
         return None, None
@@ -149,79 +115,34 @@ def _tokens_by_entry(ids: Tensor, entries: int) -> tuple[Tensor | None, Tensor |
 
 
 @_embedding_layer_norm_backward.register_fake
-def _(
-    grad: Tensor,
-    input_ids: Tensor,
-    token_type_ids: Tensor,
-    position_ids: Tensor,
-    word_weight: Tensor,
-    type_weight: Tensor,
-    position_weight: Tensor,
-    weight: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    return tuple(each.new_empty(each.shape) for each in (word_weight, type_weight, position_weight, weight, weight))
+def _(grad: Tensor, ids: Ids, tables: Tables, norm_weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return tuple(each.new_empty(each.shape) for each in (*tables, norm_weight, norm_weight))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], moments: Tensor) -> None:
-    *ids_tables_weight, _, _, row_keys, p, seed, site, _ = inputs
-    ctx.rule = (p, seed, site)
-    ctx.save_for_backward(*ids_tables_weight, moments, row_keys)
+def _save(arguments: Sequence[Any], result: tuple[Tensor, Tensor]) -> Sequence[Any]:
+    ids, tables, norm, dropout, _ = arguments
+    _, moments = result
+    return ids, tables, norm.weight, moments, dropout
 
 
-def _gradients(ctx: Any, grad: Tensor, grad_word: Tensor | None) -> tuple[Tensor | None, ...]:
-    grads = _embedding_layer_norm_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rule, grad_word)
-    return None, None, None, *grads, None, None, None, None, None, None
+def _backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+    *grad_tables, grad_weight, grad_bias = _embedding_layer_norm_backward(grad, *saved, None)
+    return None, grad_tables, (grad_weight, grad_bias, None), None, None
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    _, moments = output
-    ctx.mark_non_differentiable(moments)
-    _save(ctx, inputs, moments)
+_embedding_layer_norm.register_autograd(_save, _backward)
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return _gradients(ctx, grad, None)
-
-
-_embedding_layer_norm.register_autograd(_backward, setup_context=_setup_context)
-
-
-class _EmbeddingLayerNorm(torch.autograd.Function):
-    """The op, and the words, whose gradient is there when the op's is computed."""
+class _WithWords(torch.autograd.Function):
+    """The op and the words, whose gradient is there when the op's is computed."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
-        out, moments = _embedding_layer_norm(*arguments)
-        _save(ctx, arguments, moments)
-        return out, in_type(arguments[3], arguments[-1]).detach()
+    def forward(ctx: Any, arguments: Sequence[Any], *_: Tensor) -> tuple[Tensor, Tensor]:
+        _ids, tables, _norm, _dropout, dtype = arguments
+        result = _embedding_layer_norm.function(*arguments)
+        keep(ctx, _save(arguments, result))
+        return result[0], in_type(tables.word, dtype).detach()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_word: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients(ctx, grad, grad_word)
-
-
-def embedding_layer_norm_twin(
-    input_ids: Tensor,
-    token_type_ids: Tensor,
-    position_ids: Tensor,
-    word_weight: Tensor,
-    type_weight: Tensor,
-    position_weight: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    row_keys: Tensor,
-    p: float,
-    seed: int,
-    site: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    """`embedding_layer_norm` in plain torch."""
-    added = (
-        F.embedding(input_ids, word_weight)
-        + F.embedding(token_type_ids, type_weight)
-        + F.embedding(position_ids, position_weight)
-    )
-    normal = F.layer_norm(added, added.shape[1:], weight, bias, eps)
-    return dropout(normal, row_keys, p, seed, site).to(dtype), word_weight.to(dtype)
+    def backward(ctx: Any, grad: Tensor, grad_words: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *_embedding_layer_norm_backward(grad.contiguous(), *kept(ctx), grad_words)

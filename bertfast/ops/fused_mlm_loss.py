@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from bertfast._native import native
+from bertfast.ops.arguments import Linear, Predictions
 from bertfast.ops.op import op
 
 MOST_HIDDEN = 256
 SHARED_BYTES = 111 << 10
-"""What a block needs of a multiprocessor's shared memory: GPUs for data centres have it, smaller ones 100 KiB."""
+"""What a block needs of a multiprocessor's shared memory. GPUs for data centres have it, smaller ones have 100 KiB."""
 
 BLOCKS = 264
-"""Of threads that are to compute at a time: two for each multiprocessor of an H100. The order of sums depends on it."""
+"""Blocks of threads to run at a time: two for each multiprocessor of an H100. The order of sums depends on it."""
 
 
 def why_not_fused(hidden_size: int, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -32,33 +34,23 @@ def why_not_fused(hidden_size: int, dtype: torch.dtype, device: torch.device) ->
     return None
 
 
-def fused_mlm_loss(
-    rows: Tensor,
-    positions: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    vocab_size: int,
-) -> Tensor:
+def fused_mlm_loss(rows: Tensor, predictions: Predictions, decoder: Linear, vocab_size: int) -> Tensor:
     """`sum_i weights_i CE(D rows[positions_i] + b, labels_i)`; CE is cross entropy over the first `vocab_size` words.
 
     Tensor cores make a tile of logits at a time, of which the log-sum-exps are kept; the backward pass makes the tiles
     anew, once for the gradient of the rows and once for those of D and b, and rounds each gradient of a logit to
     bfloat16 for the product that follows. Sums are taken in a fixed order, in float32. Rows of weight 0 at the end are
-    not looked at. Floor, with n rows: 10 n hidden vocabulary operations, and every tensor read and written once.
+    skipped. Floor, with n rows: 10 n hidden vocabulary operations, and every tensor read and written once.
 
     Args:
         rows: (sources, hidden) bfloat16 on a CUDA device, hidden a multiple of 8 up to 256; see `why_not_fused`.
-        positions: (n,) int64, which of them are predicted, none twice; None: all, in order.
-        weight, bias: D (padded_vocab, hidden) bfloat16 and b (padded_vocab,) float32; see `masked_lm_loss`.
-        labels: (n,) int64. One outside [0, vocab_size), and a position outside `rows`, makes the loss NaN.
-        weights: (n,) float32.
+        predictions: a label outside [0, vocab_size), or a position outside `rows`, makes the loss NaN.
+        decoder: D (padded_vocab, hidden) bfloat16 and b (padded_vocab,) float32; see `masked_lm_loss`.
 
     Returns:
-        The loss, a float32 scalar. Differentiable, once, in `rows`, `weight` and `bias`.
+        The loss, a float32 scalar. Differentiable, once, in `rows` and `decoder`.
     """
-    loss, _ = _fused_mlm_loss(rows, positions, weight, bias, labels, weights, vocab_size)
+    loss, _ = _fused_mlm_loss(rows, predictions, decoder, vocab_size)
     return cast(Tensor, loss)
 
 
@@ -69,71 +61,70 @@ def _splits(count: int, hidden: int, vocab_size: int) -> int:
 
 
 @op("fused_mlm_loss")
-def _fused_mlm_loss(
-    rows: Tensor,
-    positions: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    vocab_size: int,
-) -> tuple[Tensor, Tensor]:
+def _fused_mlm_loss(rows: Tensor, predictions: Predictions, decoder: Linear, vocab_size: int) -> tuple[Tensor, Tensor]:
     """The loss, and (n, 4) float32, from which the backward pass rebuilds a row's probabilities."""
-    rows, weight, labels, weights = rows.contiguous(), weight.contiguous(), labels.contiguous(), weights.contiguous()
-    count = labels.shape[0]
+    inputs = _for_kernel(rows, predictions, decoder, vocab_size)
+    count, weights = predictions.labels.shape[0], predictions.weights
     partial = weights.new_empty(_splits(count, rows.shape[1], vocab_size), count, 2)
     label_logits, losses, statistics = weights.new_empty(count), weights.new_empty(count), weights.new_empty(count, 4)
-    inputs = (rows, positions, weight, bias, labels, weights, vocab_size)
     with torch.cuda.device_of(rows):
         native.fused_mlm_loss(*inputs, partial, label_logits, losses, statistics)
     return losses.sum(), statistics
 
 
+def _for_kernel(rows: Tensor, predictions: Predictions, decoder: Linear, vocab_size: int) -> tuple[Any, ...]:
+    positions, labels, weights = predictions
+    weight, bias = decoder
+    return (
+        rows.contiguous(),
+        positions,
+        weight.contiguous(),
+        bias,
+        labels.contiguous(),
+        weights.contiguous(),
+        vocab_size,
+    )
+
+
 @_fused_mlm_loss.register_fake
-def _(rows: Tensor, positions: Tensor | None, weight: Tensor, bias: Tensor, labels: Tensor, *_: Any) -> Any:
-    return bias.new_empty(()), bias.new_empty(labels.shape[0], 4)
+def _(rows: Tensor, predictions: Predictions, decoder: Linear, vocab_size: int) -> Any:
+    return decoder.bias.new_empty(()), decoder.bias.new_empty(predictions.labels.shape[0], 4)
 
 
 @op("fused_mlm_loss_backward")
 def _fused_mlm_loss_backward(
     grad: Tensor,
     rows: Tensor,
-    positions: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    statistics: Tensor,
+    predictions: Predictions,
+    decoder: Linear,
     vocab_size: int,
+    statistics: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad, rows, weight = grad.contiguous(), rows.contiguous(), weight.contiguous()
-    labels, weights = labels.contiguous(), weights.contiguous()
-    count, hidden = labels.shape[0], rows.shape[1]
-    partial = weights.new_empty(_splits(count, hidden, vocab_size), count, hidden)
-    grad_rows = torch.empty_like(rows) if positions is None else torch.zeros_like(rows)
-    grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-    inputs = (rows, positions, weight, bias, labels, weights, vocab_size)
+    """The gradients of the rows, and of the decoder's weight and bias."""
+    inputs = _for_kernel(rows, predictions, decoder, vocab_size)
+    count, hidden = predictions.labels.shape[0], rows.shape[1]
+    partial = predictions.weights.new_empty(_splits(count, hidden, vocab_size), count, hidden)
+    rows = inputs[0]
+    grad_rows = torch.empty_like(rows) if predictions.positions is None else torch.zeros_like(rows)
+    grads = (grad_rows, torch.empty_like(inputs[2]), torch.empty_like(decoder.bias))
     with torch.cuda.device_of(rows):
-        native.fused_mlm_loss_backward(*inputs, statistics, grad, partial, grad_rows, grad_weight, grad_bias)
-    return grad_rows, grad_weight, grad_bias
+        native.fused_mlm_loss_backward(*inputs, statistics, grad.contiguous(), partial, *grads)
+    return grads
 
 
 @_fused_mlm_loss_backward.register_fake
-def _(grad: Tensor, rows: Tensor, positions: Tensor | None, weight: Tensor, bias: Tensor, *_: Any) -> Any:
-    return tuple(each.new_empty(each.shape) for each in (rows, weight, bias))
+def _(grad: Tensor, rows: Tensor, predictions: Predictions, decoder: Linear, *_: Any) -> Any:
+    return tuple(each.new_empty(each.shape) for each in (rows, *decoder))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.vocab_size = inputs
-    _, statistics = output
-    ctx.mark_non_differentiable(statistics)
-    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradient of it
-    ctx.save_for_backward(*tensors, statistics)
+def _save(arguments: Sequence[Any], result: tuple[Tensor, Tensor]) -> Sequence[Any]:
+    _, statistics = result
+    return *arguments, statistics
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-    grad_rows, grad_weight, grad_bias = _fused_mlm_loss_backward(grad, *ctx.saved_tensors, ctx.vocab_size)
-    return grad_rows, None, grad_weight, grad_bias, None, None, None
+def _backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+    grad_rows, *grad_decoder = _fused_mlm_loss_backward(grad, *saved)
+    return grad_rows, None, grad_decoder, None
 
 
-_fused_mlm_loss.register_autograd(_backward, setup_context=_setup_context)
+_fused_mlm_loss.register_autograd(_save, _backward)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from torch import Tensor
@@ -12,12 +13,14 @@ from bertfast.ops.op import op
 def gather_rows(x: Tensor, positions: Tensor) -> Tensor:
     """`out[i] = x[positions[i]]`.
 
-    Indexing does the same, but its backward pass must reckon with a row that is gathered twice, and adds: serially on a
+    Indexing does the same, but its backward pass must allow for a row that is gathered twice, and adds: serially on a
     CPU, after a sort on a GPU.
 
     Args:
         x: (rows, columns).
         positions: (n,) int64 in [0, rows), no number twice.
+
+    Returns: (n, columns).
     """
     return cast(Tensor, _gather_rows(x, positions))
 
@@ -43,25 +46,25 @@ def _(x: Tensor, positions: Tensor, rows: int) -> Tensor:
     return x.new_empty(rows, x.shape[1])
 
 
-def _setup_gather(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    x, positions = inputs
-    ctx.save_for_backward(positions)
-    ctx.rows = x.shape[0]
+def _save_of_gather(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
+    x, positions = arguments
+    return positions, x.shape[0]
 
 
-def _gather_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-    (positions,) = ctx.saved_tensors
-    return _scatter_rows(grad.contiguous(), positions, ctx.rows), None
+def _gather_backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+    positions, rows = saved
+    return _scatter_rows(grad, positions, rows), None
 
 
-def _setup_scatter(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[1])
+def _save_of_scatter(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
+    _, positions, _ = arguments
+    return (positions,)
 
 
-def _scatter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-    (positions,) = ctx.saved_tensors
+def _scatter_backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+    (positions,) = saved
     return _gather_rows(grad, positions), None, None
 
 
-_gather_rows.register_autograd(_gather_backward, setup_context=_setup_gather)
-_scatter_rows.register_autograd(_scatter_backward, setup_context=_setup_scatter)
+_gather_rows.register_autograd(_save_of_gather, _gather_backward)
+_scatter_rows.register_autograd(_save_of_scatter, _scatter_backward)

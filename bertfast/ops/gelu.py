@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import has_kernels
-from bertfast.ops.dropout import widened
+from bertfast.ops import has_kernels, reference
 from bertfast.ops.op import op
 from bertfast.ops.partial_sums import partial_sums
 
@@ -26,7 +25,7 @@ def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
     """
     if has_kernels(x.device):
         return cast(Tensor, _bias_gelu(x, bias))
-    return bias_gelu_twin(x, bias)
+    return reference.bias_gelu(x, bias)
 
 
 @op("bias_gelu")
@@ -45,6 +44,7 @@ def _(x: Tensor, bias: Tensor) -> Tensor:
 
 @op("bias_gelu_backward")
 def _bias_gelu_backward(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of x and bias."""
     grad, x, bias = grad.contiguous(), x.contiguous(), bias.contiguous()
     grad_x, grad_bias = torch.empty_like(x), torch.empty_like(bias)
     with torch.cuda.device_of(x):
@@ -57,17 +57,12 @@ def _(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), bias.new_empty(bias.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _save(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
+    return arguments
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-    return cast(tuple[Tensor, Tensor], _bias_gelu_backward(grad.contiguous(), *ctx.saved_tensors))
+def _backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+    return cast(tuple[Tensor, Tensor], _bias_gelu_backward(grad, *saved))
 
 
-_bias_gelu.register_autograd(_backward, setup_context=_setup_context)
-
-
-def bias_gelu_twin(x: Tensor, bias: Tensor) -> Tensor:
-    """`bias_gelu` in plain torch."""
-    return F.gelu(widened(x) + bias).to(x.dtype)
+_bias_gelu.register_autograd(_save, _backward)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertfast._native import native
+from bertfast.ops.arguments import Linear
 from bertfast.ops.op import is_traced
 from bertfast.ops.product import matrix_product
 
@@ -14,8 +15,8 @@ from bertfast.ops.product import matrix_product
 class Copy:
     """A weight in another type, which `in_type` finds with the weight from `keep` to `drop`.
 
-    What torch changes in the weight shows, and the copy is not used any more. Whoever changes the weight otherwise
-    changes `tensor` as well.
+    torch counts the changes that it makes to the weight; once there was one, the copy is not used any more. Whoever
+    changes the weight behind torch's back changes `tensor` as well.
     """
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
@@ -31,46 +32,46 @@ class Copy:
     def drop(weight: Tensor) -> None:
         vars(weight).pop("kept_copy", None)
 
-    def is_of(self, weight: Tensor) -> bool:
-        """Whether the weight is still the one that was copied."""
+    def is_current(self, weight: Tensor) -> bool:
+        """Whether the weight is unchanged since it was copied."""
         return self._version == weight._version
 
-    def is_now_of(self, weight: Tensor) -> None:
-        """`tensor` is the weight as it is now."""
+    def mark_current(self, weight: Tensor) -> None:
+        """Says that `tensor` holds the weight as it is now."""
         self._version = weight._version
 
 
 def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """`weight` in `dtype`: the copy that is kept of it, where there is one and nothing is to be differentiated."""
+    """`weight` in `dtype`: its copy, where one is kept, is current, and no gradient is to pass through."""
     if not is_traced(weight) and not (torch.is_grad_enabled() and weight.requires_grad):
         copy: Copy | None = getattr(weight, "kept_copy", None)
-        if copy is not None and copy.tensor.dtype == dtype and copy.is_of(weight):
+        if copy is not None and copy.tensor.dtype == dtype and copy.is_current(weight):
             return copy.tensor
     return weight.to(dtype)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`x weight^T + bias`: (rows, in) -> (rows, out), like x."""
-    return F.linear(x, in_type(weight, x.dtype), in_type(bias, x.dtype))
+def linear(x: Tensor, layer: Linear) -> Tensor:
+    """`x weight^T + bias`: (rows, in) -> (rows, out), in the type of x."""
+    return F.linear(x, in_type(layer.weight, x.dtype), in_type(layer.bias, x.dtype))
 
 
-def linear_but_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`linear`, on a CPU without its bias: what reads the result there adds `late_bias(bias)` for less.
+def linear_deferring_bias(x: Tensor, layer: Linear) -> Tensor:
+    """`linear`, but on a CPU without its bias: whatever reads the result adds `deferred_bias(layer)`. For kernels.
 
-    torch would write the bias out over the result and have the product read it and add to it. On a GPU the product adds
-    it for nothing. For ops with kernels.
+    torch would first fill the result with the bias, and have the product add to it. The kernel that reads the result
+    adds it at no cost. On a GPU the product does.
     """
-    return linear(x, weight, bias) if x.is_cuda else matrix_product(x, in_type(weight, x.dtype).T)
+    return linear(x, layer) if x.is_cuda else matrix_product(x, in_type(layer.weight, x.dtype).T)
 
 
-def late_bias(bias: Tensor) -> Tensor | None:
-    """What the result of `linear_but_bias` lacks."""
-    return None if bias.is_cuda else bias
+def deferred_bias(layer: Linear) -> Tensor | None:
+    """What the result of `linear_deferring_bias` lacks."""
+    return None if layer.bias.is_cuda else layer.bias
 
 
-def linear_gradients(grad: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of weight and bias, in float32; that of x is `grad @ weight`. For ops that are autograd's as a whole."""
-    return weight_gradient(grad, x), column_sums(grad)
+def linear_gradients(grad: Tensor, x: Tensor) -> Linear:
+    """The gradients of weight and bias, float32. That of x is `grad @ weight`."""
+    return Linear(weight_gradient(grad, x), column_sums(grad))
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def column_sums(x: Tensor) -> Tensor:
-    """Of (rows, columns), float32 or bfloat16: (columns,), in float32. torch's takes up to twice as long on a CPU."""
+    """(rows, columns), float32 or bfloat16 -> (columns,) float32. torch's sum takes up to twice as long on a CPU."""
     if x.is_cuda:
         return x.sum(0, dtype=torch.float32)
     sums = x.new_empty(x.shape[1], dtype=torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bertfast._native import native
-from bertfast.ops import has_kernels
+from bertfast.ops import has_kernels, reference
+from bertfast.ops.arguments import Linear, Norm, Predictions
 from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import in_type, linear
@@ -20,86 +22,50 @@ from bertfast.ops.product import matrix_product
 
 def masked_lm_loss(
     hidden_states: Tensor,
-    positions: Tensor | None,
-    labels: Tensor,
-    weights: Tensor,
-    transform_weight: Tensor,
-    transform_bias: Tensor,
-    layer_norm_weight: Tensor,
-    layer_norm_bias: Tensor,
-    decoder_weight: Tensor,
-    decoder_bias: Tensor,
+    predictions: Predictions,
+    transform: Linear,
+    norm: Norm,
+    decoder: Linear,
     vocab_size: int,
-    layer_norm_eps: float = 1e-12,
     fused: bool = False,
 ) -> Tensor:
-    """`sum_i weights_i CE(D t_i + b, labels_i)`, `t_i = LayerNorm(gelu(W hidden_states[positions_i] + c))`.
+    """`sum_i weights_i CE(decoder(t_i), labels_i)`, `t_i = LayerNorm(gelu(transform(hidden_states[positions_i])))`.
 
     CE is cross entropy over the first `vocab_size` words, gelu the exact one. Products are computed in the dtype of
-    `hidden_states`, everything between them in float32. Differentiable, once, in everything but `weights`.
+    `hidden_states`, everything between them in float32. Differentiable, once, in everything but the predictions.
 
     Args:
         hidden_states: (tokens, hidden) float32 or bfloat16.
-        positions: (rows,) int64, which of them are predicted, none twice; None: all, in order.
-        labels: (rows,) int64 in [0, vocab_size). Another raises ValueError on a CPU, and makes the loss NaN on a GPU.
-        weights: (rows,) float32. Divide by the number of predictions for a mean. A row of weight 0 adds nothing to the
-            loss and to any gradient.
-        transform_weight, transform_bias: W (hidden, hidden) and c (hidden,).
-        layer_norm_weight, layer_norm_bias: (hidden,).
-        decoder_weight, decoder_bias: D (padded_vocab, hidden), float32 or like `hidden_states`, its gradient alike;
-            and b (padded_vocab,), float32. What lies beyond `vocab_size` is padding, never read; its gradient is 0.
+        predictions: divide the weights by the number of predictions for a mean. A row of weight 0 adds nothing to the
+            loss and to any gradient. A label outside [0, vocab_size) raises ValueError on a CPU, and makes the loss NaN
+            on a GPU.
+        transform: (hidden, hidden).
+        norm: of `hidden`.
+        decoder: (padded_vocab, hidden), the weight float32 or like `hidden_states`, its gradient alike. What lies
+            beyond `vocab_size` is padding, never read; its gradient is 0.
         fused: from `t` on by `fused_mlm_loss`, which takes bfloat16 on a CUDA device and few hidden sizes; `t` is then
             computed of all hidden states, of which the kernel reads those that are predicted. Else in chunks.
 
     Returns:
         The loss, a float32 scalar.
     """
-    head = (transform_weight, transform_bias, layer_norm_weight, layer_norm_bias)
-    decoder_weight = in_type(decoder_weight, hidden_states.dtype)
+    decoder = decoder._replace(weight=in_type(decoder.weight, hidden_states.dtype))
     if fused:
-        rows = _transform(hidden_states, *head, layer_norm_eps)
-        return fused_mlm_loss(rows, positions, decoder_weight, decoder_bias, labels, weights, vocab_size)
+        return fused_mlm_loss(_transform(hidden_states, transform, norm), predictions, decoder, vocab_size)
     if not has_kernels(hidden_states.device):
-        return masked_lm_loss_twin(
-            hidden_states, positions, labels, weights, *head, decoder_weight, decoder_bias, vocab_size, layer_norm_eps
-        )
+        return reference.masked_lm_loss(hidden_states, predictions, transform, norm, decoder, vocab_size)
+    positions, labels, weights = predictions
     rows = hidden_states if positions is None else gather_rows(hidden_states, positions)
-    rows = _transform(rows, *head, layer_norm_eps)
-    differentiable = (rows, decoder_weight, decoder_bias)
-    needs_gradients = torch.is_grad_enabled() and any(each.requires_grad for each in differentiable)
-    loss, *_ = _linear_cross_entropy(rows, decoder_weight, decoder_bias, labels, weights, vocab_size, needs_gradients)
+    rows = _transform(rows, transform, norm)
+    needs_gradients = torch.is_grad_enabled() and any(each.requires_grad for each in (rows, *decoder))
+    loss, *_ = _linear_cross_entropy(rows, *decoder, labels, weights, vocab_size, needs_gradients)
     return cast(Tensor, loss)
 
 
-def _transform(
-    rows: Tensor, weight: Tensor, bias: Tensor, norm_weight: Tensor, norm_bias: Tensor, eps: float
-) -> Tensor:
-    """LayerNorm(gelu(W x + c)) of each row, the LayerNorm in float32."""
-    rows = F.gelu(linear(rows, weight, bias))
-    return F.layer_norm(rows.float(), rows.shape[1:], norm_weight, norm_bias, eps).to(rows.dtype)
-
-
-def masked_lm_loss_twin(
-    hidden_states: Tensor,
-    positions: Tensor | None,
-    labels: Tensor,
-    weights: Tensor,
-    transform_weight: Tensor,
-    transform_bias: Tensor,
-    layer_norm_weight: Tensor,
-    layer_norm_bias: Tensor,
-    decoder_weight: Tensor,
-    decoder_bias: Tensor,
-    vocab_size: int,
-    layer_norm_eps: float = 1e-12,
-) -> Tensor:
-    """`masked_lm_loss` in plain torch, all logits at once, everything in the dtype of `hidden_states`."""
-    dtype = hidden_states.dtype
-    rows = hidden_states if positions is None else hidden_states[positions]
-    rows = F.gelu(linear(rows, transform_weight, transform_bias))
-    rows = F.layer_norm(rows, rows.shape[1:], layer_norm_weight.to(dtype), layer_norm_bias.to(dtype), layer_norm_eps)
-    logits = linear(rows, decoder_weight[:vocab_size], decoder_bias[:vocab_size])
-    return (weights * F.cross_entropy(logits, labels, reduction="none")).sum()
+def _transform(rows: Tensor, layer: Linear, norm: Norm) -> Tensor:
+    """LayerNorm(gelu(layer(x))) of each row x, the LayerNorm in float32."""
+    rows = F.gelu(linear(rows, layer))
+    return F.layer_norm(rows.float(), rows.shape[1:], *norm).to(rows.dtype)
 
 
 @op("linear_cross_entropy")
@@ -134,15 +100,8 @@ def _linear_cross_entropy(
         for begin in range(0, count, size):
             part = slice(begin, min(begin + size, count))
             logits = matrix_product(rows[part], weight.T)
-            native.mlm_loss(
-                logits,
-                bias,
-                labels[part],
-                weights[part],
-                vocab_size,
-                losses[part],
-                bias_slices if needs_gradients else None,
-            )
+            sums = bias_slices if needs_gradients else None
+            native.mlm_loss(logits, bias, labels[part], weights[part], vocab_size, losses[part], sums)
             if needs_gradients:
                 d_rows[part] = matrix_product(logits, weight)
                 d_weight = _add_product(d_weight, logits.T, rows[part])
@@ -165,12 +124,12 @@ def _chunk_rows(rows: Tensor) -> int:
 
 
 def _slices(rows: Tensor) -> int:
-    """Into how many sums over rows the gradient of the bias is split: one a thread; on a GPU, enough to fill it."""
+    """Into how many sums the gradient of the bias is split: one for each thread; on a GPU, enough to fill it."""
     return 64 if rows.is_cuda else torch.get_num_threads()
 
 
 def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """`left @ right` where there is no `total` yet; else the sum of both, in float32, and in `total` if that is."""
+    """`total + left @ right` in float32, in place where `total` is float32; `left @ right` without a `total`."""
     if left.dtype == torch.float32:
         return matrix_product(left, right, add=total)
     product = torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else torch.mm(left, right)
@@ -193,20 +152,16 @@ def _(
     return loss, torch.empty_like(rows), torch.empty_like(weight), torch.empty_like(bias)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, *gradients = output
-    ctx.mark_non_differentiable(*gradients)
-    ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradients of the gradients
-    ctx.save_for_backward(*gradients)
+def _save(arguments: Sequence[Any], result: tuple[Tensor, ...]) -> Sequence[Any]:
+    return result[1:]
 
 
 @once_differentiable
-def _backward(ctx: Any, d_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = ctx.saved_tensors
+def _backward(gradients: Sequence[Tensor], d_loss: Tensor) -> tuple[Tensor | None, ...]:
     # In training it is 1, which saves passes over a matrix of the vocabulary's size. To ask a GPU would stop the host.
     if is_traced(d_loss) or d_loss.is_cuda or d_loss != 1:
-        gradients = tuple(gradient * d_loss for gradient in gradients)
+        gradients = [gradient * d_loss for gradient in gradients]
     return *gradients, None, None, None, None
 
 
-_linear_cross_entropy.register_autograd(_backward, setup_context=_setup_context)
+_linear_cross_entropy.register_autograd(_save, _backward)

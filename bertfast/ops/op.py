@@ -1,58 +1,169 @@
-"""An op: a function of tensors that torch knows by name, and that an eager call reaches without asking torch."""
+"""An op: a function of tensors that torch knows by name, and that an eager call reaches without torch's dispatcher.
+
+An op's function takes its arguments in groups (`bertfast.ops.arguments`). torch's schemas and its autograd know only
+flat lists of them, so they are flattened, and grouped again, here and nowhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+Group = type[Any] | None
+"""The NamedTuple that an argument is; None: it is a single value."""
+
 
 def is_traced(x: Tensor) -> bool:
-    """Whether `x` stands for values that are not there yet."""
+    """Whether `x` is a tracer's stand-in for a tensor, without values."""
     return torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter)
 
 
 class Op:
-    """`function` as `bertfast::name`, for torch.compile and opcheck; itself; and as an autograd function.
+    """A function as the op `bertfast::name`, with its autograd.
 
-    An eager call on plain tensors goes straight to either of the latter two. torch's dispatcher took 40 to 170 us a
-    call, the more arguments the more and all of it in Python, where threads take turns.
+    An eager call on plain tensors goes straight to the function or, where gradients are asked for, to an autograd
+    function around it. torch's dispatcher took 40 to 170 us a call, growing with the number of arguments, all of it in
+    Python, where threads take turns. `registered` is the op that torch.compile and opcheck see.
+
+    Keyword-only parameters are not part of the op: they are for callers of `function`.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        self._name, self._function = name, function
-        self._differentiable: Callable[..., Any] | None = None
-        self.registered = torch.library.custom_op(f"bertfast::{name}", function, mutates_args=())
+        self._name, self.function = name, function
+        hints = typing.get_type_hints(function)
+        parameters = inspect.signature(function).parameters.values()
+        names = [each.name for each in parameters if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        self._groups = [_group(hints[name]) for name in names]
+        self._autograd: Callable[..., Any] | None = None
+
+        def ungrouped(*values: Any) -> Any:
+            return function(*_grouped(self._groups, values))
+
+        schema = [each for name in names for each in _ungrouped_parameters(name, hints[name])]
+        ungrouped.__signature__ = inspect.Signature(schema, return_annotation=hints["return"])  # type: ignore[attr-defined]
+        self.registered = torch.library.custom_op(f"bertfast::{name}", ungrouped, mutates_args=())
 
     def register_fake(self, function: Callable[..., Any]) -> None:
-        """See `torch.library.register_fake`."""
-        self.registered.register_fake(function)
+        """`function` takes the op's arguments, and returns tensors of its results' shapes and types."""
+        self.registered.register_fake(lambda *values: function(*_grouped(self._groups, values)))
 
-    def register_autograd(self, backward: Callable[..., Any], setup_context: Callable[..., None]) -> None:
-        """See `torch.library.register_autograd`; `setup_context(ctx, inputs, output)`."""
-        self.registered.register_autograd(backward, setup_context=setup_context)
+    def register_autograd(
+        self, save: Callable[[Sequence[Any], Any], Sequence[Any]], backward: Callable[..., Sequence[Any]]
+    ) -> None:
+        """Makes the op's first result differentiable.
 
-        def forward(ctx: Any, *arguments: Any) -> Any:  # with a `setup_context`, apply() reads the signature each time
-            result = self._function(*arguments)
+        Args:
+            save: of the op's arguments and its result, those values and groups that the backward pass reads.
+            backward: of these and of the result's gradient, contiguous, a gradient for each argument: None where it has
+                none, and for a group one for each of its values.
+        """
+
+        def setup_context(ctx: Any, arguments: Sequence[Any], result: Any) -> None:
+            if isinstance(result, tuple):
+                ctx.mark_non_differentiable(*result[1:])
+            ctx.set_materialize_grads(False)  # else the backward pass allocates zeros as gradients of the other results
+            keep(ctx, save(arguments, result))
+
+        def forward(ctx: Any, arguments: Sequence[Any], *_: Any) -> Any:
+            result = self.function(*arguments)
             setup_context(ctx, arguments, result)
             return result
 
-        members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+        def gradients(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+            return tuple(_ungrouped_gradients(self._groups, backward(kept(ctx), grad.contiguous())))
+
+        self.registered.register_autograd(
+            gradients,
+            setup_context=lambda ctx, inputs, output: setup_context(ctx, _grouped(self._groups, inputs), output),
+        )
+        # torch tracks the tensors that it is given one by one. The grouped arguments are passed beside them. With a
+        # `setup_context` of its own, apply() would read the function's signature in each call.
+        members = {
+            "forward": staticmethod(forward),
+            "backward": staticmethod(lambda ctx, *grads: (None, *gradients(ctx, *grads))),
+        }
         function: Any = type(self._name, (torch.autograd.Function,), members)
-        self._differentiable = function.apply
+        self._autograd = function.apply
 
     def __call__(self, *arguments: Any) -> Any:
-        """The first argument is a tensor."""
-        if is_traced(arguments[0]):
-            return self.registered(*arguments)
+        """The first value of the arguments is a tensor."""
+        values = _ungrouped(arguments)
+        if is_traced(values[0]):
+            return self.registered(*values)
         if not torch.is_grad_enabled():
-            return self._function(*arguments)
-        # Without gradients of its own, torch's way: it refuses where one is asked for.
-        return (self._differentiable or self.registered)(*arguments)
+            return self.function(*arguments)
+        if self._autograd is None:  # torch refuses where a gradient is asked for
+            return self.registered(*values)
+        return self._autograd(arguments, *values)
 
 
 def op(name: str) -> Callable[[Callable[..., Any]], Op]:
     """Makes an `Op` of the function under it, whose annotations are the op's schema."""
     return lambda function: Op(name, function)
+
+
+def keep(ctx: Any, values: Sequence[Any]) -> None:
+    """Keeps values and groups for the backward pass: tensors where autograd looks after them, the others beside."""
+    flat = _ungrouped(values)
+    ctx.groups = [type(value) if isinstance(value, tuple) else None for value in values]
+    ctx.others = {index: value for index, value in enumerate(flat) if not isinstance(value, Tensor)}
+    for index in ctx.others:
+        flat[index] = None
+    ctx.save_for_backward(*flat)
+
+
+def kept(ctx: Any) -> list[Any]:
+    """What `keep` was given."""
+    flat = list(ctx.saved_tensors)
+    for index, value in ctx.others.items():
+        flat[index] = value
+    return _grouped(ctx.groups, flat)
+
+
+def _group(hint: Any) -> Group:
+    return hint if isinstance(hint, type) and issubclass(hint, tuple) else None
+
+
+def _ungrouped_parameters(name: str, hint: Any) -> Iterable[inspect.Parameter]:
+    group = _group(hint)
+    hints = {name: hint} if group is None else {f"{name}_{k}": v for k, v in typing.get_type_hints(group).items()}
+    return [inspect.Parameter(k, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=v) for k, v in hints.items()]
+
+
+def _ungrouped(arguments: Sequence[Any]) -> list[Any]:
+    values: list[Any] = []
+    for argument in arguments:
+        if isinstance(argument, tuple):
+            values += argument
+        else:
+            values.append(argument)
+    return values
+
+
+def _grouped(groups: Sequence[Group], values: Sequence[Any]) -> list[Any]:
+    arguments: list[Any] = []
+    begin = 0
+    for group in groups:
+        if group is None:
+            arguments.append(values[begin])
+            begin += 1
+        else:
+            end = begin + len(group._fields)
+            arguments.append(tuple.__new__(group, values[begin:end]))
+            begin = end
+    return arguments
+
+
+def _ungrouped_gradients(groups: Sequence[Group], gradients: Sequence[Any]) -> list[Tensor | None]:
+    values: list[Tensor | None] = []
+    for group, gradient in zip(groups, gradients, strict=True):
+        if group is None:
+            values.append(gradient)
+        else:
+            values += [None] * len(group._fields) if gradient is None else gradient
+    return values

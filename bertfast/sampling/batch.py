@@ -1,4 +1,4 @@
-"""What a batch is: packed, padded, and what `Bert.forward` takes of it."""
+"""What a batch is: packed, as the model takes it, or padded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 class PackedBatch(NamedTuple):
     """Examples one after another, without padding.
 
-    Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the predictions cu_masked[i]:cu_masked[i + 1].
+    Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the predictions cu_masked[i]:cu_masked[i + 1]. Filler
+    sequences can follow (bertfast.sampling.padding), which cu_masked and next_sentence_label leave out.
     """
 
     input_ids: Tensor
@@ -20,7 +21,7 @@ class PackedBatch(NamedTuple):
     position_ids: Tensor
     """(tokens,) int64, from 0 in each example."""
     cu_seqlens: Tensor
-    """(count + 1,) int32."""
+    """(count + 1,) int32, and one more for each filler sequence."""
     masked_positions: Tensor
     """(predictions,) int64, ascending: indices into the packed tokens."""
     cu_masked: Tensor
@@ -30,9 +31,9 @@ class PackedBatch(NamedTuple):
     next_sentence_label: Tensor
     """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
     row_keys: Tensor
-    """(tokens,) int64: example number * max_len + position, which no other token of the run has."""
+    """(tokens,) int64: example number * max_len + position, which no other token of the run has; it keys dropout."""
     max_seqlen: int
-    """No example is longer: the configuration's max_len."""
+    """No sequence is longer."""
 
 
 class PaddedBatch(NamedTuple):
@@ -52,27 +53,3 @@ class PaddedBatch(NamedTuple):
     """(count, max_predictions) float32: 1 for a prediction, 0 for padding."""
     next_sentence_label: Tensor
     """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
-
-
-class Sequences(NamedTuple):
-    """Packed sequences: their tokens one after another, without padding."""
-
-    input_ids: Tensor  # (T,) int64
-    token_type_ids: Tensor  # (T,) int64
-    position_ids: Tensor  # (T,) int64
-    cu_seqlens: Tensor  # (B + 1,) int32: where each sequence begins, and the end
-    max_seqlen: int
-    row_keys: Tensor  # (T,) int64: a number for each token of the run, which keys its dropout
-
-    @classmethod
-    def of(cls, batch: PackedBatch) -> Sequences:
-        """Those of a sampler's batch, which has the same fields and more."""
-        return cls(*(getattr(batch, name) for name in cls._fields))
-
-
-class Predictions(NamedTuple):
-    """What the two heads are asked about a batch of `Sequences`."""
-
-    masked_positions: Tensor  # (M,) int64: rows of the packed tokens, ascending
-    labels: Tensor  # (M,) int64
-    next_sentence_label: Tensor  # of the first sequences, int64: 0 = true next; (0,) where the objective has no pairs

@@ -35,7 +35,7 @@ class Adam:
         """See `bertfast.ops.adam.adam`. A step that is refused is not counted."""
         self._count += 1 - refused
         for parameter, copy in self._copies.items():
-            if not copy.is_of(parameter):  # it was loaded, or came from another rank; and the step may be refused
+            if not copy.is_current(parameter):  # it was loaded, or came from another rank; and the step may be refused
                 copy.tensor.copy_(parameter.detach())
         exp_avgs, exp_avg_sqs = (
             [self.state[each][name] for each in self.parameters] for name in ("exp_avg", "exp_avg_sq")
@@ -44,7 +44,7 @@ class Adam:
         adam(self.parameters, gradients, exp_avgs, exp_avg_sqs, copies, self._count, rate, factor, refused)
         torch.autograd.graph.increment_version(self.parameters)
         for parameter, copy in self._copies.items():
-            copy.is_now_of(parameter)
+            copy.mark_current(parameter)
 
     def close(self) -> None:
         """Leaves the parameters without copies."""

@@ -15,9 +15,8 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World
 from bertfast.log import shows_bars, standard_error
-from bertfast.model import Bert, read_rows
+from bertfast.model import Bert, head_rows
 from bertfast.reporting.metrics import Evaluation
-from bertfast.sampling.batch import Sequences
 from bertfast.sampling.sampler import Sampler
 
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
@@ -70,12 +69,12 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
 def _batch_sums(model: Bert, sampler: Sampler, first: int, count: int, dtype: torch.dtype) -> Tensor:
     """Of some examples: the MLM loss, hits and predictions, the NSP loss and hits; (5,) float64."""
     batch = sampler.packed(first, count)
-    read = read_rows(batch.cu_seqlens, batch.masked_positions)
-    states = model.read_states(Sequences.of(batch), read, 0, dtype)
-    sums = [*_loss_and_hits(model.masked_lm_logits(states[read.masked]), batch.labels)]
+    rows = head_rows(batch.cu_seqlens, batch.masked_positions)
+    states = model.hidden_states(batch, dtype, rows=rows)
+    sums = [*_loss_and_hits(model.masked_lm_logits(states[rows.masked]), batch.labels)]
     sums.append(torch.tensor(batch.labels.numel(), device=states.device))
     if batch.next_sentence_label.numel():
-        sums += _loss_and_hits(model.next_sentence_logits(model.pooled(states[read.first])), batch.next_sentence_label)
+        sums += _loss_and_hits(model.next_sentence_logits(model.pooled(states[rows.first])), batch.next_sentence_label)
     return F.pad(torch.stack([each.double() for each in sums]), (0, 5 - len(sums)))
 
 

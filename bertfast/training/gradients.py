@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 from bertfast.config import TrainConfig
 from bertfast.distributed.collectives import RankSum
 from bertfast.distributed.tree_sum import TreeSum, one_thread
-from bertfast.sampling.batch import Predictions, Sequences
-from bertfast.sampling.rounding import rounded
+from bertfast.sampling.batch import PackedBatch
+from bertfast.sampling.padding import fill, rounded
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.setup import Setup
 
@@ -102,12 +102,10 @@ class PlainGradients:
         pieces = self._world.size * self._rounds * len(devices)
         if len(devices) == 1:
             return shares.losses(self._ddp or self._model, self._samplers[0], piece, pieces, self._dtype)
-        asked = [
-            shares.of(sampler, piece * len(devices) + i, pieces, self._dtype)
-            for i, sampler in enumerate(self._samplers)
-        ]
-        outputs = parallel_apply(replicate(self._model, devices), [share.inputs for share in asked], devices=devices)
-        weighed = [share.weighed(pair).to(devices[0]) for share, pair in zip(asked, outputs, strict=True)]
+        parts = [shares.of(sampler, piece * len(devices) + i, pieces) for i, sampler in enumerate(self._samplers)]
+        inputs = [(part.batch, part.mlm_weights, self._config.seed, self._dtype) for part in parts]
+        outputs = parallel_apply(replicate(self._model, devices), inputs, devices=devices)
+        weighed = [part.weighed(pair).to(devices[0]) for part, pair in zip(parts, outputs, strict=True)]
         return torch.stack(weighed).sum(0)
 
 
@@ -117,9 +115,11 @@ def bounds(size: int, piece: int, pieces: int) -> tuple[int, int]:
 
 
 class Share(NamedTuple):
-    """What one piece of the batch asks of `Bert.forward`, and what its losses weigh in the batch's."""
+    """One piece of the global batch, and what it weighs in the whole's two losses."""
 
-    inputs: tuple[Any, ...]
+    batch: PackedBatch
+    mlm_weights: Tensor
+    """(predictions,) float32."""
     nsp_weight: float
 
     def weighed(self, losses: tuple[Tensor, Tensor]) -> Tensor:
@@ -137,19 +137,22 @@ class Shares:
 
     def losses(self, model: nn.Module, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Tensor:
         """(2,): what the piece adds to the batch's two losses."""
-        share = self.of(sampler, piece, pieces, dtype)
-        return share.weighed(model(*share.inputs))
+        share = self.of(sampler, piece, pieces)
+        return share.weighed(model(share.batch, share.mlm_weights, self._config.seed, dtype))
 
-    def of(self, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Share:
+    def of(self, sampler: Sampler, piece: int, pieces: int) -> Share:
         size = self._config.batch_size
         begin, end = bounds(size, piece, pieces)
-        batch = sampler.packed(self._first + begin, end - begin)
-        predictions = Predictions(batch.masked_positions, batch.labels, batch.next_sentence_label)
-        weights = torch.full_like(batch.labels, 1 / self._predictions, dtype=torch.float32)
-        asked = (Sequences.of(batch), predictions, weights)
-        if weights.device.type == "cpu":
-            asked = rounded(*asked)
-        return Share((*asked, self._config.seed, dtype), (end - begin) / size)
+        first, count = self._first + begin, end - begin
+        if sampler.device.type == "cpu":
+            plan = sampler.plan(first, count)
+            padded = rounded(int(plan.lengths.sum()), int(plan.num_masked.sum()))
+            batch = sampler.packed_within(torch.tensor([first], device="cpu"), count, padded.tokens, padded.predictions)
+            batch, weights = fill(batch, padded, 1 / self._predictions)
+        else:
+            batch = sampler.packed(first, count)
+            weights = torch.full_like(batch.labels, 1 / self._predictions, dtype=torch.float32)
+        return Share(batch, weights, count / size)
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.model import Bert
+from bertfast.ops.arguments import Predictions
 from bertfast.ops.fused_mlm_loss import why_not_fused
 from bertfast.training.setup import Setup
 
@@ -139,7 +140,7 @@ def _made_up_loss(
     weights = torch.full((predictions,), 1 / predictions, dtype=torch.float32, device=device)
 
     def take() -> tuple[Tensor, ...]:
-        loss = head.loss(states, positions, labels, weights, word_weight)
+        loss = head.loss(states, Predictions(positions, labels, weights), word_weight)
         return loss.detach(), *torch.autograd.grad(loss, [states, word_weight, *head.parameters()])
 
     return take

@@ -18,7 +18,7 @@ from bertfast.config import TrainConfig
 from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.tree_sum import one_thread
-from bertfast.sampling.buckets import Bucket, Buckets
+from bertfast.sampling.padding import Buckets, PaddedSize, fill
 from bertfast.training.adam import Adam
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.ring import MOST_STEPS, Ring
@@ -153,7 +153,7 @@ class BucketedSteps:
         if largest is not None:
             self._graphs.capture(largest, lambda: self._take(largest))
 
-    def _planned(self, steps: range) -> list[Bucket]:
+    def _planned(self, steps: range) -> list[PaddedSize]:
         """The buckets of consecutive steps."""
         size = self._config.batch_size
         plan = self._sampler.plan(steps.start * size, len(steps) * size)
@@ -163,15 +163,15 @@ class BucketedSteps:
         )
         return [self._buckets.of(*each) for each in zip(tokens, predictions, strict=True)]
 
-    def _take(self, bucket: Bucket) -> None:
+    def _take(self, bucket: PaddedSize) -> None:
         config = self._config
         batch = self._sampler.packed_within(self._first + self._begin, self._count, bucket.tokens, bucket.predictions)
         all_predictions = batch.cu_masked[-1:]
         if not self._alone:
             all_predictions = self._sampler.predictions(self._first, config.batch_size)
-        asked = self._buckets.fill(batch, bucket, all_predictions)
-        share = Share((*asked, config.seed, self._dtype), self._count / config.batch_size)
-        losses = share.weighed(self._model(*share.inputs))
+        batch, mlm_weights = fill(batch, bucket, 1 / all_predictions.clamp(min=1))
+        share = Share(batch, mlm_weights, self._count / config.batch_size)
+        losses = share.weighed(self._model(batch, mlm_weights, config.seed, self._dtype))
         gradients: Sequence[Tensor] = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
         found = torch.cat([losses.detach(), self._flag])
         if self._sum is not None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
-from support.op_cases.attention import CASES, cumulative, leaves, of, packed, upstream
+from support.op_cases.attention import CASES, cumulative, leaves, native, of, packed, twin, upstream
 from support.philox import half
 from torch import Tensor
 
-from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
+from bertfast.ops.attention import _attention, _attention_backward
 
 
 def by_sequence(attend: Callable[..., Tensor], query: Tensor, key_value: Tensor, *lengths: Tensor) -> Tensor:
@@ -37,14 +37,14 @@ def products(*arguments: Any) -> Tensor:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("function", [attention, attention_twin])
+@pytest.mark.parametrize("function", [native, twin], ids=["native", "twin"])
 def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> None:  # type: ignore[no-untyped-def]
     lengths, heads, head_dim, query_lengths = CASES[case]
     inputs = packed(lengths, heads, head_dim, dtype, query_lengths)
     grad = upstream(inputs)
     truth = run(of(sdpa, inputs), doubled(leaves(inputs)), grad)
     # The factors of products are bfloat16 in the twin and where the processor multiplies it, not in torch's kernel.
-    peer = products if function is attention_twin or isa in ("avx512_bf16", "amx") else sdpa
+    peer = products if function is twin or isa in ("avx512_bf16", "amx") else sdpa
     ours = run(of(function, inputs, 0.0, 0, 0), leaves(inputs), grad)
     assert_as_exact(ours, run(of(peer, inputs), leaves(inputs), grad), truth, head_dim + inputs.max_seqlen)
 
@@ -55,10 +55,10 @@ def test_dropout_equals_the_twins(isa: str, case: str, dtype: torch.dtype) -> No
     lengths, heads, head_dim, query_lengths = CASES[case]
     inputs = packed(lengths, heads, head_dim, dtype, query_lengths)
     grad, rule = upstream(inputs), (0.2, 77, 5)
-    truth = run(of(attention_twin, inputs, *rule), doubled(leaves(inputs)), grad)
-    twin = run(of(attention_twin, inputs, *rule), leaves(inputs), grad)
-    ours = run(of(attention, inputs, *rule), leaves(inputs), grad)
-    assert_as_exact(ours, twin, truth, head_dim + inputs.max_seqlen)
+    truth = run(of(twin, inputs, *rule), doubled(leaves(inputs)), grad)
+    twins = run(of(twin, inputs, *rule), leaves(inputs), grad)
+    ours = run(of(native, inputs, *rule), leaves(inputs), grad)
+    assert_as_exact(ours, twins, truth, head_dim + inputs.max_seqlen)
 
 
 def test_twin_drops_by_the_specification() -> None:
@@ -69,7 +69,7 @@ def test_twin_drops_by_the_specification() -> None:
     key_value[:, 1] = torch.eye(length)[:, None, :]
     cu = cumulative([length])
     keys = torch.arange(100, 100 + length)
-    out = attention(query, key_value, cu, cu, length, keys, p, seed, site)
+    out = native(query, key_value, cu, cu, length, keys, p, seed, site)
     for i in range(length):
         for head in range(heads):
             for j in range(length):
@@ -80,9 +80,9 @@ def test_twin_drops_by_the_specification() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threads_do_not_change_a_bit(two_threads: None, dtype: torch.dtype) -> None:
     inputs = packed([45, 3, 0, 64, 17, 130], 3, 33, dtype)
-    two = run(of(attention, inputs, 0.2, 1, 2), leaves(inputs), upstream(inputs))
+    two = run(of(native, inputs, 0.2, 1, 2), leaves(inputs), upstream(inputs))
     torch.set_num_threads(1)
-    assert_equal(two, run(of(attention, inputs, 0.2, 1, 2), leaves(inputs), upstream(inputs)))
+    assert_equal(two, run(of(native, inputs, 0.2, 1, 2), leaves(inputs), upstream(inputs)))
 
 
 def test_a_sequence_does_not_see_its_neighbours() -> None:
@@ -94,12 +94,12 @@ def test_a_sequence_does_not_see_its_neighbours() -> None:
         cu_seqlens_k=cumulative([20]),
         row_keys=inputs.row_keys[7:27],
     )
-    assert torch.equal(attention(*inputs, 0.2, 1, 2)[7:27], attention(*alone, 0.2, 1, 2))
+    assert torch.equal(native(*inputs, 0.2, 1, 2)[7:27], native(*alone, 0.2, 1, 2))
 
 
 def test_gradient_with_strides_zero() -> None:
     inputs = packed([7, 20], 2, 16, torch.float32)
-    function = of(attention, inputs, 0.2, 1, 2)
+    function = of(native, inputs, 0.2, 1, 2)
     ones = torch.ones_like(inputs.query)
     assert_equal(run(function, leaves(inputs), ones[:1, :1, :1].expand_as(ones)), run(function, leaves(inputs), ones))
 
@@ -107,7 +107,7 @@ def test_gradient_with_strides_zero() -> None:
 def test_opcheck() -> None:
     inputs = packed([5, 9, 3], 2, 16, torch.float32)
     torch.library.opcheck(_attention.registered, (*inputs, 0.2, 1, 2))
-    out, log_sum_exp = _attention(*inputs, 0.2, 1, 2)
+    out, log_sum_exp = _attention.registered(*inputs, 0.2, 1, 2)
     arguments = [each.detach() for each in (out, inputs.query, inputs.key_value, log_sum_exp)]
     torch.library.opcheck(_attention_backward.registered, (*arguments, *inputs[2:], 0.2, 1, 2))
 
@@ -128,7 +128,7 @@ def test_opcheck() -> None:
 def test_wrong_arguments(changed: dict[str, object]) -> None:
     inputs = packed([5, 9, 3], 2, 16, torch.float32)
     with pytest.raises(ValueError):
-        attention(*inputs._replace(**changed), 0.2, 1, 2)
+        native(*inputs._replace(**changed), 0.2, 1, 2)
 
 
 def test_compiles_whole() -> None:
@@ -136,7 +136,7 @@ def test_compiles_whole() -> None:
     inputs = packed([5, 9, 3], 2, 16, torch.float32)
 
     def function(query: Tensor) -> Tensor:
-        return attention(query, *inputs[1:], 0.2, 1, 2) + attention_twin(query, *inputs[1:], 0.2, 1, 2)
+        return native(query, *inputs[1:], 0.2, 1, 2) + twin(query, *inputs[1:], 0.2, 1, 2)
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(inputs.query), function(inputs.query))

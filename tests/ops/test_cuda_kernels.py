@@ -16,22 +16,21 @@ from support.op_cases import sublayers as sublayers_cases
 from torch import Tensor
 
 from bertfast import ops
+from bertfast.ops import reference
 from bertfast.ops.adam import adam
-from bertfast.ops.attention import _attention, _attention_backward, attention, attention_twin
-from bertfast.ops.dropout import dropout_mask_twin
+from bertfast.ops.arguments import Dropout, Ids
+from bertfast.ops.attention import _attention, _attention_backward
 from bertfast.ops.embedding import (
     _embedding_layer_norm,
     _embedding_layer_norm_backward,
     embedding_layer_norm,
-    embedding_layer_norm_twin,
 )
 from bertfast.ops.feed_forward import feed_forward
-from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu, bias_gelu_twin
+from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward, bias_gelu
 from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm,
     _dropout_add_layer_norm_backward,
     dropout_add_layer_norm,
-    dropout_add_layer_norm_twin,
 )
 from bertfast.ops.self_attention import self_attention
 
@@ -66,7 +65,7 @@ def test_all_ops_have_kernels() -> None:
 @pytest.mark.parametrize("shape", [*gelu_cases.SHAPES, (3000, 768)])
 def test_bias_gelu(shape: tuple[int, int], dtype: torch.dtype) -> None:
     leaves, grad = gelu_cases.inputs(*shape, dtype)
-    check(bias_gelu, bias_gelu_twin, bias_gelu_twin, leaves, grad, shape[0])
+    check(bias_gelu, reference.bias_gelu, reference.bias_gelu, leaves, grad, shape[0])
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
@@ -75,11 +74,11 @@ def test_bias_gelu(shape: tuple[int, int], dtype: torch.dtype) -> None:
 def test_dropout_add_layer_norm(shape: tuple[int, int], dtype: torch.dtype, p: float) -> None:
     leaves, keys, grad = layer_norm_cases.inputs(*shape, dtype)
     of = layer_norm_cases.of
-    exact = of(dropout_add_layer_norm_twin, keys, p)
-    op, twin = (of(each, keys.cuda(), p) for each in (dropout_add_layer_norm, dropout_add_layer_norm_twin))
+    exact = of(reference.dropout_add_layer_norm, keys, p)
+    op, twin = (of(each, keys.cuda(), p) for each in (dropout_add_layer_norm, reference.dropout_add_layer_norm))
     _, grad_x, *_ = check(op, twin, exact, leaves, grad, shape[0])
     if p > 0 and shape[1] > 2:
-        kept = dropout_mask_twin(keys, shape[1], p, 7, 3 * 256)
+        kept = reference.dropout_mask(Dropout(keys, p, 7, 3), shape[1], 3 * 256)
         assert torch.all(grad_x[~kept] == 0)
 
 
@@ -88,12 +87,14 @@ def test_dropout_add_layer_norm(shape: tuple[int, int], dtype: torch.dtype, p: f
 @pytest.mark.parametrize("shape", [*embedding_cases.SHAPES, (3000, 768, 40_000)])
 def test_embedding_layer_norm(shape: tuple[int, int, int], dtype: torch.dtype, p: float) -> None:
     ids, leaves, keys, grad = embedding_cases.inputs(*shape)
-    of, gpu_ids = embedding_cases.of, tuple(cuda([*ids]))
-    exact = of(embedding_layer_norm_twin, ids, keys, p, torch.float64)
-    op, twin = (of(each, gpu_ids, keys.cuda(), p, dtype) for each in (embedding_layer_norm, embedding_layer_norm_twin))
+    of, gpu_ids = embedding_cases.of, Ids(*cuda([*ids]))
+    exact = of(reference.embedding_layer_norm, ids, keys, p, torch.float64)
+    op, twin = (
+        of(each, gpu_ids, keys.cuda(), p, dtype) for each in (embedding_layer_norm, reference.embedding_layer_norm)
+    )
     out, *_ = check(op, twin, exact, leaves, grad.to(dtype), shape[0])
     if p > 0:
-        kept = dropout_mask_twin(keys, shape[1], p, 7, 3 * 256)
+        kept = reference.dropout_mask(Dropout(keys, p, 7, 3), shape[1], 3 * 256)
         assert torch.all(out[~kept] == 0)
 
 
@@ -102,7 +103,7 @@ def test_an_id_beyond_its_table_is_nan() -> None:
     for which, id in ((0, 10), (0, -1), (1, 2), (2, 64)):
         gpu_ids = cuda([*ids])
         gpu_ids[which][3] = id
-        out, _ = embedding_layer_norm(*gpu_ids, *cuda(leaves), 1e-12, keys.cuda(), 0.0, 7, 3, torch.float32)
+        out = embedding_cases.of(embedding_layer_norm, Ids(*gpu_ids), keys.cuda(), 0.0)(*cuda(leaves))
         assert out.isnan().all(1).tolist() == [False, False, False, True, False]
 
 
@@ -125,8 +126,8 @@ def test_attention_(case: str, p: float, dtype: torch.dtype) -> None:
     lengths, heads, head_dim, query_lengths = ATTENTION_CASES[case]
     inputs = attention_cases.packed(lengths, heads, head_dim, dtype, query_lengths)
     of, rule = attention_cases.of, (p, 77, 5)
-    op, twin = (of(each, on_gpu(inputs), *rule) for each in (attention, attention_twin))
-    exact, grad = of(attention_twin, inputs, *rule), attention_cases.upstream(inputs)
+    op, twin = (of(each, on_gpu(inputs), *rule) for each in (attention_cases.native, attention_cases.twin))
+    exact, grad = of(attention_cases.twin, inputs, *rule), attention_cases.upstream(inputs)
     check(op, twin, exact, attention_cases.leaves(inputs), grad, head_dim + inputs.max_seqlen)
 
 
@@ -138,22 +139,22 @@ def test_attention_drops_what_the_cpu_drops(dtype: torch.dtype) -> None:
     key_value[:, 1] = torch.eye(length, device="cuda")[:, None, :]
     cu, keys = attention_cases.cumulative([length]).cuda(), torch.arange(length) * 2**40 + 5
     query = torch.zeros(length, heads, length, dtype=dtype, device="cuda")
-    out = attention(query, key_value, cu, cu, length, keys.cuda(), p, seed, site).cpu()
+    out = attention_cases.native(query, key_value, cu, cu, length, keys.cuda(), p, seed, site).cpu()
     for head in range(heads):
-        assert torch.equal(out[:, head] != 0, dropout_mask_twin(keys, length, p, seed, site * 256 + head))
+        kept = reference.dropout_mask(Dropout(keys, p, seed, site), length, site * 256 + head)
+        assert torch.equal(out[:, head] != 0, kept)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [0.0, 0.2])
 @pytest.mark.parametrize("case", sublayers_cases.CASES)
 @pytest.mark.parametrize("name", sublayers_cases.OPS)
-def test_sublayer(monkeypatch: pytest.MonkeyPatch, name: str, case: str, p: float, dtype: torch.dtype) -> None:
+def test_sublayer(name: str, case: str, p: float, dtype: torch.dtype) -> None:
     op, twin, make = sublayers_cases.OPS[name]
     leaves, of = make(case, dtype, p)
     _, of_cuda = make(case, dtype, p, "cuda")
     grad = sublayers_cases.upstream(of(twin)(*leaves))
     ours = [each.cpu() for each in run(of_cuda(op), cuda(leaves), grad.cuda())]
-    monkeypatch.setattr(ops, "DEVICES", ())  # the twin's parts are twins, too
     twins = [each.cpu() for each in run(of_cuda(twin), cuda(leaves), grad.cuda())]
     assert_as_exact(ours, twins, run(of(twin), doubled(leaves), grad), 512)
 
@@ -193,7 +194,7 @@ def test_opcheck() -> None:
     inputs = on_gpu(attention_cases.packed([5, 9, 70], 2, 16, torch.bfloat16))
     of_two = [each.clone().requires_grad_() for each in inputs[:2]]
     torch.library.opcheck(_attention.registered, (*of_two, *inputs[2:], 0.2, 1, 2))
-    out, log_sum_exp = _attention(*inputs, 0.2, 1, 2)
+    out, log_sum_exp = _attention.registered(*inputs, 0.2, 1, 2)
     torch.library.opcheck(_attention_backward.registered, (out, *inputs[:2], log_sum_exp, *inputs[2:], 0.2, 1, 2))
 
 
@@ -201,7 +202,7 @@ def test_every_op_can_be_captured() -> None:
     """Nothing waits for the device, reads it on the host or has a shape that depends on it."""
     dtype = torch.bfloat16
     ids, leaves, keys, _ = embedding_cases.inputs(65, 64, 10)
-    embed = embedding_cases.of(embedding_layer_norm, tuple(cuda([*ids])), keys.cuda(), 0.2, dtype)
+    embed = embedding_cases.of(embedding_layer_norm, Ids(*cuda([*ids])), keys.cuda(), 0.2, dtype)
     attend_leaves, attend = sublayers_cases.attention_case("few", dtype, 0.2, "cuda")
     widen_leaves, widen = sublayers_cases.feed_forward_case("few", dtype, 0.2, "cuda")
     calls = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +11,20 @@ from support.philox import half, philox
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import kernels
-from bertfast.ops.dropout import _dropout, dropout, dropout_mask_twin, dropout_twin
+from bertfast.ops import kernels, reference
+from bertfast.ops.arguments import Dropout
+from bertfast.ops.dropout import _dropout, apply_dropout
 
 SHAPES = [(1, 1), (3, 33), (5, 63), (4, 64), (2, 65), (6, 96), (2, 511), (2, 1500), (0, 8), (3, 0)]
 DTYPES = [torch.float32, torch.bfloat16]
+
+
+def dropout(x: Tensor, *values: Any) -> Tensor:
+    return apply_dropout(x, Dropout(*values))
+
+
+def twin_dropout(x: Tensor, *values: Any) -> Tensor:
+    return reference.apply_dropout(x, Dropout(*values))
 
 
 def inputs(rows: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -32,7 +42,7 @@ def test_reference_gives_the_published_vectors() -> None:
 def test_mask_follows_the_specification() -> None:
     seed, place, p = -(2**40) - 9, 5 * 256 + 11, 0.3
     keys = [0, 1, -1, 2**62 + 12345]
-    mask = dropout_mask_twin(torch.tensor(keys), 37, p, seed, place)
+    mask = reference.dropout_mask(Dropout(torch.tensor(keys), p, seed, 0), 37, place)
     threshold = math.floor((1 - p) * 2**16 + 0.5)
     for row, key in enumerate(keys):
         for column in range(37):
@@ -44,7 +54,7 @@ def test_mask_follows_the_specification() -> None:
 def test_equals_its_twin_bit_for_bit(isa: str, shape: tuple[int, int], dtype: torch.dtype) -> None:
     x, keys = inputs(*shape, dtype)
     for p in (1e-12, 0.2, 0.5, 0.999):
-        ours, twin = dropout(x, keys, p, -7, 65535), dropout_twin(x, keys, p, -7, 65535)
+        ours, twin = dropout(x, keys, p, -7, 65535), twin_dropout(x, keys, p, -7, 65535)
         assert ours.dtype == dtype
         assert torch.equal(ours.view(torch.uint8), twin.view(torch.uint8))
 
@@ -99,7 +109,7 @@ def test_backward_drops_the_same(dtype: torch.dtype) -> None:
     grad = torch.randn_like(out)
     out.backward(grad)
     assert x.grad is not None
-    assert torch.equal(x.grad, dropout_twin(grad, keys, 0.2, 9, 4))
+    assert torch.equal(x.grad, twin_dropout(grad, keys, 0.2, 9, 4))
     x.grad = None
     dropout(x, keys, 0.2, 9, 4).sum().backward()  # the gradient of a sum has strides 0
     assert torch.equal(x.grad != 0, out != 0)
@@ -127,7 +137,7 @@ def test_compiles_whole() -> None:
     """Traced; test_model has the whole model's code generated."""
     x, keys = inputs(5, 33, torch.float32)
     compiled = torch.compile(
-        lambda x: dropout(x, keys, 0.2, 3, 1) + dropout_twin(x, keys, 0.2, 3, 1), fullgraph=True, backend="aot_eager"
+        lambda x: dropout(x, keys, 0.2, 3, 1) + twin_dropout(x, keys, 0.2, 3, 1), fullgraph=True, backend="aot_eager"
     )
     assert torch.equal(compiled(x), 2 * dropout(x, keys, 0.2, 3, 1))
 

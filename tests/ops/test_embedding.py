@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
-from support.op_cases.embedding import SHAPES, inputs, of
+from support.op_cases.embedding import SHAPES, both, inputs, of
 from torch import Tensor
 
+from bertfast.ops import reference
 from bertfast.ops.embedding import (
     _embedding_layer_norm,
     _embedding_layer_norm_backward,
     embedding_layer_norm,
-    embedding_layer_norm_twin,
 )
 
 
@@ -24,8 +24,8 @@ from bertfast.ops.embedding import (
 def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dtype, p: float) -> None:
     ids, leaves, keys, grad = inputs(*shape)
     grad = grad.to(dtype)
-    truth = run(of(embedding_layer_norm_twin, ids, keys, p, torch.float64), doubled(leaves), grad)
-    torchs = run(of(embedding_layer_norm_twin, ids, keys, p, dtype), leaves, grad)
+    truth = run(of(reference.embedding_layer_norm, ids, keys, p, torch.float64), doubled(leaves), grad)
+    torchs = run(of(reference.embedding_layer_norm, ids, keys, p, dtype), leaves, grad)
     assert_as_exact(run(of(embedding_layer_norm, ids, keys, p, dtype), leaves, grad), torchs, truth)
 
 
@@ -33,24 +33,24 @@ def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dty
 def test_the_words_take_a_gradient_along(isa: str, dtype: torch.dtype) -> None:
     ids, leaves, keys, grad = inputs(130, 96, 300)
 
-    def both(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
-        def joined(*leaves: Tensor) -> Tensor:
-            out, words = function(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, dtype)
+    def joined(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
+        def join(*leaves: Tensor) -> Tensor:
+            out, words = both(function, ids, keys, 0.2, dtype)(*leaves)
             assert words.dtype == dtype
             return torch.cat([out, words])
 
-        return joined
+        return join
 
     grad = torch.cat([grad, torch.randn(300, 96)]).to(dtype)
-    truth = run(both(embedding_layer_norm_twin, torch.float64), doubled(leaves), grad)
-    torchs = run(both(embedding_layer_norm_twin, dtype), leaves, grad)
-    assert_as_exact(run(both(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
+    truth = run(joined(reference.embedding_layer_norm, torch.float64), doubled(leaves), grad)
+    torchs = run(joined(reference.embedding_layer_norm, dtype), leaves, grad)
+    assert_as_exact(run(joined(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
 
 
 def test_the_words_alone() -> None:
     ids, leaves, keys, _ = inputs(5, 33, 10)
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    _, words = embedding_layer_norm(*ids, *leaves, 1e-12, keys, 0.2, 7, 3, torch.float32)  # type: ignore[call-arg]
+    _, words = both(embedding_layer_norm, ids, keys, 0.2, torch.float32)(*leaves)
     grad = torch.randn_like(words)
     assert torch.equal(torch.autograd.grad(words, leaves[0], grad)[0], grad)
 
@@ -66,7 +66,7 @@ def test_the_truth_by_hand() -> None:
             rows.append(centred / ((centred**2).mean() + 1e-12).sqrt() * weight + bias)
         return torch.stack(rows)
 
-    twin = run(of(embedding_layer_norm_twin, ids, keys, 0.0, torch.float64), doubled(leaves), grad)
+    twin = run(of(reference.embedding_layer_norm, ids, keys, 0.0, torch.float64), doubled(leaves), grad)
     for a, b in zip(twin, run(by_hand, doubled(leaves), grad), strict=True):
         torch.testing.assert_close(a, b)
 

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
 import torch
 from support.gpu import GPU, on_gpu
-from support.op_cases.masked_lm_loss import Arguments, arguments, errors, in_dtype, results
+from support.op_cases.masked_lm_loss import (
+    Arguments,
+    arguments,
+    by_name,
+    errors,
+    in_dtype,
+    masked_lm_loss,
+    masked_lm_loss_twin,
+    results,
+)
 from support.stepped import SteppedFusedLoss
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bertfast._native import native
+from bertfast.ops import masked_lm_loss as module
 from bertfast.ops.fused_mlm_loss import (
     BLOCKS,
     _fused_mlm_loss,
     _fused_mlm_loss_backward,
     _splits,
 )
-from bertfast.ops.masked_lm_loss import masked_lm_loss, masked_lm_loss_twin
 
-fused = functools.partial(masked_lm_loss, fused=True)
+fused = by_name(module.masked_lm_loss, fused=True)
 # rows, hidden, vocabulary, padded vocabulary: narrow and wide; several splits and one
 SIZES = [(7, 96, 128, 128), (252, 128, 129, 256), (70, 256, 200, 256)]
 LARGE = [(1100, 256, 6899, 6912), (40_000, 128, 300, 384)]
@@ -159,10 +167,11 @@ def test_opcheck(rows: int, gathers: bool, device: str) -> None:
     for each in (x, *parameters):
         each.requires_grad_()
     labels = values["labels"], values["weights"]
-    torch.library.opcheck(_fused_mlm_loss.registered, (x, positions, *parameters, *labels, 129))
-    loss, statistics = (each.detach() for each in _fused_mlm_loss(x, positions, *parameters, *labels, 129))
-    tensors = (x.detach(), positions, *(each.detach() for each in parameters), *labels, statistics)
-    torch.library.opcheck(_fused_mlm_loss_backward.registered, (loss, *tensors, 129))
+    inputs = (x, positions, *labels, *parameters, 129)
+    torch.library.opcheck(_fused_mlm_loss.registered, inputs)
+    plain = [each.detach() if isinstance(each, Tensor) else each for each in inputs]
+    loss, statistics = _fused_mlm_loss.registered(*plain)
+    torch.library.opcheck(_fused_mlm_loss_backward.registered, (loss, *plain, statistics))
 
 
 def test_compiled_equals_eager(device: str) -> None:

@@ -8,12 +8,12 @@ from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from support.op_cases.layer_norm import SHAPES, inputs, of
 from torch import Tensor
 
-from bertfast.ops.dropout import dropout_twin
+from bertfast.ops import reference
+from bertfast.ops.arguments import Dropout
 from bertfast.ops.layer_norm import (
     _dropout_add_layer_norm,
     _dropout_add_layer_norm_backward,
     dropout_add_layer_norm,
-    dropout_add_layer_norm_twin,
 )
 
 
@@ -24,19 +24,19 @@ def test_against_float64(isa: str, shape: tuple[int, int], dtype: torch.dtype, p
     leaves, keys, grad = inputs(*shape, dtype)
 
     def exact(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        added = dropout_twin(x, keys, p, 7, 3) + residual
+        added = reference.apply_dropout(x, Dropout(keys, p, 7, 3)) + residual
         centred = added - added.mean(1, keepdim=True)
         return centred / ((centred**2).mean(1, keepdim=True) + 1e-12).sqrt() * weight + bias
 
     truth = run(exact, doubled(leaves), grad)
-    torchs = run(of(dropout_add_layer_norm_twin, keys, p), leaves, grad)
+    torchs = run(of(reference.dropout_add_layer_norm, keys, p), leaves, grad)
     assert_as_exact(run(of(dropout_add_layer_norm, keys, p), leaves, grad), torchs, truth)
 
 
 def test_forward_and_backward_drop_the_same() -> None:
     (x, residual, weight, bias), keys, grad = inputs(50, 96, torch.float32)
     _, grad_x, grad_residual, _, _ = run(of(dropout_add_layer_norm, keys, 0.2), [x, residual, weight, bias], grad)
-    torch.testing.assert_close(grad_x, dropout_twin(grad_residual, keys, 0.2, 7, 3))
+    torch.testing.assert_close(grad_x, reference.apply_dropout(grad_residual, Dropout(keys, 0.2, 7, 3)))
 
 
 def test_threads_do_not_change_a_bit(two_threads: None) -> None:

@@ -38,7 +38,7 @@ def test_a_copy_is_used_while_it_is_current() -> None:
         assert in_type(weight, torch.bfloat16) is not copy.tensor
         assert torch.equal(in_type(weight, torch.bfloat16), weight.bfloat16())
         copy.tensor.copy_(weight)
-        copy.is_now_of(weight)
+        copy.mark_current(weight)
         assert in_type(weight, torch.bfloat16) is copy.tensor
     Copy.drop(weight)
     assert in_type(weight, torch.bfloat16) is not copy.tensor

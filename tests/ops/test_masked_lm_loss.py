@@ -5,16 +5,21 @@ from __future__ import annotations
 import pytest
 import torch
 from support.gpu import GPU, NEEDS_GPU
-from support.op_cases.masked_lm_loss import LARGE, SIZES, Arguments, arguments, errors, in_dtype, results
+from support.op_cases.masked_lm_loss import (
+    LARGE,
+    SIZES,
+    Arguments,
+    arguments,
+    errors,
+    in_dtype,
+    masked_lm_loss,
+    masked_lm_loss_twin,
+    results,
+)
 
 from bertfast._native import native
 from bertfast.ops import kernels
-from bertfast.ops.masked_lm_loss import (
-    _chunk_rows,
-    _linear_cross_entropy,
-    masked_lm_loss,
-    masked_lm_loss_twin,
-)
+from bertfast.ops.masked_lm_loss import _chunk_rows, _linear_cross_entropy
 
 
 def assert_close(values: Arguments, tolerance: float = 1e-5) -> None:

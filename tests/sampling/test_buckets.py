@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_run import CONFIG, make_model
 
-from bertfast.sampling.buckets import Buckets
+from bertfast.sampling.padding import Buckets, fill
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.gradients import Shares
 
@@ -19,7 +19,7 @@ def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):
     plan = sampler.plan(first, count)
     bucket = buckets.of([int(plan.lengths.sum())], [int(plan.num_masked.sum())])
     batch = sampler.packed_within(torch.tensor([first]), count, bucket.tokens, bucket.predictions)
-    return bucket, batch, buckets.fill(batch, bucket, sampler.predictions(torch.tensor([first]), count))
+    return bucket, batch, fill(batch, bucket, 1 / sampler.predictions(torch.tensor([first]), count))
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
@@ -30,8 +30,8 @@ def test_nothing_of_the_fillers_is_learned(corpus, objective):
     sampler, buckets = Sampler(corpus, config), Buckets(config.batch_size, config.max_len)
     parameters = [each for name, each in model.named_parameters() if objective == "nsp" or "layers" in name]
     for step in range(3):
-        _, _, asked = filled(sampler, buckets, step * config.batch_size, config.batch_size)
-        ours = torch.stack(model(*asked, config.seed, torch.float32))
+        _, _, whole = filled(sampler, buckets, step * config.batch_size, config.batch_size)
+        ours = torch.stack(model(*whole, config.seed, torch.float32))
         theirs = Shares(sampler, step, config).losses(model, sampler, 0, 1, torch.float32)
         pairs = zip(
             [ours, *torch.autograd.grad(ours.sum(), parameters)],
@@ -48,30 +48,30 @@ def test_fillers_are_sequences(corpus, count, max_len):
     sampler = Sampler(corpus, dataclasses.replace(CONFIG, max_len=max_len))
     buckets, sizes = Buckets(count, max_len), set()
     for first in range(0, 5 * count, count):
-        bucket, batch, (sequences, predictions, weights) = filled(sampler, buckets, first, count)
+        bucket, batch, (whole, weights) = filled(sampler, buckets, first, count)
         sizes.add(bucket)
         plain = sampler.packed(first, count)
         tokens, own = plain.input_ids.numel(), plain.labels.numel()
-        assert bucket[:2] == (sequences.input_ids.numel(), predictions.labels.numel())
+        assert bucket[:2] == (whole.input_ids.numel(), whole.labels.numel())
         assert bucket.tokens % 128 == bucket.predictions % 128 == 0
         for name in ("input_ids", "token_type_ids", "position_ids", "row_keys"):
             assert torch.equal(getattr(batch, name)[:tokens], getattr(plain, name))
             assert not getattr(batch, name)[tokens:].any()
-        assert torch.equal(predictions.labels[:own], plain.labels)
-        assert torch.equal(predictions.masked_positions[:own], plain.masked_positions)
-        assert torch.equal(predictions.next_sentence_label, plain.next_sentence_label)
+        assert torch.equal(whole.labels[:own], plain.labels)
+        assert torch.equal(whole.masked_positions[:own], plain.masked_positions)
+        assert torch.equal(whole.next_sentence_label, plain.next_sentence_label)
         assert torch.equal(
             weights, torch.full((own,), 1 / own).new_zeros(bucket.predictions).index_fill(0, torch.arange(own), 1 / own)
         )
 
-        assert torch.equal(sequences.cu_seqlens[: count + 1], plain.cu_seqlens)
-        lengths = sequences.cu_seqlens[count:].diff()
-        assert sequences.cu_seqlens[-1] == bucket.tokens
+        assert torch.equal(whole.cu_seqlens[: count + 1], plain.cu_seqlens)
+        lengths = whole.cu_seqlens[count:].diff()
+        assert whole.cu_seqlens[-1] == bucket.tokens
         assert lengths.min() >= 1
         assert lengths.max() <= max_len
-        fillers = predictions.masked_positions[own:]
-        assert (predictions.masked_positions.diff() > 0).all()
-        assert not torch.isin(fillers, sequences.cu_seqlens).any()
+        fillers = whole.masked_positions[own:]
+        assert (whole.masked_positions.diff() > 0).all()
+        assert not torch.isin(fillers, whole.cu_seqlens).any()
         assert (fillers > tokens).all()
         assert (fillers < bucket.tokens).all()
     assert len(sizes) < 5

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.random_model import make_config, random_batch, randomised
+from torch import Tensor
 
-from bertfast.sampling.rounding import LEAST_TOKENS, PREDICTIONS, rounded, token_multiple
+from bertfast.sampling.batch import PackedBatch
+from bertfast.sampling.padding import LEAST_TOKENS, PREDICTIONS, fill, rounded, token_multiple
 
 CONFIG = make_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
+COLUMNS = {"tokens": ("input_ids", "token_type_ids", "position_ids", "row_keys"), "predictions": ("labels",)}
+
+
+def filled(batch: PackedBatch, weight: float) -> tuple[PackedBatch, Tensor]:
+    """Rounded up. The sampler, whose tensors are longer than the batch, is played by `F.pad`."""
+    size = rounded(batch.input_ids.numel(), batch.labels.numel())
+    columns = {name: getattr(size, kind) for kind, names in COLUMNS.items() for name in names}
+    columns["masked_positions"] = size.predictions
+    longer = {name: F.pad(getattr(batch, name), (0, n - getattr(batch, name).numel())) for name, n in columns.items()}
+    return fill(batch._replace(**longer), size, weight)
 
 
 @pytest.mark.parametrize("predictions_per_sequence", [0, 4, 16])  # of 123 tokens, 0, 16 and 50
 @pytest.mark.parametrize("pairs", [True, False])
 def test_nothing_of_the_padding_is_learned(predictions_per_sequence: int, pairs: bool) -> None:
-    sequences, _, predictions = random_batch(CONFIG, predictions_per_sequence=predictions_per_sequence)
+    batch, _ = random_batch(CONFIG, predictions_per_sequence=predictions_per_sequence)
     if not pairs:
-        predictions = predictions._replace(next_sentence_label=torch.empty(0, dtype=torch.int64))
-    count = predictions.labels.numel()
-    asked = (sequences, predictions, torch.full((count,), 1 / max(1, count)))
-    whole = rounded(*asked)
-    assert whole[0].input_ids.numel() % LEAST_TOKENS == 0
-    assert whole[1].labels.numel() % PREDICTIONS == 0
-    assert whole[1].labels.numel() - count < PREDICTIONS
+        batch = batch._replace(next_sentence_label=torch.empty(0, dtype=torch.int64))
+    count = batch.labels.numel()
+    weight = 1 / max(1, count)
+    whole, weights = filled(batch, weight)
+    assert whole.input_ids.numel() % LEAST_TOKENS == 0
+    assert whole.labels.numel() % PREDICTIONS == 0
+    assert whole.labels.numel() - count < PREDICTIONS
 
     model = randomised(CONFIG).train()
     parameters = [parameter for parameter in model.parameters() if pairs or parameter.shape[0] != 2]
     results = []
-    for inputs in (asked, whole):
+    for inputs in ((batch, torch.full((count,), weight)), (whole, weights)):
         losses = model(*inputs, 3, torch.float32)
         gradients = torch.autograd.grad(sum(losses), parameters, materialize_grads=True, allow_unused=True)
         results.append([*losses, *gradients])
@@ -42,21 +55,24 @@ def test_multiples(tokens: int, multiple: int) -> None:
     assert token_multiple(tokens) == multiple
 
 
-@pytest.mark.parametrize("extra", [0, 1, 63])
-def test_sizes_already_whole(extra: int) -> None:
+@pytest.mark.parametrize(("extra", "tokens"), [(0, 128), (1, 128), (63, 128), (0, 127), (1, 126), (63, 65)])
+def test_sizes_already_whole(extra: int, tokens: int) -> None:
     """The padding's first token is read, so there is always one, and one more than its predictions."""
-    sequences, _, predictions = random_batch(CONFIG, predictions_per_sequence=4)
-    tokens, masked = LEAST_TOKENS, PREDICTIONS - extra
-    lengths = torch.tensor([0, tokens], dtype=torch.int32)
-    sequences = sequences._replace(
-        **{name: getattr(sequences, name).repeat(2)[:tokens] for name in ("input_ids", "token_type_ids", "row_keys")},
-        position_ids=torch.arange(tokens),
-        cu_seqlens=lengths,
+    batch, _ = random_batch(CONFIG, predictions_per_sequence=4)
+    masked = PREDICTIONS - extra
+    batch = batch._replace(
+        **{name: getattr(batch, name).repeat(2)[:tokens] for name in COLUMNS["tokens"]},
+        cu_seqlens=torch.tensor([0, tokens], dtype=torch.int32),
+        masked_positions=torch.arange(masked),
+        cu_masked=torch.tensor([0, masked], dtype=torch.int32),
+        labels=torch.arange(masked),
         max_seqlen=tokens,
     )
-    predictions = predictions._replace(masked_positions=torch.arange(masked), labels=torch.arange(masked))
-    sequences, predictions, weights = rounded(sequences, predictions, torch.ones(masked))
-    assert sequences.cu_seqlens.tolist() == [0, tokens, sequences.input_ids.numel()]
-    assert sequences.input_ids.numel() - tokens == LEAST_TOKENS
+    whole, weights = filled(batch, 1.0)
+    added = -tokens % LEAST_TOKENS
+    added += LEAST_TOKENS * (added <= extra)
+    assert whole.cu_seqlens.tolist() == [0, tokens, tokens + added]
+    assert whole.input_ids.numel() == tokens + added
+    assert whole.max_seqlen == max(tokens, added)
     assert weights.tolist() == [1.0] * masked + [0.0] * extra
-    assert predictions.masked_positions[masked:].gt(tokens).all()
+    assert whole.masked_positions.tolist() == [*range(masked), *range(tokens + added - extra, tokens + added)]

@@ -6,7 +6,7 @@ import torch
 
 from bertfast.config import BertConfig
 from bertfast.model import Bert
-from bertfast.sampling.batch import Predictions, Sequences
+from bertfast.sampling.batch import PackedBatch
 
 LENGTHS = [7, 31, 1, 20, 64]
 
@@ -42,24 +42,29 @@ def random_batch(config, seed=1, predictions_per_sequence=4):
     ids = [torch.randint(1, config.vocab_size, (n,), generator=generator) for n in LENGTHS]
     types = [(torch.arange(n) >= n // 2).long() for n in LENGTHS]
     cu_seqlens = torch.tensor([0, *LENGTHS]).cumsum(0).int()
-    sequences = Sequences(
-        torch.cat(ids),
-        torch.cat(types),
-        torch.cat([torch.arange(n) for n in LENGTHS]),
-        cu_seqlens,
-        max(LENGTHS),
-        torch.arange(sum(LENGTHS)),
-    )
     padded = {
         "input_ids": torch.nn.utils.rnn.pad_sequence(ids, batch_first=True),
         "token_type_ids": torch.nn.utils.rnn.pad_sequence(types, batch_first=True),
         "attention_mask": torch.nn.utils.rnn.pad_sequence([torch.ones(n) for n in LENGTHS], batch_first=True),
     }
-    masked = []
+    masked, counts = [], []
     for start, n in zip(cu_seqlens.tolist(), LENGTHS, strict=False):
         count = min(predictions_per_sequence, n - 1)
+        counts.append(count)
         masked.append(start + 1 + torch.randperm(n - 1, generator=generator)[:count].sort().values)
     masked = torch.cat(masked)
     labels = torch.randint(config.vocab_size, masked.shape, generator=generator)
     next_sentence_label = torch.randint(2, (len(LENGTHS),), generator=generator)
-    return sequences, padded, Predictions(masked, labels, next_sentence_label)
+    batch = PackedBatch(
+        input_ids=torch.cat(ids),
+        token_type_ids=torch.cat(types),
+        position_ids=torch.cat([torch.arange(n) for n in LENGTHS]),
+        cu_seqlens=cu_seqlens,
+        masked_positions=masked,
+        cu_masked=torch.tensor([0, *counts]).cumsum(0).int(),
+        labels=labels,
+        next_sentence_label=next_sentence_label,
+        row_keys=torch.arange(sum(LENGTHS)),
+        max_seqlen=max(LENGTHS),
+    )
+    return batch, padded

@@ -8,6 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bertfast.ops import reference
+from bertfast.ops.arguments import Dropout, Lengths
+from bertfast.ops.attention import attention
+
 
 class Packed(NamedTuple):
     query: Tensor
@@ -39,6 +43,16 @@ def packed(
         max([1, *lengths, *query_lengths]),
         torch.randint(0, 2**60, (query.shape[0],), generator=generator),
     )
+
+
+def grouped(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` of what `Packed` holds, one by one, and then p, seed and site."""
+    return lambda query, key_value, cu_q, cu_k, longest, row_keys, *rule: function(
+        query, key_value, Lengths(cu_q, cu_k, longest), Dropout(row_keys, *rule)
+    )
+
+
+native, twin = grouped(attention), grouped(reference.attention)
 
 
 def of(function: Callable[..., Tensor], inputs: Packed, *rule: float) -> Callable[[Tensor, Tensor], Tensor]:

@@ -7,19 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bertfast.ops.arguments import Dropout, Ids, Norm, Tables
+
 SHAPES = [(1, 2, 5), (3, 33, 5), (130, 96, 300), (65, 64, 10), (700, 511, 40), (0, 8, 5)]
-
-
-Ids = tuple[Tensor, Tensor, Tensor]
 
 
 def inputs(tokens: int, hidden: int, words: int) -> tuple[Ids, list[Tensor], Tensor, Tensor]:
     generator = torch.Generator().manual_seed(tokens * 10007 + hidden)
-    ids = tuple(torch.randint(0, entries, (tokens,), generator=generator) for entries in (words, 2, 64))
+    ids = Ids(*(torch.randint(0, entries, (tokens,), generator=generator) for entries in (words, 2, 64)))
     tables = [torch.randn(entries, hidden, generator=generator) for entries in (words, 2, 64)]
     weight, bias = torch.randn(2, hidden, generator=generator)
     keys = torch.randint(0, 2**60, (tokens,), generator=generator)
-    return ids, [*tables, weight, bias], keys, torch.randn(tokens, hidden, generator=generator)  # type: ignore[return-value]
+    return ids, [*tables, weight, bias], keys, torch.randn(tokens, hidden, generator=generator)
 
 
 def of(
@@ -29,4 +28,11 @@ def of(
     p: float,
     dtype: torch.dtype = torch.float32,
 ) -> Callable[..., Tensor]:
-    return lambda *leaves: function(*ids, *leaves, 1e-12, keys, p, 7, 3, dtype)[0]
+    return lambda *leaves: both(function, ids, keys, p, dtype)(*leaves)[0]
+
+
+def both(
+    function: Callable[..., tuple[Tensor, Tensor]], ids: Ids, keys: Tensor, p: float, dtype: torch.dtype
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Hidden states and words of the tables, and of LayerNorm's weight and bias."""
+    return lambda *leaves: function(ids, Tables(*leaves[:3]), Norm(*leaves[3:], 1e-12), Dropout(keys, p, 7, 3), dtype)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bertfast.ops.arguments import Dropout, Norm
+
 SHAPES = [(1, 2), (3, 33), (130, 96), (65, 64), (300, 511), (2, 1500), (0, 8)]
 
 
@@ -21,4 +23,4 @@ def inputs(rows: int, hidden: int, dtype: torch.dtype) -> tuple[list[Tensor], Te
 
 
 def of(function: Callable[..., Tensor], keys: Tensor, p: float) -> Callable[..., Tensor]:
-    return lambda *leaves: function(*leaves, 1e-12, keys, p, 7, 3)
+    return lambda x, residual, weight, bias: function(x, residual, Norm(weight, bias, 1e-12), Dropout(keys, p, 7, 3))

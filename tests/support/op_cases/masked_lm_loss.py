@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from bertfast.ops import masked_lm_loss as module
+from bertfast.ops import reference
+from bertfast.ops.arguments import Linear, Norm, Predictions
 
 # rows, hidden, vocabulary, padded vocabulary: none divides the next, one row, more rows than a chunk
 SIZES = [(1, 33, 123, 123), (7, 96, 128, 128), (252, 33, 129, 256), (507, 128, 123, 131), (2100, 33, 129, 130)]
@@ -26,6 +31,33 @@ FLOATS = (
 
 
 Arguments = dict[str, Any]
+
+
+def by_name(function: Callable[..., Tensor], **options: bool) -> Callable[..., Tensor]:
+    """`function` of what `arguments` holds."""
+
+    def loss(
+        hidden_states: Tensor,
+        positions: Tensor | None,
+        labels: Tensor,
+        weights: Tensor,
+        transform_weight: Tensor,
+        transform_bias: Tensor,
+        layer_norm_weight: Tensor,
+        layer_norm_bias: Tensor,
+        decoder_weight: Tensor,
+        decoder_bias: Tensor,
+        vocab_size: int,
+    ) -> Tensor:
+        transform, decoder = Linear(transform_weight, transform_bias), Linear(decoder_weight, decoder_bias)
+        norm = Norm(layer_norm_weight, layer_norm_bias, 1e-12)
+        predictions = Predictions(positions, labels, weights)
+        return function(hidden_states, predictions, transform, norm, decoder, vocab_size, **options)
+
+    return loss
+
+
+masked_lm_loss, masked_lm_loss_twin = by_name(module.masked_lm_loss), by_name(reference.masked_lm_loss)
 
 
 def arguments(size: tuple[int, int, int, int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Arguments:

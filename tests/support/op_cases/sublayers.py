@@ -8,8 +8,10 @@ import torch
 from support.op_cases.attention import cumulative
 from torch import Tensor
 
-from bertfast.ops.feed_forward import feed_forward, feed_forward_twin
-from bertfast.ops.self_attention import self_attention, self_attention_twin
+from bertfast.ops import reference
+from bertfast.ops.arguments import Dropout, Lengths, Linear, Norm
+from bertfast.ops.feed_forward import feed_forward
+from bertfast.ops.self_attention import self_attention
 
 # Lengths, and how many of each sequence's tokens are queries; hidden, heads, intermediate.
 CASES = {
@@ -29,6 +31,12 @@ def parameters(generator: torch.Generator, *sizes: tuple[int, int]) -> list[Tens
     return [*leaves, *(torch.randn(sizes[-1][1], generator=generator) for _ in range(2))]
 
 
+def layers(*leaves: Tensor) -> list[Linear | Norm]:
+    """What `parameters` gives, as the ops take it."""
+    linears = [Linear(*leaves[i : i + 2]) for i in range(0, len(leaves) - 2, 2)]
+    return [*linears, Norm(*leaves[-2:], 1e-12)]
+
+
 def attention_case(
     case: str, dtype: torch.dtype, p: float, device: str = "cpu"
 ) -> tuple[list[Tensor], Callable[..., Callable[..., Tensor]]]:
@@ -46,11 +54,12 @@ def attention_case(
         ]
         rows = torch.tensor([row for each in chosen for row in each], device=device)
     offsets = (cumulative(lengths if asked is None else asked).to(device), cumulative(lengths).to(device))
-    sequences = (rows, *offsets, max([1, *lengths]))
+    sequences = Lengths(*offsets, max([1, *lengths]))
     row_keys = torch.arange(tokens if rows is None else rows.numel(), device=device) * 7
 
     def of(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda x, *rest: op(x, *sequences, *rest, 1e-12, heads, row_keys, p, p, 5, 4)
+        dropouts = (Dropout(row_keys, p, 5, 4), Dropout(row_keys, p, 5, 5))
+        return lambda x, *rest: op(x, rows, sequences, *layers(*rest), heads, *dropouts)
 
     return leaves, of
 
@@ -65,14 +74,14 @@ def feed_forward_case(
     row_keys = torch.arange(sum(lengths), device=device) * 7
 
     def of(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda x, *rest: op(x, *rest, 1e-12, row_keys, p, 5, 4)
+        return lambda x, *rest: op(x, *layers(*rest), Dropout(row_keys, p, 5, 4))
 
     return leaves, of
 
 
 OPS = {
-    "self_attention": (self_attention, self_attention_twin, attention_case),
-    "feed_forward": (feed_forward, feed_forward_twin, feed_forward_case),
+    "self_attention": (self_attention, reference.self_attention, attention_case),
+    "feed_forward": (feed_forward, reference.feed_forward, feed_forward_case),
 }
 
 

@@ -1,0 +1,112 @@
+"""Batches filled up to sizes that come again, so that what was prepared for one batch serves another.
+
+No two batches have the same number of tokens. But a CUDA graph's tensors keep the sizes that they had when it was
+captured. On a CPU oneDNN compiles a program for each shape of a product: those of a shard take about as long as its
+whole step, and half a megabyte each; and memory that one batch has freed fits the next only if that is no longer.
+
+So filler sequences of token 0 at a batch's end bring its tokens and predictions to multiples. Nothing of them reaches a
+loss or a gradient: their predictions weigh nothing, and no other sequence attends to them. `Buckets` and `rounded` say
+to which size, `fill` makes the fillers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bertfast.sampling.batch import PackedBatch
+
+LEAST_TOKENS = 128
+PREDICTIONS = 64
+
+
+class PaddedSize(NamedTuple):
+    """The size of a batch with its fillers."""
+
+    tokens: int
+    predictions: int
+    fillers: int
+    filler_len: int
+    """No filler is longer."""
+
+
+class Buckets:
+    """Sizes of batches of up to `count` examples of up to `max_len` tokens, for CUDA graphs: as few as possible.
+
+    Tokens come in multiples of 1,024, or of a 32nd of the most that a batch can have; predictions in an eighth of that.
+    """
+
+    def __init__(self, count: int, max_len: int) -> None:
+        self._max_len = max_len
+        self._tokens = max(1024, _rounded_up(-(-count * max_len // 32), 128))
+        self._predictions = self._tokens // 8
+        self._fillers = -(-(self._tokens + self._tokens_for(self._predictions)) // (max_len - 1))
+
+    def of(self, tokens: Sequence[int], predictions: Sequence[int]) -> PaddedSize:
+        """The smallest size that suits each of several batches, of so many tokens and predictions.
+
+        Where one batch is so much smaller than another that its fillers could not hold what is missing, there are more.
+        """
+        filled = _rounded_up(max(predictions), self._predictions)
+        fillers = self._fillers
+        while True:
+            ends = (own + fillers + self._tokens_for(filled - n) for own, n in zip(tokens, predictions, strict=True))
+            total = _rounded_up(max(ends), self._tokens)
+            if total - min(tokens) <= fillers * self._max_len:
+                return PaddedSize(total, filled, fillers, self._max_len)
+            fillers *= 2
+
+    def _tokens_for(self, predictions: int) -> int:
+        """Tokens at the end of full fillers that hold so many predictions."""
+        return predictions + predictions // (self._max_len - 1)
+
+
+def rounded(tokens: int, predictions: int) -> PaddedSize:
+    """The size of a batch of so many tokens and predictions on a CPU: as small as possible, with one filler."""
+    filled = _rounded_up(predictions, PREDICTIONS)
+    multiple = token_multiple(tokens)
+    length = -tokens % multiple
+    while length <= filled - predictions:  # the filler's first token cannot be predicted
+        length += multiple
+    return PaddedSize(tokens + length, filled, 1, length)
+
+
+def token_multiple(tokens: int) -> int:
+    """What `tokens` are brought to a multiple of: the power of two from a 32nd to a 16th of them, or `LEAST_TOKENS`."""
+    return max(LEAST_TOKENS, (1 << (tokens // 16).bit_length()) // 2)
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def fill(batch: PackedBatch, size: PaddedSize, weight: Tensor | float) -> tuple[PackedBatch, Tensor]:
+    """A batch with its fillers, and the weight of each prediction: `weight` for the batch's own, 0 for the others.
+
+    With s the batch's own tokens, T those of `size` and D fillers, filler j ends at max(T - filler_len (D - j), s + j):
+    the last ones are full, those before have one token. The heads read a filler's first token by itself, so that it is
+    never predicted; the missing predictions take the last tokens but these. All is computed on the batch's device, in
+    shapes that `size` alone determines.
+
+    Args:
+        batch: as `Sampler.packed_within` makes it, with the tokens and predictions of `size`.
+        weight: a float32 scalar or (1,).
+    """
+    device = batch.labels.device
+    end, own = batch.cu_seqlens[-1:], batch.cu_masked[-1:]
+    filler = torch.arange(1, size.fillers + 1, dtype=torch.int32, device=device)
+    ends = torch.maximum(size.tokens - size.filler_len * (size.fillers - filler), end + filler)
+
+    number = torch.arange(size.predictions, device=device)
+    is_own = number < own
+    from_end = size.predictions - 1 - number
+    missing = size.tokens - 1 - from_end - from_end // max(1, size.filler_len - 1)
+    filled = batch._replace(
+        cu_seqlens=torch.cat([batch.cu_seqlens, ends]),
+        masked_positions=torch.where(is_own, batch.masked_positions, missing),
+        max_seqlen=max(batch.max_seqlen, size.filler_len),
+    )
+    return filled, is_own * weight
