@@ -222,6 +222,11 @@ class TrainConfig(SamplerConfig):
         "whichever a trial finds faster, which is the chunks where the kernel fails (auto)",
         choices=("auto", "chunked", "fused"),
     )
+    check: bool = setting(
+        True,
+        "ask, before a GPU is trusted, whether it computes each op as plain torch does: once for each GPU, driver, "
+        "torch and build (python -m bertfast.check)",
+    )
     compile: bool = setting(False, "have torch.compile fuse what lies between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "longer gradients are scaled down to this norm; 0: never", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step before it gives up")

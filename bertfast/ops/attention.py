@@ -40,7 +40,7 @@ def attention(
 
     Returns: like `query`.
     """
-    if has_kernels(query.device):
+    if has_kernels(query.device, "attention"):
         arguments = (query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)
         return cast(Tensor, _attention(*arguments)[0])
     return attention_twin(query, key_value, cu_seqlens_q, cu_seqlens_k, max_seqlen, row_keys, p, seed, site)

@@ -35,7 +35,7 @@ def dropout(x: Tensor, row_keys: Tensor, p: float, seed: int, site: int) -> Tens
     """
     if p == 0:
         return x
-    if has_kernels(x.device) and x.dtype != torch.float64:
+    if has_kernels(x.device, "dropout") and x.dtype != torch.float64:
         return cast(Tensor, _dropout(x, row_keys, p, seed, site))
     return dropout_twin(x, row_keys, p, seed, site)
 

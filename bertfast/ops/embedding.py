@@ -52,7 +52,7 @@ def embedding_layer_norm(
     """
     tables = (word_weight, type_weight, position_weight, weight, bias)
     arguments = (input_ids, token_type_ids, position_ids, *tables, eps, row_keys, p, seed, site, dtype)
-    if not has_kernels(word_weight.device):
+    if not has_kernels(word_weight.device, "embedding_layer_norm"):
         return embedding_layer_norm_twin(*arguments)
     if is_traced(word_weight):
         return _embedding_layer_norm(*arguments)[0], word_weight.to(dtype)

@@ -45,7 +45,7 @@ def feed_forward(
     Returns: like `x`.
     """
     parameters = (in_weight, in_bias, out_weight, out_bias, norm_weight, norm_bias)
-    if has_kernels(x.device):
+    if has_kernels(x.device, "feed_forward"):
         return cast(Tensor, _feed_forward(x, *parameters, eps, row_keys, p, seed, site)[0])
     return feed_forward_twin(x, *parameters, eps, row_keys, p, seed, site)
 

@@ -36,7 +36,7 @@ def dropout_add_layer_norm(
 
     Returns: like `x`.
     """
-    if has_kernels(x.device):
+    if has_kernels(x.device, "dropout_add_layer_norm"):
         return cast(Tensor, _dropout_add_layer_norm(x, residual, weight, bias, eps, row_keys, p, seed, site)[0])
     return dropout_add_layer_norm_twin(x, residual, weight, bias, eps, row_keys, p, seed, site)
 

@@ -59,7 +59,7 @@ def masked_lm_loss(
     if fused:
         rows = _transform(hidden_states, *head, layer_norm_eps)
         return fused_mlm_loss(rows, positions, decoder_weight, decoder_bias, labels, weights, vocab_size)
-    if not has_kernels(hidden_states.device):
+    if not has_kernels(hidden_states.device, "masked_lm_loss"):
         return masked_lm_loss_twin(
             hidden_states, positions, labels, weights, *head, decoder_weight, decoder_bias, vocab_size, layer_norm_eps
         )

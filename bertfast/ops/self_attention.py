@@ -55,7 +55,7 @@ def self_attention(
     """
     parameters = (query_weight, query_bias, key_value_weight, key_value_bias, out_weight, out_bias)
     arguments = (*parameters, norm_weight, norm_bias, eps, heads, row_keys, p_attention, p, seed, site)
-    if has_kernels(x.device):
+    if has_kernels(x.device, "self_attention"):
         return cast(Tensor, _self_attention(x, rows, cu_seqlens_q, cu_seqlens_k, max_seqlen, *arguments)[0])
     return self_attention_twin(x, rows, cu_seqlens_q, cu_seqlens_k, max_seqlen, *arguments)
 

@@ -401,9 +401,9 @@ def test_who_captures(monkeypatch):
         return describe(make_world(config, devices, devices[:local]), torch.float32)
 
     assert line() == "1 x GPU, one process, step in a CUDA graph, fp32"
-    assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (not wanted), fp32"
+    assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (switched off), fp32"
     assert line(gpus=2) == "2 x GPU, a process each, one all-reduce a step, step in a CUDA graph, fp32"
-    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, no CUDA graph (not wanted), fp32"
+    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, no CUDA graph (switched off), fp32"
     assert "no CUDA graph (it holds a GPU's batch in one piece, give --no-deterministic)" in line(deterministic=True)
     assert "no CUDA graph (it holds a GPU's batch in one piece, give --shards 1)" in line(shards=2)
     assert "DDP in 4 shards, no CUDA graph (it holds a GPU's batch in one piece, give --shards 2)" in line(2, shards=4)
