@@ -120,23 +120,26 @@ def test_twins_are_computed_until_the_end(monkeypatch: pytest.MonkeyPatch) -> No
     assert ops.has_kernels(CPU, "feed_forward")
 
 
-def test_steps_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With calls in the place of replays; and where a replay leaves a step out."""
+@pytest.mark.parametrize("wrong", ["nothing", "losses", "weights"])
+def test_steps_are_compared(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    """With calls in the place of replays."""
     monkeypatch.setattr(steps, "dtypes", lambda device: [torch.float32])
-    assert all(each.is_small for each in steps.check_replay(CPU, lambda device: Called()))
+    train_so, runs = steps._train, iter(["replayed", "uncaptured", "eager"])
 
-    class Forgets(Called):
-        calls = 0
+    def train_wrong(*arguments: object) -> tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]]:
+        start, losses, weights = train_so(*arguments)  # type: ignore[arg-type]
+        if next(runs) == "replayed":
+            losses = losses * 1.01 if wrong == "losses" else losses
+            weights = [2 * each for each in weights] if wrong == "weights" else weights
+        return start, losses, weights
 
-        def __call__(self, key: object, function: object) -> None:
-            self.calls += 1
-            if self.calls == 5:
-                function = self.last
-            self.last = function
-            super().__call__(key, function)
-
-    found = list(steps.check_replay(CPU, lambda device: Forgets()))
-    assert not all(each.is_small for each in found)
+    monkeypatch.setattr(steps, "_train", train_wrong)
+    found = list(steps.check_replay(CPU, lambda device: Called()))
+    assert [each.what for each in found if not each.is_small] == {
+        "nothing": [],
+        "losses": ["torch.float32, losses of replayed steps, result 0"],
+        "weights": ["torch.float32, weights after replayed steps"],
+    }[wrong]
 
 
 def test_an_all_reduce_is_compared() -> None:
@@ -199,7 +202,7 @@ def test_a_run_heeds_the_verdict(
     monkeypatch.setattr(ops, "kernels", lambda device: seen.append(kernels(device)) or seen[-1])
     before = [each.tolist() for each in Sampler(corpus, CONFIG).packed(0, 3)[:3]]
     by_twin = train(make_model(corpus), corpus, CONFIG)
-    assert seen[0].endswith("but for bias_gelu, feed_forward") and said.count("bias_gelu fails") == 1
+    assert seen[0].endswith("but for bias_gelu, feed_forward") and said.count("warning: bias_gelu fails") == 1
     assert kernels(CPU).endswith(")")
     monkeypatch.setattr(choice, "choose", lambda *_: Choice())
     plain = train(make_model(corpus), corpus, CONFIG)

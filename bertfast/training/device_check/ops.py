@@ -66,10 +66,10 @@ class Inputs:
 
     def __init__(self, device: torch.device, size: Size, dtype: torch.dtype) -> None:
         self.device, self.size, self.dtype = device, size, dtype
-        self._generator = torch.Generator().manual_seed(size.tokens * 1009 + size.hidden)
+        self._generator = torch.Generator(device).manual_seed(size.tokens * 1009 + size.hidden)
 
     def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self._generator).to(self.device)
+        return torch.randn(shape, generator=self._generator, device=self.device)
 
     def states(self, *shape: int) -> Tensor:
         """Like `normal`, in the type of the activations."""
@@ -80,7 +80,7 @@ class Inputs:
         return [self.normal(out, width) / width**0.5, self.normal(out)]
 
     def integers(self, end: int, count: int) -> Tensor:
-        return torch.randint(end, (count,), generator=self._generator).to(self.device)
+        return torch.randint(end, (count,), generator=self._generator, device=self.device)
 
     def row_keys(self) -> Tensor:
         return self.integers(2**60, self.size.tokens)
@@ -114,8 +114,9 @@ def _results(function: Callable[..., Outputs], leaves: Sequence[Tensor]) -> list
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     made = function(*leaves)
     outs = [made] if isinstance(made, Tensor) else [*made]
-    generator = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(out.shape, generator=generator).to(out) for out in outs]
+    device = outs[0].device
+    generator = torch.Generator(device).manual_seed(1)
+    upstream = [torch.randn(out.shape, generator=generator, device=device).to(out.dtype) for out in outs]
     gradients = torch.autograd.grad(outs, leaves, upstream, materialize_grads=True)
     return [*(out.detach() for out in outs), *gradients]
 

@@ -142,7 +142,7 @@ def _all_reduce(rank: int, size: int, kind: str, folder: str) -> None:
     total, found = torch.zeros(sum(each.numel() for each in mine), device=device), []
     for _ in range(3):  # as it is, captured and replayed, replayed
         graphs("sum", lambda: torch.cat([each.flatten() for each in add(mine)], out=total))
-        found.append(total.cpu())
+        found.append(total.clone().cpu())
         total.zero_()
     torch.save(found, Path(folder) / f"{rank}.pt")
     graphs.close()

@@ -119,16 +119,22 @@ def kept(device: torch.device, devices: int) -> Verdict | None:
 def make(device: torch.device, devices: int, worker: Sequence[str] = WORKER, seconds: float = SECONDS) -> Verdict:
     """A new verdict, which goes to the cache if it is whole."""
     verdict = Verdict(tuple(examine(device, devices, worker, seconds)))
-    if verdict.is_whole:
-        path = _path(device, devices)
-        text = {"of": subject(device, devices), "outcomes": [dataclasses.asdict(each) for each in verdict.outcomes]}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as partial:
-                partial.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            logger.warning("the check of the device can't be kept in %s: %s", path, error.strerror)
+    keep(verdict, device, devices)
     return verdict
+
+
+def keep(verdict: Verdict, device: torch.device, devices: int) -> None:
+    """Writes it to the cache, if it is whole."""
+    if not verdict.is_whole:
+        return
+    path = _path(device, devices)
+    text = {"of": subject(device, devices), "outcomes": [dataclasses.asdict(each) for each in verdict.outcomes]}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as partial:
+            partial.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        logger.warning("the check of the device can't be kept in %s: %s", path, error.strerror)
 
 
 def _path(device: torch.device, devices: int) -> Path:
