@@ -11,6 +11,7 @@ from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.distributed import world as world_module
 from bertfast.distributed.world import choose_precision, describe, make_world
+from bertfast.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -35,3 +36,12 @@ def test_the_processor_is_asked() -> None:
     assert native.cpu_has_bf16() == ("avx512_bf16" in flags)
     assert native.cpu_is_intel() == ("GenuineIntel" in flags)
     assert (native.isa() == "amx") <= ("amx_bf16" in flags)
+
+
+def test_bf16_is_refused_where_the_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(InputError, match="--precision bf16: Tesla T4 has no bfloat16, give fp32"):
+        choose_precision(TrainConfig(precision="bf16"), torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert choose_precision(TrainConfig(precision="bf16"), torch.device("cuda", 0)) == torch.bfloat16

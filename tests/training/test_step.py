@@ -306,6 +306,18 @@ def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkey
         assert done == [("run", first), *(("captured", key) for key in captured)]
 
 
+def test_steps_are_planned_in_bulk(corpus, monkeypatch):
+    """Each as if it were planned alone; a run's steps by one call, and by one more what is captured first."""
+    config, calls = dataclasses.replace(PLAIN, steps=20), []
+    alone = [bucketed(corpus, config)[1]._planned(range(step, step + 1))[0] for step in range(3)]
+    plan = Sampler.plan
+    monkeypatch.setattr(Sampler, "plan", lambda self, *range: calls.append(range) or plan(self, *range))
+    _, step, _ = bucketed(corpus, config)
+    assert [step._bucket(number) for number in range(20)][:3] == alone
+    assert len(calls) == 1
+    assert step._ahead == {}
+
+
 def test_what_is_planned_ends_with_the_run(corpus):
     planned = []
 
