@@ -162,6 +162,16 @@ def test_what_a_run_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice.choose(GPU, 1, check=False) == choice.choose(CPU, 1, check=True) == Choice()
 
 
+def test_an_all_reduce_is_of_this_hosts_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_a_gpu(monkeypatch, {})
+    asked: list[int] = []
+    monkeypatch.setattr(choice, "kept_or_made", lambda device, devices: asked.append(devices) or Verdict(()))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    for devices in (1, 2, 16):
+        choice.choose(GPU, devices, check=True)
+    assert asked == [1, 2, 4]
+
+
 def test_a_gpu_older_than_the_kernels_gets_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     of_a_gpu(monkeypatch, {}, (7, 0))
     found = choice.choose(GPU, 1, check=False)

@@ -307,7 +307,7 @@ def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkey
 
 
 def test_steps_are_planned_in_bulk(corpus, monkeypatch):
-    """Each as if it were planned alone; a run's steps by one call, and by one more what is captured first."""
+    """Each as if it were planned alone, by one call."""
     config, calls = dataclasses.replace(PLAIN, steps=20), []
     alone = [bucketed(corpus, config)[1]._planned(range(step, step + 1))[0] for step in range(3)]
     plan = Sampler.plan

@@ -81,7 +81,8 @@ def choose(device: torch.device, devices: int, check: bool) -> Choice:
         )
     if not check:
         return Choice()
-    verdict = kept_or_made(device, devices)
+    on_this_host = max(1, min(devices, torch.cuda.device_count()))
+    verdict = kept_or_made(device, on_this_host)
     found = verdict.failures
     unknown = [
         f"{each.check} was not checked: {each.said}" for each in verdict.outcomes if each.status == "not checked"
