@@ -80,7 +80,9 @@ stage_on_device install 170 bench/gpu/install.sh "$work"
 python_stage environment 20 environment.py
 if [ "$call" = check ]; then
   python_stage ceilings 20 ceilings.py
-  python_stage device-check 90 device_check.py
+fi
+python_stage device-check 90 device_check.py # whose verdict the runs that follow find in the cache
+if [ "$call" = check ]; then
   stage_on_device self-test 60 "$PYTHON" bench/gpu/self_test.py "$self_test"
   python_stage gpu-tests 60 gpu_tests.py
   for rung in cpu twins eager graph fused; do

@@ -50,6 +50,7 @@ CHECK = {
 FIGURES = {
     "install": SKIPPED,
     "environment": PASSED,
+    "device-check": PASSED,
     **{f"{size}-ours": PASSED for size in ("notebook", "base", "large")},
     "mlm-loss": PASSED,
     "notebook-d2l": PASSED if importlib.util.find_spec("d2l") else SKIPPED,
