@@ -1,48 +1,64 @@
 #!/usr/bin/env bash
-# Everything about a CUDA machine in one run, offline, in less than nine minutes: build, checks, ceilings, training.
+# What there is to know of a CUDA machine, in two short calls that need no network:
 #
-#   bench/gpu.sh [FOLDER]              # default: bench/results/<GPU's name>-<date>
-#   bench/gpu.sh --rehearse [FOLDER]   # without a GPU: tiny sizes on the CPU, with the package that is installed
+#   bench/gpu.sh check   [--seconds 240] [FOLDER]   # does it compute as it should, and how fast is each part
+#   bench/gpu.sh figures [--seconds 400] [FOLDER]   # how fast training is, ours first, then others'
+#   bench/gpu.sh check|figures --rehearse [FOLDER]  # without a GPU: tiny sizes on the CPU, with the installed package
 #
-# It builds and installs this tree with $PYTHON (default: python3), which needs torch, numpy and what pyproject.toml
-# names, pip, scikit-build-core and pybind11; on the PATH nvcc, cmake and ninja. What else it finds it uses: pytest, d2l,
-# transformers, compute-sanitizer.
+# A package for $PYTHON (default: python3) comes from .carry/, which bench/gpu/prepare.sh fills elsewhere; without that
+# folder it is built on the spot, for which see bench/gpu/build.sh. What else it finds it uses: pytest, transformers, d2l,
+# compute-sanitizer.
 #
-# FOLDER gets STAGE.log and STAGE.json for each stage as it ends, and results.json with all of them. Exit status 1 if a
-# stage failed or ran out of time.
+# FOLDER (default: bench/results/CALL-<GPU's name>-<date>) gets results.json, with what each stage measured, and logs.tgz,
+# both written anew after each stage. Exit status 1 if a stage failed or ran out of time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 export PYTHON=${PYTHON:-python3}
+call=${1:-}
+case $call in
+  check) seconds=240 ;;
+  figures) seconds=400 ;;
+  *) sed -n '4,6s/^# *//p' "$0"; exit 2 ;;
+esac
+shift
 device=cuda
 tiny=()
-if [ "${1:-}" = --rehearse ]; then
-  device=cpu
-  tiny=(--tiny)
+while [ $# -gt 0 ]; do
+  case $1 in
+    --rehearse) device=cpu; tiny=(--tiny); seconds=3600 ;;
+    --seconds) seconds=$2; shift ;;
+    *) break ;;
+  esac
   shift
-fi
+done
+end=$((SECONDS + seconds))
 gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader --id=0 2>/dev/null | tr -cs '[:alnum:]\n' -)
-out=$(realpath -m "${1:-bench/results/${gpu:-no-gpu}-$(date +%F)}")
+out=$(realpath -m "${1:-bench/results/$call-${gpu:-no-gpu}-$(date +%F)}")
 mkdir -p "$out"
-rm -f "$out"/*.json "$out"/*.log
-build=$(mktemp -d)
-trap 'rm -rf "$build"' EXIT
-export PYTHONPATH=$PWD/bench:$PWD/tests${PYTHONPATH:+:$PYTHONPATH} BERTFAST_CACHE=$build/cache HF_HUB_OFFLINE=1
-end=$((SECONDS + 530))
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+logs=$work/logs
+mkdir "$logs"
+export PYTHONPATH=$work/site:$PWD/bench:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}
+export BERTFAST_CACHE=$work/cache HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
+self_test=$work/device_self_test
 
 # stage NAME SECONDS COMMAND...: runs it under that limit and what is left of the whole, and records how it went.
 stage() {
   local name=$1 limit=$2 left=$((end - SECONDS)) started=$SECONDS status
   shift 2
-  printf '%-12s ' "$name"
+  [ "$device" = cuda ] || limit=$left # a rehearsal says nothing about time
   if [ "$left" -lt 5 ]; then
-    echo "no time left" >"$out/$name.log"
+    echo "no time left" >"$logs/$name.log"
     status=124
   else
-    RESULT="$out/$name.json" timeout --kill-after=5 "$((limit < left ? limit : left))" "$@" >"$out/$name.log" 2>&1
+    RESULT="$logs/$name.json" timeout --kill-after=5 "$((limit < left ? limit : left))" "$@" >"$logs/$name.log" 2>&1
     status=$?
   fi
-  "$PYTHON" bench/gpu/record.py "$out" "$name" "$status" "$((SECONDS - started))"
+  "$PYTHON" bench/gpu/record.py "$logs" "$name" "$status" "$((SECONDS - started))"
+  cp "$logs/results.json" "$out/results.json"
+  tar czf "$out/logs.tgz" -C "$work" logs
 }
 
 python_stage() {
@@ -60,18 +76,29 @@ stage_on_device() {
   fi
 }
 
-self_test=$build/tests/cpp/device_self_test
-
+stage_on_device install 170 bench/gpu/install.sh "$work"
 python_stage environment 20 environment.py
-stage_on_device build 150 bench/gpu/build.sh "$build"
-stage_on_device self-test 15 bench/gpu/self_test.sh "$self_test"
-stage_on_device memcheck 45 bench/gpu/self_test.sh "$self_test" memcheck
-stage_on_device racecheck 45 bench/gpu/self_test.sh "$self_test" racecheck
-python_stage gpu-tests 100 gpu_tests.py
-python_stage ceilings 25 ceilings.py
-python_stage mlm-loss 20 mlm_loss.py
-python_stage notebook 110 training.py notebook --seconds 70
-python_stage base 110 training.py base --seconds 70
-python_stage large 60 training.py large --seconds 35
+if [ "$call" = check ]; then
+  python_stage ceilings 20 ceilings.py
+fi
+python_stage device-check 90 device_check.py # whose verdict the runs that follow find in the cache
+if [ "$call" = check ]; then
+  stage_on_device self-test 60 "$PYTHON" bench/gpu/self_test.py "$self_test"
+  python_stage gpu-tests 60 gpu_tests.py
+  for rung in cpu twins eager graph fused; do
+    python_stage "ladder-$rung" 25 ladder.py "$rung"
+  done
+  python_stage profile-notebook 25 profile_steps.py notebook
+  python_stage profile-base 30 profile_steps.py base
+else
+  python_stage notebook-ours 70 training.py notebook ours --seconds 45
+  python_stage base-ours 60 training.py base ours --seconds 30
+  python_stage large-ours 60 training.py large ours --seconds 30
+  python_stage mlm-loss 30 mlm_loss.py
+  python_stage notebook-d2l 60 training.py notebook d2l --seconds 30
+  python_stage notebook-transformers 90 training.py notebook transformers --seconds 30
+  python_stage base-transformers 90 training.py base transformers --seconds 30
+  stage_on_device racecheck 60 "$PYTHON" bench/gpu/self_test.py "$self_test" racecheck
+fi
 
 "$PYTHON" bench/gpu/table.py "$out/results.json"

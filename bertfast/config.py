@@ -254,6 +254,11 @@ class TrainConfig(SamplerConfig):
         "bf16); auto: the faster of the two in a trial, or chunked if the fused kernel fails",
         choices=("auto", "chunked", "fused"),
     )
+    check: bool = setting(
+        True,
+        "before a GPU is trusted, check whether it computes each op as plain torch does: once for each GPU, driver, "
+        "torch and build (python -m bertfast.check)",
+    )
     compile: bool = setting(False, "use torch.compile for the code between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "maximum norm of the gradient; 0: no clipping", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step")

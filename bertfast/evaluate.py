@@ -14,6 +14,8 @@ from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.world import World, choose_devices, choose_precision, describe, log_choice
 from bertfast.hub.transformers import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
 from bertfast.reporting.run_info import RunInfo
+from bertfast.training.device_check.choice import choose
+from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import SHARED, evaluate, held_out_sampler, in_words
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         parser,
         TrainConfig,
         "examples (default: as in the model's training run) and device",
-        (*SHARED, "device", "precision"),
+        (*SHARED, "device", "precision", "check"),
     )
     add_settings(
         parser,
@@ -71,7 +73,14 @@ def _main(options: argparse.Namespace) -> None:
     world = World(0, 1, [device], [device], deterministic=False, shards=1)
     for line in (*corpus.description, describe(world, dtype)):
         logger.info(line)
-    found = evaluate(model.to(device), held_out_sampler(corpus, config, device), 0, dtype, world)
+    trusted = choose(device, 1, config.check)
+    sampler = held_out_sampler(corpus, config, device)
+    if SAMPLER in trusted.failures:
+        sampler.make_on_host()
+    for line in trusted.warnings:
+        logger.warning(line)
+    with trusted.applied():
+        found = evaluate(model.to(device), sampler, 0, dtype, world)
     print(in_words(found, config.objective))
 
 

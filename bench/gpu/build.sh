@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build.sh FOLDER: installs the package from this tree, without a network, beside the torch that is there; with it, in
-# the same build FOLDER, tests/cpp/device_self_test.
+# build.sh FOLDER SITE: builds the package of this tree, without a network, and installs it in the folder SITE; with it, in
+# the build FOLDER, tests/cpp/device_self_test.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,8 +18,6 @@ if [ ${#missing[@]} -gt 0 ]; then
   exit 1
 fi
 
-"$PYTHON" -m pip install --no-index --no-build-isolation --no-deps --force-reinstall \
+"$PYTHON" -m pip install --no-index --no-build-isolation --no-deps --target "$2" \
   --config-settings=build-dir="$1" --config-settings=build.targets='_bertfast;device_self_test' \
   --config-settings=cmake.define.BERTFAST_CUDA=ON --config-settings=cmake.define.BERTFAST_CPP_TESTS=ON .
-cd /
-"$PYTHON" -c 'from bertfast._native import native; assert native.has_cuda; print(native.__file__)'

@@ -8,7 +8,7 @@ from typing import Any
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-MOST = 25
+MOST = 10
 
 
 def kernel_times(train: Callable[[int], object], steps: int, device: str) -> list[dict[str, Any]]:

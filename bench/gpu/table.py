@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-KERNELS = 5
 SAID = 3  # first lines of a run: device and kernels, where the corpus is, which form the loss takes
 FAILED = ("failed", "out of time")
 
@@ -17,16 +16,35 @@ def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         reason = f": {entry['reason']}" if "reason" in entry else ""
         yield f"{entry['stage']:<12} {entry['seconds']:>4.0f} s  {entry['status']}{reason}"
-        if entry["stage"] == "build" and entry["status"] in FAILED:
+        if entry["stage"] == "install" and entry["status"] in FAILED:
             yield "  so all that follows is of the package that was installed before"
     results = {entry["stage"]: entry["result"] for entry in entries if "result" in entry}
     if "ceilings" in results:
         yield from ceilings(results["ceilings"])
     if "mlm-loss" in results:
         yield from mlm_loss(results["mlm-loss"])
-    for result in results.values():
-        if "candidates" in result:
-            yield from training(result)
+    if "device-check" in results:
+        yield ""
+        for each in results["device-check"]["outcomes"]:
+            yield f"{each['check']:<24} {each['status']:<12} {each['said']}"
+    yield from ladder({name: each for name, each in results.items() if name.startswith("ladder-")})
+    yield from training([each for each in results.values() if "who" in each])
+    for name, result in results.items():
+        if "kernels" in result:
+            yield f"\n{name}: kernels of a step"
+            for each in result["kernels"]:
+                yield f"  {each['share']:>6.1%} {each['ms']:>8.3f} ms {each['calls']:>6.1f} x  {each['kernel'][:90]}"
+
+
+def ladder(rungs: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """A line each: ms a step, how far the losses are from the CPU's, the losses."""
+    if rungs:
+        yield "\nthe ladder, at the notebook's size: ms a step, farthest from the CPU's losses, losses"
+    truth = rungs.get("ladder-cpu", {}).get("losses", [])
+    for name, rung in rungs.items():
+        farthest = max((abs(a - b) for a, b in zip(rung["losses"], truth, strict=False)), default=float("nan"))
+        losses = " ".join(f"{loss:.3f}" for loss in rung["losses"])
+        yield f"  {name.removeprefix('ladder-'):<8} {rung.get('ms', float('nan')):>9.3f} {farthest:>8.4f}  {losses}"
 
 
 def ceilings(result: dict[str, Any]) -> Iterator[str]:
@@ -48,28 +66,28 @@ def mlm_loss(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {' x '.join(map(str, each['rows_hidden_words'])):<22} {', '.join(forms)}"
 
 
-def training(result: dict[str, Any]) -> Iterator[str]:
-    step = result["of_a_step"]
-    yield f"\n{result['size']}: {step['pairs']:,} pairs a step, {step['tokens']:,.0f} tokens"
-    yield f"  {'':<30} {'ms/step':>9} {'pairs/s':>11} {'TFLOP/s':>8} {'of peak':>8} {'usual':>7} {'GB':>6}  ours' time"
-    ours = result["candidates"]["ours"].get("pairs_per_second")
-    for label, entry in result["candidates"].items():
-        if "pairs_per_second" not in entry:
-            yield f"  {label:<30} {entry.get('skipped') or entry.get('failed') or 'not measured'}"
+def training(results: list[dict[str, Any]]) -> Iterator[str]:
+    rates = {result["size"]: result.get("pairs_per_second") for result in results if result["who"] == "ours"}
+    sizes: set[str] = set()
+    for result in results:
+        if "pairs_per_second" not in result:
             continue
-        rate = entry["pairs_per_second"]
+        size, step, rate = result["size"], result["of_a_step"], result["pairs_per_second"]
+        if size not in sizes:
+            sizes.add(size)
+            yield f"\n{size}: {step['pairs']:,} pairs a step, {step['tokens']:,.0f} tokens"
+            units = f"{'ms/step':>9} {'pairs/s':>11} {'TFLOP/s':>8} {'of peak':>8} {'usual':>7} {'GB':>6}"
+            yield f"  {'':<14} {units}  ours' time"
         shares = " ".join(
-            share(entry[f"{name}_share_of_peak"]).rjust(8 - (name == "usual")) for name in ("needed", "usual")
+            share(result[f"{name}_share_of_peak"]).rjust(8 - (name == "usual")) for name in ("needed", "usual")
         )
-        memory = f"{entry['peak_memory_GB']:.1f}" if "peak_memory_GB" in entry else "-"
-        times = f"{ours / rate:9.2f} x" if ours else ""
+        memory = f"{result['peak_memory_GB']:.1f}" if "peak_memory_GB" in result else "-"
+        times = f"{rates[size] / rate:9.2f} x" if rates.get(size) else ""
         yield (
-            f"  {label:<30} {1e3 * step['pairs'] / rate:>9.3f} {rate:>11,.0f} {entry['needed_TFLOP_per_s']:>8.2f} "
-            f"{shares} {memory:>6} {times}"
+            f"  {result['who']:<14} {1e3 * step['pairs'] / rate:>9.3f} {rate:>11,.0f} "
+            f"{result['needed_TFLOP_per_s']:>8.2f} {shares} {memory:>6} {times}"
         )
-    yield from (f"    {line}" for line in result["candidates"]["ours"].get("said", ())[:SAID])
-    for each in result["candidates"]["ours"].get("kernels", ())[:KERNELS]:
-        yield f"    {each['share']:>6.1%}  {each['kernel'][:90]}"
+        yield from (f"    {line}" for line in result.get("said", ())[:SAID])
 
 
 def share(value: float | None) -> str:

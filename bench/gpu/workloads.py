@@ -34,7 +34,7 @@ def _preset(name: str, vocab_size: int, **train: object) -> tuple[BertConfig, Tr
 
 # WikiText-2's vocabulary, and BERT's.
 WORKLOADS = {
-    "notebook": Workload(*_preset("notebook", 20256, batch_size=512, max_len=64), 4.8, 100, 1000, 20),
+    "notebook": Workload(*_preset("notebook", 20256, batch_size=512, max_len=64), 4.8, 100, 4000, 20),
     "base": Workload(*_preset("base", 30522, batch_size=256, max_len=128, segments="fill"), 100.0, 20, 40, 10),
     "large": Workload(*_preset("large", 30522, batch_size=128, max_len=128, segments="fill"), 100.0, 20, 20, 5),
 }

@@ -23,8 +23,9 @@ SHARDS = 8
 # weighs more (docs/promises.md).
 BFLOAT16_SHARDS = 4
 
-# What csrc/cuda is compiled for at least (CMakeLists.txt).
-OLDEST_CAPABILITY = (8, 0)
+# What csrc/cuda is compiled for at least (CMakeLists.txt), and what has bfloat16.
+OLDEST_CAPABILITY = (7, 5)
+OLDEST_WITH_BFLOAT16 = (8, 0)
 
 
 class World(NamedTuple):
@@ -140,13 +141,19 @@ def _why_not_cuda() -> str | None:
         return "torch sees no CUDA device; install a CUDA build of torch"
     if not native.has_cuda:
         return "bertfast was built without CUDA kernels; put nvcc on the PATH and install it again"
-    if torch.cuda.get_device_capability() < OLDEST_CAPABILITY:
-        return f"{torch.cuda.get_device_name()} is older than the kernels, which need compute capability 8.0"
     return None
 
 
 def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -> torch.dtype:
-    """The dtype of activations and matrix products: bf16 only where it is the device's own, unless asked for."""
+    """The dtype of activations and matrix products: bf16 only where it is the device's own, unless asked for.
+
+    Raises InputError where bf16 is asked of a GPU that has none.
+    """
+    if config.precision == "bf16" and device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        if capability < OLDEST_WITH_BFLOAT16:
+            name = torch.cuda.get_device_name(device)
+            raise InputError(f"--precision bf16: {name} has no bfloat16, give fp32, or leave it out")
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
     if device.type == "cuda":
@@ -188,5 +195,7 @@ def describe(world: World, dtype: torch.dtype) -> str:
     elif world.shards > count:
         ways += f" in {world.shards} shards"
     if world.device.type == "cuda":
-        ways += ", step in a CUDA graph" if world.captured else f", no CUDA graph ({_no_graph(world) or 'not wanted'})"
+        ways += (
+            ", step in a CUDA graph" if world.captured else f", no CUDA graph ({_no_graph(world) or 'switched off'})"
+        )
     return f"{where}, {ways}, {'bf16' if dtype == torch.bfloat16 else 'fp32'}"

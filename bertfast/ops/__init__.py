@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import torch
 
 from bertfast._native import native
@@ -9,13 +12,52 @@ from bertfast._native import native
 DEVICES: tuple[str, ...] = ("cpu", "cuda")
 """The types of device that the ops have native kernels for. On others their plain-torch twins run."""
 
+PARTS: dict[str, tuple[str, ...]] = {
+    "dropout": (),
+    "bias_gelu": (),
+    "attention": (),
+    "dropout_add_layer_norm": (),
+    "embedding_layer_norm": (),
+    "self_attention": ("attention", "dropout_add_layer_norm"),
+    "feed_forward": ("bias_gelu", "dropout_add_layer_norm"),
+    "masked_lm_loss": (),
+    "adam": (),
+}
+"""Every op that has a twin, by name, and the ops whose kernels it also launches."""
 
-def has_kernels(device: torch.device) -> bool:
-    """Whether the ops run native kernels on `device`, rather than their twins."""
-    return device.type in DEVICES and (device.type != "cuda" or native.has_cuda)
+_twins: tuple[str, ...] = ()  # the ops that `by_twins` names at the moment
+
+
+def has_kernels(device: torch.device, op: str) -> bool:
+    """Whether `op` runs its native kernels on `device`, rather than its twin."""
+    return device.type in DEVICES and (device.type != "cuda" or native.has_cuda) and op not in _twins
+
+
+@contextlib.contextmanager
+def by_twins(ops: Iterable[str]) -> Iterator[None]:
+    """Until the end these ops, and those that launch their kernels, are computed by their twins on every device."""
+    global _twins
+    before = _twins
+    _twins = with_dependents((*before, *ops))
+    try:
+        yield
+    finally:
+        _twins = before
+
+
+def with_dependents(ops: Iterable[str]) -> tuple[str, ...]:
+    """These ops, and those that launch their kernels, in the order of `PARTS`."""
+    named = set(ops)
+    return tuple(op for op, parts in PARTS.items() if op in named or named.intersection(parts))
 
 
 def kernels(device: torch.device) -> str:
-    """What the ops run on `device`: "native (avx512)", "native (cuda)", "plain torch"..."""
+    """What the ops run on `device`: "native (avx512)", "native (cuda) but for adam", "plain torch"..."""
+    native_ops = [op for op in PARTS if has_kernels(device, op)]
+    if not native_ops:
+        return "plain torch"
     kind = native.isa() if device.type == "cpu" else device.type
-    return f"native ({kind})" if has_kernels(device) else "plain torch"
+    but_for = (
+        f" but for {', '.join(op for op in PARTS if op not in native_ops)}" if len(native_ops) < len(PARTS) else ""
+    )
+    return f"native ({kind}){but_for}"

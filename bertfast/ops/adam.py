@@ -40,7 +40,7 @@ def adam(
         refused: where it is not 0, nothing is written.
     """
     lists = (parameters, gradients, exp_avgs, exp_avg_sqs)
-    if not has_kernels(count.device):
+    if not has_kernels(count.device, "adam"):
         reference.adam(*lists, copies, count, rate, factor, refused)
         return
     with torch.cuda.device_of(count):

@@ -28,7 +28,7 @@ def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropo
 
     Returns: like `query`.
     """
-    if has_kernels(query.device):
+    if has_kernels(query.device, "attention"):
         return cast(Tensor, _attention(query, key_value, lengths, dropout)[0])
     return reference.attention(query, key_value, lengths, dropout)
 

@@ -27,7 +27,7 @@ def apply_dropout(x: Tensor, dropout: Dropout) -> Tensor:
     """
     if dropout.p == 0:
         return x
-    if has_kernels(x.device) and x.dtype != torch.float64:
+    if has_kernels(x.device, "dropout") and x.dtype != torch.float64:
         return cast(Tensor, _dropout(x, dropout))
     return reference.apply_dropout(x, dropout)
 

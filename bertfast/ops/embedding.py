@@ -36,7 +36,7 @@ def embedding_layer_norm(
     Returns: (tokens, hidden) in `dtype`, and `tables.word` for whatever else is computed with it; in `dtype` as well if
     a gradient may be asked for.
     """
-    if not has_kernels(tables.word.device):
+    if not has_kernels(tables.word.device, "embedding_layer_norm"):
         return reference.embedding_layer_norm(ids, tables, norm, dropout, dtype)
     if is_traced(tables.word):
         return _embedding_layer_norm(ids, tables, norm, dropout, dtype)[0], tables.word.to(dtype)

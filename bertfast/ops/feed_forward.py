@@ -33,7 +33,7 @@ def feed_forward(x: Tensor, intermediate: Linear, output: Linear, norm: Norm, dr
 
     Returns: like `x`.
     """
-    if has_kernels(x.device):
+    if has_kernels(x.device, "feed_forward"):
         return cast(Tensor, _feed_forward(x, intermediate, output, norm, dropout)[0])
     return reference.feed_forward(x, intermediate, output, norm, dropout)
 

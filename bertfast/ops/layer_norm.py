@@ -25,7 +25,7 @@ def dropout_add_layer_norm(x: Tensor, residual: Tensor, norm: Norm, dropout: Dro
 
     Returns: like `x`.
     """
-    if has_kernels(x.device):
+    if has_kernels(x.device, "dropout_add_layer_norm"):
         return cast(Tensor, _dropout_add_layer_norm(x, residual, norm, dropout)[0])
     return reference.dropout_add_layer_norm(x, residual, norm, dropout)
 

@@ -52,7 +52,7 @@ def masked_lm_loss(
     decoder = decoder._replace(weight=in_type(decoder.weight, hidden_states.dtype))
     if fused:
         return fused_mlm_loss(_transform(hidden_states, transform, norm), predictions, decoder, vocab_size)
-    if not has_kernels(hidden_states.device):
+    if not has_kernels(hidden_states.device, "masked_lm_loss"):
         return reference.masked_lm_loss(hidden_states, predictions, transform, norm, decoder, vocab_size)
     positions, labels, weights = predictions
     rows = hidden_states if positions is None else gather_rows(hidden_states, positions)

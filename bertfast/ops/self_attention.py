@@ -44,7 +44,7 @@ def self_attention(
     Returns: like y.
     """
     arguments = (x, rows, lengths, query, key_value, output, norm, heads, attention_dropout, dropout)
-    if has_kernels(x.device):
+    if has_kernels(x.device, "self_attention"):
         return cast(Tensor, _self_attention(*arguments)[0])
     return reference.self_attention(*arguments)
 

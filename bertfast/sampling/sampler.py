@@ -115,7 +115,7 @@ class Sampler:
         }
         tables = {name: None if array is None else _tensor(array) for name, array in arrays.items()}
         self._host = native.Sampler(options, **tables)
-        self._native = self._host
+        self._native, self._made_on = self._host, self.device
         self.residence = ""
         if self.device.type != "cpu":
             size = sum(table.nbytes for table in tables.values() if table is not None)
@@ -126,6 +126,10 @@ class Sampler:
                 for name, table in tables.items()
             }
             self._native = native.Sampler(options, **moved)
+
+    def make_on_host(self) -> None:
+        """From now on batches are made on the host and copied to the device; `packed_within` is out of reach there."""
+        self._native, self._made_on = self._host, torch.device("cpu")
 
     @property
     def num_examples(self) -> int:
@@ -174,7 +178,7 @@ class Sampler:
 
     def _packed(self, planned: _Planned, tokens: int, predictions: int, make: Callable[..., Tensor]) -> PackedBatch:
         def column(size: int) -> Tensor:
-            return make(size, dtype=torch.int64, device=self.device)
+            return make(size, dtype=torch.int64, device=self._made_on)
 
         count = planned.examples.shape[0]
         batch = PackedBatch(
@@ -191,11 +195,14 @@ class Sampler:
         )
         with self._current_device():
             self._native.packed(planned.first_example, planned.examples, batch)
-        return batch
+        moved: dict[str, Any] = {
+            name: each.to(self.device) for name, each in batch._asdict().items() if isinstance(each, Tensor)
+        }
+        return batch._replace(**moved)
 
     def padded(self, first_example: int, count: int) -> PaddedBatch:
         """The examples first_example .. first_example + count - 1, a row each."""
-        planned = self._plan(first_example, count, self._native, self.device)
+        planned = self._plan(first_example, count, self._native, self._made_on)
         tokens, predictions = (count, self.config.max_len), (count, self.max_predictions)
         batch = PaddedBatch(
             input_ids=self._empty(*tokens),
@@ -208,14 +215,14 @@ class Sampler:
         )
         with self._current_device():
             self._native.padded(planned.first_example, planned.examples, batch)
-        return batch
+        return PaddedBatch(*(each.to(self.device) for each in batch))
 
     def _current_device(self) -> contextlib.AbstractContextManager[object]:
         """Kernels are launched on the current device, which need not be this sampler's."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=self.device)
+        return torch.empty(shape, dtype=dtype, device=self._made_on)
 
     def _plan(self, first_example: int, count: int, sampler: Any, device: torch.device) -> _Planned:
         max_len = self.config.max_len

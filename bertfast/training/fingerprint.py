@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,18 +30,26 @@ _FREE = (
     "checkpoint_every",
     "keep_checkpoints",
     "inexact",
+    "check",
 )
 _TOLD = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
 
 # Of hosts of other kinds these differ.
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
 
-# Rank 0 says this to the others once they have met.
+# Rank 0 says these to the others once they have met.
 _LOSS_FORM = "masked-LM loss"
+_TWINS = "computed in plain torch"
+_RANK_0S = (_LOSS_FORM, _TWINS)
+
+_NO_OP = "no op"
 
 
-def identity(setup: Setup, corpus: Corpus, loss_form: str) -> dict[str, Any]:
-    """Name (a flag, where there is one) to value, of JSON's types: two runs with the same have the same weights."""
+def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] = ()) -> dict[str, Any]:
+    """Name (a flag, where there is one) to value, of JSON's types: two runs with the same have the same weights.
+
+    `twins`: the ops that are computed in plain torch because the device fails them, whose bits are not their kernels'.
+    """
     config, world, dtype = setup.config, setup.world, setup.dtype
     model = dataclasses.asdict(setup.model.config)
     said: dict[str, Any] = {flag(BertConfig, name): value for name, value in model.items()}
@@ -62,21 +70,33 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str) -> dict[str, Any]:
         "torch": str(torch.__version__),
     }
     if cuda:  # a CPU has but one
-        said[_LOSS_FORM] = loss_form
+        said |= {_LOSS_FORM: loss_form, _TWINS: ", ".join(twins) or _NO_OP}
     return dict(json.loads(json.dumps(said)))
 
 
 def of_all_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:
     """The part of a run's identity that its ranks share: all of it where their sums are to have the same bits on any
-    number of them, and else all but what is their host's; and not what rank 0 decides."""
+    number of them, and else all but what is their host's; and not what rank 0 decides. `world`: as it was asked for,
+    before that."""
     whole = world.deterministic and not config.inexact
-    shared = {name: value for name, value in run.items() if (whole or name not in _HOSTS) and name != _LOSS_FORM}
+    shared = {name: value for name, value in run.items() if (whole or name not in _HOSTS) and name not in _RANK_0S}
+    if "order of sums" in shared:
+        shared["order of sums"] = _order(world)
     return {**shared, "--device": world.device.type}
 
 
 def of_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its run, in today's words."""
-    return {**run, _LOSS_FORM: "chunked"} if run.get(_LOSS_FORM) == "in chunks" else dict(run)
+    if _LOSS_FORM not in run:
+        return dict(run)
+    form = "chunked" if run[_LOSS_FORM] == "in chunks" else run[_LOSS_FORM]
+    return {_TWINS: _NO_OP, **run, _LOSS_FORM: form}
+
+
+def twins_of(resumed: Mapping[str, Any] | None) -> dict[str, str]:
+    """The ops that the run of a checkpoint computed in plain torch, and why one that resumes it does so, too."""
+    said = _NO_OP if resumed is None else resumed.get(_TWINS, _NO_OP)
+    return {} if said == _NO_OP else dict.fromkeys(said.split(", "), "as the run that is resumed did")
 
 
 def _order(world: World) -> str:

@@ -42,8 +42,10 @@ class LossForm(NamedTuple):
 FORMS = CHUNKED, FUSED = LossForm("chunked"), LossForm("fused")
 
 
-def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None) -> LossForm:
+def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None, works: bool = True) -> LossForm:
     """The form for this run; `resumed` is what the checkpoint that it resumes from says of its run.
+
+    `works`: whether the check of the device has found nothing wrong with the fused form.
 
     Chunked, unless each process has one GPU that can do otherwise, and need not have the same bits elsewhere. Then
     `config.mlm_loss` says it; "auto" compares both, and times them, on a loss of a process's size. Their bits differ,
@@ -52,7 +54,7 @@ def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None) -> LossFor
     Raises InputError where the fused form is asked for and can't be had, and where it has broken the CUDA context.
     """
     model, config, world = setup.model, setup.config, setup.world
-    obstacle = _why_not_fused(setup)
+    obstacle = _why_not_fused(setup) or (None if works else "it fails on this device")
     if obstacle and config.mlm_loss == "fused":
         raise InputError(f"--mlm-loss fused: {obstacle} (or leave it out)")
     if obstacle or config.mlm_loss == "chunked" or world.rank > 0:

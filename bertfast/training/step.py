@@ -28,7 +28,8 @@ from bertfast.training.setup import Setup
 PLANNED_STEPS = 1000
 """Among which the largest bucket is captured first. To plan them takes the host some tenths of a second."""
 
-_PLANNED_TOKENS = 1 << 22  # at a time: what the host plans takes memory, some 40 bytes an example
+_PLANNED_AHEAD = 100  # steps at a time: the host is to be busy for a moment only
+_PLANNED_TOKENS = 1 << 22  # at a time, at most: what the host plans takes memory, some 40 bytes an example
 
 
 class Measured(NamedTuple):
@@ -127,11 +128,13 @@ class BucketedSteps:
         rates = [learning_rate(step, config) for step in range(config.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
         self._flag, self._said = torch.zeros(1, dtype=torch.float32, device=device), 0.0
+        self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
+        self._ahead: dict[int, PaddedSize] = {}
         totals = torch.zeros(3, dtype=torch.float32, device=device)
         self._sum = None if self._alone else AllReduce([*optimizer.parameters, totals])
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
-        (bucket,) = self._planned(range(step, step + 1))
+        bucket = self._bucket(step)
         if flag != self._said:
             self._flag.fill_(flag)
             self._said = flag
@@ -147,11 +150,17 @@ class BucketedSteps:
         self._graphs.close()
 
     def _capture_largest(self, steps: range) -> None:
-        at_once = max(1, _PLANNED_TOKENS // (self._config.batch_size * self._config.max_len))
-        pieces = (steps[i : i + at_once] for i in range(0, len(steps), at_once))
+        pieces = (steps[i : i + self._at_once] for i in range(0, len(steps), self._at_once))
         largest = max((bucket for piece in pieces for bucket in self._planned(piece)), default=None)
         if largest is not None:
             self._graphs.capture(largest, lambda: self._take(largest))
+
+    def _bucket(self, step: int) -> PaddedSize:
+        """A step's, planned with those that follow it: a call of the planner costs more than a step of its plan."""
+        if step not in self._ahead:
+            steps = range(step, min(step + self._at_once, self._config.steps))
+            self._ahead = dict(zip(steps, self._planned(steps), strict=True))
+        return self._ahead.pop(step)
 
     def _planned(self, steps: range) -> list[PaddedSize]:
         """The buckets of consecutive steps."""

@@ -41,8 +41,10 @@ from bertfast.training import checkpoint
 from bertfast.training.adam import Adam
 from bertfast.training.broadcast import broadcast_state
 from bertfast.training.determinism import deterministic_torch
+from bertfast.training.device_check import choice
+from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
-from bertfast.training.fingerprint import identity, of_all_ranks, of_checkpoint
+from bertfast.training.fingerprint import identity, of_all_ranks, of_checkpoint, twins_of
 from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
 from bertfast.training.out_of_memory import explained_out_of_memory
 from bertfast.training.run_directory import RunDirectory
@@ -136,14 +138,20 @@ class Trainer:
     def _begin(self, held: contextlib.ExitStack) -> tuple[Steps, list[int]]:
         """Sets up what lasts until the end of the run, in `held`; returns the steps, and the signals as they come."""
         setup, directory = self._setup, self._directory
-        model, config, world = setup.model, setup.config, setup.world
+        model, config, asked = setup.model, setup.config, setup.world
         found = None
-        if directory.path is not None and directory.resumed and world.rank == 0:
+        if directory.path is not None and directory.resumed and asked.rank == 0:
             found = checkpoint.newest(directory.path / "checkpoints")
         if found is not None:
             found = found._replace(run=of_checkpoint(found.run))
-        form = choose_loss_form(setup, None if found is None else found.run)
-        run = identity(setup, self._corpus, form.name)
+        before = None if found is None else found.run
+        trusted = choice.Choice()
+        if asked.rank == 0:
+            trusted = choice.choose(asked.device, len(asked.devices), config.check).without(twins_of(before))
+        setup = self._trust(trusted, held)
+        world = setup.world
+        form = choose_loss_form(setup, before, trusted.fused)
+        run = identity(setup, self._corpus, form.name, trusted.twins)
         if found is not None:
             self._first_step = _resume(found, model, self._optimizer, run, config)
         elif directory.resumed and world.rank == 0:
@@ -155,6 +163,8 @@ class Trainer:
             compiled = ", compiled" if config.compile else ""
             devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
             logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
+            for line in trusted.warnings:
+                logger.warning(line)
             if setup.sampler.residence:
                 logger.info("the corpus takes %s", setup.sampler.residence)
             if lost := setup.sampler.unreached():
@@ -169,7 +179,12 @@ class Trainer:
         held.enter_context(contextlib.closing(self._optimizer))
         if self._checkpoints is not None:
             held.enter_context(contextlib.closing(self._checkpoints))
-        held.enter_context(process_group.joined(world, of_all_ranks(run, world, config), config.timeout))
+        held.enter_context(process_group.joined(world, of_all_ranks(run, asked, config), config.timeout))
+        if asked.rank > 0:
+            setup = self._trust(choice.of_rank_0(trusted, asked), held)
+        else:
+            choice.of_rank_0(trusted, asked)
+        world = setup.world
         held.enter_context(taken(of_rank_0(form, world), model))
         signals = held.enter_context(noted_signals())
         self._progress = held.enter_context(
@@ -179,6 +194,16 @@ class Trainer:
         take_step = held.enter_context(contextlib.closing(make_steps(setup, self._optimizer, self._first_step)))
         self._begun = self._saved = time.perf_counter()
         return take_step, signals
+
+    def _trust(self, trusted: choice.Choice, held: contextlib.ExitStack) -> Setup:
+        """The setup, without what `trusted` does without."""
+        held.enter_context(trusted.applied())
+        setup = self._setup
+        if SAMPLER in trusted.failures:
+            for sampler in (*setup.samplers, *([] if self._evaluated is None else [self._evaluated])):
+                sampler.make_on_host()
+        self._setup = setup._replace(world=trusted.world(setup.world, setup.config.cuda_graph))
+        return self._setup
 
     def _open_directory(self, run: dict[str, Any]) -> None:
         path, setup = self._directory.path, self._setup

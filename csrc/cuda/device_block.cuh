@@ -23,16 +23,22 @@ struct DeviceBlock {
     template <typename T>
     __device__ void copy(int, const T* from, T* to) const {
         static_assert(sizeof(T) == 4 || sizeof(T) == 16);
+#if __CUDA_ARCH__ >= 800
         const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
         if constexpr (sizeof(T) == 16) {
             asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
         } else {
             asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
         }
+#else
+        *to = *from;
+#endif
     }
 
     __device__ void wait(int thread) const {
+#if __CUDA_ARCH__ >= 800
         asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
         publish(thread);
     }
 

@@ -419,7 +419,7 @@ void compare_samplers() {
 }
 
 template <typename T>
-void compare_all() {
+void compare_rows() {
     for (const int64_t columns : {1, 3, 64, 99, 128, 770}) {
         for (const int64_t rows : {1, 13}) {
             compare_dropout<T>(rows, columns);
@@ -427,32 +427,79 @@ void compare_all() {
             if (columns > 3) compare_layer_norm<T>(rows, columns);  // the deviation of so few may be nearly 0
         }
     }
+}
+
+template <typename T>
+void compare_embeddings() {
     compare_embedding<T>(1, 64, 5, 3);
     compare_embedding<T>(70, 99, 17, 9);
     compare_embedding<T>(70, 128, 300, 64);
+}
+
+template <typename T>
+void compare_attentions() {
     compare_attention<T>({1, 0, 10, 60}, {9, 11, 60, 50}, 2, 64);
     compare_attention<T>({1, 70, 129}, {3, 65, 130}, 3, 17);
     compare_attention<T>({128, 5}, {128, 5}, 1, 32);
+}
+
+template <typename T>
+void compare_mlm_losses() {
     compare_mlm_loss<T>(1, 8, 7);
     compare_mlm_loss<T>(13, 136, 131);
     compare_mlm_loss<T>(5, 2176, 2049);
 }
 
-}  // namespace
-
-int main() {
-    device::require();
-    compare_all<float>();
-    compare_all<bfloat16>();
+void compare_fused_mlm_losses() {
     compare_fused_mlm_loss(1, 8, 7, 7, 1, false);
     compare_fused_mlm_loss(131, 128, 200, 256, 3, true);
     compare_fused_mlm_loss(70, 256, 131, 192, 2, true);
     compare_fused_mlm_loss(300, 24, 130, 130, 5, true);
+}
+
+void compare_adams() {
     compare_adam({1, 4096, 0, 4097, 30}, false);
     compare_adam({8192, 12}, false);
     compare_adam({100, 7}, true);
     compare_adam(std::vector<int64_t>(161, 33), false);
-    compare_samplers();
+}
+
+struct Group {
+    const char* name;
+    void (*compare)();
+};
+
+const Group GROUPS[] = {
+    {"rows-fp32", compare_rows<float>},
+    {"rows-bf16", compare_rows<bfloat16>},
+    {"embedding-fp32", compare_embeddings<float>},
+    {"embedding-bf16", compare_embeddings<bfloat16>},
+    {"attention-fp32", compare_attentions<float>},
+    {"attention-bf16", compare_attentions<bfloat16>},
+    {"mlm-loss-fp32", compare_mlm_losses<float>},
+    {"mlm-loss-bf16", compare_mlm_losses<bfloat16>},
+    {"fused-mlm-loss", compare_fused_mlm_losses},
+    {"adam", compare_adams},
+    {"sampler", compare_samplers},
+};
+
+}  // namespace
+
+// device_self_test [GROUP | --list]: all groups, or one, so that what a kernel breaks hides no other's result.
+int main(int count, char** arguments) {
+    const std::string asked = count > 1 ? arguments[1] : "";
+    if (asked == "--list") {
+        for (const Group& group : GROUPS) std::printf("%s\n", group.name);
+        return 0;
+    }
+    device::require();
+    for (const Group& group : GROUPS) {
+        if (asked.empty() || asked == group.name) group.compare();
+    }
+    if (compared == 0) {
+        std::printf("there is no group %s\n", asked.c_str());
+        return 2;
+    }
     std::printf("%s: %d results compared, %d differ\n", device::name(), compared, wrong);
     return wrong ? 1 : 0;
 }

@@ -40,9 +40,9 @@ def test_the_processor_is_asked() -> None:
 
 
 def test_a_gpu_without_kernels_is_reported(said, monkeypatch):
-    """Torch sees a GPU, but bertfast was built without nvcc, or the GPU is too old."""
+    """Torch sees a GPU, but bertfast was built without nvcc."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(world_module.native, "has_cuda", False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     devices = choose_devices(TrainConfig())
     assert devices == [CPU]
@@ -55,3 +55,12 @@ def test_a_gpu_without_kernels_is_reported(said, monkeypatch):
 def test_replicas_are_not_compiled():
     with pytest.raises(InputError, match="--compile: DataParallel's replicas are not compiled"):
         make_world(dataclasses.replace(CONFIG, compile=True), [CPU] * 2, [CPU] * 2)
+
+
+def test_bf16_is_refused_where_the_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(InputError, match="--precision bf16: Tesla T4 has no bfloat16, give fp32"):
+        choose_precision(TrainConfig(precision="bf16"), torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert choose_precision(TrainConfig(precision="bf16"), torch.device("cuda", 0)) == torch.bfloat16

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -33,29 +35,70 @@ def run(*command, **environment):
     )
 
 
-def test_rehearsal(tmp_path):
-    done = run(SCRIPT, "--rehearse", str(tmp_path), PYTHON=sys.executable, OMP_NUM_THREADS="1")
+SKIPPED, PASSED = "skipped", "passed"
+CHECK = {
+    "install": SKIPPED,
+    "environment": PASSED,
+    "ceilings": PASSED,
+    "device-check": PASSED,
+    "self-test": SKIPPED,
+    "gpu-tests": SKIPPED,
+    **{f"ladder-{rung}": PASSED for rung in ("cpu", "twins", "eager")},
+    **{f"ladder-{rung}": SKIPPED for rung in ("graph", "fused")},
+    **{f"profile-{size}": PASSED for size in ("notebook", "base")},
+}
+FIGURES = {
+    "install": SKIPPED,
+    "environment": PASSED,
+    "device-check": PASSED,
+    **{f"{size}-ours": PASSED for size in ("notebook", "base", "large")},
+    "mlm-loss": PASSED,
+    "notebook-d2l": PASSED if importlib.util.find_spec("d2l") else SKIPPED,
+    **{f"{size}-transformers": PASSED for size in ("notebook", "base")},
+    "racecheck": SKIPPED,
+}
+
+
+def rehearsed(call, folder, expected):
+    """Each stage's result."""
+    environment = {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = run(SCRIPT, call, "--rehearse", str(folder), **environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    entries = {entry["stage"]: entry for entry in json.loads((tmp_path / "results.json").read_text())}
-    on_a_gpu = {"build", "self-test", "memcheck", "racecheck", "gpu-tests"}
-    assert {name: entry["status"] for name, entry in entries.items()} == {
-        **dict.fromkeys(on_a_gpu, "skipped"),
-        **dict.fromkeys(["environment", "ceilings", "mlm-loss", "notebook", "base", "large"], "passed"),
-    }
-    for name, entry in entries.items():
-        assert json.loads((tmp_path / f"{name}.json").read_text()) == entry
-        assert f"\n{name} " in done.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["logs.tgz", "results.json"]
+    entries = {entry["stage"]: entry for entry in json.loads((folder / "results.json").read_text())}
+    assert {name: entry["status"] for name, entry in entries.items()} == expected
+    with tarfile.open(folder / "logs.tgz") as logs:
+        assert {f"logs/{name}.log" for name in expected} <= set(logs.getnames())
+    for name in expected:
+        assert f"\n{name} " in f"\n{done.stdout}"
     assert entries["environment"]["result"]["versions"]["torch"] == importlib.metadata.version("torch")
-    for each in entries["mlm-loss"]["result"]["sizes"]:
+    return {name: entry.get("result") for name, entry in entries.items()}
+
+
+def test_check_rehearsed(tmp_path):
+    results = rehearsed("check", tmp_path, CHECK)
+    assert results["device-check"]["good"]
+    for rung in ("twins", "eager"):
+        losses = results[f"ladder-{rung}"]["losses"]
+        assert losses == pytest.approx(results["ladder-cpu"]["losses"], rel=0.02)
+        assert results[f"ladder-{rung}"]["ms"] != 0
+    assert results["profile-notebook"]["kernels"]
+
+
+def test_figures_rehearsed(tmp_path):
+    results = rehearsed("figures", tmp_path, FIGURES)
+    for each in results["mlm-loss"]["sizes"]:
         assert 0 < max(each["chunks"]["errors"].values()) < 0.02
     for size in ("notebook", "base", "large"):
-        result = entries[size]["result"]
-        assert 0 < result["of_a_step"]["needed_operations"] < result["of_a_step"]["usual_operations"]
-        ours = result["candidates"]["ours"]
+        ours = results[f"{size}-ours"]
+        assert 0 < ours["of_a_step"]["needed_operations"] < ours["of_a_step"]["usual_operations"]
         assert len(ours["seconds_per_step"]) == 2
-        assert ours["said"][0].startswith("1 CPU process")
-        assert ours["kernels"]
-    assert any("transformers" in label for label in entries["base"]["result"]["candidates"])
+        assert any(line.startswith("1 CPU process") for line in ours["said"])
+
+
+def test_a_call_that_is_none_is_told(tmp_path):
+    done = run(SCRIPT, "numbers")
+    assert done.returncode == 2 and "bench/gpu.sh figures" in done.stdout
 
 
 def test_a_failing_stage_is_reported(tmp_path):
@@ -94,22 +137,47 @@ def test_the_build_names_all_that_is_missing(tmp_path):
     assert missing == ["pip", "scikit_build_core", "pybind11", *needed]
 
 
-@pytest.mark.parametrize("status", [0, 1, 134])
-@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
-def test_the_sanitizer_runs_whether_the_self_test_passes_or_fails(tmp_path, tool, status):
-    program = stub(tmp_path / "self_test", "echo 7 results compared", f"exit {status}")
-    stub(tmp_path / "bin" / "compute-sanitizer", 'echo "sanitizer $*"', "exit 3")
-    done = run(PARTS / "self_test.sh", program, tool, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    assert done.returncode == 3
-    assert done.stdout == f"sanitizer --tool {tool} --error-exitcode 1 {program}\n"
+SELF_TEST = """
+case $1 in
+  --list) echo rows attention sampler ;;
+  rows) echo 7 results compared ;;
+  attention) kill -ABRT $$ ;;
+  sampler) echo 3 differ; exit 1 ;;
+esac
+"""
 
 
-def test_without_a_device_the_self_test_says_so_and_no_sanitizer_runs(tmp_path):
-    program = stub(tmp_path / "self_test", "echo no CUDA device", "exit 77")
-    stub(tmp_path / "bin" / "compute-sanitizer", "echo sanitizer")
-    for tool in ([], ["memcheck"], ["racecheck"]):
-        done = run(PARTS / "self_test.sh", program, *tool, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
-        assert (done.returncode, done.stdout) == (77, "no CUDA device\n")
+def self_test(folder, program, *tool):
+    stub(folder / "bin" / "compute-sanitizer", 'echo "sanitizer $*"', "exit 3")
+    environment = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "RESULT": str(folder / "self-test.json")}
+    return run(sys.executable, PARTS / "self_test.py", program, *tool, **environment)
+
+
+def test_what_fails_of_the_self_test_runs_under_memcheck(tmp_path):
+    program = stub(tmp_path / "self_test", SELF_TEST)
+    done = self_test(tmp_path, program)
+    assert done.returncode == 1 and done.stderr == "failed: attention, sampler\n"
+    assert json.loads((tmp_path / "self-test.json").read_text())["statuses"] == {
+        "rows": 0,
+        "attention": -6,
+        "sampler": 1,
+    }
+    assert re.findall(r"sanitizer --tool memcheck --error-exitcode 1 \S* (\w+)", done.stdout) == [
+        "attention",
+        "sampler",
+    ]
+
+
+def test_every_group_runs_under_a_tool(tmp_path):
+    done = self_test(tmp_path, stub(tmp_path / "self_test", SELF_TEST), "racecheck")
+    assert done.returncode == 1
+    assert re.findall(r"sanitizer --tool racecheck .* (\w+)\n", done.stdout) == ["rows", "attention", "sampler"]
+
+
+def test_without_a_device_the_self_test_says_so(tmp_path):
+    program = stub(tmp_path / "self_test", '[ "$1" = --list ] && echo rows && exit', "echo no CUDA device", "exit 77")
+    done = self_test(tmp_path, program)
+    assert (done.returncode, done.stdout) == (77, "no CUDA device\n")
 
 
 GPU_TESTS = {

@@ -134,7 +134,7 @@ def test_wrong_arguments(changed: dict[str, object]) -> None:
 @pytest.mark.parametrize("site", [-1, 2**16, 2**56, -(2**63)])  # the larger ones times 256 don't fit into 64 bits
 def test_a_site_out_of_range_is_refused(site: int) -> None:
     with pytest.raises(ValueError, match="a dropout's site must be in"):
-        attention(*packed([5, 9, 3], 2, 16, torch.float32), 0.2, 1, site)
+        native(*packed([5, 9, 3], 2, 16, torch.float32), 0.2, 1, site)
 
 
 def test_compiles_whole() -> None:

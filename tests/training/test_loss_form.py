@@ -118,7 +118,11 @@ def test_a_resumed_run_keeps_its_form(
     plain = trainer.identity
     monkeypatch.setattr(model, "masked_lm_loss", loss)
     # As on a GPU.
-    monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": given[-1]})
+    monkeypatch.setattr(
+        trainer,
+        "identity",
+        lambda *given: {**plain(*given), "computed in plain torch": "no op", "masked-LM loss": given[2]},
+    )
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2)
     run = train(make_model(corpus), corpus, config, tmp_path)
     assert said[1] == "masked-LM loss fused: 2.000 ms chunked, 1.250 ms fused"
@@ -149,7 +153,10 @@ def test_an_older_checkpoints_word_is_known(
 ) -> None:
     """It said "in chunks"."""
     plain, word = trainer.identity, "in chunks"
-    monkeypatch.setattr(trainer, "identity", lambda *given: {**plain(*given), "masked-LM loss": word or given[-1]})
+    on_gpu = {"computed in plain torch": "no op"}
+    monkeypatch.setattr(
+        trainer, "identity", lambda *given: {**plain(*given), **on_gpu, "masked-LM loss": word or given[2]}
+    )
     config = dataclasses.replace(CONFIG, deterministic=False, checkpoint_every=2, mlm_loss="chunked")
     train(make_model(corpus), corpus, config, tmp_path)
     (tmp_path / "checkpoints" / "step-00000003.safetensors").unlink()

@@ -306,6 +306,18 @@ def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkey
         assert done == [("run", first), *(("captured", key) for key in captured)]
 
 
+def test_steps_are_planned_in_bulk(corpus, monkeypatch):
+    """Each as if it were planned alone, by one call."""
+    config, calls = dataclasses.replace(PLAIN, steps=20), []
+    alone = [bucketed(corpus, config)[1]._planned(range(step, step + 1))[0] for step in range(3)]
+    plan = Sampler.plan
+    monkeypatch.setattr(Sampler, "plan", lambda self, *range: calls.append(range) or plan(self, *range))
+    _, step, _ = bucketed(corpus, config)
+    assert [step._bucket(number) for number in range(20)][:3] == alone
+    assert len(calls) == 1
+    assert step._ahead == {}
+
+
 def test_what_is_planned_ends_with_the_run(corpus):
     planned = []
 
@@ -401,9 +413,9 @@ def test_who_captures(monkeypatch):
         return describe(make_world(config, devices, devices[:local]), torch.float32)
 
     assert line() == "1 x GPU, one process, step in a CUDA graph, fp32"
-    assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (not wanted), fp32"
+    assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (switched off), fp32"
     assert line(gpus=2) == "2 x GPU, a process each, one all-reduce a step, step in a CUDA graph, fp32"
-    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, no CUDA graph (not wanted), fp32"
+    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, no CUDA graph (switched off), fp32"
     assert "no CUDA graph (it holds a GPU's batch in one piece, give --no-deterministic)" in line(deterministic=True)
     assert "no CUDA graph (it holds a GPU's batch in one piece, give --shards 1)" in line(shards=2)
     assert "DDP in 4 shards, no CUDA graph (it holds a GPU's batch in one piece, give --shards 2)" in line(2, shards=4)

@@ -28,7 +28,7 @@ BERTFAST_HD void from_float(float value, float& result) {
 
 // Rounds to nearest, ties to even. A NaN stays a NaN.
 BERTFAST_HD void from_float(float value, bfloat16& result) {
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
 #else
     uint32_t bits;

@@ -53,7 +53,16 @@ BERTFAST_HD constexpr int mma_element(int product, int number) {
     return number / 2 * 4 + product * 2 + number % 2;
 }
 
-#if defined(__CUDA_ARCH__)
+// Before sm_80 no tensor core takes bfloat16, and no run asks for it (bertfast/distributed/world.py).
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+__device__ inline void load_matrices(const bfloat16*, bool, uint32_t (&)[4]) {
+    __trap();
+}
+
+__device__ inline void add_product(const uint32_t (&)[4], uint32_t, uint32_t, float&, float&, float&, float&) {
+    __trap();
+}
+#elif defined(__CUDA_ARCH__)
 // Loads four 8 x 8 matrices, each from the rows of eight lanes. A lane gets two neighbours of each (in a column, if
 // transposed).
 __device__ inline void load_matrices(const bfloat16* row, bool transposed, uint32_t (&to)[4]) {

@@ -1,0 +1,30 @@
+"""`python -m bertfast.check`, its verdict as the stage's result."""
+
+from __future__ import annotations
+
+from stage import arguments, require, save
+
+from bertfast.config import TrainConfig
+from bertfast.distributed.world import choose_devices
+from bertfast.training.device_check.report import machine, table
+from bertfast.training.device_check.verdict import Verdict, examine, keep
+
+
+def main() -> None:
+    given = arguments()
+    require(given.device)
+    devices = choose_devices(TrainConfig(device=given.device))
+    print(table(machine(devices).items()), flush=True)
+    made = []
+    for outcome in examine(devices[0], len(devices)):
+        made.append(outcome)
+        verdict = Verdict(tuple(made))
+        print(table(verdict.rows()[-1:]), flush=True)
+        save(verdict.as_json())
+    keep(verdict, devices[0], len(devices))
+    if not verdict.is_good:
+        raise SystemExit(f"failed: {', '.join(verdict.failures) or 'not all was checked'}")
+
+
+if __name__ == "__main__":
+    main()

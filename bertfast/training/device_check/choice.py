@@ -1,0 +1,101 @@
+"""What a run makes of the verdict on its device: which ops it computes by twins, and what else it does without."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+
+from bertfast import ops
+from bertfast.distributed.collectives import from_rank_0
+from bertfast.distributed.world import OLDEST_CAPABILITY, World
+from bertfast.errors import InputError
+from bertfast.training.device_check.job import ALL_REDUCE, FUSED, REPLAY, SAMPLER
+from bertfast.training.device_check.verdict import kept_or_made
+
+FAILURES = (*ops.PARTS, SAMPLER, FUSED, REPLAY, ALL_REDUCE)
+
+_INSTEAD = {
+    SAMPLER: "batches are made on the host",
+    FUSED: "the masked-LM loss is computed in chunks",
+    REPLAY: "steps run without a CUDA graph",
+    ALL_REDUCE: "steps run without a CUDA graph",
+}
+
+
+class Choice(NamedTuple):
+    """What a run does without."""
+
+    failures: tuple[str, ...] = ()
+    """Of `FAILURES`."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def twins(self) -> tuple[str, ...]:
+        """The ops that are computed in plain torch."""
+        return ops.with_dependents(set(self.failures).intersection(ops.PARTS))
+
+    @property
+    def fused(self) -> bool:
+        """Whether the masked-LM loss may be fused."""
+        return FUSED not in self.failures
+
+    def without(self, twins: Mapping[str, str]) -> Choice:
+        """The same, and without these ops' kernels, each for a reason."""
+        more = {op: why for op, why in twins.items() if op not in self.twins}
+        return Choice(
+            (*self.failures, *more),
+            (*self.warnings, *(f"{op} is computed in plain torch: {why}" for op, why in more.items())),
+        )
+
+    def world(self, world: World, asked: bool | None) -> World:
+        """`world`, uncaptured where the replay fails. Raises InputError where a CUDA graph was `asked` for."""
+        broken = [each for each in (REPLAY, ALL_REDUCE) if each in self.failures]
+        if not (broken and world.captured):
+            return world
+        if asked:
+            raise InputError(f"--cuda-graph: the {broken[0]} fails on this device, leave it out")
+        return world._replace(captured=False)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The ops are computed so until the end."""
+        with ops.by_twins(self.twins):
+            yield
+
+
+def choose(device: torch.device, devices: int, check: bool) -> Choice:
+    """What to do without on `device`, of so many alike: nothing on a CPU, nor where there is to be no `check`."""
+    if device.type == "cpu":
+        return Choice()
+    if (capability := torch.cuda.get_device_capability(device)) < OLDEST_CAPABILITY:
+        name, newest = torch.cuda.get_device_name(device), ".".join(map(str, OLDEST_CAPABILITY))
+        return Choice(
+            FAILURES,
+            (
+                f"{name} (compute capability {'.'.join(map(str, capability))}) is older than the kernels, which need "
+                f"{newest}: all is computed in plain torch, and batches are made on the host",
+            ),
+        )
+    if not check:
+        return Choice()
+    on_this_host = max(1, min(devices, torch.cuda.device_count()))
+    verdict = kept_or_made(device, on_this_host)
+    found = verdict.failures
+    unknown = [
+        f"{each.check} was not checked: {each.said}" for each in verdict.outcomes if each.status == "not checked"
+    ]
+    return Choice(tuple(found), (*(_warning(check, said) for check, said in found.items()), *unknown[:1]))
+
+
+def _warning(check: str, said: str) -> str:
+    instead = _INSTEAD.get(check, "it is computed in plain torch")
+    return f"{check} fails on this device ({said}): {instead}; please report it (python -m bertfast.check --json)"
+
+
+def of_rank_0(choice: Choice, world: World) -> Choice:
+    """Rank 0's choice, on every rank; they have met."""
+    bits = from_rank_0(world, sum(1 << FAILURES.index(each) for each in choice.failures))
+    return choice._replace(failures=tuple(each for number, each in enumerate(FAILURES) if bits >> number & 1))

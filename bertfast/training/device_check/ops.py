@@ -1,0 +1,269 @@
+"""Every op with a kernel, forward and backward, beside its twin on the same device and the same input.
+
+Of odd sizes, which reach the kernels' edges, and of the presets' widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bertfast import ops
+from bertfast.ops.adam import adam
+from bertfast.ops.arguments import Dropout, Ids, Lengths, Linear, Norm, Predictions, Tables
+from bertfast.ops.attention import attention
+from bertfast.ops.dropout import apply_dropout
+from bertfast.ops.embedding import embedding_layer_norm
+from bertfast.ops.feed_forward import feed_forward
+from bertfast.ops.fused_mlm_loss import why_not_fused
+from bertfast.ops.gelu import bias_gelu
+from bertfast.ops.layer_norm import dropout_add_layer_norm
+from bertfast.ops.masked_lm_loss import masked_lm_loss
+from bertfast.ops.self_attention import self_attention
+from bertfast.training.device_check.differences import TOLERANCES, Difference, difference, same_bits
+
+EPS, P, SEED, SITE = 1e-12, 0.2, 7, 3
+
+
+class Size(NamedTuple):
+    lengths: tuple[int, ...]
+    """Tokens of each sequence."""
+    hidden: int
+    heads: int
+    words: int
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+    def __str__(self) -> str:
+        return f"{self.tokens} x {self.hidden}"
+
+
+ODD = [Size((63, 65, 1, 7, 0), 96, 3, 123), Size((1,), 33, 1, 129), Size((5, 130), 1500, 20, 257)]
+WIDTHS = [(128, 2), (256, 4), (512, 8), (768, 12), (1024, 16)]  # the presets' hidden sizes and heads
+
+
+def sizes(device: torch.device) -> list[Size]:
+    """On a GPU also every preset's width, and as many tokens as a large batch has: more than a launch has blocks."""
+    lengths = tuple(5 + 13 * number % 60 for number in range(40))
+    if device.type == "cpu":
+        return [*ODD, Size(lengths[:8], 128, 2, 2000)]
+    wide = [Size(lengths, hidden, heads, 20256) for hidden, heads in WIDTHS]
+    return [*ODD, *wide, Size(lengths * 60, 128, 2, 20256)]
+
+
+def dtypes(device: torch.device) -> list[torch.dtype]:
+    """Those that a run may ask for."""
+    has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return [torch.float32, torch.bfloat16] if has_bfloat16 else [torch.float32]
+
+
+class Inputs:
+    """Random tensors on a device, the same at every call."""
+
+    def __init__(self, device: torch.device, size: Size, dtype: torch.dtype) -> None:
+        self.device, self.size, self.dtype = device, size, dtype
+        self._generator = torch.Generator(device).manual_seed(size.tokens * 1009 + size.hidden)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator, device=self.device)
+
+    def states(self, *shape: int) -> Tensor:
+        """Like `normal`, in the type of the activations."""
+        return self.normal(*shape).to(self.dtype)
+
+    def weights(self, out: int, width: int) -> list[Tensor]:
+        """A linear layer's."""
+        return [self.normal(out, width) / width**0.5, self.normal(out)]
+
+    def integers(self, end: int, count: int) -> Tensor:
+        return torch.randint(end, (count,), generator=self._generator, device=self.device)
+
+    def row_keys(self) -> Tensor:
+        return self.integers(2**60, self.size.tokens)
+
+    def offsets(self) -> Tensor:
+        """Where each sequence begins, and the end."""
+        return torch.tensor([0, *self.size.lengths], device=self.device).cumsum(0).int()
+
+
+Outputs = Tensor | tuple[Tensor, ...]
+
+
+def layers(*leaves: Tensor) -> list[Any]:
+    """Weights and biases of linear layers, then of a LayerNorm, as the ops take them."""
+    linears = [Linear(*leaves[i : i + 2]) for i in range(0, len(leaves) - 2, 2)]
+    return [*linears, Norm(leaves[-2], leaves[-1], EPS)]
+
+
+def compared(
+    what: str, function: Callable[..., Outputs], leaves: Sequence[Tensor], dtype: torch.dtype
+) -> Iterator[Difference]:
+    """Results and gradients by the kernels: against the twin's, and the same bits when computed again."""
+    found = _results(function, leaves)
+    with ops.by_twins(ops.PARTS):
+        expected = _results(function, leaves)
+    name = f"{what} {str(dtype).removeprefix('torch.')}"
+    yield difference(name, found, expected, TOLERANCES[dtype])
+    yield same_bits(f"{name}, computed twice", found, _results(function, leaves))
+
+
+def _results(function: Callable[..., Outputs], leaves: Sequence[Tensor]) -> list[Tensor]:
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    made = function(*leaves)
+    outs = [made] if isinstance(made, Tensor) else [*made]
+    device = outs[0].device
+    generator = torch.Generator(device).manual_seed(1)
+    upstream = [torch.randn(out.shape, generator=generator, device=device).to(out.dtype) for out in outs]
+    gradients = torch.autograd.grad(outs, leaves, upstream, materialize_grads=True)
+    return [*(out.detach() for out in outs), *gradients]
+
+
+def check_dropout(given: Inputs) -> Iterator[Difference]:
+    rule = Dropout(given.row_keys(), P, SEED, SITE)
+    leaves = [given.states(given.size.tokens, given.size.hidden)]
+    yield from compared(str(given.size), lambda x: apply_dropout(x, rule), leaves, given.dtype)
+
+
+def check_bias_gelu(given: Inputs) -> Iterator[Difference]:
+    columns = 4 * given.size.hidden
+    leaves = [given.states(given.size.tokens, columns), given.normal(columns)]
+    yield from compared(str(given.size), bias_gelu, leaves, given.dtype)
+
+
+def check_dropout_add_layer_norm(given: Inputs) -> Iterator[Difference]:
+    tokens, hidden, rule = given.size.tokens, given.size.hidden, Dropout(given.row_keys(), P, SEED, SITE)
+    leaves = [given.states(tokens, hidden), given.states(tokens, hidden), given.normal(hidden), given.normal(hidden)]
+
+    def function(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Outputs:
+        return dropout_add_layer_norm(x, residual, Norm(weight, bias, EPS), rule)
+
+    yield from compared(str(given.size), function, leaves, given.dtype)
+
+
+def check_embedding_layer_norm(given: Inputs) -> Iterator[Difference]:
+    size, rule = given.size, Dropout(given.row_keys(), P, SEED, SITE)
+    ids = Ids(*(given.integers(entries, size.tokens) for entries in (size.words, 2, 512)))
+    leaves = [given.normal(entries, size.hidden) for entries in (size.words, 2, 512)]
+    leaves += [given.normal(size.hidden), given.normal(size.hidden)]
+
+    def function(*leaves: Tensor) -> Outputs:
+        return embedding_layer_norm(ids, Tables(*leaves[:3]), Norm(leaves[3], leaves[4], EPS), rule, given.dtype)
+
+    yield from compared(str(size), function, leaves, given.dtype)
+
+
+def check_attention(given: Inputs) -> Iterator[Difference]:
+    size, offsets, keys = given.size, given.offsets(), given.row_keys()
+    width = size.hidden // size.heads
+    leaves = [given.states(size.tokens, size.heads, width), given.states(size.tokens, 2, size.heads, width)]
+    lengths, rule = Lengths(offsets, offsets, max(size.lengths)), Dropout(keys, P, SEED, SITE)
+    yield from compared(
+        str(size), lambda query, key_value: attention(query, key_value, lengths, rule), leaves, given.dtype
+    )
+
+
+def check_self_attention(given: Inputs) -> Iterator[Difference]:
+    """Of all tokens, and of each sequence's last ones alone, as a run's last layer computes it."""
+    size, offsets, hidden = given.size, given.offsets(), given.size.hidden
+    some = torch.tensor([length // 3 for length in size.lengths])
+    ends = offsets[1:].tolist()
+    chosen = [row for end, count in zip(ends, some.tolist(), strict=True) for row in range(end - count, end)]
+    rows = torch.tensor(chosen, dtype=torch.int64, device=given.device)
+    cu_some = torch.cat([torch.zeros(1), some.cumsum(0)]).int().to(given.device)
+    parameters = [*given.weights(hidden, hidden), *given.weights(2 * hidden, hidden), *given.weights(hidden, hidden)]
+    leaves = [given.states(size.tokens, hidden), *parameters, given.normal(hidden), given.normal(hidden)]
+    keys = given.row_keys()
+    for what, asked, cu_queries, row_keys in (("all", None, offsets, keys), ("some", rows, cu_some, keys[rows])):
+        if not row_keys.numel():
+            continue
+        sequences = (asked, Lengths(cu_queries, offsets, max(size.lengths)))
+        rules = (Dropout(row_keys, P, SEED, SITE), Dropout(row_keys, P, SEED, SITE + 1))
+
+        def function(x: Tensor, *rest: Tensor, sequences: Any = sequences, rules: Any = rules) -> Outputs:
+            query, key_value, output, norm = layers(*rest)
+            return self_attention(x, *sequences, query, key_value, output, norm, size.heads, *rules)
+
+        yield from compared(f"{size} {what}", function, leaves, given.dtype)
+
+
+def check_feed_forward(given: Inputs) -> Iterator[Difference]:
+    hidden, rule = given.size.hidden, Dropout(given.row_keys(), P, SEED, SITE)
+    parameters = [*given.weights(4 * hidden, hidden), *given.weights(hidden, 4 * hidden)]
+    leaves = [given.states(given.size.tokens, hidden), *parameters, given.normal(hidden), given.normal(hidden)]
+
+    def function(x: Tensor, *rest: Tensor) -> Outputs:
+        intermediate, output, norm = layers(*rest)
+        return feed_forward(x, intermediate, output, norm, rule)
+
+    yield from compared(str(given.size), function, leaves, given.dtype)
+
+
+def check_masked_lm_loss(given: Inputs, fused: bool = False) -> Iterator[Difference]:
+    size, hidden = given.size, given.size.hidden
+    rows, padded = max(1, size.tokens // 7), -(-size.words // 128) * 128
+    positions = torch.arange(rows, device=given.device) * (size.tokens // rows)
+    weights = torch.full((rows,), 1 / rows, dtype=torch.float32, device=given.device)
+    predictions = Predictions(positions, given.integers(size.words, rows), weights)
+    head = [*given.weights(hidden, hidden), given.normal(hidden), given.normal(hidden)]
+    leaves = [given.states(size.tokens, hidden), *head, *given.weights(padded, hidden)]
+
+    def function(states: Tensor, *rest: Tensor) -> Outputs:
+        by_kernel = fused and ops.has_kernels(given.device, "masked_lm_loss")
+        transform, norm, decoder = Linear(*rest[:2]), Norm(rest[2], rest[3], EPS), Linear(*rest[4:])
+        return masked_lm_loss(states, predictions, transform, norm, decoder, size.words, by_kernel)
+
+    yield from compared(f"{size}, {size.words} words", function, leaves, given.dtype)
+
+
+def check_fused_mlm_loss(given: Inputs) -> Iterator[Difference]:
+    if why_not_fused(given.size.hidden, given.dtype, given.device) is None:
+        yield from check_masked_lm_loss(given, fused=True)
+
+
+def check_adam(given: Inputs) -> Iterator[Difference]:
+    """Three steps of tensors that are shorter than a thread's share, longer, empty, and as long as a table of words."""
+    size = given.size
+    shapes = [(1,), (0,), (3, 33), (4097,), (size.words, size.hidden)]
+    start = [[given.normal(*shape) for shape in shapes] for _ in range(2)]
+    copied = given.dtype == torch.bfloat16
+
+    def steps() -> list[Tensor]:
+        parameters, gradients = ([each.clone() for each in kind] for kind in start)
+        averages, squares = ([torch.zeros_like(each) for each in parameters] for _ in range(2))
+        copies = [each.to(torch.bfloat16) for each in parameters] if copied else None
+        for count in range(1, 4):
+            scalars = (torch.tensor(float(each), device=given.device) for each in (count, 0.02, 0.3, 0))
+            turned = [(2.5 - count) * each for each in gradients]
+            adam(parameters, turned, averages, squares, copies, *scalars)
+        return [*parameters, *averages, *squares, *(copies or [])]
+
+    found = steps()
+    with ops.by_twins(ops.PARTS):
+        expected = steps()
+    yield difference(f"{size.words} x {size.hidden}{' with copies' * copied}", found, expected, TOLERANCES[given.dtype])
+
+
+CHECKS: dict[str, Callable[[Inputs], Iterator[Difference]]] = {
+    "dropout": check_dropout,
+    "bias_gelu": check_bias_gelu,
+    "dropout_add_layer_norm": check_dropout_add_layer_norm,
+    "embedding_layer_norm": check_embedding_layer_norm,
+    "attention": check_attention,
+    "self_attention": check_self_attention,
+    "feed_forward": check_feed_forward,
+    "masked_lm_loss": check_masked_lm_loss,
+    "fused_mlm_loss": check_fused_mlm_loss,
+    "adam": check_adam,
+}
+
+
+def check(op: str, device: torch.device) -> Iterator[Difference]:
+    """Of every size and type."""
+    for dtype in dtypes(device):
+        for size in sizes(device):
+            yield from CHECKS[op](Inputs(device, size, dtype))

@@ -1,0 +1,88 @@
+"""A process that goes through checks and says on standard output, in lines of JSON, how each ended.
+
+It ends after the first that fails: what a kernel has done to memory, or to the CUDA context, must not reach the next.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import torch
+
+from bertfast import ops
+from bertfast.training.device_check import ops as op_checks
+from bertfast.training.device_check.differences import Difference
+from bertfast.training.device_check.job import Job
+from bertfast.training.device_check.steps import check_all_reduce, check_replay, check_sampler
+
+Check = Callable[[], Iterator[Difference]]
+
+
+def checks(job: Job) -> dict[str, Check]:
+    """All there are, by name."""
+    device = torch.device(job.device)
+    return {
+        "sampler": functools.partial(check_sampler, device),
+        **{name: functools.partial(op_checks.check, name, device) for name in op_checks.CHECKS},
+        "replayed step": functools.partial(check_replay, device),
+        "all-reduce": functools.partial(check_all_reduce, device, job.devices),
+    }
+
+
+def main() -> None:
+    job = Job(**json.loads(sys.argv[1]))
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)  # whatever else is printed
+        device = torch.device(job.device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        torch.zeros(1, device=device)
+        _say(out, ready=True)
+        all_checks = checks(job)
+        for name in job.checks:
+            ended = _ended(all_checks[name], job)
+            _say(out, check=name, **ended)
+            if ended["status"] != "passed":
+                return
+
+
+def _ended(check: Check, job: Job) -> dict[str, Any]:
+    """How a check ends: passed, failed, or not made for want of memory; a line about it, and its seconds."""
+    started = time.perf_counter()
+    try:
+        with ops.by_twins(job.twins):
+            differences = list(check())
+        status, said = _judged(differences)
+    except torch.OutOfMemoryError as error:
+        status, said = "not checked", _first_line(error)
+    except Exception as error:
+        status, said = "failed", f"{type(error).__name__}: {_first_line(error)}"
+    return {"status": status, "said": said, "seconds": time.perf_counter() - started}
+
+
+def _judged(differences: list[Difference]) -> tuple[str, str]:
+    wrong = [each for each in differences if not each.is_small]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more of {len(differences)})" if len(wrong) > 1 else ""
+        return "failed", f"{wrong[0]}{more}"
+    if not differences:
+        return "passed", "not on this device"
+    return "passed", f"{len(differences)} compared, at most {max(each.found for each in differences):.1e} off"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _say(out: TextIO, **message: Any) -> None:
+    print(json.dumps(message), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()
