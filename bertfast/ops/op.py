@@ -75,7 +75,10 @@ class Op:
             return result
 
         def gradients(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-            return tuple(_ungrouped_gradients(self._groups, backward(kept(ctx), grad.contiguous())))
+            return (*_ungrouped_gradients(self._groups, backward(kept(ctx), grad.contiguous())),)
+
+        def eager_gradients(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+            return None, *_ungrouped_gradients(self._groups, backward(kept(ctx), grad.contiguous()))
 
         self.registered.register_autograd(
             gradients,
@@ -83,23 +86,20 @@ class Op:
         )
         # torch tracks the tensors that it is given one by one. The grouped arguments are passed beside them. With a
         # `setup_context` of its own, apply() would read the function's signature in each call.
-        members = {
-            "forward": staticmethod(forward),
-            "backward": staticmethod(lambda ctx, *grads: (None, *gradients(ctx, *grads))),
-        }
+        members = {"forward": staticmethod(forward), "backward": staticmethod(eager_gradients)}
         function: Any = type(self._name, (torch.autograd.Function,), members)
         self._autograd = function.apply
 
     def __call__(self, *arguments: Any) -> Any:
-        """The first value of the arguments is a tensor."""
-        values = _ungrouped(arguments)
-        if is_traced(values[0]):
-            return self.registered(*values)
+        """The first argument is a tensor, or a group that begins with one."""
+        first = arguments[0][0] if self._groups[0] else arguments[0]
+        if is_traced(first):
+            return self.registered(*_ungrouped(arguments))
         if not torch.is_grad_enabled():
             return self.function(*arguments)
         if self._autograd is None:  # torch refuses where a gradient is asked for
-            return self.registered(*values)
-        return self._autograd(arguments, *values)
+            return self.registered(*_ungrouped(arguments))
+        return self._autograd(arguments, *_ungrouped(arguments))
 
 
 def op(name: str) -> Callable[[Callable[..., Any]], Op]:

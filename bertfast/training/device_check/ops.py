@@ -181,12 +181,14 @@ def check_self_attention(given: Inputs) -> Iterator[Difference]:
     for what, asked, cu_queries, row_keys in (("all", None, offsets, keys), ("some", rows, cu_some, keys[rows])):
         if not row_keys.numel():
             continue
-        sequences = (asked, Lengths(cu_queries, offsets, max(size.lengths)))
-        rules = (Dropout(row_keys, P, SEED, SITE), Dropout(row_keys, P, SEED, SITE + 1))
+        lengths = Lengths(cu_queries, offsets, max(size.lengths))
+        drops = Dropout(row_keys, P, SEED, SITE), Dropout(row_keys, P, SEED, SITE + 1)
 
-        def function(x: Tensor, *rest: Tensor, sequences: Any = sequences, rules: Any = rules) -> Outputs:
-            query, key_value, output, norm = layers(*rest)
-            return self_attention(x, *sequences, query, key_value, output, norm, size.heads, *rules)
+        def function(*leaves: Tensor, asked: Any = asked, lengths: Any = lengths, drops: Any = drops) -> Outputs:
+            query, key_value, output, norm = layers(*leaves[1:])
+            return self_attention(
+                leaves[0], asked, lengths, query, key_value, output, norm, size.heads, drops[0], drops[1]
+            )
 
         yield from compared(f"{size} {what}", function, leaves, given.dtype)
 
