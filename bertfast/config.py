@@ -317,6 +317,7 @@ class EncodeConfig(Checked):
         "a text longer than the model takes: truncate it, encode windows and pool all their tokens, or refuse it",
         choices=("truncate", "window", "error"),
     )
+    normalize: bool = setting(False, "scale each vector to length 1")
     overlap: int = setting(0, "tokens that a window shares with the previous one")
     precision: str = setting(
         "fp32",

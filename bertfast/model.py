@@ -7,6 +7,8 @@ Parameters are float32; activations and matrix products take the `dtype` of the 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -33,12 +35,13 @@ class Bert(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
-        self.masked_lm_head = MaskedLMHead(config)
-        self.next_sentence_head = nn.Linear(config.hidden_size, 2)
-        self.reset_parameters()
+        with _float32_on_the_cpu():
+            self.embeddings = Embeddings(config)
+            self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
+            self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+            self.masked_lm_head = MaskedLMHead(config)
+            self.next_sentence_head = nn.Linear(config.hidden_size, 2)
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """BERT's initialisation: weights from N(0, initializer_range), biases 0, LayerNorm the identity."""
@@ -101,6 +104,18 @@ class Bert(nn.Module):
     def masked_lm_logits(self, hidden_states: Tensor) -> Tensor:
         """(rows, vocab_size) for `hidden_states` (rows, H)."""
         return self.masked_lm_head.logits(hidden_states, self.embeddings.word.weight)
+
+
+@contextlib.contextmanager
+def _float32_on_the_cpu() -> Iterator[None]:
+    """New parameters are such until the end, whatever torch's defaults are."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class HeadRows(NamedTuple):

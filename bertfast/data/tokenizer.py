@@ -92,6 +92,10 @@ class Tokenizer:
         backend.no_padding()
         backend.no_truncation()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the tokenizer without its caches."""
+        return _from_json, (self.backend.to_str(),)
+
     @classmethod
     def load(cls, path: str | Path, lowercase: bool = True, strip_accents: bool | None = None) -> Tokenizer:
         """From a tokenizer.json, a vocab.txt (WordPiece), or a Hugging Face folder that holds either.
@@ -233,6 +237,10 @@ class Tokenizer:
                 settings["strip_accents"] = normalizer.strip_accents
                 settings["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _from_json(backend: str) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(backend))
 
 
 def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,18 +77,22 @@ class Encoder:
         """From which character of its text each of `tokens` goes up to which; (0, 0) for `[CLS]` and `[SEP]`."""
         return self._encode(text, pair).offsets
 
-    def embed(self, texts: Sequence[str], **settings: Any) -> Tensor:
-        """A vector for each text, in the order given: (len(texts), hidden), float32 on the CPU.
+    def embed(self, texts: str | Iterable[str], **settings: Any) -> Tensor:
+        """A vector for each text, in the order given: (texts, hidden), float32 on the CPU; (hidden,) for a single text.
 
         `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, what becomes of a text `long`er than
-        the model takes, `precision`. Texts of like length are computed together, without padding; on a CPU a batch on
-        each core. There a text's vector does not depend on the others in the call (docs/model.md says how).
-        Warns where texts were truncated.
+        the model takes, `precision`, `normalize`. Texts of like length are computed together, without padding; on a CPU
+        a batch on each core. There a text's vector does not depend on the others in the call (docs/model.md says how).
+        Warns where texts were truncated. Raises InputError for an item that is no text.
         """
-        vectors, truncated = self.embed_texts(texts, EncodeConfig(**settings))
+        given = [texts] if isinstance(texts, str) else list(texts)
+        for index, text in enumerate(given):
+            if not isinstance(text, str):
+                raise InputError(f"texts[{index}] is no text but {text!r}: leave it out, or convert it with str()")
+        vectors, truncated = self.embed_texts(given, EncodeConfig(**settings))
         if truncated:
-            warnings.warn(f"{truncated} of {len(texts)} texts were {self.truncation}", stacklevel=2)
-        return vectors
+            warnings.warn(f"{truncated} of {len(given)} texts were {self.truncation}", stacklevel=2)
+        return vectors[0] if isinstance(texts, str) else vectors
 
     @property
     def truncation(self) -> str:
@@ -106,7 +110,7 @@ class Encoder:
         threads, most = (torch.get_num_threads(), _BATCH_TOKENS) if on_cpu else (1, _GPU_BATCH_TOKENS)
         lengths = [len(piece) for piece in pieces]
         batches = _batches(lengths, min(most, 1 + sum(lengths) // threads))
-        vectors = torch.empty(len(pieces), self.model.config.hidden_size)
+        vectors = torch.empty(len(pieces), self.model.config.hidden_size, dtype=torch.float32, device="cpu")
 
         def compute(batch: list[int]) -> int:
             vectors[batch] = self._pooled([pieces[i] for i in batch], layer, config).cpu()
@@ -116,6 +120,8 @@ class Encoder:
             done(count)
         if len(pieces) > len(texts):
             vectors = _joined(vectors, owners, lengths, config.pooling)
+        if config.normalize:
+            vectors = torch.nn.functional.normalize(vectors)
         return vectors, truncated
 
     def _pieces(self, texts: Sequence[str], config: EncodeConfig) -> tuple[list[list[int]], list[int], int]:
@@ -232,11 +238,11 @@ def _on_cores(compute: Callable[[list[int]], int], batches: list[list[int]]) -> 
 
 def _joined(vectors: Tensor, owners: list[int], lengths: list[int], pooling: str) -> Tensor:
     """Each text's vector from those of its windows: their maximum, or their mean, each weighing its tokens."""
-    counts = torch.bincount(torch.tensor(owners))
+    counts = torch.bincount(torch.tensor(owners, device="cpu"))
     if pooling == "max":
         joined: Tensor = torch.segment_reduce(vectors, "max", lengths=counts, unsafe=True)
         return joined
-    weights = torch.tensor(lengths, dtype=torch.float32).unsqueeze(1)
+    weights = torch.tensor(lengths, dtype=torch.float32, device="cpu").unsqueeze(1)
     sums = torch.segment_reduce(vectors * weights, "sum", lengths=counts, unsafe=True)
     total = torch.segment_reduce(weights, "sum", lengths=counts, unsafe=True)
     windowed = (counts > 1).unsqueeze(1)

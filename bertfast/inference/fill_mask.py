@@ -29,7 +29,7 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
     a [MASK], or with more tokens than the model takes.
     """
     tokenizer, model = encoder.tokenizer, encoder.model
-    ids = torch.tensor(tokenizer.encode(text)[0])
+    ids = torch.tensor(tokenizer.encode(text)[0], device="cpu")
     places = torch.nonzero(ids == tokenizer.special_ids.mask).flatten()
     if not places.numel():
         raise InputError(f"no {MASK} in {text!r}: write {MASK} where a word is to be found")

@@ -109,4 +109,4 @@ def fill(batch: PackedBatch, size: PaddedSize, weight: Tensor | float) -> tuple[
         masked_positions=torch.where(is_own, batch.masked_positions, missing),
         max_seqlen=max(batch.max_seqlen, size.filler_len),
     )
-    return filled, is_own * weight
+    return filled, (is_own * weight).float()

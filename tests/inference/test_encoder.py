@@ -1,8 +1,12 @@
 """The encoder, in bulk and text by text, beside transformers."""
 
 import itertools
+import pickle
+import re
 import warnings
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -186,3 +190,46 @@ def test_wrong_input(encoder, tmp_path):
         encoder.embed(["a"], long="window", overlap=38)
     with pytest.raises(InputError, match="no such folder"):
         Encoder.load(tmp_path / "nowhere")
+
+
+def test_any_iterable_of_texts_and_a_single_one(encoder, texts):
+    vectors = encoder.embed(texts)
+    for same in (tuple(texts), (text for text in texts), np.array(texts), np.array(texts, object), pd.Series(texts)):
+        assert torch.equal(encoder.embed(same), vectors)
+    assert encoder.embed(texts[1]).shape == (128,)
+    torch.testing.assert_close(encoder.embed(texts[1]), vectors[1])
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), 7, ["a crane"], b"a crane"])
+def test_an_item_that_is_no_text_is_named(encoder, wrong):
+    with pytest.raises(InputError, match=rf"^texts\[2\] is no text but {re.escape(repr(wrong))}: "):
+        encoder.embed(["a crane", "he just left", wrong])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+def test_normalized(encoder, texts, pooling):
+    vectors = encoder.embed(texts, pooling=pooling)
+    lengths = vectors.double().norm(dim=1, keepdim=True)
+    torch.testing.assert_close(encoder.embed(texts, pooling=pooling, normalize=True), (vectors / lengths).float())
+
+
+def test_it_can_be_pickled(encoder, texts):
+    encoder.embed(texts)  # which fills the tokenizer's caches
+    again = pickle.loads(pickle.dumps(encoder))
+    assert torch.equal(again.embed(texts), encoder.embed(texts))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_torchs_defaults_bear_on_nothing(folder, encoder, texts, pooling):
+    """As a program that computes in float64, or on a GPU, may have set them."""
+    expected = encoder.embed(texts, pooling=pooling, long="window")
+    states = encoder("a crane is flying")
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        loaded = Encoder.load(folder)
+        assert torch.equal(loaded.embed(texts, pooling=pooling, long="window"), expected)
+        assert torch.equal(loaded("a crane is flying"), states)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)

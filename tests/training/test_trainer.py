@@ -178,3 +178,20 @@ def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precisi
     assert ", compiled; kernels" in "".join(said)
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_torchs_defaults_bear_on_nothing(corpus, deterministic):
+    """As a program that computes in float64, or on a GPU, may have set them."""
+    config = dataclasses.replace(CONFIG, deterministic=deterministic, eval=True, eval_share=0.2)
+    expected = train(make_model(corpus), corpus, config)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        run = train(make_model(corpus), corpus, config)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    assert run.history.records == expected.history.records
+    assert run.history.evaluations == expected.history.evaluations
+    assert all(map(torch.equal, run.model.parameters(), expected.model.parameters()))
