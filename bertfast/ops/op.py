@@ -74,11 +74,15 @@ class Op:
             setup_context(ctx, arguments, result)
             return result
 
-        def gradients(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-            return (*_ungrouped_gradients(self._groups, backward(kept(ctx), grad.contiguous())),)
+        nothing = [None] * len(self._groups)
 
-        def eager_gradients(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-            return None, *_ungrouped_gradients(self._groups, backward(kept(ctx), grad.contiguous()))
+        def gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+            found = nothing if grad is None else backward(kept(ctx), grad.contiguous())
+            return (*_ungrouped_gradients(self._groups, found),)
+
+        def eager_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+            found = nothing if grad is None else backward(kept(ctx), grad.contiguous())
+            return None, *_ungrouped_gradients(self._groups, found)
 
         self.registered.register_autograd(
             gradients,
