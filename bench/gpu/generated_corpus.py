@@ -40,4 +40,6 @@ def generated_corpus(vocab_size: int, sentences_per_document: float, sentences: 
         folder=Path(),
         fingerprint=f"generated: {vocab_size} {sentences_per_document} {sentences}",
         description=("generated",),
+        warnings=(),
+        document="a document",
     )

@@ -49,7 +49,7 @@ def goes_on_exactly(story: Story, out: Path) -> str:
 # At which call of what the process dies, by SIGKILL. A step samples in 8 shards. Files that take their name's place,
 # two syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
 INSTANTS = {
-    "sampling": Fault("bertfast.sampling.sampler:Sampler.packed", 6 * 8 + 3),
+    "sampling": Fault("bertfast.sampling.sampler:Sampler.packed_within", 6 * 8 + 3),
     "gradients are there": Fault("bertfast.training.adam:Adam.step", 7),
     "before the second checkpoint's name": Fault("pathlib:Path.replace", 3),
     "after the second checkpoint's name": Fault("pathlib:Path.replace", 3, after=True),
@@ -58,8 +58,8 @@ MORE_INSTANTS = {
     "before anything": Fault("bertfast.reporting.metrics:_lines_before", 1),
     "before run.json": Fault("pathlib:Path.replace", 1),
     "after run.json": Fault("pathlib:Path.replace", 1, after=True),
-    "sampling the first": Fault("bertfast.sampling.sampler:Sampler.packed", 1),
-    "sampling the last": Fault("bertfast.sampling.sampler:Sampler.packed", STEPS * 8),
+    "sampling the first": Fault("bertfast.sampling.sampler:Sampler.packed_within", 1),
+    "sampling the last": Fault("bertfast.sampling.sampler:Sampler.packed_within", STEPS * 8),
     "the first step": Fault("bertfast.training.adam:Adam.step", 1, after=True),
     "the step of a checkpoint": Fault("bertfast.training.adam:Adam.step", 8, after=True),
     "the last step": Fault("bertfast.training.adam:Adam.step", STEPS, after=True),

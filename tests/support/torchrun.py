@@ -38,8 +38,9 @@ def torchrun(workers, *arguments, **options):
 
 @contextlib.contextmanager
 def started(words, prefix=(), **options) -> Iterator[subprocess.Popen[str]]:
-    """A process in a group of its own, all of which is killed at the end."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    """A process in a group of its own, all of which is killed at the end. torchrun chooses its ranks' threads."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **options}
     process = subprocess.Popen([*prefix, *words], text=True, start_new_session=True, **options)
     try:
         yield process
@@ -73,6 +74,7 @@ def once_written(event: str, file: Path | str) -> str:
 
 
 def main() -> int:
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it has its own folder there alone
     from support.graphs import Called
 
     from bertfast.distributed import world
