@@ -1,4 +1,4 @@
-"""What the processes of a run compute together: a number of rank 0's, and sums of tensors."""
+"""Collectives over a run's processes: a number from rank 0, a barrier, and sums of tensors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def from_rank_0(world: World, number: int) -> int:
     """Rank 0's `number`, on every rank."""
     if world.size == 1:
         return number
-    told = torch.tensor(number, device=world.device)
-    dist.broadcast(told, 0)
-    return int(told)
+    result = torch.tensor(number, device=world.device)
+    dist.broadcast(result, 0)
+    return int(result)
 
 
 def wait_for_all(world: World) -> None:
-    """Returns once every rank has come here."""
+    """A barrier: returns once every rank has called it."""
     if world.size > 1:
         dist.barrier()
 
 
 class AllReduce:
-    """The sum of every rank's list of tensors, by one call, in the order that the library finds fastest.
+    """The sum of every rank's list of tensors, in one call, in the order that the library finds fastest.
 
-    Of the same lists all ranks get the same bits. It asks the host for nothing.
+    All ranks get the same bits. It never synchronizes with the host.
     """
 
     def __init__(self, like: Sequence[Tensor]) -> None:
@@ -39,7 +39,7 @@ class AllReduce:
         self._views = [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
     def __call__(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sum; it stands in memory that the next call overwrites."""
+        """The sum, in memory that the next call overwrites."""
         torch.cat([tensor.reshape(-1) for tensor in tensors], out=self._flat)
         dist.all_reduce(self._flat)
         return self._views
@@ -48,8 +48,9 @@ class AllReduce:
 class RankSum:
     """The sum of every rank's list of tensors, in the upper part of one binary tree over the ranks.
 
-    Each rank gets everyone's part of one stretch of the numbers, sums that, and hands it to all: no rank sends or
-    receives more than twice what it holds, and every number is summed once. The number of ranks is a power of two.
+    A reduce-scatter, then an all-gather: each rank receives all ranks' values for one slice, sums them, and sends the
+    sum to all. No rank sends or receives more than twice what it holds, and each element is summed once. The number of
+    ranks is a power of two.
     """
 
     def __init__(self, like: list[Tensor], size: int) -> None:
@@ -61,7 +62,7 @@ class RankSum:
         self._views = [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
 
     def __call__(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The sum; it stands in memory that the next call overwrites."""
+        """The sum, in memory that the next call overwrites."""
         for view, tensor in zip(self._views, tensors, strict=True):
             view.copy_(tensor)
         dist.all_to_all_single(self._received, self._flat)

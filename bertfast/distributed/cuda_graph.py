@@ -1,4 +1,4 @@
-"""CUDA graphs: what the host has asked of the device once, and asks again by one call."""
+"""CUDA graphs: work that the host launches once kernel by kernel, and then replays with one call."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 class Graphs:
     """Runs functions, each under a key, as CUDA graphs.
 
-    The very first runs as it is, which also brings into being what may not be made under capture: libraries'
-    workspaces, kernels. All others are captured when they first come, and replayed from then on; so is the first, when
-    it comes again. With `each_first` every function runs as it is once, and is captured when it comes again.
+    The very first function runs uncaptured, which also creates what can't be created during a capture: libraries'
+    workspaces, kernels. Every other function is captured at its first call and replayed from then on; so is the first
+    function at its second call. With `each_first`, every function runs uncaptured once and is captured at its second
+    call.
 
-    A function takes its input from tensors that stay where they are, leaves its result in such, and never asks the
-    device for a number. All graphs share one pool of memory, in which nothing outlives a call. A block there is never
-    given back and rarely large enough for a larger function: capture the largest first, and the others find room in
-    its blocks. What runs as it is takes memory beside the pool, of its own.
+    A function reads its input from tensors that don't move, writes its result into such tensors, and never reads a
+    value back from the device. All graphs share one memory pool, in which nothing outlives a call. The pool never frees
+    a block, and a block is rarely large enough for a larger function: capture the largest first, and the others fit
+    into its blocks. Uncaptured runs use memory outside the pool.
 
-    `close` before the process group is destroyed: NCCL's teardown waits until no graph holds a collective any more.
+    Call `close` before the process group is destroyed: NCCL's teardown waits while any graph still holds a collective.
     """
 
     def __init__(self, device: torch.device, each_first: bool = False) -> None:
@@ -40,12 +41,12 @@ class Graphs:
             self._graphs[key].replay()
 
     def capture(self, key: Hashable, function: Callable[[], object]) -> None:
-        """Captures the function, unless it has been. Nothing of it happens on the device before a replay."""
+        """Captures the function, unless it already is. The device executes nothing until a replay."""
         if key not in self._graphs:
             self._graphs[key] = self._captured(function)
 
     def run(self, function: Callable[[], object]) -> None:
-        """Runs it as it is, in the stream of the captures, as what is prepared by it belongs to one."""
+        """Runs the function uncaptured, on the capture stream: what it initializes is bound to a stream."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -55,7 +56,7 @@ class Graphs:
     def close(self) -> None:
         """Waits for the device, then frees all graphs.
 
-        Each is reset, not only forgotten: the frames of an exception's traceback may still refer to it.
+        Each graph is reset, not only dropped: an exception's traceback may still reference it.
         """
         try:
             torch.cuda.synchronize(self._device)
@@ -67,10 +68,10 @@ class Graphs:
     def _captured(self, function: Callable[[], object]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         try:
-            # The outer context brings the caller's stream back where a capture fails: torch.cuda.graph does not.
+            # The outer context restores the caller's stream if a capture fails: torch.cuda.graph does not.
             with torch.cuda.stream(self._stream), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 function()
         except BaseException:
-            graph.reset()  # what was captured up to here may hold a collective, and `close` does not know this graph
+            graph.reset()  # the partial capture may hold a collective, and `close` does not know this graph
             raise
         return graph

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for each thing that is not as it was."""
+    """One line for each entry that changed."""
     names = dict.fromkeys((*before, *now))
     return [
         f"{name}: {before.get(name, 'unknown')} -> {now.get(name, 'unknown')}"

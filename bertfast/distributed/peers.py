@@ -1,9 +1,9 @@
-"""The processes of a run: told apart from those of a former incarnation, and which of them are alive.
+"""The processes of a run: a rendezvous that excludes earlier incarnations, and a heartbeat for each process.
 
-torchrun's store outlives the processes that it starts anew after one has died, and so does what they left there: gloo
-would connect to the dead. Here the ranks first meet under a name that only these processes know, and keep under it what
-they tell each other. A thread of each then shows the others that its process lives, so that who waits for another knows
-whether it may still come, and who has lost one can name it.
+torchrun's store outlives the processes: after one dies and torchrun restarts them all, the keys of the dead are still
+there, and gloo would connect to them. So the ranks first agree on a name that only this incarnation knows, and keep all
+their keys under it. A thread in each process then sends a heartbeat, so that a waiting rank knows whether another can
+still arrive, and a rank that loses a connection can name the rank it lost.
 """
 
 from __future__ import annotations
@@ -30,90 +30,90 @@ from bertfast.torchrun import restarts
 
 logger = logging.getLogger(__name__)
 
-START = 300  # seconds within which all ranks have started, once torchrun has them all
-BEAT = 0.25  # seconds between signs of life
+START = 300  # seconds for all ranks to start, once torchrun has launched them
+BEAT = 0.25  # seconds between heartbeats
 
-# After so many rounds without a sign a rank is dead: for one that asks because it has just lost a connection; and for
-# one that waits while the other may be building a corpus, where a library can stop all threads of its process.
+# Missed heartbeats after which a rank counts as dead: for a rank that has just lost a connection; and for one that
+# waits while the other may be building a corpus, where a library can block all threads of its process.
 MISSED_AFTER_A_LOSS = 6
 MISSED_ON_ARRIVAL = 240
 
-_PATIENCE = 60  # seconds after which a rank that waits says for whom, or gives up a store that doesn't answer
+_PATIENCE = 60  # seconds until a waiting rank logs whom it waits for, or gives up on a store that doesn't answer
 
 
 class Peers:
-    """The ranks of one incarnation. They have a part of the job's store to themselves, which outlives them."""
+    """The ranks of one incarnation. They have their own part of the job's store, which outlives them."""
 
     def __init__(self, job: Store, threads_job: Store, rank: int, size: int) -> None:
-        """Meets the others. `job` and `threads_job` are two connections to the job's store.
+        """Meets the other ranks. `job` and `threads_job` are two connections to the job's store.
 
-        Raises ProcessLost where not all ranks start in time.
+        Raises ProcessLost if not all ranks start in time.
         """
         self._job, self._rank = job, rank
         self._store_is_new = not job.check([_CALL])
         self._folders = json.loads(job.get(_FOLDERS)) if job.check([_FOLDERS]) else []
         name, self._names = _meet(job, rank, size)
         self._store = PrefixStore(name, job)
-        self._arrivals = [0] * size  # how often each has arrived: once a run
+        self._arrivals = [0] * size  # by rank, the number of runs it has arrived at
         self._missed = [0] * size
         self._rounds = 0
-        self._stalled = 0  # seconds, about, that `_rounds` has stood still
+        self._stalled = 0  # roughly the seconds for which `_rounds` has not changed
         self._turns = 0
-        self._news = threading.Condition()
+        self._updated = threading.Condition()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._live, args=(PrefixStore(name, threads_job),), daemon=True)
         self._thread.start()
         atexit.register(self.end)
 
     def _live(self, store: Store) -> None:
-        """Shows that this rank lives, and watches the others, until the end."""
+        """Sends this rank's heartbeat and watches the others', until `end`."""
         keys = [f"beat/{rank}" for rank in range(len(self._names))]
         before = [b""] * len(keys)
         while not self._ended.wait(BEAT):
             try:
                 store.set(keys[self._rank], json.dumps([self._rounds, self._arrivals[self._rank]]))
                 beats = store.multi_get(keys)
-            except DistError:  # the store is gone: from now on `_rounds` stands still
+            except DistError:  # the store is gone: `_rounds` no longer changes
                 return
-            with self._news:
+            with self._updated:
                 self._missed = [
                     missed + 1 if beat == last else 0
                     for missed, beat, last in zip(self._missed, beats, before, strict=True)
                 ]
                 self._arrivals = [max(n, json.loads(beat)[1]) for n, beat in zip(self._arrivals, beats, strict=True)]
                 self._rounds += 1
-                self._news.notify_all()
+                self._updated.notify_all()
             before = beats
 
     def end(self) -> None:
-        """Stops showing that this rank lives."""
+        """Stops the heartbeat."""
         self._ended.set()
         self._thread.join(timeout=2)
 
     def arrive(self, run: str) -> tuple[Store, str]:
-        """Waits until all ranks have arrived at their next run; the run's own store, and what rank 0 brought as `run`.
+        """Waits until all ranks arrive at their next run. Returns the run's own store, and rank 0's `run`.
 
-        Raises ProcessLost where a rank dies before.
+        Raises ProcessLost if a rank dies first.
         """
         number = self._arrivals[self._rank] + 1
         store = PrefixStore(f"run/{number}", self._store)
         if self._rank == 0:
             store.set("run", run)
         waits = 0
-        with self._news:
+        with self._updated:
             self._arrivals[self._rank] = number
             while min(self._arrivals) < number:
-                self._wait_for_news()
+                self._wait_for_round()
                 waits += 1
                 missing = _listed(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
                 if missing and waits == int(_PATIENCE / BEAT):
                     logger.info("waiting for %s", missing)
         return store, store.get("run").decode()
 
-    def _wait_for_news(self) -> None:
-        """Waits, with `_news` held, for the next round. Raises ProcessLost where a rank, or the store, is dead."""
+    def _wait_for_round(self) -> None:
+        """Waits, with `_updated` held, for the next round. Raises ProcessLost if a rank or the store is dead."""
         rounds = self._rounds
-        self._news.wait(1)
+        self._updated.wait(1)
         self._stalled = self._stalled + 1 if self._rounds == rounds else 0
         if dead := self._silent(MISSED_ON_ARRIVAL):
             raise ProcessLost(f"rank {self._rank} waited for {dead}, which shows no sign of life any more")
@@ -124,7 +124,7 @@ class Peers:
     def rank_0_first(self) -> Iterator[None]:
         """Runs the block in rank 0, then in the other ranks, however long rank 0 takes.
 
-        Raises ProcessLost in the others where rank 0 dies in the block or raises an exception there.
+        Raises ProcessLost in the others if rank 0 dies or raises an exception in the block.
         """
         self._turns += 1
         key = f"turn/{self._turns}"
@@ -142,9 +142,9 @@ class Peers:
 
     def _await_turn(self, key: str) -> None:
         try:
-            with self._news:
+            with self._updated:
                 while not self._store.check([key]):
-                    self._wait_for_news()
+                    self._wait_for_round()
             failed = self._store.get(key) == b"failed"
         except DistError:
             raise ProcessLost(f"rank {self._rank} {_CUT_OFF}") from None
@@ -152,7 +152,7 @@ class Peers:
             raise ProcessLost(f"rank {self._rank} waited for {self._names[0]}, which failed: its own message says why")
 
     def lost(self) -> str | None:
-        """Of a rank whose connection to another has just broken: what it lost, if that can be told."""
+        """For a rank whose connection to another has just broken: what it lost, or None if that is unknown."""
         rounds = self._rounds
         time.sleep((MISSED_AFTER_A_LOSS + 2) * BEAT)
         if dead := self._silent(MISSED_AFTER_A_LOSS):
@@ -160,29 +160,29 @@ class Peers:
         return None if self._rounds > rounds else _CUT_OFF
 
     def _silent(self, rounds: int) -> str:
-        """The ranks without a sign of life for so many rounds, in words."""
+        """The names of the ranks that missed at least `rounds` heartbeats."""
         return _listed(name for name, missed in zip(self._names, self._missed, strict=True) if missed >= rounds)
 
     def previous_run_directory(self) -> Path | None:
-        """Where a former incarnation of this job wrote its run, if that is known."""
+        """The run directory of an earlier incarnation of this job, if known."""
         return Path(self._folders[-1]) if self._folders else None
 
     def is_restart(self, folder: Path) -> bool:
-        """Whether a former incarnation of this job has begun the run in `folder`.
+        """Whether an earlier incarnation of this job started the run in `folder`.
 
-        A new store, the former one having gone down with its host, can't tell: there the number of restarts does.
+        If the store is new, because the old one was lost with its host, torchrun's restart count decides.
         """
         if self._store_is_new:
             return restarts() > 0 and folder.is_dir()
         return str(folder.absolute()) in self._folders
 
     def record_start(self, folder: Path) -> None:
-        """Keeps for later incarnations that the run in `folder` has begun."""
+        """Records for later incarnations that the run in `folder` has started."""
         self._job.set(_FOLDERS, json.dumps([*self._folders, str(folder.absolute())]))
 
 
 _CALL, _FOLDERS = "bertfast/call", "bertfast/folders"
-_LOOK = 0.1  # seconds between looks at the store
+_LOOK = 0.1  # seconds between polls of the store
 _CUT_OFF = "is cut off from the run's store, which is on rank 0's host"
 
 
@@ -191,10 +191,10 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _meet(job: Store, rank: int, size: int) -> tuple[str, list[str]]:
-    """This incarnation's name in the store, and its ranks' names in messages.
+    """This incarnation's name in the store, and its ranks' names for messages.
 
-    Rank 0 calls, the others answer, and it confirms whose answers it has: a call of a former incarnation never confirms
-    those of this one.
+    Rank 0 posts a call, every rank answers, and rank 0 confirms the answers it has. A call from an earlier incarnation
+    never confirms an answer from this one.
     """
     me = [uuid.uuid4().hex, f"rank {rank} (host {socket.gethostname()}, process {os.getpid()})"]
     own_call = f"bertfast/{me[0]}"
@@ -216,7 +216,7 @@ def _meet(job: Store, rank: int, size: int) -> tuple[str, list[str]]:
 
 @functools.cache
 def peers() -> Peers:
-    """This process's peers, as torchrun's environment describes them; the first call meets them."""
+    """This process's peers, from torchrun's environment. The first call waits for all of them."""
     stores = [next(rendezvous("env://", timeout=datetime.timedelta(seconds=START))) for _ in range(2)]
     (job, rank, size), (threads_job, _, _) = stores
     return Peers(job, threads_job, rank, size)

@@ -1,4 +1,4 @@
-"""The processes of a run: how they find each other, and make sure that they do the same."""
+"""The process group of a run: all ranks join it, and check that they are about to compute the same."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bertfast.errors import InputError, ProcessLost, Stopped
 
 @contextlib.contextmanager
 def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
-    """The group of all ranks, once all have arrived. Every rank's `run`, what it is about to do, must equal rank 0's.
+    """The process group, once all ranks have arrived. Every rank's `run`, its description, must equal rank 0's.
 
-    Raises InputError where it does not, and ProcessLost where another rank's end breaks a collective.
+    Raises InputError if it does not, and ProcessLost if a collective fails because another rank ended.
     """
     if world.size == 1:
         yield
@@ -30,7 +30,7 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
     store, theirs = peers().arrive(json.dumps(run))
     if found := differences(json.loads(theirs), run):
         raise InputError(f"rank {world.rank} would compute otherwise than rank 0 (rank 0's -> its): {'; '.join(found)}")
-    leaves = True
+    clean_exit = True
     try:
         dist.init_process_group(
             "nccl" if world.device.type == "cuda" else "gloo",
@@ -38,31 +38,32 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
             rank=world.rank,
             world_size=world.size,
             timeout=datetime.timedelta(seconds=timeout),
-            # NCCL else learns a rank's device by its first collective, and guesses it for a barrier before.
+            # Otherwise NCCL learns a rank's device from its first collective, and guesses it for a barrier before that.
             device_id=world.device if world.device.type == "cuda" else None,
         )
         yield
-    except (InputError, Stopped):  # all ranks end so, after the same step
+    except (InputError, Stopped):  # all ranks raise these after the same step
         raise
     except BaseException as error:
-        leaves = world.device.type == "cpu"  # NCCL's teardown would wait for the others, who know nothing of the error
-        if not _tells_of_a_lost_peer(error):
+        # NCCL's teardown would wait for the other ranks, which don't know of the error.
+        clean_exit = world.device.type == "cpu"
+        if not _is_connection_error(error):
             raise
-        leaves = False
-        with _not_terminated():
+        clean_exit = False
+        with _ignore_sigterm():
             what = peers().lost() or (
                 f"lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
                 f"its own message, if it left one, says why ({str(error).splitlines()[0]})"
             )
             raise ProcessLost(f"rank {world.rank} {what}") from None
     finally:
-        if dist.is_initialized() and leaves:
+        if dist.is_initialized() and clean_exit:
             dist.destroy_process_group()
 
 
 @contextlib.contextmanager
-def _not_terminated() -> Iterator[None]:
-    """Ignores SIGTERM: torchrun sends it as soon as it sees that a rank has died, and first is to be told which one."""
+def _ignore_sigterm() -> Iterator[None]:
+    """Ignores SIGTERM, which torchrun sends once it sees a dead rank: the message that names the rank comes first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -73,6 +74,6 @@ def _not_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tells_of_a_lost_peer(error: BaseException) -> bool:
+def _is_connection_error(error: BaseException) -> bool:
     """NCCL and the store have their own exceptions; gloo raises a RuntimeError that names its source file."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

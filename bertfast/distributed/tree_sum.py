@@ -1,8 +1,8 @@
-"""A batch in shards: pieces computed as units and summed in one binary tree, whoever computes which.
+"""A batch in shards, summed in one fixed binary tree, whichever thread or process computes which shard.
 
-What a thread pool adds up in the order of arrival, or a library in as many parts as it has threads, has other bits on
-other machines. Here each piece is computed by exactly one thread, in the same shapes wherever that is, and
-`a + b == b + a` bit for bit, so that the tree alone decides the sum.
+A thread pool that adds results as they arrive, or a library that splits a sum over its threads, gives different bits on
+different machines. Here exactly one thread computes each shard, always in the same shapes, and `a + b == b + a` bit for
+bit, so the tree alone determines the sum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """In it, what this thread calls computes with one thread: sums of one order on any number of cores."""
+    """torch uses one thread for this thread's calls, so that the order of sums is the same on any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 
 def thread_pool(device: torch.device, threads: int) -> ThreadPoolExecutor | None:
-    """On a CPU, threads that compute with one thread each; on a GPU, which is one thread's to feed, none."""
+    """On a CPU, workers for which torch uses one thread each; on a GPU, which one thread drives, None."""
     if device.type != "cpu":
         return None
     return ThreadPoolExecutor(threads, "shard", torch.set_num_threads, (1,))
@@ -45,7 +45,7 @@ class TreeSum:
 
     def __call__(self, numbers: range, compute: Callable[[int], list[Tensor]]) -> list[Tensor]:
         """The sum over `numbers`, whose length is a power of two. It may share memory with what `compute` returned."""
-        waiting: dict[tuple[int, int], list[Tensor]] = {}  # sums whose sibling in the tree isn't there yet
+        waiting: dict[tuple[int, int], list[Tensor]] = {}  # sums whose sibling in the tree isn't ready yet
         lock = threading.Lock()
 
         def add(place: int) -> None:

@@ -1,4 +1,4 @@
-"""Where a run computes, and in what arithmetic: devices, ranks, precision."""
+"""A run's devices, ranks and precision."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from bertfast.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# Of a run that is asked to be deterministic, or is so unasked in float32, and for no other number: as many workers as
-# most machines have, at most.
+# The default number of shards of a deterministic run in float32, or in any precision with --deterministic. No more
+# workers than this can share a batch, and few machines have more.
 SHARDS = 8
 
-# Of one that is deterministic unasked in bfloat16, where activations are half as large and what a shard costs by itself
-# weighs more (docs/promises.md).
+# The default in bfloat16 if --deterministic is not given. Activations are half as large, so a shard's fixed cost weighs
+# more (docs/promises.md).
 BFLOAT16_SHARDS = 4
 
-# What csrc/cuda is compiled for at least (CMakeLists.txt), and what has bfloat16.
+# The oldest compute capability that csrc/cuda is compiled for (CMakeLists.txt), and the oldest with bfloat16.
 OLDEST_CAPABILITY = (7, 5)
 OLDEST_WITH_BFLOAT16 = (8, 0)
 
@@ -35,8 +35,8 @@ class World(NamedTuple):
     size: int
     devices: list[torch.device]  # all of the run's, in the order of the ranks
     local: list[torch.device]  # this process's own: one, or with DataParallel several
-    deterministic: bool  # whether the batch is summed in one order, whatever the number of workers and threads
-    shards: int  # pieces that the batch is computed in
+    deterministic: bool  # whether sums have one order for any number of workers and threads
+    shards: int  # the number of pieces that the batch is computed in
     captured: bool = False  # whether the step is a CUDA graph
 
     @property
@@ -47,8 +47,8 @@ class World(NamedTuple):
 def choose_devices(config: TrainConfig) -> list[torch.device]:
     """The devices that `config.device` and `config.gpus` name.
 
-    Asking for several where there is no CUDA device at all gives that many CPU workers. Raises InputError where CUDA is
-    asked for and absent, and where fewer GPUs are there than asked.
+    Without CUDA, `config.gpus` is the number of CPU workers. Raises InputError if CUDA is requested and absent, or if
+    there are fewer GPUs than requested.
     """
     if _uses_cuda(config):
         visible = torch.cuda.device_count()
@@ -63,7 +63,7 @@ def choose_devices(config: TrainConfig) -> list[torch.device]:
     if config.parallel == "dp" and len(devices) > 1 and devices[0].type == "cpu":
         raise InputError("--parallel dp shares one process between GPUs; for several CPU workers use --parallel ddp")
     local = 1 if config.parallel == "ddp" else len(devices)
-    make_world(config, devices, devices[:local])  # complains, if it does, before any work
+    make_world(config, devices, devices[:local])  # raises any InputError before the work starts
     return devices
 
 
@@ -80,8 +80,8 @@ def make_world(config: TrainConfig, devices: list[torch.device], local: list[tor
 def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.device) -> tuple[bool, int]:
     """Whether the run is deterministic, and its number of shards.
 
-    Where the configuration leaves it open, it is on a CPU, where its price was measured, if it can be and no core
-    would stand idle. Raises InputError where the batch can't be shared as the configuration asks.
+    If the configuration leaves it open, a run on a CPU, where the cost was measured, is deterministic if it can be and
+    no core would be idle. Raises InputError if the batch can't be split as the configuration asks.
     """
     if config.batch_size < size * local:
         raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
@@ -119,7 +119,7 @@ def _no_graph(world: World) -> str | None:
 
 
 def log_choice(config: TrainConfig, devices: list[torch.device]) -> None:
-    """Says where the devices are not what a user may expect."""
+    """Logs a choice of devices that may surprise the user."""
     if devices[0].type == "cpu" and config.device != "cpu" and torch.cuda.is_available():
         logger.warning("the GPU stays idle: %s", _why_not_cuda())
     if devices[0].type == "cpu" and len(devices) > 1:
@@ -127,7 +127,7 @@ def log_choice(config: TrainConfig, devices: list[torch.device]) -> None:
 
 
 def _uses_cuda(config: TrainConfig) -> bool:
-    """Whether the run computes on CUDA: where torch sees a device and our kernels were built for it."""
+    """Whether the run uses CUDA: torch sees a device, and our kernels were built with CUDA."""
     if config.device == "cpu":
         return False
     why_not = _why_not_cuda()
@@ -145,9 +145,9 @@ def _why_not_cuda() -> str | None:
 
 
 def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -> torch.dtype:
-    """The dtype of activations and matrix products: bf16 only where it is the device's own, unless asked for.
+    """The dtype of activations and matrix products: bf16 only if requested or native to the device.
 
-    Raises InputError where bf16 is asked of a GPU that has none.
+    Raises InputError if bf16 is requested on a GPU without it.
     """
     if config.precision == "bf16" and device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
@@ -174,7 +174,7 @@ def torchrun_world(config: TrainConfig) -> World:
     own = torch.device("cuda", local_rank) if on_cuda else torch.device("cpu")
     if on_cuda:
         torch.cuda.set_device(own)
-    elif "OMP_NUM_THREADS" not in os.environ:  # where it is set, it is already a process's share
+    elif "OMP_NUM_THREADS" not in os.environ:  # if set, it is already one process's share
         torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
     return make_world(config, devices, [own], rank)
 

@@ -1,4 +1,4 @@
-"""Whether a run learns from context: its masked-LM loss beside what can be had without reading any."""
+"""Whether a run learns from context: compares its masked-LM loss with what a model reaches without any."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ import numpy.typing as npt
 from bertfast.config import TrainConfig
 from bertfast.reporting.metrics import Record
 
-# The latest steps that are judged together: a fifth of the run, but no fewer and no more than these.
+# Limits on the window of latest steps, which is a fifth of the run.
 _FEWEST, _MOST = 20, 2000
 
 
 class Diagnosis:
-    """Tells, once, that a run's masked-LM loss sits where no context is needed to bring it.
+    """Reports, once, that a run's masked-LM loss is stuck at a level that needs no context.
 
-    Judged are the latest steps, once so many have followed the warm-up, by the mean losses of their two halves and the
-    standard error that the spread of the losses gives these. Stuck is a run of which the latter mean
+    It looks at a window of the latest steps, once that many have followed the warm-up, and compares the mean losses of
+    its two halves, with their standard error. A run is stuck if the second mean
 
-    - is certain (two standard errors) to lie no more than 2% below the unigram entropy, while it is not certainly lower
-      than the former; at the run's end the first of these is enough;
-    - or lies no lower than `contextless_loss`, while it is certain to be at most 0.5% lower than the former.
+    - is with certainty (two standard errors) at most 2% below the unigram entropy, and not certainly lower than the
+      first mean; at the end of the run the former alone is enough;
+    - or is no lower than `contextless_loss`, and with certainty at most 0.5% of the unigram entropy lower than the
+      first mean.
 
-    A healthy run begins at the unigram entropy too, but falls; and where batches are too small or steps too few to say,
-    nothing is said.
+    A healthy run starts at the unigram entropy too, but its loss falls. If the batches are too small or the steps too
+    few to tell, there is no report.
     """
 
     def __init__(self, entropy: float, contextless: float, config: TrainConfig) -> None:
-        """`entropy` and `contextless`: what the two functions below give for the corpus that is trained on."""
+        """`entropy` and `contextless`: what the two functions below give for the training corpus."""
         self._config = config
         self._entropy = entropy
         self._contextless = contextless
         self._window = min(_MOST, max(_FEWEST, config.steps // 10 * 2))  # even
-        self._told = False
+        self._reported = False
 
     def after(self, records: Sequence[Record]) -> str | None:
-        """What to tell after the last of these steps, if anything."""
+        """The warning to log after the last of these steps, if any."""
         done, window = records[-1].step + 1, self._window
         ended = done == self._config.steps
         seen = min(len(records), done - self._config.warmup_steps)
-        if self._told or seen < window or not (ended or done % (window // 4) == 0):
+        if self._reported or seen < window or not (ended or done % (window // 4) == 0):
             return None
         halves = np.array([record.mlm_loss for record in records[-window:]]).reshape(2, -1)
         before, now = halves.mean(1).tolist()
@@ -58,7 +59,7 @@ class Diagnosis:
             )
         else:
             return None
-        self._told = True
+        self._reported = True
         return f"the MLM loss sits at {now:.2f}, {bound}: nothing is learned from context. {self._advice(records)}"
 
     def _advice(self, records: Sequence[Record]) -> str:
@@ -77,26 +78,26 @@ class Diagnosis:
 
 
 def unigram_entropy(token_counts: npt.NDArray[Any]) -> float:
-    """-sum p log p of the corpus's token frequencies, in nats: the loss of a model that knows nothing else."""
+    """-sum p log p of the corpus's token frequencies, in nats: the loss of a model that knows only those."""
     return float(-_x_log_x(token_counts / token_counts.sum()).sum())
 
 
 def contextless_loss(
     token_counts: npt.NDArray[Any], specials: Iterable[int], mask_share: float, random_share: float
 ) -> float:
-    """The least masked-LM loss, in nats, of a model that sees nothing of the text but the predicted position itself.
+    """The least masked-LM loss, in nats, of a model that sees only the predicted position.
 
-    Where that holds [MASK] the frequencies p are all there is to know, and the loss is their entropy H. Elsewhere it
-    holds a token v, which was left there (of all predictions the share `kept`) or drawn from the tokens that aren't
-    special (q_v each, together `random_share`). So the label l is v with the joint probability
-    P(v, v) = kept p_v + q_v p_v and any other with P(v, l) = q_v p_l, and the loss is the entropy of l given v:
+    If the position holds [MASK], the model knows only the frequencies p, and the loss is their entropy H. Otherwise it
+    holds a token v, which was kept (a share `kept` of all predictions) or drawn from the non-special tokens (q_v each,
+    `random_share` in total). So the joint probability of v and the label l is P(v, v) = kept p_v + q_v p_v, and
+    P(v, l) = q_v p_l for l != v, and the loss is the entropy of l given v:
 
         sum_v (sum_l P(v, l)) log (sum_l P(v, l)) - sum_{v, l} P(v, l) log P(v, l).
 
-    With BERT's 80/10/10 that is about 0.9 H: a token left in place is told from a drawn one by its frequency.
+    With BERT's 80/10/10 that is about 0.9 H: its frequency tells a kept token from a drawn one.
     """
     p = token_counts / token_counts.sum()
-    kept = max(0.0, 1 - mask_share - random_share)  # which rounding can leave below 0
+    kept = max(0.0, 1 - mask_share - random_share)  # rounding can make it negative
     q = np.full(len(p), float(random_share))
     q[list(set(specials))] = 0
     q /= np.count_nonzero(q) or 1

@@ -1,4 +1,4 @@
-"""What a run measured: a record a step, kept in memory, in metrics.jsonl and, if wanted, for TensorBoard."""
+"""A run's metrics: one record per step, in memory, in metrics.jsonl and, if requested, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Record(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The held-out text after a step. Losses in nats, accuracies in [0, 1]; no NSP where there are no pairs."""
+    """Metrics on held-out text after a step. Losses in nats, accuracies in [0, 1]; no NSP where there are no pairs."""
 
     step: int
     eval_mlm_loss: float
@@ -34,15 +34,15 @@ class Evaluation(NamedTuple):
     eval_nsp_accuracy: float | None = None
 
 
-# Bytes of a metrics.jsonl that are read at once as a run is resumed: more steps than a diagnosis looks at.
+# Bytes at the end of metrics.jsonl that a resumed run parses at once: more steps than a diagnosis looks at.
 _LATEST = 1 << 19
 
 
 class History:
     """The run's records and evaluations, in the order of their steps.
 
-    Of a run that is resumed they begin with the latest of those before; `complete` brings in the earlier ones, so that
-    a run of a million steps is resumed as soon as one of a hundred.
+    A resumed run starts with only the latest earlier ones; `complete` loads the rest. So a run of a million steps
+    resumes as fast as one of a hundred.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class History:
         first_step: int = 0,
         tensorboard: bool = False,
     ) -> None:
-        """With `path`, a metrics.jsonl, goes on from what it says of the steps before `first_step`; drops the rest.
+        """With `path`, a metrics.jsonl, continues from its entries before `first_step`, and drops the others.
 
-        With `tensorboard`, event files lie beside it in tensorboard/.
+        With `tensorboard`, event files go beside it, into tensorboard/.
         """
         self.records: list[Record] = []
         self.evaluations: list[Evaluation] = []
         self._path = path
         self._events: EventFiles | None = None
         self._unwritten = b""
-        self._unread = 0  # bytes at the file's beginning
-        self._lacks = 0  # how many of the steps before `first_step` it does not tell, or has not read yet
+        self._unread = 0  # bytes at the start of the file
+        self._missing = 0  # steps before `first_step` that the file lacks, or that are not read yet
         if path is None:
             return
         if tensorboard:
@@ -72,7 +72,7 @@ class History:
         os.truncate(path, self._size)
         self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1
         self.records, self.evaluations = _entries(lines[self._unread :])
-        self._lacks = first_step - len(self.records)
+        self._missing = first_step - len(self.records)
 
     def add(self, entry: Record | Evaluation) -> None:
         if isinstance(entry, Record):
@@ -92,7 +92,7 @@ class History:
             self._events.add(figures.pop("step"), figures)
 
     def write(self) -> None:
-        """Writes what is not in the file yet: all that was added since the disk refused it. Raises OSError."""
+        """Writes the entries that are not in the file yet, after earlier writes failed. Raises OSError."""
         if self._path is None or not self._unwritten:
             return
         try:
@@ -106,21 +106,21 @@ class History:
         self._unwritten = b""
 
     def complete(self) -> None:
-        """Reads what was left for later; warns where the file lacks steps that were done."""
+        """Reads the earlier entries; warns if the file lacks completed steps."""
         if self._path is not None and self._unread:
             records, evaluations = _entries(self._path.read_bytes()[: self._unread])
             self.records[:0], self.evaluations[:0] = records, evaluations
             self._unread = 0
-            self._lacks -= len(records)
-        if self._lacks:
-            logger.warning("%s lacks %s of the steps that were done", self._path, self._lacks)
+            self._missing -= len(records)
+        if self._missing:
+            logger.warning("%s lacks %s of the steps that were done", self._path, self._missing)
 
     def close(self) -> None:
         if self._events is not None:
             self._events.close()
 
     def mean_losses(self) -> tuple[float, float]:
-        """(MLM, NSP), averaged over all steps, as the notebook's closing line has them."""
+        """(MLM, NSP), averaged over all steps, as in the notebook's closing line."""
         count = max(1, len(self.records))
         return sum(r.mlm_loss for r in self.records) / count, sum(r.nsp_loss for r in self.records) / count
 
@@ -134,7 +134,7 @@ def _line(entry: Record | Evaluation) -> bytes:
 
 
 def _entry(line: bytes) -> Record | Evaluation | None:
-    """What a line of metrics.jsonl says; None if it is no such line."""
+    """Parses a line of metrics.jsonl; None if it is not valid."""
     try:
         figures = json.loads(line)
         if all(isinstance(value, int | float) for value in figures.values()):

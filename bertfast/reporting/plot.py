@@ -1,4 +1,4 @@
-"""The training curve as a picture that a report can print."""
+"""The training curve as a figure for a report."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
     Values = npt.NDArray[np.float64]
 
-# Two colours of Okabe and Ito's, which every kind of colour vision tells apart, and which differ in print too.
+# Two colours of the Okabe-Ito palette: distinct for every kind of colour vision, and in print.
 _TRAINING, _HELD_OUT, _REFERENCE = "#0072B2", "#D55E00", "#555555"
-_UNSMOOTHED = 200  # as many steps are drawn as they are; more as a moving average over what it averages
-_POINTS = 1000  # of a curve, at most: as many as the picture's width can show
+_UNSMOOTHED = 200  # up to so many steps are drawn raw; more as a moving average, over their range
+_POINTS = 1000  # at most, for a curve: as many as the figure's width can show
 
-# Nothing that differs from run to run or says when it was.
+# No metadata that differs between runs, such as dates.
 _METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
 def draw_losses(history: History, path: Path, unigram_entropy: float, objective: str) -> None:
-    """Draws the losses over the steps into `path` (.svg or .png), and those on held-out text where there are any.
+    """Draws the losses over the steps into `path` (.svg or .png), with those on held-out text if there are any.
 
-    `unigram_entropy` (nats a token) is what the MLM loss comes to when only the words' frequencies are learned; it is
-    drawn as a line to measure the curve against. The sentence pairs of the `objective` (nsp or sop) have axes of their
-    own, with the loss of a guess, log 2.
+    `unigram_entropy` (nats a token) is the MLM loss of a model that has learned only the words' frequencies; it is
+    drawn as a reference line. The sentence pairs of the `objective` (nsp or sop) have their own axes, with the loss of
+    a guess, log 2.
     """
     import matplotlib  # slow to import, and needed once a run
     from matplotlib.figure import Figure
@@ -59,12 +59,12 @@ def draw_losses(history: History, path: Path, unigram_entropy: float, objective:
     figure.align_ylabels()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
-    with whole_file(path) as partial, matplotlib.rc_context({"svg.hashsalt": "bertfast"}):  # its ids: not random
+    with whole_file(path) as partial, matplotlib.rc_context({"svg.hashsalt": "bertfast"}):  # reproducible ids
         figure.savefig(partial, dpi=200, metadata=_METADATA[path.suffix])
 
 
 def _draw_curve(axes: Axes, steps: Sequence[int], losses: Sequence[float]) -> None:
-    """A short run's losses as they are; a long one's smoothed, over the range of the raw values."""
+    """Draws a short run's losses raw, and a long run's smoothed, over the range of the raw values."""
     if len(steps) <= _UNSMOOTHED:
         axes.plot(steps, losses, color=_TRAINING, linewidth=1.5, label="training")
         return
@@ -80,7 +80,7 @@ def _draw_curve(axes: Axes, steps: Sequence[int], losses: Sequence[float]) -> No
 
 
 def _smoothed(values: Values, half: int) -> Values:
-    """The mean of each value with the `half` before and after it, as far as there are so many."""
+    """The mean of each value and up to `half` values before and after it."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))
     begin, end = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))

@@ -1,4 +1,4 @@
-"""How far a run is: a bar in a terminal, and elsewhere a line from time to time."""
+"""A run's progress: a bar in a terminal, otherwise a log line from time to time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SECONDS = 30  # between lines
 
 
 class Progress:
-    """Steps done of `total`, beginning with `initial`.
+    """Shows the completed steps out of `total`, starting at `initial`.
 
-    Where standard error is no terminal, a line comes every `log_every` steps; with 0, every half minute, and at the
+    If standard error is not a terminal, it logs a line every `log_every` steps; with 0, every half minute and at the
     end.
     """
 
@@ -28,7 +28,7 @@ class Progress:
         self._latest = time.monotonic()
 
     def advance(self, losses: str) -> None:
-        """One more step is done; `losses` is what it has found, in words."""
+        """Counts one more step; `losses` is its result as text."""
         self._done += 1
         self._bar.set_postfix_str(losses, refresh=False)
         self._bar.update()

@@ -1,4 +1,4 @@
-"""run.json: what a run was, for its reader and for the commands that look into its folder."""
+"""run.json: a run's settings and texts, for people and for the commands that read the run directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Text:
     folder: str
     fingerprint: str
     part: tuple[int, int] | None
-    """Where only some of its documents were used: from here to there."""
+    """The range of documents, first and end, if only some were used."""
     description: tuple[str, ...]
 
     @classmethod
@@ -35,7 +35,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """What a run was."""
+    """The settings and texts of a run."""
 
     model: BertConfig
     train: TrainConfig
@@ -43,7 +43,7 @@ class RunInfo:
     held_out: Text | None
 
     def write(self, folder: Path) -> None:
-        """Writes `folder`/run.json, with the versions that write it."""
+        """Writes `folder`/run.json, with the versions of the software."""
         versions = {
             "bertfast": __version__,
             "torch": importlib.metadata.version("torch"),
@@ -52,12 +52,12 @@ class RunInfo:
         with whole_file(folder / "run.json") as partial:
             content = {"versions": versions, **dataclasses.asdict(self)}
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            # A file's name need not be UTF-8; what Python makes of it is then written as JSON's \u.... too.
+            # A file name need not be UTF-8: Python decodes it to surrogates, written here as JSON's \u.... escapes.
             partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     @classmethod
     def read(cls, folder: Path) -> RunInfo:
-        """What `folder`/run.json says. Raises InputError where there is none, or none that this version understands."""
+        """Reads `folder`/run.json. Raises InputError if it is missing, or this version can't read it."""
         path = folder / "run.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A run's figures as TensorBoard's event files (the extra `tensorboard`)."""
+"""A run's metrics as TensorBoard event files (the extra `tensorboard`)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from bertfast.errors import InputError
 
 
 def require_tensorboard() -> None:
-    """Raises InputError where the package is missing."""
+    """Raises InputError if the package is missing."""
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError("--tensorboard needs the package of that name: pip install tensorboard, or leave it out")
 
 
 class EventFiles:
-    """Writes a run's figures into event files in `folder`.
+    """Writes a run's metrics into event files in `folder`.
 
-    What an earlier run wrote there of `first_step` and the steps after it, TensorBoard passes over.
+    TensorBoard ignores what an earlier run wrote there for `first_step` and later steps.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and seldom wanted
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and rarely needed
 
         self._writer = SummaryWriter(folder, purge_step=first_step)
 

@@ -1,7 +1,7 @@
-"""The optimizer: Adam, all of whose state lies on the device, and which keeps the weights in the products' type, too.
+"""The optimizer: Adam, with all of its state on the device, and with copies of the weights in the products' dtype.
 
-Weights are float32. In bfloat16 every product would convert its own anew, forward and backward and in each shard; Adam,
-which has each weight in hand as it changes, writes it in both types.
+Weights are float32. In bfloat16 every product would have to convert its weight again: forward, backward, and in each
+shard. Adam has each weight at hand when it changes, so it writes both dtypes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bertfast.ops.linear import Copy
 class Adam:
     """Adam over those of `parameters`, of one device, that require gradients, for products in `dtype`.
 
-    Until `close`, each parameter has a copy in that type with it.
+    Until `close`, each parameter has a copy in that dtype.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> None:
@@ -28,14 +28,14 @@ class Adam:
             each: {"step": self._count, "exp_avg": torch.zeros_like(each), "exp_avg_sq": torch.zeros_like(each)}
             for each in self.parameters
         }
-        """By parameter, under torch.optim.Adam's names. "step" is one tensor for all."""
+        """By parameter, with torch.optim.Adam's keys. All share one "step" tensor."""
         self._copies = {} if dtype == torch.float32 else {each: Copy.keep(each, dtype) for each in self.parameters}
 
     def step(self, gradients: Sequence[Tensor], rate: Tensor, factor: Tensor, refused: Tensor) -> None:
-        """See `bertfast.ops.adam.adam`. A step that is refused is not counted."""
+        """See `bertfast.ops.adam.adam`. A refused step is not counted."""
         self._count += 1 - refused
         for parameter, copy in self._copies.items():
-            if not copy.is_current(parameter):  # it was loaded, or came from another rank; and the step may be refused
+            if not copy.is_current(parameter):  # it was loaded or broadcast, and the step may be refused
                 copy.tensor.copy_(parameter.detach())
         exp_avgs, exp_avg_sqs = (
             [self.state[each][name] for each in self.parameters] for name in ("exp_avg", "exp_avg_sq")
@@ -47,6 +47,6 @@ class Adam:
             copy.mark_current(parameter)
 
     def close(self) -> None:
-        """Leaves the parameters without copies."""
+        """Drops the parameters' copies."""
         for parameter in self.parameters:
             Copy.drop(parameter)

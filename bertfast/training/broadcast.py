@@ -1,4 +1,4 @@
-"""Rank 0's state, given to all ranks: so rank 0 alone reads checkpoints."""
+"""Broadcasts rank 0's state to all ranks, so that only rank 0 reads checkpoints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bertfast.training.adam import Adam
 
 
 def broadcast_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> int:
-    """Gives every rank what rank 0 holds: weights, steps done (the result), then Adam's state."""
+    """Broadcasts rank 0's weights, completed steps (the result) and Adam state to every rank."""
     if world.size == 1:
         return step
     step = from_rank_0(world, step)
     for parameter in model.parameters():
         dist.broadcast(parameter.detach(), 0)
-        # torch does not see the change, and a copy in bfloat16 is not the weight's any more.
+        # torch does not notice the change, and the weight's bfloat16 copy is now stale.
         torch.autograd.graph.increment_version(parameter)
         if step and parameter.requires_grad:
             state = optimizer.state[parameter]

@@ -1,8 +1,8 @@
-"""Training state on disk: one safetensors file a checkpoint, written atomically beside training, verified when read.
+"""Training state on disk: one safetensors file per checkpoint, written atomically in the background, verified on read.
 
 The tensors are the model's parameters (`model.NAME`) and Adam's state (`exp_avg.NAME`, `exp_avg_sq.NAME`); the file's
-metadata holds the step and what the run was. The last tensor, and so the file's last bytes, are the digest of all bytes
-before them, header included. Nothing is pickled, so that a checkpoint from a stranger can run no code.
+metadata holds the step and the run's fingerprint. The last tensor, and so the end of the file, is a digest of all bytes
+before it, header included. Nothing is pickled, so a checkpoint from a stranger can't run code.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _DIGEST_SIZE = 16
 
 class Checkpoint(NamedTuple):
     path: Path
-    step: int  # steps done
-    run: dict[str, Any]  # what the run was, as it was given to the writer
+    step: int  # completed steps
+    run: dict[str, Any]  # the run's fingerprint, as given to the writer
     tensors: dict[str, Tensor]
 
 
 class Writer:
-    """Writes a run's checkpoints, with what `run` says of it, into `folder`, and keeps the `keep` newest.
+    """Writes a run's checkpoints, with its fingerprint `run`, into `folder`, and keeps the `keep` newest.
 
-    The tensors are copied when a checkpoint is asked for, into memory that is kept for the next; they are hashed and
-    written by a thread, one checkpoint at a time. Where the disk refuses one, a warning says so, the older ones stay,
-    and the next is tried as usual. `journal`, a file that goes with each checkpoint, is synced to the disk before.
+    `save` copies the tensors into host memory, which is reused; a thread hashes and writes them, one checkpoint at a
+    time. If a write fails, a warning says so, the older checkpoints stay, and the next one is tried as usual.
+    `journal`, a file that belongs to each checkpoint, is synced to disk first.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class Writer:
         self._failing = False
 
     def save(self, step: int) -> None:
-        """Writes step-NNNNNNNN.safetensors, beside what the caller does next."""
+        """Writes step-NNNNNNNN.safetensors in the background."""
         self._copy()
-        self._pending = self._thread.submit(self._write_or_tell, step)
+        self._pending = self._thread.submit(self._write_or_warn, step)
 
     def save_now(self, step: int) -> None:
-        """Writes it before returning. Raises InputError where the disk refuses it."""
+        """Writes it before returning. Raises InputError if the write fails."""
         self._copy()
         self._write(step)
 
     def tidy(self, step: int) -> None:
-        """Removes what is older than the `keep` newest up to `step`, and what a killed run was just writing."""
+        """Removes all but the `keep` newest checkpoints up to `step`, and partial files left by a killed run."""
         for leftover in self._folder.glob("*.partial.*"):
             leftover.unlink()
         for old in [older for older in _paths(self._folder) if _step(older) < step][self._keep - 1 :]:
@@ -83,7 +83,7 @@ class Writer:
         return self._folder / f"step-{step:08d}.safetensors"
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits until pending writes are done."""
         self._thread.shutdown()
 
     def _copy(self) -> None:
@@ -96,7 +96,7 @@ class Writer:
                 )
             self._copies[name].copy_(tensor)
 
-    def _write_or_tell(self, step: int) -> None:
+    def _write_or_warn(self, step: int) -> None:
         try:
             self._write(step)
             self._failing = False
@@ -117,15 +117,15 @@ class Writer:
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint in `folder`, if it holds any; damaged ones are named in a warning and passed over.
+    """The newest intact checkpoint in `folder`, if it holds any. Warns about damaged ones and skips them.
 
-    Raises InputError where all are damaged.
+    Raises InputError if all are damaged.
     """
     paths = _paths(folder)
     for path in paths:
         try:
             return _load(path)
-        # Deep nesting is how JSON from a stranger overflows the parser's stack.
+        # RecursionError: deeply nested JSON from a stranger.
         except (OSError, SafetensorError, ValueError, LookupError, RecursionError) as error:
             logger.warning("%s is damaged (%s): trying the checkpoint before it", path, error)
     if paths:
@@ -134,7 +134,7 @@ def newest(folder: Path) -> Checkpoint | None:
 
 
 def misfit(checkpoint: Checkpoint, model: nn.Module) -> str | None:
-    """What in the checkpoint can't go into `model`, if anything."""
+    """Why the checkpoint does not fit `model`, or None if it does."""
     for name, parameter in model.named_parameters():
         for kind in ("model", *_MOMENTS):
             saved = checkpoint.tensors.get(f"{kind}.{name}")
@@ -146,7 +146,7 @@ def misfit(checkpoint: Checkpoint, model: nn.Module) -> str | None:
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Adam) -> None:
-    """Puts the checkpoint's tensors, which fit, into `model` and `optimizer`."""
+    """Copies the checkpoint's tensors into `model` and `optimizer`; they must fit (see `misfit`)."""
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             parameter.copy_(checkpoint.tensors[f"model.{name}"])
@@ -167,7 +167,7 @@ def _state(model: nn.Module, optimizer: Adam) -> dict[str, Tensor]:
 
 
 def _step(path: Path) -> int:
-    """The steps done that a checkpoint's name tells; -1 for other files."""
+    """The completed steps in a checkpoint's file name; -1 for other files."""
     name = re.fullmatch(r"step-(\d{8,})\.safetensors", path.name)
     return int(name[1]) if name else -1
 
@@ -178,7 +178,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """A safetensors file. Not by the library: it is hashed as it is written, while other threads compute."""
+    """Writes a safetensors file, without the library: this hashes while it writes and lets other threads compute."""
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""torch's own kernels in a deterministic run."""
+"""Makes torch's own kernels deterministic in a deterministic run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bertfast.distributed.world import World
 
 @contextlib.contextmanager
 def deterministic_torch(world: World) -> Iterator[None]:
-    """Where the run is deterministic, torch's own kernels are, too, until the end.
+    """In a deterministic run on a GPU, torch's own kernels are deterministic within the context.
 
-    On a CPU nothing differs from run to run, and asking makes torch import its compiler, which takes seconds.
+    On a CPU they already are, and the setting makes torch import its compiler, which takes seconds.
     """
     if not world.deterministic or world.device.type == "cpu":
         yield
@@ -26,7 +26,7 @@ def deterministic_torch(world: World) -> Iterator[None]:
     filled = fills.fill_uninitialized_memory
     try:
         torch.use_deterministic_algorithms(True)
-        # Else torch writes each tensor that it allocates once more, against reading what nobody wrote. No kernel does.
+        # Otherwise torch fills each tensor that it allocates, in case a kernel reads uninitialized memory. None does.
         fills.fill_uninitialized_memory = False
         yield
     finally:

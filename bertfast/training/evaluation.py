@@ -1,4 +1,4 @@
-"""Both objectives on held-out text, with masks that never change."""
+"""Evaluates both objectives on held-out text, with fixed masks."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ from bertfast.sampling.sampler import Sampler
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64
 
-# What of a run's settings its evaluation shares: what a model is shown, not how it is masked, nor the seed.
+# The settings that an evaluation shares with its run: what the model reads, but not the masking nor the seed.
 SHARED = ("objective", "max_len", "segments", "negatives")
 
 
 def held_out_sampler(corpus: Corpus, config: SamplerConfig, device: torch.device) -> Sampler:
-    """Examples of the run's kind, masked by the default settings and seed, so that runs that differ there compare."""
+    """Examples of the run's kind, masked with the default settings and seed, so that runs with other masks compare."""
     return Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in SHARED}), device)
 
 
 def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world: World) -> Evaluation:
-    """Evaluates the model, as it is after `step`, on the first examples that `sampler` gives: the same at every call.
+    """Evaluates the model after `step` on the sampler's first examples, the same at every call.
 
-    Losses and accuracies are means over the predictions, and over the pairs. Every rank of the world calls this at the
-    same step and computes every `world.size`-th batch, each by one thread; the sums of the batches are then added in
-    the batches' order, so that no bit of the result depends on the number of ranks or threads. Leaves the model's mode
-    as it was.
+    Losses and accuracies are means over the predictions or the pairs. Every rank calls this at the same step and
+    computes every `world.size`-th batch, each on one thread. The batches' sums are then added in a fixed order, so that
+    the bits of the result do not depend on the number of ranks or threads. The model's mode is restored.
     """
     count = min(_EXAMPLES, sampler.num_examples)
     firsts = range(0, count, _BATCH)
@@ -56,7 +55,7 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
             sums[index] = each
     model.train(training)
     if world.size > 1:
-        dist.all_reduce(sums)  # a row is one rank's, and 0 for the others
+        dist.all_reduce(sums)  # each row is set on one rank, and 0 on the others
     mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = sums.cpu().sum(0)
     mlm_loss /= predictions
     result = Evaluation(step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item())
@@ -67,7 +66,7 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
 
 @torch.no_grad()
 def _batch_sums(model: Bert, sampler: Sampler, first: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Of some examples: the MLM loss, hits and predictions, the NSP loss and hits; (5,) float64."""
+    """(5,) float64, sums over some examples: MLM loss, hits and predictions, NSP loss and hits."""
     batch = sampler.packed(first, count)
     rows = head_rows(batch.cu_seqlens, batch.masked_positions)
     states = model.hidden_states(batch, dtype, rows=rows)
@@ -84,7 +83,7 @@ def _loss_and_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_words(found: Evaluation, objective: str) -> str:
-    """The evaluation as a log line has it."""
+    """The evaluation as text for a log line."""
     words = (
         f"MLM loss {found.eval_mlm_loss:.3f} (perplexity {found.eval_mlm_perplexity:.4g}, "
         f"accuracy {found.eval_mlm_accuracy:.1%})"

@@ -1,4 +1,4 @@
-"""What a run's bits depend on: what a checkpoint says of its run, and what a resumption must share with it."""
+"""A run's fingerprint: everything its bits depend on. A checkpoint stores it, and a resumed run must match it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from bertfast.distributed.world import World
 from bertfast.ops.product import matrix_product
 from bertfast.training.setup import Setup
 
-# These leave the weights as they are, or what they choose is told in other words: device, precision and sums.
-_FREE = (
+# Settings that do not affect the weights, and settings whose resolved value is recorded instead.
+_IRRELEVANT = (
     "device",
     "gpus",
     "parallel",
@@ -32,32 +32,32 @@ _FREE = (
     "inexact",
     "check",
 )
-_TOLD = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
+_RESOLVED = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
 
-# Of hosts of other kinds these differ.
+# Entries that differ between kinds of hosts.
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
 
-# Rank 0 says these to the others once they have met.
+# Rank 0 broadcasts these once the process group exists.
 _LOSS_FORM = "masked-LM loss"
 _TWINS = "computed in plain torch"
-_RANK_0S = (_LOSS_FORM, _TWINS)
+_CHOSEN_BY_RANK_0 = (_LOSS_FORM, _TWINS)
 
 _NO_OP = "no op"
 
 
 def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] = ()) -> dict[str, Any]:
-    """Name (a flag, where there is one) to value, of JSON's types: two runs with the same have the same weights.
+    """The fingerprint: name (a flag, if there is one) to JSON value. Runs with equal fingerprints have equal weights.
 
-    `twins`: the ops that are computed in plain torch because the device fails them, whose bits are not their kernels'.
+    `twins`: the ops that run in plain torch because they fail on the device; their bits differ from the kernels'.
     """
     config, world, dtype = setup.config, setup.world, setup.dtype
     model = dataclasses.asdict(setup.model.config)
-    said: dict[str, Any] = {flag(BertConfig, name): value for name, value in model.items()}
+    values: dict[str, Any] = {flag(BertConfig, name): value for name, value in model.items()}
     for name, value in dataclasses.asdict(config).items():
-        if name not in _FREE + _TOLD:
-            said[flag(TrainConfig, name)] = value
+        if name not in _IRRELEVANT + _RESOLVED:
+            values[flag(TrainConfig, name)] = value
     cuda = world.device.type == "cuda"
-    said |= {
+    values |= {
         "corpus": corpus.fingerprint,
         "documents of the corpus": corpus.part or "all",
         "kind of device": torch.cuda.get_device_name(world.device) if cuda else "CPU",
@@ -65,28 +65,32 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
         "product of two matrices": _product(world.device, dtype),
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "order of sums": _order(world),
-        "threads": 1 if world.deterministic else torch.get_num_threads(),  # that a product or a sum is cut for
+        "threads": 1 if world.deterministic else torch.get_num_threads(),  # which a product or a sum is split over
         "bertfast": __version__,
         "torch": str(torch.__version__),
     }
-    if cuda:  # a CPU has but one
-        said |= {_LOSS_FORM: loss_form, _TWINS: ", ".join(twins) or _NO_OP}
-    return dict(json.loads(json.dumps(said)))
+    if cuda:  # a CPU has only one form
+        values |= {_LOSS_FORM: loss_form, _TWINS: ", ".join(twins) or _NO_OP}
+    return dict(json.loads(json.dumps(values)))
 
 
-def of_all_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:
-    """The part of a run's identity that its ranks share: all of it where their sums are to have the same bits on any
-    number of them, and else all but what is their host's; and not what rank 0 decides. `world`: as it was asked for,
-    before that."""
+def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:
+    """The part of a run's fingerprint that all ranks share.
+
+    In a deterministic run without --inexact that is all of it, otherwise all but the hosts' entries; and never what
+    rank 0 decides. `world` is the requested one, before that decision.
+    """
     whole = world.deterministic and not config.inexact
-    shared = {name: value for name, value in run.items() if (whole or name not in _HOSTS) and name not in _RANK_0S}
+    shared = {
+        name: value for name, value in run.items() if (whole or name not in _HOSTS) and name not in _CHOSEN_BY_RANK_0
+    }
     if "order of sums" in shared:
         shared["order of sums"] = _order(world)
     return {**shared, "--device": world.device.type}
 
 
-def of_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of its run, in today's words."""
+def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's fingerprint, converted from older versions' wording."""
     if _LOSS_FORM not in run:
         return dict(run)
     form = "chunked" if run[_LOSS_FORM] == "in chunks" else run[_LOSS_FORM]
@@ -94,9 +98,9 @@ def of_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def twins_of(resumed: Mapping[str, Any] | None) -> dict[str, str]:
-    """The ops that the run of a checkpoint computed in plain torch, and why one that resumes it does so, too."""
-    said = _NO_OP if resumed is None else resumed.get(_TWINS, _NO_OP)
-    return {} if said == _NO_OP else dict.fromkeys(said.split(", "), "as the run that is resumed did")
+    """The ops that the resumed run computed in plain torch, each with the reason why this run does so too."""
+    names = _NO_OP if resumed is None else resumed.get(_TWINS, _NO_OP)
+    return {} if names == _NO_OP else dict.fromkeys(names.split(", "), "as the run that is resumed did")
 
 
 def _order(world: World) -> str:
@@ -109,7 +113,7 @@ def _order(world: World) -> str:
 
 
 def _product(device: torch.device, dtype: torch.dtype) -> str:
-    """Digest of a product's bits: it tells processors and libraries apart whose names are the same."""
+    """The digest of a product's bits: it distinguishes processors and libraries with the same name."""
     numbers = torch.arange(1 << 16, device="cpu").mul(40503).remainder(65521).float() / 65521
     numbers = numbers.view(256, 256).to(device, dtype)
     with one_thread():

@@ -1,7 +1,7 @@
-"""A step's losses and gradients, over all workers: in one order of sums, or in the fastest.
+"""A step's losses and gradients over all workers, summed in a fixed order or in the fastest one.
 
-Both ways cut the global batch into pieces of consecutive examples. Every rank knows by itself how many predictions the
-whole batch has, so that each piece's loss carries its share of the global mean, and pieces only need to be summed.
+Both ways split the global batch into pieces of consecutive examples. Every rank knows the number of predictions in the
+whole batch, so each piece's loss is scaled to its share of the global mean, and pieces only need to be summed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from bertfast.training.setup import Setup
 
 
 class Gradients(Protocol):
-    """Computes a step."""
+    """Computes a step's losses and gradients."""
 
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
-        """The same on every rank: (3,) float32, the two losses and the sum of the ranks' flags; and the gradients of
-        the parameters that require them, which the next call may overwrite.
+        """Returns, the same on every rank, (3,) float32: the two losses and the sum of the ranks' flags; and the
+        gradients of the parameters that require them, which the next call may overwrite.
         """
 
 
@@ -70,9 +70,9 @@ class ShardedGradients:
 
 
 class PlainGradients:
-    """The batch in one piece a device, or in several, one after another (`shards`); summed as torch finds fastest.
+    """The batch in one piece per device, or in several in turn (`shards`); torch sums them in its fastest order.
 
-    One process, DistributedDataParallel over several, or DataParallel over one's several GPUs.
+    One process, DistributedDataParallel over several, or DataParallel over several GPUs in one process.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -110,12 +110,12 @@ class PlainGradients:
 
 
 def bounds(size: int, piece: int, pieces: int) -> tuple[int, int]:
-    """Which of a batch's examples are that piece's: from the first, up to the second."""
+    """The range of a batch's examples in a piece: begin, end."""
     return size * piece // pieces, size * (piece + 1) // pieces
 
 
 class Share(NamedTuple):
-    """One piece of the global batch, and what it weighs in the whole's two losses."""
+    """One piece of the global batch, and its weights in the batch's two losses."""
 
     batch: PackedBatch
     mlm_weights: Tensor
@@ -123,7 +123,7 @@ class Share(NamedTuple):
     nsp_weight: float
 
     def weighed(self, losses: tuple[Tensor, Tensor]) -> Tensor:
-        """(2,): the masked-LM loss carries its weights already; the next-sentence loss is a mean over the piece."""
+        """(2,): the piece's share of both losses, from its weighted masked-LM loss and its mean next-sentence loss."""
         mlm_loss, nsp_loss = losses
         return torch.stack([mlm_loss, nsp_loss * self.nsp_weight])
 
@@ -136,7 +136,7 @@ class Shares:
         self._predictions = max(1, int(sampler.plan(self._first, config.batch_size).num_masked.sum()))
 
     def losses(self, model: nn.Module, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Tensor:
-        """(2,): what the piece adds to the batch's two losses."""
+        """(2,): the piece's share of the batch's two losses."""
         share = self.of(sampler, piece, pieces)
         return share.weighed(model(share.batch, share.mlm_weights, self._config.seed, dtype))
 
@@ -156,11 +156,11 @@ class Shares:
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """Of all of them as one vector; by one thread, since the order of its sum depends on how many there are."""
+    """The norm of all gradients as one vector; on one thread, as the order of the sum depends on the thread count."""
     with one_thread():
         return nn.utils.get_total_norm(gradients)
 
 
 def clip_factor(norm: Tensor, longest: float) -> Tensor:
-    """What brings gradients of that `norm` down to `longest`, if that is not 0 and they are longer."""
+    """The factor that clips gradients with this `norm` to `longest`; 1 if they are shorter, or `longest` is 0."""
     return (longest / (norm + 1e-6)).clamp(max=1.0) if longest else torch.ones_like(norm)

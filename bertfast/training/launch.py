@@ -1,7 +1,7 @@
-"""From one call to one process or several: `train`, and the workers that it starts.
+"""Runs training in one process or several: `train`, and the workers that it starts.
 
-Workers are processes of torchrun's agent that run this module. Their job is a folder: so the caller's own program is
-never imported again and no object is pickled. They write a run directory, from which the caller reads the result.
+torchrun's agent starts the workers, which run this module. They read their job from a folder, so the caller's program
+is not imported again and no object is pickled. They write a run directory, from which the caller reads the result.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def train(
 ) -> Run:
     """Trains `model` on `corpus`, in place, and returns the run.
 
-    With `out`, the folder gets metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end; with
-    `resume`, training continues from its newest whole checkpoint. Several devices are one process each
-    (`parallel="ddp"`: started here, or by torchrun) or one thread each (`"dp"`). `eval_corpus` is evaluated on ten
-    times a run; it needs the tokenizer of `corpus` (`load_corpus(..., tokenizer=corpus.folder)`). Raises InputError for
-    what cannot be used.
+    With `out`, training writes metrics.jsonl and checkpoints to that folder, and at the end the files of `Run.save`;
+    with `resume`, it continues from the newest intact checkpoint. Several devices get one process each
+    (`parallel="ddp"`: started here, or by torchrun) or one thread each (`"dp"`). The model is evaluated on
+    `eval_corpus` ten times per run; it needs the tokenizer of `corpus` (`load_corpus(..., tokenizer=corpus.folder)`).
+    Raises InputError for invalid input.
     """
     check_extras(config, eval_corpus is not None)
     if config.tensorboard and out is None:
         raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
     if under_torchrun():
-        peers()  # all ranks, before one has more to do than another
+        peers()  # all ranks meet before one has more work than another
     with claimed(None if out is None else Path(out), resume) as directory:
         return train_in(directory, model, corpus, config, eval_corpus)
 
@@ -73,7 +73,7 @@ def train_in(
     if eval_corpus and eval_corpus.tokenizer.backend.to_str() != corpus.tokenizer.backend.to_str():
         raise InputError("the corpus to evaluate on has another tokenizer: load_corpus(..., tokenizer=corpus.folder)")
     if directory.path is not None:
-        require_package("matplotlib", f"drawing {directory.path / 'loss.svg'}")  # which is done at the end
+        require_package("matplotlib", f"drawing {directory.path / 'loss.svg'}")  # done at the end, so fail early
     if under_torchrun():
         return Trainer(model, corpus, config, torchrun_world(config), directory, eval_corpus).train()
     devices = choose_devices(config)
@@ -84,7 +84,7 @@ def train_in(
 
 
 def check_extras(config: TrainConfig, eval_corpus: bool) -> None:
-    """Raises InputError where what is asked for beside training can't be had: to be told before a corpus is built."""
+    """Raises InputError if optional features can't be used. Call it before building a corpus."""
     if config.eval and eval_corpus:
         raise InputError("--eval holds out a share of the corpus, --eval-corpus brings other text: give one of them")
     if config.tensorboard:
@@ -99,7 +99,7 @@ def _start_workers(
     devices: list[torch.device],
     eval_corpus: Corpus | None,
 ) -> Run:
-    """Trains in one process a device, and takes the trained weights over."""
+    """Trains in one process per device, and loads the trained weights into `model`."""
     with tempfile.TemporaryDirectory(prefix="bertfast-") as name:
         job = Path(name)
         out = directory.path or job / "run"
@@ -114,7 +114,7 @@ def _start_workers(
             "quiet": not shows_progress(),
         }
         (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
-        with _their_endings(job):
+        with _worker_errors(job):
             _run_workers(job, len(devices))
         model.load_state_dict(load_pretrained(out).model.state_dict())
         history = History(out / "metrics.jsonl", config.steps)
@@ -134,13 +134,13 @@ def _run_workers(job: Path, count: int) -> None:
         local_addr="localhost",
         max_restarts=0,
     )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we tell what failed ourselves
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # `_worker_errors` reports failures
     elastic_launch(launch, sys.executable)("-m", "bertfast.training.launch", str(job))
 
 
 @contextlib.contextmanager
-def _their_endings(job: Path) -> Iterator[None]:
-    """Raises what ended the workers, as if it had happened here."""
+def _worker_errors(job: Path) -> Iterator[None]:
+    """Raises the error that ended the workers as if it had been raised here."""
     try:
         yield
     except (SignalException, ChildFailedError) as end:
@@ -155,7 +155,7 @@ def _their_endings(job: Path) -> Iterator[None]:
 
 
 def _in_words(failures: Mapping[int, ProcessFailure]) -> str:
-    """Which worker ended first, and how. Those that torchrun then stopped don't count."""
+    """Which worker ended first, and how. Workers that torchrun then stopped don't count."""
     rank, first = min(failures.items(), key=lambda failure: (failure[1].exitcode == -SIGTERM, failure[1].timestamp))
     how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else "ended: its own message says why"
     return f"worker {rank} (process {first.pid}) {how}"
@@ -167,7 +167,7 @@ def _open(folder: str, part: list[int] | None) -> Corpus:
 
 
 def _work(job: Path) -> int:
-    """One worker's life; the exit status."""
+    """Runs one worker and returns its exit status."""
     settings = json.loads((job / "job.json").read_text(encoding="utf-8"))
     show_messages(settings["quiet"])
     try:
@@ -182,7 +182,7 @@ def _work(job: Path) -> int:
     except (InputError, OSError) as error:
         (job / "error").write_text(str(error), encoding="utf-8")
         return 2
-    except ProcessLost:  # the caller names whom
+    except ProcessLost:  # the caller reports which worker
         return 1
     except Stopped as stopped:
         (job / "stopped").write_text(str(int(stopped.signal)), encoding="utf-8")

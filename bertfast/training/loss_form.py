@@ -1,4 +1,4 @@
-"""Which form a run's masked-LM loss takes: chunked, or fused where the GPU at hand computes it faster."""
+"""Chooses the form of a run's masked-LM loss: chunked, or fused if that is faster on this GPU."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bertfast.ops.arguments import Predictions
 from bertfast.ops.fused_mlm_loss import why_not_fused
 from bertfast.training.setup import Setup
 
-CALLS, ROUNDS = 20, 5  # of each form, timed: the median round's
+CALLS, ROUNDS = 20, 5  # timed for each form: the median over the rounds
 AGREEMENT = 0.05
-"""The forms' greatest difference, norm of it over norm: a few roundings to bfloat16, and no more."""
+"""The largest relative difference (in norm) between the forms: a few bfloat16 rounding errors."""
 
 
 class LossForm(NamedTuple):
-    """`name` is what a checkpoint says of it; `reason` is for the run's first lines, empty where there is no choice."""
+    """`name` is stored in checkpoints; `reason` is logged at the start, and empty if there was no choice."""
 
     name: str
     reason: str = ""
@@ -43,15 +43,15 @@ FORMS = CHUNKED, FUSED = LossForm("chunked"), LossForm("fused")
 
 
 def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None, works: bool = True) -> LossForm:
-    """The form for this run; `resumed` is what the checkpoint that it resumes from says of its run.
+    """The form for this run. `resumed` is the fingerprint in the checkpoint that it resumes from, if any.
 
-    `works`: whether the check of the device has found nothing wrong with the fused form.
+    `works`: whether the fused form passed the device check.
 
-    Chunked, unless each process has one GPU that can do otherwise, and need not have the same bits elsewhere. Then
-    `config.mlm_loss` says it; "auto" compares both, and times them, on a loss of a process's size. Their bits differ,
-    so that a run keeps its form. Rank 0 decides for all ranks (`of_rank_0`).
+    Chunked, unless each process has one GPU that supports the fused form, and the run is not deterministic. Then
+    `config.mlm_loss` decides; "auto" compares and times both forms on a loss of one process's size. Their bits differ,
+    so a resumed run keeps its form. Rank 0 decides for all ranks (`broadcast_form`).
 
-    Raises InputError where the fused form is asked for and can't be had, and where it has broken the CUDA context.
+    Raises InputError if the fused form is requested but not available, or if it has broken the CUDA context.
     """
     model, config, world = setup.model, setup.config, setup.world
     obstacle = _why_not_fused(setup) or (None if works else "it fails on this device")
@@ -64,17 +64,19 @@ def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None, works: boo
         return LossForm(before, f"masked-LM loss {before}, as before")
     predictions = int(setup.sampler.plan(0, config.batch_size).num_masked.sum())
     sequences, predictions = (max(1, size // world.shards) for size in (config.batch_size, predictions))
-    take = _made_up_loss(model, sequences, predictions, world.device)
+    compute = _made_up_loss(model, sequences, predictions, world.device)
     graphs = Graphs(world.device)
-    expected = _computed(CHUNKED, model, take, graphs)  # before all else: an error here is not the fused form's
+    expected = _computed(
+        CHUNKED, model, compute, graphs
+    )  # first, so that an error here is not attributed to the fused form
     try:
         with contextlib.closing(graphs):
-            if not _agree(expected, _computed(FUSED, model, take, graphs)):
+            if not _agree(expected, _computed(FUSED, model, compute, graphs)):
                 return _without_fused(config, "is wrong here")
             if config.mlm_loss == "fused":
                 return LossForm("fused", "masked-LM loss fused, as asked")
-            chunked, fused = _milliseconds(model, take, world.device, graphs)
-    except RuntimeError as error:  # a launch that is refused, or what a kernel did: native's and torch's
+            chunked, fused = _milliseconds(model, compute, world.device, graphs)
+    except RuntimeError as error:  # a failed launch or a faulty kernel, from our extension or torch
         failure = str(error).split("\n")[0]
     else:
         name = "fused" if fused < chunked else "chunked"
@@ -104,7 +106,7 @@ def _without_fused(config: TrainConfig, why: str) -> LossForm:
 
 
 def _works(device: torch.device) -> bool:
-    """Whether the device still takes work of this process: after an illegal access CUDA refuses all that comes."""
+    """Whether this process can still use the device: after an illegal access every CUDA call fails."""
     try:
         torch.cuda.synchronize(device)
     except RuntimeError:
@@ -112,14 +114,14 @@ def _works(device: torch.device) -> bool:
     return True
 
 
-def of_rank_0(form: LossForm, world: World) -> LossForm:
-    """Rank 0's form, on every rank; they have met."""
+def broadcast_form(form: LossForm, world: World) -> LossForm:
+    """Rank 0's form, on every rank. Needs the process group."""
     return FORMS[from_rank_0(world, FORMS.index(LossForm(form.name)))]
 
 
 @contextlib.contextmanager
-def taken(form: LossForm, model: Bert) -> Iterator[None]:
-    """The model's loss takes the form until the end."""
+def use_form(form: LossForm, model: Bert) -> Iterator[None]:
+    """The model computes its loss in this form within the context."""
     model.masked_lm_head.fused = form.is_fused
     try:
         yield
@@ -130,7 +132,7 @@ def taken(form: LossForm, model: Bert) -> Iterator[None]:
 def _made_up_loss(
     model: Bert, sequences: int, predictions: int, device: torch.device
 ) -> Callable[[], tuple[Tensor, ...]]:
-    """Computes a loss and its gradients, of a batch of such sizes."""
+    """A function that computes a loss and its gradients on random input of these sizes."""
     head = model.masked_lm_head
     word_weight = model.embeddings.word.weight.detach().bfloat16().requires_grad_()
     generator = torch.Generator(device).manual_seed(0)
@@ -141,26 +143,26 @@ def _made_up_loss(
     labels = torch.arange(predictions, device=device) % model.config.vocab_size
     weights = torch.full((predictions,), 1 / predictions, dtype=torch.float32, device=device)
 
-    def take() -> tuple[Tensor, ...]:
+    def compute() -> tuple[Tensor, ...]:
         loss = head.loss(states, Predictions(positions, labels, weights), word_weight)
         return loss.detach(), *torch.autograd.grad(loss, [states, word_weight, *head.parameters()])
 
-    return take
+    return compute
 
 
-def _computed(form: LossForm, model: Bert, take: Callable[[], tuple[Tensor, ...]], graphs: Graphs) -> list[Tensor]:
-    """What a form gives, as float32 on the host.
+def _computed(form: LossForm, model: Bert, compute: Callable[[], tuple[Tensor, ...]], graphs: Graphs) -> list[Tensor]:
+    """The loss and gradients in a form, as float32 on the host.
 
-    In the stream of the captures: autograd keeps with a leaf the stream that its gradient was first computed in.
+    On the capture stream: autograd binds a leaf to the stream that its gradient was first computed on.
     """
     found: list[Tensor] = []
-    with taken(form, model):
-        graphs.run(lambda: found.extend(take()))
+    with use_form(form, model):
+        graphs.run(lambda: found.extend(compute()))
     return [each.float().cpu() for each in found]
 
 
 def _agree(expected: list[Tensor], found: list[Tensor]) -> bool:
-    """Whether both are the same, but for rounding to bfloat16."""
+    """Whether both are equal up to bfloat16 rounding."""
     return all(
         bool((fused - chunked).norm() <= AGREEMENT * chunked.norm())
         for chunked, fused in zip(expected, found, strict=True)
@@ -168,22 +170,22 @@ def _agree(expected: list[Tensor], found: list[Tensor]) -> bool:
 
 
 def _milliseconds(
-    model: Bert, take: Callable[[], tuple[Tensor, ...]], device: torch.device, graphs: Graphs
+    model: Bert, compute: Callable[[], tuple[Tensor, ...]], device: torch.device, graphs: Graphs
 ) -> tuple[float, float]:
-    """What it takes chunked, and fused: each a graph, since no host shall count; replayed in turns."""
+    """Milliseconds chunked, and fused: each as a graph, to exclude the host's time; replayed in turns."""
     times: dict[LossForm, list[float]] = {form: [] for form in FORMS}
     for number in range(1 + ROUNDS):
         for form in FORMS:
-            with taken(form, model):
-                time = _timed(functools.partial(graphs, form, take), device)
-            if number > 0:  # before, they were captured
+            with use_form(form, model):
+                time = _timed(functools.partial(graphs, form, compute), device)
+            if number > 0:  # round 0 captures
                 times[form].append(time)
     chunked, fused = (statistics.median(times[form]) for form in FORMS)
     return chunked, fused
 
 
 def _timed(work: Callable[[], None], device: torch.device) -> float:
-    """Milliseconds of a call, on the device's clock."""
+    """Milliseconds per call, by the device's clock."""
     with torch.cuda.device(device):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()

@@ -1,4 +1,4 @@
-"""What a run says when a GPU's memory does not suffice."""
+"""The error message for a GPU that runs out of memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bertfast.errors import InputError
 
 @contextlib.contextmanager
 def explained_out_of_memory(config: TrainConfig, world: World) -> Iterator[None]:
-    """Raises InputError, with what takes less memory, where a GPU's does not suffice."""
+    """Turns an out-of-memory error into an InputError that says how to use less memory."""
     try:
         yield
     except RuntimeError as error:
         causes: list[BaseException] = [error]
-        while (cause := causes[-1].__context__) is not None:  # a capture that it broke ends with an error of its own
+        while (cause := causes[-1].__context__) is not None:  # a capture that it breaks raises an error of its own
             causes.append(cause)
         if not any(isinstance(each, torch.OutOfMemoryError) for each in causes):
             raise

@@ -1,4 +1,4 @@
-"""The folder that a run writes: whose it is, and whether its run is resumed."""
+"""The folder that a run writes to: which process owns it, and whether its run is resumed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class RunDirectory(NamedTuple):
 
 @contextlib.contextmanager
 def claimed(path: Path | None, resume: bool) -> Iterator[RunDirectory]:
-    """The run directory, which no other process can claim until the end, however that comes.
+    """Locks the run directory within the context. The lock ends with the process, however that ends.
 
-    With torchrun the main process claims it for all ranks, and a run that it has started anew is resumed. Raises
-    InputError where another process has it, and where it can't be written without harm: a file, or a used folder that
-    isn't resumed.
+    With torchrun, the main process claims it for all ranks, and resumes a run that torchrun has restarted. Raises
+    InputError if another process holds it, or if writing would destroy something: a file, or a used folder without
+    `resume`.
     """
     if path is None or not is_main_process():
         yield RunDirectory(path, resume)
@@ -47,9 +47,9 @@ def claimed(path: Path | None, resume: bool) -> Iterator[RunDirectory]:
                 peers().record_start(path)
             yield RunDirectory(path, resume or restarted)
         finally:
-            if new and _is_unused(path):  # nothing came of the run
+            if new and _is_unused(path):  # the run wrote nothing
                 (path / LOCK).unlink()
-                with contextlib.suppress(OSError):  # another run has begun beside it
+                with contextlib.suppress(OSError):  # another run uses a parent folder
                     for folder in new:
                         folder.rmdir()
 
@@ -69,7 +69,7 @@ def _check_unused(path: Path, resume: bool) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """The lock is the process's, and ends with it. Over NFS Linux makes it a lock of the server's."""
+    """Holds the lock, which ends with the process. Over NFS, Linux makes it a lock on the server."""
     lock = path / LOCK
     while True:
         with lock.open("a+", encoding="utf-8") as file:
@@ -79,7 +79,7 @@ def _locked(path: Path) -> Iterator[None]:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise InputError(f"--out {path} is in use by {holder}: wait for it, or name another folder") from None
-            if not _is_same_file(file.fileno(), lock):  # its last holder has removed it meanwhile
+            if not _is_same_file(file.fileno(), lock):  # the last holder has just removed it
                 continue
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}")

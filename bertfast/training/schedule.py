@@ -6,7 +6,7 @@ from bertfast.config import TrainConfig
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rises on a straight line over the first `warmup` steps, stays, and falls on one to 0 over the last `decay` steps.
+    """Rises linearly over the first `warmup` steps, stays constant, falls linearly to 0 over the last `decay` steps.
 
     With warmup + decay = 1 that is BERT's schedule; with a short decay, a trapezoid (Zhai et al., 2022).
     """

@@ -1,4 +1,4 @@
-"""What a run computes with, on this process."""
+"""What a run computes with in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertfast.sampling.sampler import Sampler
 class Setup(NamedTuple):
     model: Bert
     samplers: list[Sampler]
-    """One for each of this process's devices."""
+    """One per device of this process."""
     config: TrainConfig
     world: World
     dtype: torch.dtype
@@ -23,5 +23,5 @@ class Setup(NamedTuple):
 
     @property
     def sampler(self) -> Sampler:
-        """The first device's, which is the only one but with DataParallel."""
+        """The first device's sampler; only DataParallel has more than one."""
         return self.samplers[0]

@@ -1,4 +1,4 @@
-"""Signals that end a run after a step, on all ranks after the same one."""
+"""Signals that end a run after a step, the same step on all ranks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertfast.distributed.world import World
 
 @contextlib.contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Notes the first SIGINT or SIGTERM in the list instead of letting it break into a step; a second one breaks in.
+    """Records the first SIGINT or SIGTERM in the list instead of interrupting the step; a second one interrupts.
 
     SIGHUP, which a closed terminal sends, counts as SIGTERM, unless it is ignored, as under nohup.
     """
@@ -37,15 +37,15 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def to_flag(signals: list[int], overdue: bool, world: World) -> float:
-    """What a rank adds to the sum that all ranks get: its signal, and whether a checkpoint is overdue by its clock.
+    """A rank's summand in the sum over all ranks: its signal, and whether a checkpoint is overdue by its clock.
 
-    One SIGTERM is more than a SIGINT from every rank, and what is overdue more than all signals.
+    One SIGTERM outweighs a SIGINT on every rank, and one overdue checkpoint outweighs all signals.
     """
     of_signal = 0 if not signals else world.size + 1 if signals[0] == signal.SIGTERM else 1
     return float(of_signal + overdue * (world.size + 1) ** 2)
 
 
 def from_flags(flags: float, world: World) -> tuple[int | None, bool]:
-    """What the sum says: the signal that ends the run, if any, and whether a checkpoint is overdue."""
+    """Decodes the sum: the signal that ends the run, if any, and whether a checkpoint is overdue."""
     overdue, signals = divmod(flags, (world.size + 1) ** 2)
     return None if not signals else signal.SIGTERM if signals > world.size else signal.SIGINT, overdue > 0

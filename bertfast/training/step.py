@@ -1,7 +1,7 @@
-"""Training steps, one after another: gradients, clipping, Adam, and what was measured.
+"""Training steps: gradients, clipping, Adam, and the metrics of each step.
 
-Two ways: `EagerSteps` asks the device for each step's losses before it changes the weights. `BucketedSteps` asks for
-nothing: a step is a function of tensors that stay on the device, which a CUDA graph can hold.
+Two ways: `EagerSteps` reads each step's losses from the device before it updates the weights. `BucketedSteps` never
+reads within a step: the step is a function of tensors on the device, so a CUDA graph can hold it.
 """
 
 from __future__ import annotations
@@ -26,53 +26,53 @@ from bertfast.training.schedule import learning_rate
 from bertfast.training.setup import Setup
 
 PLANNED_STEPS = 1000
-"""Among which the largest bucket is captured first. To plan them takes the host some tenths of a second."""
+"""The steps whose largest bucket is captured first. Planning them takes the host some tenths of a second."""
 
-_PLANNED_AHEAD = 100  # steps at a time: the host is to be busy for a moment only
-_PLANNED_TOKENS = 1 << 22  # at a time, at most: what the host plans takes memory, some 40 bytes an example
+_PLANNED_AHEAD = 100  # steps at a time, so that the host is only busy for a moment
+_PLANNED_TOKENS = 1 << 22  # at most, at a time: a plan takes some 40 bytes per example
 
 
 class Measured(NamedTuple):
-    """What one step has found. Where it is not finite, the weights are as they were before."""
+    """The metrics of one step. If any is non-finite, the step has not changed the weights."""
 
     step: int
     mlm_loss: float
     nsp_loss: float
     norm: float
-    """The gradient's, before it was clipped."""
+    """The gradient norm before clipping."""
     flags: float
-    """The sum of the ranks'."""
+    """The sum of the ranks' flags."""
 
     def is_finite(self) -> bool:
         return math.isfinite(self.mlm_loss + self.nsp_loss + self.norm)
 
 
 class Steps(Protocol):
-    """Takes a step."""
+    """Runs the training steps."""
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
-        """What has become known of it and of those before: each step once, in order; with `wait`, all up to this one.
+        """Runs `step` and returns new metrics: each step's once, in order; with `wait`, all up to this step.
 
-        Steps are taken in order, and `wait` is the same on all ranks. Where a `flag` that is not 0 becomes known, all
-        ranks learn of it after the same step, up to which they then know all.
+        Steps run in order, and `wait` is the same on all ranks. All ranks learn of a nonzero `flag` after the same
+        step, and then have the metrics of all steps up to it.
         """
 
     def close(self) -> None:
-        """Frees what the steps hold on the device. To be called before the process group is destroyed: see `Graphs`."""
+        """Frees device resources. Call it before the process group is destroyed: see `Graphs`."""
 
 
 def make_steps(setup: Setup, optimizer: Adam, first_step: int) -> Steps:
     if setup.world.captured:
-        # With torch.compile, which may compile anew for another bucket's sizes, each bucket runs uncaptured first.
+        # torch.compile may recompile for another bucket's sizes, so each bucket runs uncaptured first.
         return BucketedSteps(setup, optimizer, first_step, Graphs(setup.world.device, each_first=setup.config.compile))
     return EagerSteps(make_gradients(setup), optimizer, setup.config, setup.world.deterministic)
 
 
 class EagerSteps:
-    """With `sharded` gradients, whose threads take turns with this one, it computes with one thread.
+    """Steps that run op by op. With `sharded` gradients, torch uses one thread outside the shards, too.
 
-    OpenMP's threads, once they have computed, spin for milliseconds before they sleep: on the cores of the shards that
-    come next.
+    OpenMP's threads spin for milliseconds after their work before they sleep, and would occupy the cores that the next
+    shards need.
     """
 
     def __init__(self, gradients: Gradients, optimizer: Adam, config: TrainConfig, sharded: bool) -> None:
@@ -80,12 +80,12 @@ class EagerSteps:
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         with one_thread() if self._sharded else contextlib.nullcontext():
-            return [self._take(step, flag)]
+            return [self._run(step, flag)]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
-    def _take(self, step: int, flag: float) -> Measured:
+    def _run(self, step: int, flag: float) -> Measured:
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
         mlm_loss, nsp_loss, flags = losses.tolist()
@@ -98,18 +98,18 @@ class EagerSteps:
 
 
 class BucketedSteps:
-    """Steps of one device a rank, whose batches have a bucket's size, the same on all ranks.
+    """Steps on one device per rank, with batches padded to a bucket's size, the same on all ranks.
 
-    The step's number, its first example's, and the learning rate of every step are on the device. The host only says
-    which bucket comes next, which it knows by planning the whole batch itself. `graphs` has one for each bucket.
+    The step number, the number of its first example, and all learning rates are on the device. The host only chooses
+    the next bucket, which it knows from planning the whole batch. `graphs` has one graph per bucket.
 
-    Ranks must not part: what one does by what it has read, all do after the same step. So with several, all read in the
-    same steps, each step's numbers one step later.
+    Ranks must stay in step: what one does because of a value it has read, all must do after the same step. So with
+    several ranks, all read after the same steps, and get each step's metrics one step later.
 
-    The first step runs as it is: what prepares for captures computes, so that it must be a step of the run. Right after
-    it, the largest bucket of the next `PLANNED_STEPS` is captured, whatever comes next (see `Graphs`). That changes
-    nothing: a capture does not execute, and counts up neither the step nor anything else until it is replayed, on what
-    the tensors hold then. All ranks plan the same steps, and so capture the same buckets in the same order.
+    The first step runs uncaptured: the warm-up for captures computes, so it must be a step of the run. Right after it,
+    the largest bucket of the next `PLANNED_STEPS` is captured, whichever comes next (see `Graphs`). The capture itself
+    executes nothing: the step counter and all else change only when the graph is replayed, on the tensors' values at
+    that time. All ranks plan the same steps, and so capture the same buckets in the same order.
     """
 
     def __init__(self, setup: Setup, optimizer: Adam, first_step: int, graphs: Graphs) -> None:
@@ -127,7 +127,7 @@ class BucketedSteps:
         self._first = self._step * config.batch_size
         rates = [learning_rate(step, config) for step in range(config.steps)]
         self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
-        self._flag, self._said = torch.zeros(1, dtype=torch.float32, device=device), 0.0
+        self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
         self._ahead: dict[int, PaddedSize] = {}
         totals = torch.zeros(3, dtype=torch.float32, device=device)
@@ -135,10 +135,10 @@ class BucketedSteps:
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         bucket = self._bucket(step)
-        if flag != self._said:
+        if flag != self._flag_on_device:
             self._flag.fill_(flag)
-            self._said = flag
-        self._graphs(bucket, lambda: self._take(bucket))
+            self._flag_on_device = flag
+        self._graphs(bucket, lambda: self._run(bucket))
         if step == self._first_step and not self._config.compile:
             self._capture_largest(range(step + 1, min(step + 1 + PLANNED_STEPS, self._config.steps)))
         found = self._ring.read(step, wait or (flag > 0 and self._alone))
@@ -153,10 +153,10 @@ class BucketedSteps:
         pieces = (steps[i : i + self._at_once] for i in range(0, len(steps), self._at_once))
         largest = max((bucket for piece in pieces for bucket in self._planned(piece)), default=None)
         if largest is not None:
-            self._graphs.capture(largest, lambda: self._take(largest))
+            self._graphs.capture(largest, lambda: self._run(largest))
 
     def _bucket(self, step: int) -> PaddedSize:
-        """A step's, planned with those that follow it: a call of the planner costs more than a step of its plan."""
+        """A step's bucket. Plans several steps at once: a call to the planner costs more than one more step in it."""
         if step not in self._ahead:
             steps = range(step, min(step + self._at_once, self._config.steps))
             self._ahead = dict(zip(steps, self._planned(steps), strict=True))
@@ -172,7 +172,7 @@ class BucketedSteps:
         )
         return [self._buckets.of(*each) for each in zip(tokens, predictions, strict=True)]
 
-    def _take(self, bucket: PaddedSize) -> None:
+    def _run(self, bucket: PaddedSize) -> None:
         config = self._config
         batch = self._sampler.packed_within(self._first + self._begin, self._count, bucket.tokens, bucket.predictions)
         all_predictions = batch.cu_masked[-1:]

@@ -1,6 +1,6 @@
-"""One process's part of a run: what is set up, its steps, what is recorded, and how it ends.
+"""One process's part of a run: setup, steps, logging, and the end of the run.
 
-The position in the data is the step number alone, so that resuming and splitting a batch over ranks need no state.
+The step number alone determines the position in the data, so resuming, and splitting a batch over ranks, need no state.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from bertfast.training.determinism import deterministic_torch
 from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
-from bertfast.training.fingerprint import identity, of_all_ranks, of_checkpoint, twins_of
-from bertfast.training.loss_form import choose_loss_form, of_rank_0, taken
+from bertfast.training.fingerprint import from_checkpoint, identity, shared_by_ranks, twins_of
+from bertfast.training.loss_form import broadcast_form, choose_loss_form, use_form
 from bertfast.training.out_of_memory import explained_out_of_memory
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
@@ -55,13 +55,13 @@ from bertfast.training.step import Measured, Steps, make_steps
 
 logger = logging.getLogger(__name__)
 
-# No more work than this is lost to a crash, however rarely --checkpoint-every asks for one.
+# The most work that a crash can lose, however large --checkpoint-every is.
 CHECKPOINT_SECONDS = 600
 
 
 @dataclasses.dataclass
 class Run:
-    """A finished run: the trained model, what it was trained on, and how it went."""
+    """A finished run: the trained model, its corpus and configuration, and its metrics."""
 
     model: Bert
     corpus: Corpus
@@ -84,8 +84,8 @@ class Run:
 class Trainer:
     """Trains `model` on this process's share of every batch.
 
-    Evaluates on `held_out`; with `config.eval`, on a share of `corpus` that is not trained on. In `directory` the main
-    process writes metrics.jsonl and checkpoints on the way, and what `Run.save` writes at the end.
+    Evaluates on `held_out`; with `config.eval`, on a share of `corpus` that it does not train on. The main process
+    writes metrics.jsonl and checkpoints to `directory` during training, and the files of `Run.save` at the end.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Trainer:
         self._history = History()
         self._checkpoints: checkpoint.Writer | None = None
         self._first_step, self._pairs_per_second = 0, 0.0
-        self._begun = self._saved = 0.0  # by the clock: the first step, the latest checkpoint
+        self._begun = self._saved = 0.0  # times of the first step and of the latest checkpoint
 
     def train(self) -> Run:
-        """The whole run. Raises Stopped where a signal ends it, and InputError for what the user can mend."""
+        """The whole run. Raises Stopped if a signal ends it, and InputError for errors that the user can fix."""
         world, config = self._setup.world, self._setup.config
         with contextlib.ExitStack() as held:
             take_step, signals = self._begin(held)
@@ -136,14 +136,14 @@ class Trainer:
         return self._finish()
 
     def _begin(self, held: contextlib.ExitStack) -> tuple[Steps, list[int]]:
-        """Sets up what lasts until the end of the run, in `held`; returns the steps, and the signals as they come."""
+        """Enters the run's contexts into `held`. Returns the steps, and a list that receives signals."""
         setup, directory = self._setup, self._directory
         model, config, asked = setup.model, setup.config, setup.world
         found = None
         if directory.path is not None and directory.resumed and asked.rank == 0:
             found = checkpoint.newest(directory.path / "checkpoints")
         if found is not None:
-            found = found._replace(run=of_checkpoint(found.run))
+            found = found._replace(run=from_checkpoint(found.run))
         before = None if found is None else found.run
         trusted = choice.Choice()
         if asked.rank == 0:
@@ -156,7 +156,7 @@ class Trainer:
             self._first_step = _resume(found, model, self._optimizer, run, config)
         elif directory.resumed and world.rank == 0:
             logger.info("%s holds no checkpoint: starting at step 0", directory.path)
-        del found  # its tensors take as much memory as a run's state
+        del found  # its tensors take as much memory as the training state
         if world.rank == 0:
             self._open_directory(run)
             products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
@@ -172,20 +172,20 @@ class Trainer:
                 tell("%s of the tokens are in no example", f"{lost:.1%}")
             if form.reason:
                 (logger.warning if form.warns else logger.info)(form.reason)
-        # The graphs that the steps hold are freed before the process group is destroyed: its teardown waits for them.
+        # The steps come last: their graphs must be freed before the process group, whose teardown waits for them.
         held.enter_context(explained_out_of_memory(config, world))
         held.enter_context(deterministic_torch(world))
         held.enter_context(contextlib.closing(self._history))
         held.enter_context(contextlib.closing(self._optimizer))
         if self._checkpoints is not None:
             held.enter_context(contextlib.closing(self._checkpoints))
-        held.enter_context(process_group.joined(world, of_all_ranks(run, asked, config), config.timeout))
+        held.enter_context(process_group.joined(world, shared_by_ranks(run, asked, config), config.timeout))
         if asked.rank > 0:
-            setup = self._trust(choice.of_rank_0(trusted, asked), held)
+            setup = self._trust(choice.broadcast_choice(trusted, asked), held)
         else:
-            choice.of_rank_0(trusted, asked)
+            choice.broadcast_choice(trusted, asked)
         world = setup.world
-        held.enter_context(taken(of_rank_0(form, world), model))
+        held.enter_context(use_form(broadcast_form(form, world), model))
         signals = held.enter_context(noted_signals())
         self._progress = held.enter_context(
             contextlib.closing(Progress(config.steps, self._first_step, config.log_every))
@@ -196,7 +196,7 @@ class Trainer:
         return take_step, signals
 
     def _trust(self, trusted: choice.Choice, held: contextlib.ExitStack) -> Setup:
-        """The setup, without what `trusted` does without."""
+        """The setup without what `trusted` disables. Applies it to the ops and samplers, too."""
         held.enter_context(trusted.applied())
         setup = self._setup
         if SAMPLER in trusted.failures:
@@ -219,7 +219,7 @@ class Trainer:
         RunInfo(setup.model.config, setup.config, *texts).write(path)
 
     def _record(self, step: int, measured: Measured) -> None:
-        """Notes what a step has found, as it becomes known after `step`. Raises InputError where it is non-finite."""
+        """Logs a step's metrics, which became known after `step`. Raises InputError if they are non-finite."""
         config = self._setup.config
         if not measured.is_finite():
             raise InputError(non_finite(measured, self._directory.path))
@@ -245,12 +245,12 @@ class Trainer:
         return self._checkpoints is not None and time.perf_counter() - self._saved > CHECKPOINT_SECONDS
 
     def _stop(self, signal: int, steps: int) -> None:
-        """Ends the run after so many steps, with a checkpoint of them."""
+        """Ends the run after `steps` steps, with a checkpoint."""
         if self._checkpoints is not None:
             _write_all(functools.partial(self._checkpoints.save_now, steps), self._history.write)
             path = self._checkpoints.path(steps)
             logger.info("stopped after step %s, saved in %s: continue with --resume", steps, path)
-        wait_for_all(self._setup.world)  # the first to end has the others ended, and rank 0 was still writing
+        wait_for_all(self._setup.world)  # torchrun ends all once one has ended, and rank 0 may still be writing
         raise Stopped(signal)
 
     def _finish(self) -> Run:
@@ -267,22 +267,22 @@ class Trainer:
 
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
-    """Brings the model to its device, ready to be trained."""
+    """Moves the model to its device and prepares it for training."""
     model.config.check_takes(corpus.vocab_size, config)
     if world.deterministic and world.device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read for good by the first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
-    for module in (model.pooler, model.next_sentence_head):  # nothing reads them without pairs
+    for module in (model.pooler, model.next_sentence_head):  # unused without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
     if config.compile:
-        model.compile(dynamic=True, fullgraph=True)  # one program for batches of all sizes
+        model.compile(dynamic=True, fullgraph=True)  # one program for all batch sizes
 
 
 def non_finite(measured: Measured, out: Path | None) -> str:
-    """What a run says that ends because its loss or its gradient is not finite."""
+    """The error message for a non-finite loss or gradient."""
     step = measured.step
     look = "" if out is None else f"; its batch: python -m bertfast.corpus show {out} --step {step}"
     found = f"the loss is {measured.mlm_loss:g}, its gradient's norm {measured.norm:g}"
@@ -290,18 +290,18 @@ def non_finite(measured: Measured, out: Path | None) -> str:
 
 
 def evaluation_due(step: int, config: TrainConfig) -> bool:
-    """Ten times a run, and at its end."""
+    """Whether to evaluate after `step`: ten times per run, and at its end."""
     return step + 1 == config.steps or (step + 1) % max(1, config.steps // 10) == 0
 
 
 def checkpoint_due(step: int, config: TrainConfig) -> bool:
-    """The last step's is written with all else that a run leaves."""
+    """Whether to save a checkpoint after `step`. The last one is written with the run's other files instead."""
     every = config.checkpoint_every
     return every > 0 and (step + 1) % every == 0 and step + 1 < config.steps
 
 
 def _write_all(*writes: Callable[[], None]) -> None:
-    """Calls them all, and raises InputError for those that the disk refused."""
+    """Calls all of them, then raises InputError for those that failed."""
     refused = []
     for write in writes:
         try:
@@ -321,9 +321,9 @@ def _resume(
     now: dict[str, Any],
     config: TrainConfig,
 ) -> int:
-    """Restores the checkpoint and returns the number of steps done.
+    """Restores the checkpoint and returns the number of completed steps.
 
-    Raises InputError where the run can't resume from it, or not exactly and `config.inexact` does not allow that.
+    Raises InputError if the run can't resume from it, or only inexactly without `config.inexact`.
     """
     changes = "".join(f"\n  {difference}" for difference in differences(found.run, now))
     if misfit := checkpoint.misfit(found, model):

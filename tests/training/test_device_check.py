@@ -24,7 +24,7 @@ from bertfast.training.device_check.choice import Choice
 from bertfast.training.device_check.differences import difference, same_bits
 from bertfast.training.device_check.ops import CHECKS
 from bertfast.training.device_check.verdict import Outcome, Verdict, examine
-from bertfast.training.fingerprint import of_checkpoint, twins_of
+from bertfast.training.fingerprint import from_checkpoint, twins_of
 from bertfast.training.launch import train
 from bertfast.training.loss_form import choose_loss_form
 from bertfast.training.setup import Setup
@@ -187,8 +187,8 @@ def test_rank_0_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     told = Choice(("adam", "all-reduce"), ("why",))
     bits: list[int] = []
     monkeypatch.setattr(choice, "from_rank_0", lambda world, number: bits.append(number) or bits[0])
-    choice.of_rank_0(told, world)
-    assert choice.of_rank_0(Choice(), world) == Choice(("adam", "all-reduce"))
+    choice.broadcast_choice(told, world)
+    assert choice.broadcast_choice(Choice(), world) == Choice(("adam", "all-reduce"))
 
 
 @pytest.mark.parametrize("failure", ["replayed step", "all-reduce"])
@@ -225,9 +225,9 @@ def test_a_run_heeds_the_verdict(
 
 def test_what_a_checkpoint_says_of_it() -> None:
     run = {"masked-LM loss": "chunked", "--lr": 1.0}
-    assert twins_of(None) == twins_of(run) == twins_of(of_checkpoint(run)) == twins_of({"--lr": 1.0}) == {}
+    assert twins_of(None) == twins_of(run) == twins_of(from_checkpoint(run)) == twins_of({"--lr": 1.0}) == {}
     resumed = {**run, "computed in plain torch": "attention, self_attention"}
-    assert of_checkpoint(resumed) == resumed
+    assert from_checkpoint(resumed) == resumed
     kept = Choice(("adam",)).without(twins_of(resumed))
     assert kept.twins == ("attention", "self_attention", "adam")
     assert kept.warnings[0] == "attention is computed in plain torch: as the run that is resumed did"

@@ -16,7 +16,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, make_world
 from bertfast.training import fingerprint as module
-from bertfast.training.fingerprint import identity, of_all_ranks
+from bertfast.training.fingerprint import identity, shared_by_ranks
 from bertfast.training.setup import Setup
 
 MODEL = BertConfig(vocab_size=50)
@@ -108,7 +108,7 @@ def test_what_ranks_share(corpus: Corpus, monkeypatch, deterministic: bool, inex
     config, world = dataclasses.replace(CONFIG, inexact=inexact), World(0, 2, [CPU] * 2, [CPU], deterministic, 8)
 
     def shared(**changes: Any) -> dict[str, Any]:
-        return of_all_ranks(of(corpus, world, **changes), world, config)
+        return shared_by_ranks(of(corpus, world, **changes), world, config)
 
     first = shared()
     assert differences(first, shared(lr=1.0)) == [f"--lr: {CONFIG.lr} -> 1.0"]

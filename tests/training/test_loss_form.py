@@ -23,9 +23,9 @@ from bertfast.ops.fused_mlm_loss import SHARED_BYTES, why_not_fused
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import loss_form, trainer
-from bertfast.training.fingerprint import of_all_ranks
+from bertfast.training.fingerprint import shared_by_ranks
 from bertfast.training.launch import train
-from bertfast.training.loss_form import CHUNKED, LossForm, choose_loss_form, of_rank_0
+from bertfast.training.loss_form import CHUNKED, LossForm, broadcast_form, choose_loss_form
 from bertfast.training.setup import Setup
 
 GPU = torch.device("cuda", 0)
@@ -90,11 +90,11 @@ def test_where_there_is_no_choice(corpus: Corpus, timed: list[tuple[int, int]]) 
 def test_rank_0_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     told = LossForm("fused", "for a reason"), LossForm("chunked")
     for form in told:
-        assert of_rank_0(form, ALONE).is_fused is form.is_fused
+        assert broadcast_form(form, ALONE).is_fused is form.is_fused
     monkeypatch.setattr(process_group.dist, "broadcast", lambda number, rank: number.fill_(1))
-    assert of_rank_0(told[1], World(1, 2, [CPU] * 2, [CPU], False, 2)).is_fused
+    assert broadcast_form(told[1], World(1, 2, [CPU] * 2, [CPU], False, 2)).is_fused
     run = {"masked-LM loss": "chunked", "--lr": 1.0}
-    assert of_all_ranks(run, ALONE, CONFIG) == {"--lr": 1.0, "--device": "cpu"}
+    assert shared_by_ranks(run, ALONE, CONFIG) == {"--lr": 1.0, "--device": "cpu"}
 
 
 def test_nothing_is_timed_on_a_cpu(corpus: Corpus) -> None:

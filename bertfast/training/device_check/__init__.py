@@ -1,5 +1,5 @@
-"""Whether a device computes as it should: every op against its twin, a replayed step against an eager one.
+"""Checks that a device computes correctly: every op against its twin, a replayed step against an eager one.
 
-`verdict.py` asks, in processes of their own, which run `worker.py`; `ops.py` and `steps.py` hold what is compared;
-`choice.py` is what a run makes of the answer.
+`verdict.py` runs the checks in separate processes, which run `worker.py`. `ops.py` and `steps.py` hold the comparisons.
+`choice.py` is how a run acts on the verdict.
 """

@@ -1,4 +1,4 @@
-"""What a run makes of the verdict on its device: which ops it computes by twins, and what else it does without."""
+"""How a run acts on the verdict on its device: which ops use their twins, and what else is disabled."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _INSTEAD = {
 
 
 class Choice(NamedTuple):
-    """What a run does without."""
+    """What a run disables."""
 
     failures: tuple[str, ...] = ()
-    """Of `FAILURES`."""
+    """A subset of `FAILURES`."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -43,7 +43,7 @@ class Choice(NamedTuple):
         return FUSED not in self.failures
 
     def without(self, twins: Mapping[str, str]) -> Choice:
-        """The same, and without these ops' kernels, each for a reason."""
+        """A choice that also disables the kernels of `twins`, a mapping from op to reason."""
         more = {op: why for op, why in twins.items() if op not in self.twins}
         return Choice(
             (*self.failures, *more),
@@ -51,7 +51,7 @@ class Choice(NamedTuple):
         )
 
     def world(self, world: World, asked: bool | None) -> World:
-        """`world`, uncaptured where the replay fails. Raises InputError where a CUDA graph was `asked` for."""
+        """`world`, uncaptured if the replay fails. Raises InputError if a CUDA graph was `asked` for."""
         broken = [each for each in (REPLAY, ALL_REDUCE) if each in self.failures]
         if not (broken and world.captured):
             return world
@@ -61,13 +61,13 @@ class Choice(NamedTuple):
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The ops are computed so until the end."""
+        """Applies the choice to the ops within the context."""
         with ops.by_twins(self.twins):
             yield
 
 
 def choose(device: torch.device, devices: int, check: bool) -> Choice:
-    """What to do without on `device`, of so many alike: nothing on a CPU, nor where there is to be no `check`."""
+    """What to disable on `device`, one of `devices` alike: nothing on a CPU, or without `check` on a supported GPU."""
     if device.type == "cpu":
         return Choice()
     if (capability := torch.cuda.get_device_capability(device)) < OLDEST_CAPABILITY:
@@ -87,15 +87,15 @@ def choose(device: torch.device, devices: int, check: bool) -> Choice:
     unknown = [
         f"{each.check} was not checked: {each.said}" for each in verdict.outcomes if each.status == "not checked"
     ]
-    return Choice(tuple(found), (*(_warning(check, said) for check, said in found.items()), *unknown[:1]))
+    return Choice(tuple(found), (*(_warning(check, message) for check, message in found.items()), *unknown[:1]))
 
 
-def _warning(check: str, said: str) -> str:
+def _warning(check: str, message: str) -> str:
     instead = _INSTEAD.get(check, "it is computed in plain torch")
-    return f"{check} fails on this device ({said}): {instead}; please report it (python -m bertfast.check --json)"
+    return f"{check} fails on this device ({message}): {instead}; please report it (python -m bertfast.check --json)"
 
 
-def of_rank_0(choice: Choice, world: World) -> Choice:
-    """Rank 0's choice, on every rank; they have met."""
+def broadcast_choice(choice: Choice, world: World) -> Choice:
+    """Rank 0's choice, on every rank. Needs the process group."""
     bits = from_rank_0(world, sum(1 << FAILURES.index(each) for each in choice.failures))
     return choice._replace(failures=tuple(each for number, each in enumerate(FAILURES) if bits >> number & 1))

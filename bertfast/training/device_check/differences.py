@@ -1,4 +1,4 @@
-"""How far results lie apart, and how far they may."""
+"""How much results differ, and how much they may."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.05}
-"""By the type that products are computed in: some roundings of it. A wrong number is off by its own size."""
+"""By the dtype of the products: a few of its rounding errors. A wrong number is off by its own magnitude."""
 
 
 class Difference(NamedTuple):
-    """The greatest difference of an element, in units of the greatest element that is expected."""
+    """The largest elementwise difference, relative to the largest expected element."""
 
     what: str
     found: float
@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 
     @property
     def is_small(self) -> bool:
-        """Not where it is NaN."""
+        """Whether it is allowed. NaN is not."""
         return self.found <= self.allowed
 
     def __str__(self) -> str:
@@ -30,14 +30,14 @@ class Difference(NamedTuple):
 
 
 def difference(what: str, found: Sequence[Tensor], expected: Sequence[Tensor], allowed: float) -> Difference:
-    """Of the result that is farthest off, whose number is said. A NaN, or another shape or type, is infinitely far."""
+    """The difference of the worst result, with its index. A NaN, or a wrong shape or dtype, counts as infinite."""
     errors = [_error(*pair) for pair in zip(found, expected, strict=True)]
     worst = max(range(len(errors)), key=lambda number: errors[number])
     return Difference(f"{what}, result {worst}", errors[worst], allowed)
 
 
 def same_bits(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> Difference:
-    """0 where all results are equal, bit for bit; else the number of elements that are not."""
+    """The number of elements that are not equal, bit for bit."""
     different = sum(
         int((a != b).sum()) if a.shape == b.shape else b.numel() for a, b in zip(found, expected, strict=True)
     )

@@ -1,4 +1,4 @@
-"""What a worker is asked: the one argument of its command line, as JSON."""
+"""A worker's job: the only argument on its command line, as JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ SAMPLER, FUSED, REPLAY, ALL_REDUCE = "sampler", "fused_mlm_loss", "replayed step
 class Job(NamedTuple):
     device: str
     checks: list[str]
-    """In this order."""
+    """Run in this order."""
     twins: list[str]
-    """The ops that are computed by their twins meanwhile, because they have failed."""
+    """The ops that use their twins during the checks, because they have failed."""
     devices: int
-    """How many the all-reduce is over."""
+    """The number of devices in the all-reduce."""

@@ -41,7 +41,7 @@ class MadeUpCorpus:
 
 
 def made_up_model(device: torch.device) -> Bert:
-    """The notebook's, of fewer words, the same at every call."""
+    """The notebook's model with a smaller vocabulary, the same at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Bert(BertConfig(vocab_size=WORDS)).to(device).train()

@@ -1,6 +1,6 @@
-"""Every op with a kernel, forward and backward, beside its twin on the same device and the same input.
+"""Compares every op that has a kernel, forward and backward, with its twin on the same device and input.
 
-Of odd sizes, which reach the kernels' edges, and of the presets' widths.
+The sizes are odd ones, which reach the kernels' edge cases, and the presets' widths.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WIDTHS = [(128, 2), (256, 4), (512, 8), (768, 12), (1024, 16)]  # the presets' h
 
 
 def sizes(device: torch.device) -> list[Size]:
-    """On a GPU also every preset's width, and as many tokens as a large batch has: more than a launch has blocks."""
+    """On a GPU also every preset's width, and a large batch's number of tokens: more than a launch has blocks."""
     lengths = tuple(5 + 13 * number % 60 for number in range(40))
     if device.type == "cpu":
         return [*ODD, Size(lengths[:8], 128, 2, 2000)]
@@ -57,7 +57,7 @@ def sizes(device: torch.device) -> list[Size]:
 
 
 def dtypes(device: torch.device) -> list[torch.dtype]:
-    """Those that a run may ask for."""
+    """The dtypes that a run can use on the device."""
     has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     return [torch.float32, torch.bfloat16] if has_bfloat16 else [torch.float32]
 
@@ -73,11 +73,11 @@ class Inputs:
         return torch.randn(shape, generator=self._generator, device=self.device)
 
     def states(self, *shape: int) -> Tensor:
-        """Like `normal`, in the type of the activations."""
+        """Like `normal`, in the activations' dtype."""
         return self.normal(*shape).to(self.dtype)
 
     def weights(self, out: int, width: int) -> list[Tensor]:
-        """A linear layer's."""
+        """A linear layer's weight and bias."""
         return [self.normal(out, width) / width**0.5, self.normal(out)]
 
     def integers(self, end: int, count: int) -> Tensor:
@@ -87,7 +87,7 @@ class Inputs:
         return self.integers(2**60, self.size.tokens)
 
     def offsets(self) -> Tensor:
-        """Where each sequence begins, and the end."""
+        """Each sequence's first row, and the end."""
         return torch.tensor([0, *self.size.lengths], device=self.device).cumsum(0).int()
 
 
@@ -103,7 +103,7 @@ def layers(*leaves: Tensor) -> list[Any]:
 def compared(
     what: str, function: Callable[..., Outputs], leaves: Sequence[Tensor], dtype: torch.dtype
 ) -> Iterator[Difference]:
-    """Results and gradients by the kernels: against the twin's, and the same bits when computed again."""
+    """Compares the kernels' results and gradients with the twin's, and their bits with those of a second run."""
     found = _results(function, leaves)
     with ops.by_twins(ops.PARTS):
         expected = _results(function, leaves)
@@ -168,7 +168,7 @@ def check_attention(given: Inputs) -> Iterator[Difference]:
 
 
 def check_self_attention(given: Inputs) -> Iterator[Difference]:
-    """Of all tokens, and of each sequence's last ones alone, as a run's last layer computes it."""
+    """For all tokens, and for only the last ones of each sequence, as in a run's last layer."""
     size, offsets, hidden = given.size, given.offsets(), given.size.hidden
     some = torch.tensor([length // 3 for length in size.lengths])
     ends = offsets[1:].tolist()
@@ -228,7 +228,7 @@ def check_fused_mlm_loss(given: Inputs) -> Iterator[Difference]:
 
 
 def check_adam(given: Inputs) -> Iterator[Difference]:
-    """Three steps of tensors that are shorter than a thread's share, longer, empty, and as long as a table of words."""
+    """Three steps with tensors shorter and longer than a thread's share, empty, and as large as a word table."""
     size = given.size
     shapes = [(1,), (0,), (3, 33), (4097,), (size.words, size.hidden)]
     start = [[given.normal(*shape) for shape in shapes] for _ in range(2)]
@@ -265,7 +265,7 @@ CHECKS: dict[str, Callable[[Inputs], Iterator[Difference]]] = {
 
 
 def check(op: str, device: torch.device) -> Iterator[Difference]:
-    """Of every size and type."""
+    """Checks an op for every size and dtype."""
     for dtype in dtypes(device):
         for size in sizes(device):
             yield from CHECKS[op](Inputs(device, size, dtype))

@@ -1,4 +1,4 @@
-"""The machine that a check is about, and a table for people."""
+"""A description of the machine under check, and a text table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def machine(devices: Sequence[torch.device]) -> dict[str, str]:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, the last one as it comes."""
+    """A text table: each column but the last is padded to its widest cell."""
     rows = [tuple(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     padded = ((cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)) for row in rows)

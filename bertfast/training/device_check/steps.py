@@ -1,4 +1,4 @@
-"""What stands around the ops: batches against the host's, a replayed step against an eager one, a sum over GPUs."""
+"""Checks beyond single ops: batches against the host's, replayed steps against eager ones, a sum over GPUs."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from bertfast.training.setup import Setup
 from bertfast.training.step import BucketedSteps, EagerSteps, Measured, Steps
 
 EXAMPLES = 300
-FIRST = (1 << 33) - 7  # far on, so that numbers need their upper halves
+FIRST = (1 << 33) - 7  # large, so that the upper 32 bits of numbers matter
 
 
 class Uncaptured:
-    """In the place of `Graphs`: runs every function as it is."""
+    """Replaces `Graphs`: runs every function uncaptured."""
 
     def __call__(self, key: Hashable, function: Callable[[], object]) -> None:
         function()
 
     def capture(self, key: Hashable, function: Callable[[], object]) -> None:
-        """There is nothing to keep."""
+        """Does nothing."""
 
     def run(self, function: Callable[[], object]) -> None:
         function()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing."""
 
 
 def check_sampler(device: torch.device) -> Iterator[Difference]:
-    """Of every objective and masking: the device's batches have the host's bits."""
+    """For every objective and masking: the device's batches equal the host's, bit for bit."""
     corpus = MadeUpCorpus()
     for objective, masking in itertools.product(("nsp", "sop", "none"), ("token", "whole_word", "span")):
         config = SamplerConfig(objective=objective, masking=masking, max_len=64)
@@ -65,7 +65,7 @@ def _on_host(batch: tuple[Any, ...]) -> list[Tensor]:
 
 
 def check_replay(device: torch.device, make_graphs: Callable[[torch.device], Any] = Graphs) -> Iterator[Difference]:
-    """A dozen steps: replayed against uncaptured, in losses and in how far the weights move; and eager, in losses."""
+    """Twelve steps: compares losses and weight updates of replayed and uncaptured steps, and losses of eager steps."""
     for dtype in dtypes(device):
         name, (start, replayed, moved), (_, plain, expected) = (
             str(dtype),
@@ -96,7 +96,7 @@ def _eager(setup: Setup, optimizer: Adam) -> Steps:
 def _train(
     device: torch.device, dtype: torch.dtype, make: Callable[[Setup, Adam], Steps]
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-    """The weights before, each step's losses, and the weights after."""
+    """Returns the weights before, each step's losses, and the weights after."""
     config = TrainConfig(steps=12, batch_size=64, max_len=64, lr=1e-3)
     model = made_up_model(device)
     start = [each.detach().clone() for each in model.parameters()]
@@ -115,7 +115,7 @@ def _train(
 
 
 def check_all_reduce(device: torch.device, devices: int) -> Iterator[Difference]:
-    """Of so many GPUs: in a graph, replayed."""
+    """An all-reduce over `devices` GPUs, in a replayed graph."""
     with tempfile.TemporaryDirectory(prefix="bertfast-check-") as folder:
         spawn(_all_reduce, args=(devices, device.type, folder), nprocs=devices)
         for rank in range(devices):
@@ -125,7 +125,7 @@ def check_all_reduce(device: torch.device, devices: int) -> Iterator[Difference]
 
 
 def _all_reduce(rank: int, size: int, kind: str, folder: str) -> None:
-    """A process: leaves what each of three sums gave it."""
+    """One rank's process: saves the results of three sums to `folder`."""
     device = torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(device)
@@ -140,7 +140,7 @@ def _all_reduce(rank: int, size: int, kind: str, folder: str) -> None:
     mine = [torch.full((5,), rank + 1.0, device=device), torch.full((1000, 70), rank + 1.0, device=device)]
     add, graphs = AllReduce(mine), Graphs(device) if kind == "cuda" else Uncaptured()
     total, found = torch.zeros(sum(each.numel() for each in mine), device=device), []
-    for _ in range(3):  # as it is, captured and replayed, replayed
+    for _ in range(3):  # uncaptured; captured and replayed; replayed
         graphs("sum", lambda: torch.cat([each.flatten() for each in add(mine)], out=total))
         found.append(total.clone().cpu())
         total.zero_()

@@ -1,6 +1,6 @@
-"""The verdict on a device: made in processes of their own, under a time limit, and kept in the cache.
+"""The verdict on a device: made in separate processes, under a time limit, and cached.
 
-An illegal address, a crash and a hang are verdicts, too, and the checks that follow get a new process.
+An illegal address, a crash or a hang is a failure too, and the remaining checks get a new process.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ logger = logging.getLogger(__name__)
 
 WORKER = (sys.executable, "-m", "bertfast.training.device_check.worker")
 SECONDS = 120.0
-"""For a check. A GPU newer than the build compiles each kernel first."""
+"""The time limit for a check. On a GPU newer than the build, the driver compiles each kernel first."""
 
 BEGINNING_SECONDS = 300.0
-"""For a process, until it has imported everything and its device has answered."""
+"""The time limit for a process to import everything and reach its device."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Verdict:
 
     @property
     def failures(self) -> dict[str, str]:
-        """What failed, and how."""
+        """The failed checks, and how each failed."""
         return {each.check: each.said for each in self.outcomes if each.failed}
 
     @property
     def is_whole(self) -> bool:
-        """Whether every check was made."""
+        """Whether every check ran."""
         return all(each.status != "not checked" for each in self.outcomes)
 
     @property
@@ -73,7 +73,7 @@ class Verdict:
         return all(each.status == "passed" for each in self.outcomes)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """For a table: check, status, seconds, and what was found."""
+        """Rows for a table: check, status, seconds, and message."""
         return [(each.check, each.status, f"{each.seconds:.1f} s", each.said) for each in self.outcomes]
 
     def as_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Verdict:
 
 
 def subject(device: torch.device, devices: int) -> dict[str, Any]:
-    """What a verdict is on: another machine with the same gets the same."""
+    """What a verdict depends on: two machines with the same subject share it."""
     on_cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if on_cuda else f"CPU ({native.isa()})",
@@ -95,7 +95,7 @@ def subject(device: torch.device, devices: int) -> dict[str, Any]:
 
 
 def driver() -> str:
-    """The NVIDIA driver's version, as far as it can be told."""
+    """The NVIDIA driver's version, or "unknown"."""
     try:
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
         return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
@@ -104,12 +104,12 @@ def driver() -> str:
 
 
 def kept_or_made(device: torch.device, devices: int) -> Verdict:
-    """The cache's verdict, else a new one."""
+    """The cached verdict, or a new one."""
     return kept(device, devices) or make(device, devices)
 
 
 def kept(device: torch.device, devices: int) -> Verdict | None:
-    """The cache's verdict, if it has one. A file that can't be read counts as none."""
+    """The cached verdict, or None if it is missing or unreadable."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         outcomes = json.loads(_path(device, devices).read_text(encoding="utf-8"))["outcomes"]
         return Verdict(tuple(Outcome(**each) for each in outcomes))
@@ -117,14 +117,14 @@ def kept(device: torch.device, devices: int) -> Verdict | None:
 
 
 def make(device: torch.device, devices: int, worker: Sequence[str] = WORKER, seconds: float = SECONDS) -> Verdict:
-    """A new verdict, which goes to the cache if it is whole."""
+    """Makes a new verdict, and caches it if it is complete."""
     verdict = Verdict(tuple(examine(device, devices, worker, seconds)))
     keep(verdict, device, devices)
     return verdict
 
 
 def keep(verdict: Verdict, device: torch.device, devices: int) -> None:
-    """Writes it to the cache, if it is whole."""
+    """Writes the verdict to the cache, if it is complete."""
     if not verdict.is_whole:
         return
     path = _path(device, devices)
@@ -143,7 +143,7 @@ def _path(device: torch.device, devices: int) -> Path:
 
 
 def checks_of(device: torch.device, devices: int) -> list[str]:
-    """In the order in which they are made: the step comes last, with the twins of the ops that have failed."""
+    """The checks, in order: steps come last, where ops that have failed use their twins."""
     if device.type == "cpu":
         return list(ops.PARTS)
     return [SAMPLER, *ops.PARTS, FUSED, REPLAY, *([ALL_REDUCE] if devices > 1 else [])]
@@ -152,21 +152,21 @@ def checks_of(device: torch.device, devices: int) -> list[str]:
 def examine(
     device: torch.device, devices: int, worker: Sequence[str] = WORKER, seconds: float = SECONDS
 ) -> Iterator[Outcome]:
-    """Every check's outcome, as it becomes known; each has so many seconds."""
+    """Yields every check's outcome as it becomes known. Each check has `seconds`."""
     left = checks_of(device, devices)
     failed: list[str] = []
     while left:
         job = Job(str(device), left, list(ops.with_dependents(failed)), devices)
-        for outcome in _of_one_process(job, worker, seconds):
+        for outcome in _run_process(job, worker, seconds):
             yield outcome
             left = left[1:]
             if outcome.failed:
                 failed.append(outcome.check)
 
 
-def _of_one_process(job: Job, worker: Sequence[str], seconds: float) -> Iterator[Outcome]:
-    """The outcomes of its checks up to the first that does not pass, at least one."""
-    with _started(job, worker) as (process, lines, errors):
+def _run_process(job: Job, worker: Sequence[str], seconds: float) -> Iterator[Outcome]:
+    """Yields the outcomes of one process: at least one, up to the first check that does not pass."""
+    with _worker_process(job, worker) as (process, lines, errors):
         begun, number = False, 0
         while number < len(job.checks):
             try:
@@ -189,7 +189,7 @@ def _of_one_process(job: Job, worker: Sequence[str], seconds: float) -> Iterator
 
 
 def _cut_short(check: str, begun: bool, how: str) -> Outcome:
-    """A process that never began says nothing about its checks."""
+    """The outcome of a check whose process ended. If the process never started, the check counts as not checked."""
     if begun:
         return Outcome(check, "failed", how, 0.0)
     return Outcome(check, "not checked", f"its process did not begin: {how}", 0.0)
@@ -197,18 +197,18 @@ def _cut_short(check: str, begun: bool, how: str) -> Outcome:
 
 def _in_words(status: int, errors: IO[bytes]) -> str:
     errors.seek(0)
-    said = errors.read().decode(errors="replace").strip().split("\n")[-1]
+    message = errors.read().decode(errors="replace").strip().split("\n")[-1]
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return f"{how}{f' ({said})' if said else ''}"
+    return f"{how}{f' ({message})' if message else ''}"
 
 
 @contextlib.contextmanager
-def _started(
+def _worker_process(
     job: Job, worker: Sequence[str]
 ) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str | None], IO[bytes]]]:
-    """A worker, its lines as they come, None at their end, and its standard error. It is killed with all it started."""
+    """Yields a worker, its output lines (None at the end), and its standard error; then kills its process group."""
     lines: queue.Queue[str | None] = queue.Queue()
-    # torchrun's job is none of its business.
+    # The worker must not join a torchrun job.
     named = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {
         name: value for name, value in os.environ.items() if name not in named and "TORCHELASTIC" not in name

@@ -1,6 +1,6 @@
-"""A process that goes through checks and says on standard output, in lines of JSON, how each ended.
+"""A process that runs checks and writes each result to standard output, as a line of JSON.
 
-It ends after the first that fails: what a kernel has done to memory, or to the CUDA context, must not reach the next.
+It exits after the first failure: damage to memory or to the CUDA context must not affect the next check.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Check = Callable[[], Iterator[Difference]]
 
 
 def checks(job: Job) -> dict[str, Check]:
-    """All there are, by name."""
+    """All checks, by name."""
     device = torch.device(job.device)
     return {
         "sampler": functools.partial(check_sampler, device),
@@ -38,35 +38,35 @@ def checks(job: Job) -> dict[str, Check]:
 def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)  # whatever else is printed
+        os.dup2(2, 1)  # any other output goes to standard error
         device = torch.device(job.device)
         if device.type == "cuda":
             torch.cuda.set_device(device)
         torch.zeros(1, device=device)
-        _say(out, ready=True)
+        _send(out, ready=True)
         all_checks = checks(job)
         for name in job.checks:
-            ended = _ended(all_checks[name], job)
-            _say(out, check=name, **ended)
-            if ended["status"] != "passed":
+            result = _run_check(all_checks[name], job)
+            _send(out, check=name, **result)
+            if result["status"] != "passed":
                 return
 
 
-def _ended(check: Check, job: Job) -> dict[str, Any]:
-    """How a check ends: passed, failed, or not made for want of memory; a line about it, and its seconds."""
+def _run_check(check: Check, job: Job) -> dict[str, Any]:
+    """Runs a check: its status (passed, failed, or not checked for lack of memory), a message, and its seconds."""
     started = time.perf_counter()
     try:
         with ops.by_twins(job.twins):
             differences = list(check())
-        status, said = _judged(differences)
+        status, message = _summarize(differences)
     except torch.OutOfMemoryError as error:
-        status, said = "not checked", _first_line(error)
+        status, message = "not checked", _first_line(error)
     except Exception as error:
-        status, said = "failed", f"{type(error).__name__}: {_first_line(error)}"
-    return {"status": status, "said": said, "seconds": time.perf_counter() - started}
+        status, message = "failed", f"{type(error).__name__}: {_first_line(error)}"
+    return {"status": status, "said": message, "seconds": time.perf_counter() - started}
 
 
-def _judged(differences: list[Difference]) -> tuple[str, str]:
+def _summarize(differences: list[Difference]) -> tuple[str, str]:
     wrong = [each for each in differences if not each.is_small]
     if wrong:
         more = f" (and {len(wrong) - 1} more of {len(differences)})" if len(wrong) > 1 else ""
@@ -80,7 +80,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _say(out: TextIO, **message: Any) -> None:
+def _send(out: TextIO, **message: Any) -> None:
     print(json.dumps(message), file=out, flush=True)
 
 
