@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and locks between processes."""
+"""Atomic file writes, and locks between processes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """The path, with ~ or ~USER at its beginning replaced; unchanged where there is no such home folder."""
+    """The path with a leading ~ or ~USER expanded; unchanged if there is no such home folder."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; at the end the file takes `path`'s name, safely on the disk.
+    """Yields a temporary path beside `path` to write to; at the end the file is synced to disk and renamed to `path`.
 
-    Where writing fails, nothing is left behind and what stood at `path` before still does.
+    If writing fails, the temporary file is removed and `path` stays as it was.
     """
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
@@ -42,9 +42,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
-    """Lets one process in at a time. The others wait, and log for whom; `doing` is what it does, in their words.
+    """Lets one process in at a time. The others wait, and log which process they wait for; `doing` says what it does.
 
-    The lock ends with its holder, however that ends.
+    The lock is released when its holder exits, even if it crashes.
     """
     with path.open("a+", encoding="utf-8") as file:
         try:
@@ -63,28 +63,28 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file, whole or not at all. Raises InputError where the disk refuses it."""
-    # Here, since a corpus is built and opened without torch.
+    """Writes a safetensors file atomically. Raises InputError if it can't be written."""
+    # Imported here, since corpora are built and opened without torch.
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with whole_file(path) as partial:
         try:
             save_file(tensors, partial, metadata=dict(metadata))
-            partial.chmod(0o666 & ~_umask())  # safetensors leaves files to their owner alone
+            partial.chmod(0o666 & ~_umask())  # safetensors makes files readable by their owner only
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path} can't be written: {error}") from None
 
 
 def _umask() -> int:
-    """Which permissions new files lack; it can only be read by setting it."""
+    """The process's umask, which can only be read by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
 def sync(path: Path) -> None:
-    """Makes a file's content, or a folder's entries, survive a power cut."""
+    """Flushes a file's content, or a folder's entries, to disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,9 +16,9 @@ from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizer import SpecialTokens, Tokenizer
 from bertfast.errors import InputError
 
-# Where a form leaves out more of a text than this share, it is probably the wrong form.
+# A form that leaves out more than this share of a text is probably the wrong one.
 _MUCH_LEFT_OUT = 0.05
-# Where more of a text's characters than this share are in unknown words, the tokenizer doesn't suit it.
+# If more than this share of a text's characters are in unknown words, the tokenizer doesn't suit it.
 _MUCH_UNKNOWN = 0.2
 
 
@@ -32,11 +32,11 @@ class Corpus:
     """Documents of sentences of token ids, memory-mapped. No document and no sentence is empty.
 
     Sentence `s` is `tokens[sentence_offsets[s] : sentence_offsets[s + 1]]`; document `d` holds the sentences
-    `document_offsets[d]` to `document_offsets[d + 1] - 1`. Of the special tokens [UNK] alone occurs.
+    `document_offsets[d]` to `document_offsets[d + 1] - 1`. [UNK] is the only special token that occurs.
     """
 
     tokens: npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
-    """(num_tokens,): uint16 while the vocabulary fits, else uint32."""
+    """(num_tokens,): uint16 if the vocabulary fits, else uint32."""
     sentence_offsets: npt.NDArray[np.int64]
     """(num_sentences + 1,): in tokens."""
     document_offsets: npt.NDArray[np.int64]
@@ -52,17 +52,17 @@ class Corpus:
     description: tuple[str, ...]
     """Lines for the log: the sources with their forms, and the counts."""
     warnings: tuple[str, ...]
-    """Lines that tell what is probably wrong with the corpus."""
+    """Lines about what is probably wrong with the corpus."""
     document: str
-    """What a document is, in words: a file, say."""
+    """What a document is, in words: for example, "a file"."""
     part: tuple[int, int] | None = None
-    """Of a part of the corpus in `folder`: its first document there, and the first after it."""
+    """The range of documents, end excluded, if this is a part of the corpus in `folder`; else None."""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Corpus:
-        """Maps a built corpus into memory. Raises `InputError` where it is damaged.
+        """Maps a built corpus into memory. Raises `InputError` if it is damaged.
 
-        Everything is checked except the tokens, of which only the number is.
+        Everything is checked except the tokens; only their number is.
         """
         folder = Path(folder)
         try:
@@ -95,8 +95,8 @@ class Corpus:
         ):
             if offsets[0] != 0 or offsets[-1] != end or not (offsets[1:] > offsets[:-1]).all():
                 raise ValueError(f"{name} doesn't ascend from 0 to {end}")
-        told = manifest["text"]["documents"]
-        document = ", ".join(f"{what} ({count:,} files)" if len(told) > 1 else what for what, count in told.items())
+        kinds = manifest["text"]["documents"]
+        document = ", ".join(f"{what} ({count:,} files)" if len(kinds) > 1 else what for what, count in kinds.items())
         left_out = [line for form, counts in manifest["text"]["forms"].items() for line in _left_out(form, counts)]
         unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
         characters = manifest["unknown_characters"] / max(1, manifest["characters"])
@@ -116,7 +116,7 @@ class Corpus:
             fingerprint=manifest["fingerprint"],
             document=document,
             description=(*left_out, counts, *_duplicates(manifest["duplicates"])),
-            warnings=(*_much_left_out(manifest["text"]["forms"]), *_much_unknown(characters)),
+            warnings=(*_left_out_warnings(manifest["text"]["forms"]), *_unknown_warning(characters)),
         )
 
     @property
@@ -153,9 +153,9 @@ class Corpus:
         )
 
     def split(self, share: float) -> tuple[Corpus, Corpus]:
-        """The corpus without its last documents, and those: `share` of all, at least two.
+        """The corpus without its last documents, and the corpus of these: `share` of all, at least two.
 
-        Raises `InputError` where fewer than two would be left.
+        Raises `InputError` if fewer than two documents would be left.
         """
         kept = self.num_documents - max(2, round(share * self.num_documents))
         if kept < 2:
@@ -164,20 +164,20 @@ class Corpus:
 
 
 def _left_out(form: str, counts: dict[str, int]) -> Iterator[str]:
-    """A line about the text that a form left out, where there is any."""
+    """A line about the text that a form left out, if any."""
     if counts["lines_left_out"]:
         share = counts["characters_left_out"] / counts["characters"]
         yield f"{form}: {counts['lines_left_out']:,} of {counts['lines']:,} lines left out, {share:.1%} of the text"
 
 
-def _much_left_out(forms: dict[str, dict[str, int]]) -> Iterator[str]:
+def _left_out_warnings(forms: dict[str, dict[str, int]]) -> Iterator[str]:
     for form, counts in forms.items():
         if counts["characters_left_out"] > _MUCH_LEFT_OUT * counts["characters"]:
             share = counts["characters_left_out"] / counts["characters"]
             yield f"the form {form} leaves out {share:.1%} of the text: --text-form names another"
 
 
-def _much_unknown(share: float) -> Iterator[str]:
+def _unknown_warning(share: float) -> Iterator[str]:
     if share > _MUCH_UNKNOWN:
         yield (
             f"{share:.1%} of the characters are in words that the vocabulary lacks: --tokenizer wordpiece divides "
@@ -193,13 +193,13 @@ def _duplicates(counts: dict[str, int]) -> Iterator[str]:
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    """The type of a corpus's tokens."""
+    """The dtype of the tokens of a corpus with this tokenizer."""
     return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
 def _token_counts(tokens: npt.NDArray[Any], vocab_size: int) -> npt.NDArray[np.int64]:
     counts = np.zeros(vocab_size, np.int64)
-    for begin in range(0, len(tokens), 1 << 20):  # bincount makes an int64 of each token
+    for begin in range(0, len(tokens), 1 << 20):  # bincount converts its input to int64
         found = np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
         if len(found) > vocab_size:
             raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")

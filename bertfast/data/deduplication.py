@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Hashes that are sorted at a time, in memory.
+# The number of hashes to sort in memory at a time.
 _SORTED = 1 << 22
 _RECORD = np.dtype([("hash", np.uint64), ("index", np.int64)])
 
@@ -18,22 +18,22 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def sentence_hashes(sentences: Sequence[str]) -> Hashes:
-    """A hash for each sentence: equal for sentences that differ in white space alone. Others collide by chance only."""
+    """A hash for each sentence, equal for sentences that differ only in white space. Others collide only by chance."""
     digests = (hashlib.blake2b(" ".join(each.split()).encode(), digest_size=8).digest() for each in sentences)
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 class DocumentHashes:
-    """Documents' hashes, from their sentences' hashes and places, which come a chunk at a time."""
+    """Computes documents' hashes from their sentences' hashes and positions, a chunk at a time."""
 
     def __init__(self) -> None:
-        self._sum = np.uint64(0)  # of the document that has begun and not ended
+        self._sum = np.uint64(0)  # of the document that has not ended yet
         self._count = 0
 
     def after(self, hashes: Hashes, ends: npt.NDArray[np.integer[Any]]) -> Hashes:
-        """The hashes of the documents that end among these sentences, each after `ends` of them.
+        """The hashes of the documents that end within these sentences; document i ends after `ends[i]` of them.
 
-        A document without a sentence has no hash.
+        An empty document has no hash.
         """
         bounds = np.concatenate([[0], ends, [len(hashes)]])
         counts = np.diff(bounds)
@@ -49,7 +49,7 @@ class DocumentHashes:
 
 
 def repeats(hashes: Path) -> npt.NDArray[np.bool_]:
-    """For each hash in a file, whether an equal one comes before it: (hashes,), memory-mapped."""
+    """For each hash in a file, whether it repeats an earlier one: (hashes,), memory-mapped."""
     count = hashes.stat().st_size // 8
     if not count:
         return np.zeros(0, np.bool_)

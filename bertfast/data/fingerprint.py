@@ -16,14 +16,14 @@ from bertfast.data.tokenizer import Tokenizer, normalisation
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 
-# Raise this with every change to the layout of a corpus's or a build's files, or to what a text becomes.
+# Raise this with every change to the layout of a corpus's or a build's files, or to the way text is processed.
 FORMAT = 5
 
 
 def fingerprint(
     files: Sequence[TextFile], digests: dict[Path, str], given: Tokenizer | None, config: CorpusConfig
 ) -> str:
-    """Hexadecimal. `digests`: what `digests_of` says of the files; `given`: the tokenizer, where none is trained."""
+    """Hexadecimal. `digests`: from `digests_of`; `given`: the tokenizer, or None if one is trained."""
     settings: dict[str, Any] = {
         "format": FORMAT,
         "deduplicate": config.deduplicate,
@@ -40,16 +40,16 @@ def fingerprint(
 
 
 def signature(path: Path) -> list[int]:
-    """Size, time and inode: one of them changes when a file is written to."""
+    """Size, modification time and inode: at least one of them changes when a file is written."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
-    """The digest of each file. `memo`, a file, keeps them for files whose signature stays the same."""
+    """The digest of each file. `memo` is a file that caches them while a file's signature stays the same."""
     found = _remembered(signatures, memo)
     if len(found) < len(signatures):
-        # A process that waits here finds what the other has read in the memo.
+        # A process that waited here finds the other's digests in the memo.
         with locked(memo.with_suffix(".lock"), "reading the same files"):
             found = _remembered(signatures, memo)
             learned = {}
@@ -58,7 +58,7 @@ def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]
                     found[path] = digest(path)
                 except OSError as error:
                     raise InputError(f"cannot read {path}: {error.strerror}") from None
-                # A file that is written to twice within a tick of the file system's clock keeps its time.
+                # A recent one isn't cached: a second write within the same clock tick keeps the modification time.
                 if time.time_ns() - signatures[path][1] > 2_000_000_000:
                     learned[str(path.resolve())] = [signatures[path], found[path]]
             if learned:

@@ -1,4 +1,4 @@
-"""Loads a corpus from the cache, building it there first where needed."""
+"""Loads a corpus from the cache, and builds it there first if needed."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def load_corpus(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Corpus:
-    """The corpus of some files, folders or named texts, in the order given; with none, the embedded one.
+    """The corpus of the given files, folders or named texts, in that order; without any, the embedded corpus.
 
-    A single source can also be a folder that `build_corpus` made. `tokenizer` (`word`, `wordpiece` or a path) comes
-    before `config.tokenizer`. The corpus is built where the cache doesn't hold it yet, with its progress on standard
+    A single source can also be a folder that `build_corpus` wrote. `tokenizer` (`word`, `wordpiece`, `char` or a
+    path) overrides `config.tokenizer`. If the cache doesn't hold the corpus yet, it is built, with progress on standard
     error.
 
     Raises `InputError` for a source without text or not in UTF-8, for fewer than two sentences, for a tokenizer
     without BERT's special tokens, for a cache that cannot be written, and for a damaged corpus in it; `ProcessLost`
-    where a process of the build is killed.
+    if a process of the build is killed.
     """
     config = config or CorpusConfig()
     if tokenizer is not None:
@@ -52,7 +52,7 @@ def load_corpus(
 
 
 def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig, progress: bool = True) -> Corpus:
-    """As `load_corpus`, but writes the corpus to `out`. Raises `InputError` where that folder holds anything else."""
+    """Like `load_corpus`, but writes the corpus to `out`. Raises `InputError` if that folder holds anything else."""
     if any(map(is_built, sources)):
         raise InputError("a built corpus is built: give text")
     if out.is_file() or (_used(out) and not is_built(out)):
@@ -61,7 +61,7 @@ def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConf
 
 
 def default_cache() -> Path:
-    """The folder in which corpora and downloads are kept. Raises `InputError` where there is no home folder for it."""
+    """The folder that holds corpora and downloads. Raises `InputError` if there is no home folder for it."""
     cache = os.environ.get("BERTFAST_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bertfast")
     folder = expanded(cache)
     if folder.parts[:1] == ("~",):
@@ -70,7 +70,7 @@ def default_cache() -> Path:
 
 
 def refuse_settings(sources: Sources, given: Container[str]) -> None:
-    """Raises `InputError` where a source is a built corpus and some of CorpusConfig's settings are given beside it."""
+    """Raises `InputError` if a source is a built corpus and any of CorpusConfig's settings are given with it."""
     for source in filter(is_built, sources):
         for field in dataclasses.fields(CorpusConfig):
             if field.name in given:
@@ -102,7 +102,7 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
 
 
 def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Path | None, progress: bool) -> Corpus:
-    """The corpus in `out`, or else in the cache; built if it isn't there yet."""
+    """The corpus in `out` if given, else in the cache; built first if it isn't there yet."""
     with _naming_the_cache(cache):
         found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
         files = [file for source in found for file in source.files]
@@ -129,7 +129,7 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
 
 @contextmanager
 def _kept_for_resuming(work: Path) -> Iterator[None]:
-    """Keeps the folder where a build was stopped or the disk was full; removes it after a build, or a bad text."""
+    """Keeps the folder if a build is interrupted or the disk is full; removes it after a build or for bad input."""
     try:
         yield
     except InputError:
@@ -144,7 +144,7 @@ def _used(folder: Path) -> bool:
 
 @contextmanager
 def _naming_the_cache(cache: Path) -> Iterator[None]:
-    """Turns an OSError, of a full disk or a read-only folder, into an InputError that names the cache."""
+    """Turns an OSError, such as a full disk or a read-only folder, into an InputError that names the cache."""
     try:
         yield
     except OSError as error:

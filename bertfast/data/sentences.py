@@ -1,9 +1,9 @@
 """Text in, sentences out.
 
-Every source, whatever its form, becomes one stream of strings: sentences and, between them, the marks `DOCUMENT`,
-`PART` and `PARAGRAPH`. It is read in blocks, so memory doesn't grow with the text. A byte order mark is dropped, every
-kind of line end is "\\n", and characters are in Unicode's form NFC, so that what looks the same is the same to every
-tokenizer and to deduplication.
+Every source, whatever its form, becomes one stream of strings: sentences, with the marks `DOCUMENT`, `PART` and
+`PARAGRAPH` between them. Text is read in blocks, so memory use doesn't grow with its size. A byte order mark is
+dropped, every kind of line end becomes "\\n", and characters are normalised to Unicode NFC, so that text that looks
+the same is the same to every tokenizer and to deduplication.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
 from bertfast.errors import require_package
 
-# sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and ever slower beyond. So it
-# is also where prose without any sentence boundary is cut.
+# In characters. sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and larger ones
+# are slower still. Prose without any sentence boundary is cut at this length, too.
 PIECE = 2048
-# A document may end within a paragraph of so many pieces.
+# In a paragraph of at least this many pieces, a document may end within the paragraph.
 _LONG_PARAGRAPH = 4
 
-# The languages that sentencex has rules for. Others it would treat as one of these, and not say so.
+# The languages that sentencex has rules for. It would silently treat any other as one of these.
 LANGUAGES = tuple(
     "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk".split()  # noqa: SIM905
 )
-# For some that it has none for, those of the nearest: of related languages, or of the same punctuation.
+# For some other languages: a related one, or one with the same punctuation, whose rules are used instead.
 _NEAREST = {
     "af": "nl", "as": "bn", "az": "en", "be": "ru", "cs": "sk", "fa": "ar", "fy": "nl", "gl": "pt", "he": "en",
     "ko": "en", "ky": "kk", "lb": "de", "mk": "bg", "ne": "hi", "nb": "da", "nn": "da", "no": "da", "oc": "ca",
@@ -39,7 +39,7 @@ _NEAREST = {
 
 
 def rules_of(language: str) -> str:
-    """The language whose rules end the sentences of this one, by its code, such as "de" or "pt-BR"; else English."""
+    """The language whose sentence rules are used for a code such as "de" or "pt-BR"; English for unknown ones."""
     base = language.replace("_", "-").split("-")[0].lower()
     return base if base in LANGUAGES else _NEAREST.get(base, "en")
 
@@ -47,14 +47,14 @@ def rules_of(language: str) -> str:
 DOCUMENT = ""
 """Ends a document."""
 PART = "\f"
-"""Ends a document that is not too short (data/building/documents.py): the text shows that a new part begins."""
+"""A new part of the text begins: ends a document unless that is too short (data/building/documents.py)."""
 PARAGRAPH = "\v"
-"""Ends a document that is long enough: a paragraph ends."""
+"""A paragraph ends: ends a document if that is long enough."""
 MARKS = frozenset((DOCUMENT, PART, PARAGRAPH))
 
 
 class _Marks(NamedTuple):
-    """What the stream holds where a paragraph ends, where a part begins, and within a very long paragraph."""
+    """The marks to emit where a paragraph ends, where a part begins, and within a very long paragraph."""
 
     paragraph: tuple[str, ...] = ()
     part: tuple[str, ...] = ()
@@ -67,11 +67,11 @@ _MARKS = {
     "parts": _Marks((PARAGRAPH,), (PART,), (PARAGRAPH,)),
 }
 
-# A line of these alone is a rule, the underline of a heading or the border of a table. It holds no words.
+# A line of nothing but these is a rule, a heading's underline or a table's border. It holds no words.
 _RULE = frozenset("-=*_~#^+|:─━═—― \t")
 _RULE_WIDTH = 3
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
-# A paragraph of one short line that doesn't end like a sentence, or like a line that goes on, is a heading.
+# A paragraph of one short line that doesn't end like a sentence, or like a line to be continued, is a heading.
 _HEADING_WIDTH = 80
 _NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]」』）]*$")
 
@@ -87,7 +87,7 @@ _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 @dataclasses.dataclass
 class Tally:
-    """How much text was read, and how much of it a form left out; blank lines and rules don't count."""
+    """How much text was read, and how much of it its form left out. Blank lines and rules don't count."""
 
     lines: int = 0
     characters: int = 0
@@ -95,7 +95,7 @@ class Tally:
     characters_left_out: int = 0
 
     def read(self, lines: Iterable[str]) -> Iterator[str]:
-        """The lines, counted."""
+        """Yields the lines and counts them."""
         for line in lines:
             if written := len(line.strip()):
                 self.lines += 1
@@ -103,13 +103,13 @@ class Tally:
             yield line
 
     def leave_out(self, line: str) -> None:
-        """Counts a line that is in no sentence."""
+        """Counts a line that becomes part of no sentence."""
         if written := len(line.strip()):
             self.lines_left_out += 1
             self.characters_left_out += written
 
     def add(self, other: Tally) -> None:
-        """Counts what the other counted."""
+        """Adds another tally's counts to this one."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
 
@@ -119,11 +119,11 @@ def sentences(
 ) -> Iterator[str]:
     """The file's sentences and marks; the last is `DOCUMENT`.
 
-    In the form `wikitext` each line is a document, in `python` each topic or module. In `lines` and `plain` documents
-    end as `file.documents_end` says: with the file or record, with each paragraph, or, for `parts`, where
-    data/building/documents.py chooses among the marks. A part is shown by a heading, a rule, a form feed or several
-    blank lines. `on_read` is told the size of every block of bytes read; `tally` counts the text. Raises `InputError`
-    for what cannot be read.
+    In the form `wikitext` each line is a document, in `python` each topic or module. In `lines` and `plain`,
+    `file.documents_end` decides where documents end: with the file or record, with each paragraph, or, for `parts`,
+    where data/building/documents.py chooses among the marks. A heading, a rule, a form feed or several blank lines
+    begin a part. `on_read` is called with the size of every block of bytes read; `tally` counts the text. Raises
+    `InputError` for a file that cannot be read.
     """
     tally = Tally() if tally is None else tally
     for lines in texts(file, on_read):
@@ -131,7 +131,7 @@ def sentences(
         if file.form == "wikitext":
             yield from _wikitext(normalised, tally)
         elif file.form == "python":
-            # With its punctuation apart, as in WikiText, so that a word-level vocabulary is one of words.
+            # Punctuation is set off by spaces, as in WikiText, so that a word-level vocabulary holds plain words.
             prose = _prose(normalised, "en", _MARKS["paragraph"])
             yield from (_OUTER_PUNCTUATION.sub(r" \g<0> ", sentence) for sentence in prose)
         elif file.form == "lines":
@@ -142,7 +142,7 @@ def sentences(
 
 
 def _wikitext(lines: Iterator[str], tally: Tally) -> Iterator[str]:
-    # As in the notebook: a line that holds " . " is a document; others (headings, single sentences) are left out.
+    # As in the notebook: a line with " . " in it is a document; others (headings, single sentences) are left out.
     for line in lines:
         if " . " in line:
             yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
@@ -162,7 +162,7 @@ def _lines(lines: Iterator[str], documents_end: str) -> Iterator[str]:
 
 
 def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
-    text, rows, pieces = "", 0, 0  # of the paragraph; `text` is what was not yet cut into sentences
+    text, rows, pieces = "", 0, 0  # of the current paragraph; `text` is not yet cut into sentences
     for line in _parted(lines):
         if line and line != PART:
             text = f"{text}{_space(text, line)}{line}"
@@ -190,7 +190,7 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
 def _parted(lines: Iterator[str]) -> Iterator[str]:
     """The lines of prose, stripped; an empty one where a paragraph ends, and `PART` where a part may begin.
 
-    What stands where follows from the lines since the last paragraph alone, so a file can be read in pieces.
+    The result depends only on the lines since the last paragraph, so a file can be read in pieces.
     """
     blank = True
     for line in lines:
@@ -217,32 +217,32 @@ def _paragraph_end(text: str, rows: int, language: str, marks: _Marks) -> Iterat
 
 
 def _space(before: str, after: str) -> str:
-    """What stands between two lines of a paragraph: nothing where the script has no spaces between words."""
+    """What joins two lines of a paragraph: a space, or nothing in scripts that put no spaces between words."""
     if not before or (after[0] >= "\u0e00" and _UNSPACED.match(after) and _UNSPACED.match(before[-1])):
         return ""
     return " "
 
 
 def _segment(language: str, text: str) -> list[str]:
-    """sentencex's sentences, which one after the other are the text. Those it cuts within a name or after an
-    abbreviation are put together again.
+    """The text cut into sentences by sentencex; joined, they are the text again.
 
-    Raises InputError where the package is missing.
+    Sentences that it cuts within a name or after an abbreviation are rejoined. Raises InputError if the package is
+    missing.
     """
     require_package("sentencex", "cutting prose into sentences")
-    from sentencex import segment  # here: a corpus that is built, and text of other forms, need none
+    from sentencex import segment  # here, since built corpora and text of other forms don't need it
 
     found: list[str] = []
     for sentence in segment(language, text):
-        if found and _goes_on(found[-1], sentence):
+        if found and _continues(found[-1], sentence):
             found[-1] += sentence
         else:
             found.append(sentence)
     return found
 
 
-def _goes_on(before: str, after: str) -> bool:
-    """Whether there is no sentence boundary: after "e.g.", and between characters of a script that has spaces."""
+def _continues(before: str, after: str) -> bool:
+    """Whether `after` continues the sentence: after "e.g.", or where no space follows in a script that has spaces."""
     if before[-1].isspace():
         abbreviation = _ABBREVIATION.search(before)
         return abbreviation is not None and abbreviation[0].islower()
@@ -250,6 +250,6 @@ def _goes_on(before: str, after: str) -> bool:
 
 
 def _whole_sentences(piece: str, language: str) -> list[str]:
-    """The sentences of a piece but its last, which may go on; of a single sentence, its words but the last."""
+    """A piece's sentences except the last, which may be incomplete; of a single sentence, all but its last word."""
     *whole, _ = _segment(language, piece)
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]

@@ -1,4 +1,4 @@
-"""A file of text: where its text lies, and the lines of it."""
+"""A file of text: its format, and its lines."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from bertfast.data.sources.embedded import prose
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file: what holds its text, and the form of that text."""
+    """A file: the format that holds its text, and the form of that text."""
 
     path: Path
     form: str
     """wikitext, lines, plain, or python for the prose in a Python source file."""
     kind: str = "text"
-    """text, html, jsonl, json (an array), csv, tsv or parquet; compressed or not as the path's suffix says."""
+    """text, html, jsonl, json (an array), csv, tsv or parquet. The path's suffix says whether it is compressed."""
     column: str = ""
-    """The key or column that holds the text, where the kind is one of records."""
+    """The key or column that holds the text, if the file consists of records."""
     documents: str = "auto"
-    """What a document is. file: the file, or each record; paragraph: what blank lines enclose; parts: parts of the
-    file, found by data/building/documents.py; auto: paragraph for the text of form lines, file for all else."""
+    """What a document is. file: the file, or each record; paragraph: the text between blank lines; parts: parts of the
+    file, found by data/building/documents.py; auto: paragraph for text of the form lines, else file."""
     span: Span = None
-    """What is read, from the first to before the second, where that isn't all: bytes of an uncompressed text or jsonl
-    file, row groups of a parquet file."""
+    """The range to read, end excluded; None: everything. In bytes of an uncompressed text or jsonl file, or row groups
+    of a parquet file."""
     delimiter: str = CorpusConfig.delimiter
     """The character between the fields of a csv file."""
 
     @property
     def reading(self) -> tuple[str, ...]:
-        """What, beside its bytes, the file's sentences and documents follow from."""
+        """What determines the file's sentences and documents, besides its bytes."""
         delimiter = [self.delimiter] if self.kind == "csv" else []
         return self.form, self.kind, self.column, self.documents_end, *delimiter
 
     @property
     def documents_end(self) -> str:
-        """`documents`, decided: file, paragraph or parts."""
+        """`documents` with auto resolved: file, paragraph or parts."""
         if self.documents != "auto":
             return self.documents
         return "paragraph" if self.kind == "text" and self.form == "lines" else "file"
@@ -59,7 +59,7 @@ class TextFile:
 
 
 def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
-    """The lines of a file of text, or of each record."""
+    """The lines of each text in the file: of the file itself, or of each record."""
     if file.form == "python":
         source = file.path.read_bytes()
         on_read(len(source))

@@ -1,4 +1,4 @@
-"""Which form a text has, and what its documents are: told from its beginning."""
+"""Detects a text's form, and what its documents are, from its beginning."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bertfast.data.readers.records import json_kind
 from bertfast.data.sources.folders import kind_of
 from bertfast.data.text_file import TextFile, texts
 
-# A file's form is told from this much of its beginning.
+# A file's form is detected from this many characters at its beginning.
 SAMPLE = 1 << 16
-# A file of more bytes is too long for one document.
+# A file of more bytes than this is too long for one document.
 LARGE = 1 << 20
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 _WIKITEXT_HEADING = re.compile(r"= .+ =")
-# Where words, spaces included, have more characters than this on average, spaces stand between phrases, as in Thai. A
-# line that has less than this share of the width isn't full there.
+# If words average more characters than this, spaces included, then spaces separate phrases, as in Thai. In such a text
+# a line shorter than this share of the width isn't full.
 _LONG_WORD = 12
 _FULL = 0.85
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
 
-def told(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
-    """The file, with its form and documents as given, or told from its name or its beginning.
+def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
+    """The file, with the form and documents that `config` gives, or those detected from its name or its beginning.
 
     `alone`: whether it is its source's only file.
     """
@@ -46,16 +46,16 @@ def told(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
             break
     form = config.text_form
     if form == "auto":
-        form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _tell_form(lines, kind)
+        form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _detect_form(lines, kind)
     documents = config.documents
     if documents == "auto" and kind == "text" and (alone or path.stat().st_size > LARGE):
-        # In the form lines, blank lines say where documents end, if there are any.
+        # In the form `lines`, documents end at blank lines, if there are any.
         documents = "parts" if form == "plain" or (form == "lines" and _blocks(lines) == 1) else "auto"
     return replace(file, form=form, documents=documents)
 
 
-def _tell_form(lines: list[str], kind: str) -> str:
-    """The form of a text that begins with these lines. What a record or a page of HTML holds is prose."""
+def _detect_form(lines: list[str], kind: str) -> str:
+    """The form of a text that begins with these lines. Records and HTML pages always hold prose."""
     if kind != "text":
         return "plain"
     written = [line.strip() for line in lines if line.strip()]
@@ -65,26 +65,26 @@ def _tell_form(lines: list[str], kind: str) -> str:
 
 
 def _is_wikitext(written: list[str]) -> bool:
-    """Whether there are many headings, and most other lines are paragraphs of sentences with " . " between them."""
+    """Whether there are many headings, and most other lines are paragraphs with " . " between their sentences."""
     headings = sum(1 for line in written if _WIKITEXT_HEADING.fullmatch(line))
     paragraphs = sum(1 for line in written if " . " in f"{line} ")
     return headings >= max(2, len(written) / 50) and paragraphs >= (len(written) - headings) / 2
 
 
 def _blocks(lines: list[str]) -> int:
-    """How many runs of lines there are between blank ones."""
+    """The number of blocks of lines, separated by blank ones."""
     return sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
 
 
 def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
     blocks = _blocks(lines)
-    if len(written) < 2 * blocks:  # paragraphs, a line each
+    if len(written) < 2 * blocks:  # each line is a paragraph
         return False
     inner = [line.strip() for line, after in pairwise(lines) if line.strip() and after.strip()]
     last = [line.strip() for line, after in pairwise([*lines, ""]) if line.strip() and not after.strip()]
     if _most_end(inner):
-        return blocks > 1  # in one block, plain text gives the same sentences, and better ones where a line holds two
-    if blocks > 1 and _most_end(last):  # only a paragraph's end is a sentence's: wrapped prose
+        return blocks > 1  # in one block, `plain` finds the same sentences, or better ones if a line holds two
+    if blocks > 1 and _most_end(last):  # only the last lines of paragraphs end sentences: wrapped prose
         return False
     if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
         return False
@@ -92,12 +92,12 @@ def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
 
 
 def _most_end(lines: list[str]) -> bool:
-    """Whether more than half of the lines end like sentences."""
+    """Whether more than half of the lines end like a sentence."""
     return sum(1 for line in lines if _SENTENCE_END.search(line)) > 0.5 * len(lines)
 
 
 def _is_wrapped(lines: list[str], written: list[str]) -> bool:
-    """Whether lines end because they are full: few have room for what the next one begins with."""
+    """Whether lines end because they are full: few have room for the next line's first word."""
     words = [len(line.split()) for line in written]
     if sum(1 for count in words if count == 1) > 0.5 * len(written):
         return False

@@ -1,7 +1,7 @@
 """Word-level, WordPiece and character tokenizers, over the `tokenizers` library: trained here, or loaded.
 
-The same text gives the same vocabulary with the same ids: words, characters and merges of equal frequency are
-ordered by their spelling.
+The same text always gives the same vocabulary with the same ids: words, characters and merges of equal frequency are
+ordered by spelling.
 """
 
 from __future__ import annotations
@@ -41,36 +41,36 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", 
 
 _SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 _CONTINUATION = "##"
-# Distinct pieces of text, between spaces, that are remembered at most: ten or twenty megabytes.
+# The most distinct pieces of text, between spaces, to cache: ten or twenty megabytes.
 _PIECES = 1 << 16
-# Of these it is known that a space ends what they look at; so it is of `_cased` and `_divided`.
+# These never look past a space; neither do `_cased` and `_divided`.
 _WORD_BY_WORD_NORMALIZERS = (normalizers.BertNormalizer, normalizers.Lowercase, NoneType)
 _WORD_BY_WORD_PRE_TOKENIZERS = (pre_tokenizers.BertPreTokenizer, pre_tokenizers.WhitespaceSplit)
-# A longer word is unknown to WordPiece, whose time grows with the square of a word's length. Where words are longer (of
-# scripts without spaces, proteins, formulas), a tokenizer trained here divides them.
+# In characters. WordPiece maps longer words to [UNK], as its time grows with the square of a word's length. If a text
+# has many (scripts without spaces, proteins, formulas), a tokenizer trained here splits them.
 _LONGEST_WORD = 100
-_FEW_LONG = 0.001  # of the characters: so many may be unknown, for the sake of a tokenizer that is BERT's own
-# In English text fewer letters than this share have accents, or are otherwise changed where accents are stripped.
+_FEW_LONG = 0.001  # of the characters: up to this share may be unknown, so that the tokenizer stays BERT's own
+# In English text, stripping accents changes a smaller share of letters than this.
 _FEW_ACCENTS = 0.005
-# The languages in which I is no capital i.
+# The languages in which I is not the capital of i.
 _DOTLESS = ("tr", "az")
-# Distinct words that are counted at most, in one part of a text and in all: tens of megabytes, and 150.
+# The most distinct words to count, in one unit of a text and in all of it: tens of megabytes, and 150.
 _WORDS = 1 << 18
 MOST_WORDS = 1 << 20
-# WordPiece is trained from no more words than these, and no more distinct ones: seconds, and 200 megabytes.
+# The most words, and distinct words, that WordPiece is trained from: seconds, and 200 megabytes.
 _SAMPLE = 1 << 23
 _SAMPLE_DISTINCT = 1 << 17
-# A word is fed to the WordPiece trainer as often as it was counted, at most this often in one string.
+# The WordPiece trainer reads each word as often as it was counted, at most this many times in one string.
 _REPEATS = 4096
 
 
 class Tokenizer:
-    """Text to token ids, with BERT's special tokens and `[CLS] a [SEP] b [SEP]` round a text or a pair.
+    """Text to token ids, with BERT's special tokens: `[CLS] a [SEP]` for a text, `[CLS] a [SEP] b [SEP]` for a pair.
 
-    `backend` is the `tokenizers.Tokenizer` that does the work. A special token's name in a text means that token, as
-    everywhere in Hugging Face's libraries.
+    `backend` is the `tokenizers.Tokenizer` that does the work. A special token's name in a text stands for that token,
+    as in Hugging Face's libraries.
 
-    Raises `InputError` where the vocabulary lacks one of BERT's special tokens.
+    Raises `InputError` if the vocabulary lacks one of BERT's special tokens.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
@@ -79,7 +79,7 @@ class Tokenizer:
         if missing:
             raise InputError(f"the tokenizer has no {', '.join(missing)}: bertfast needs all of BERT's special tokens")
         self.backend = backend
-        self._encode_piece = lru_cache(_PIECES)(self._encode_piece_anew)
+        self._encode_piece = lru_cache(_PIECES)(self._encode_piece_uncached)
         self._unknown_characters_of_piece = lru_cache(_PIECES)(self._unknown_characters)
         self.vocab_size = 1 + max(vocabulary.values())
         self.special_ids = SpecialTokens(*(vocabulary[token] for token in SPECIAL_TOKENS))
@@ -100,10 +100,10 @@ class Tokenizer:
     def load(cls, path: str | Path, lowercase: bool = True, strip_accents: bool | None = None) -> Tokenizer:
         """From a tokenizer.json, a vocab.txt (WordPiece), or a Hugging Face folder that holds either.
 
-        A vocab.txt doesn't say how text is normalised: a tokenizer_config.json beside it does, else `lowercase` and
-        `strip_accents` (None: as `lowercase`).
+        A vocab.txt doesn't say how text is normalised. A tokenizer_config.json beside it does; without one, `lowercase`
+        and `strip_accents` (None: as `lowercase`) do.
 
-        Raises `InputError` where there is none, or one without BERT's special tokens.
+        Raises `InputError` if there is no tokenizer, or if it lacks BERT's special tokens.
         """
         path = expanded(path)
         if path.is_dir():
@@ -117,7 +117,7 @@ class Tokenizer:
             if path.suffix == ".txt":
                 return cls(_from_vocab_txt(path, lowercase, strip_accents))
             tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
-            tokenizer.encode("\U000e0fff a")  # a character that has no token: some tell only then what they lack
+            tokenizer.encode("\U000e0fff a")  # a character without a token: some tokenizers fail only here
             return tokenizer
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
@@ -126,7 +126,7 @@ class Tokenizer:
 
     @property
     def normalisation(self) -> str:
-        """How BERT's normalizer treats text, in words; empty where the tokenizer has another one."""
+        """How BERT's normalizer treats text, in words; empty if the tokenizer has another normalizer."""
         normalizer = self.backend.normalizer
         bert = _before_cased(normalizer)
         if not isinstance(bert, normalizers.BertNormalizer):
@@ -137,7 +137,7 @@ class Tokenizer:
 
     @property
     def continuation(self) -> npt.NDArray[np.uint8]:
-        """(vocab_size,): 1 for the tokens that go on with a word (`##ing`)."""
+        """(vocab_size,): 1 for tokens that continue a word (`##ing`)."""
         flags = np.zeros(self.vocab_size, np.uint8)
         prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
         if prefix:
@@ -149,14 +149,14 @@ class Tokenizer:
         if not self._parts_at_spaces:
             encodings = self.backend.encode_batch_fast(sentences, add_special_tokens=False)
             return [encoding.ids for encoding in encodings]
-        # Most of a text is words seen before: to remember their ids is several times as fast as to find them again.
+        # Most words of a text have been seen before: looking up their cached ids is several times faster.
         return [list(chain.from_iterable(map(self._encode_piece, text.split(" ")))) for text in sentences]
 
-    def _encode_piece_anew(self, piece: str) -> tuple[int, ...]:
+    def _encode_piece_uncached(self, piece: str) -> tuple[int, ...]:
         return tuple(self.backend.encode(piece, add_special_tokens=False).ids)
 
     def unknown_characters(self, sentences: Sequence[str], ids: Sequence[Sequence[int]]) -> int:
-        """How many characters of the sentences, whose ids are given, are in unknown words."""
+        """The number of characters in the sentences' unknown words. `ids`: the sentences' token ids."""
         unk = self.special_ids.unk
         unknown = [sentence for sentence, found in zip(sentences, ids, strict=True) if unk in found]
         if not self._parts_at_spaces:
@@ -174,7 +174,7 @@ class Tokenizer:
 
     @cached_property
     def _parts_at_spaces(self) -> bool:
-        """Whether a text's tokens are those of the pieces between its spaces, one after the other."""
+        """Whether tokenising the pieces between a text's spaces one by one gives the text's tokens."""
         pre_tokenizer = self.backend.pre_tokenizer
         return (
             isinstance(_before_cased(self.backend.normalizer), _WORD_BY_WORD_NORMALIZERS)
@@ -188,16 +188,16 @@ class Tokenizer:
         return encoding.ids, encoding.type_ids
 
     def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
-        """For each token that `encode` gives, from which character of its text it goes up to which."""
+        """The (begin, end) character span in its text of each token that `encode` returns."""
         offsets: list[tuple[int, int]] = self.backend.encode(text, pair).offsets
         return offsets
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """The tokens that have these ids."""
+        """The tokens with these ids; [UNK] for an id without a token."""
         return [self.backend.id_to_token(id) or UNK for id in ids]
 
     def _lines(self) -> Iterator[str]:
-        """For each id its token; a name that is no token where there is none, or one that a line can't hold."""
+        """Each id's token; an unused name if the id has none, or one that doesn't fit on a line."""
         vocabulary = self.backend.get_vocab()
         tokens = {id: token for token, id in vocabulary.items()}
         for id in range(self.vocab_size):
@@ -211,12 +211,12 @@ class Tokenizer:
                 yield name
 
     def save(self, folder: str | Path, max_len: int) -> None:
-        """Writes the files from which `transformers.AutoTokenizer` builds the same tokenizer.
+        """Writes the files from which `transformers.AutoTokenizer` loads the same tokenizer.
 
         `max_len` becomes its `model_max_length`.
         """
         folder = Path(folder)
-        # Not by the library's own `save`, which doesn't raise OSError where the disk is full.
+        # The library's own `save` doesn't raise OSError when the disk is full.
         (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         roles = (f"{field}_token" for field in SpecialTokens._fields)
         settings = {
@@ -244,29 +244,28 @@ def _from_json(backend: str) -> Tokenizer:
 
 
 def train_word(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
-    """What `word_tokenizer` makes of the words of some texts."""
+    """A word-level tokenizer, trained from texts: see `word_tokenizer`."""
     return word_tokenizer(count_words(texts, "word", config.lowercase, config.base_language), config)
 
 
 def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
-    """What `wordpiece_tokenizer` makes of the words of some texts."""
+    """A WordPiece tokenizer, trained from texts: see `wordpiece_tokenizer`."""
     return wordpiece_tokenizer(count_words(texts, "wordpiece", config.lowercase, config.base_language), config)
 
 
 def count_words(texts: Iterable[str], kind: str, lowercase: bool, language: str = "en") -> Counter[str]:
-    """How often each word occurs, as a tokenizer of the kind lower-cases and divides the text, special tokens left out.
+    """How often each word occurs, with the text lower-cased and split as a tokenizer of this kind does it.
 
-    Accents are kept, and words of any length: what becomes of them is decided by the counts.
-
-    Where there are too many distinct ones to be kept in memory, the rarest are forgotten.
+    Special tokens are left out. Accents and long words are kept: the counts decide later how to treat them. If there
+    are too many distinct words to keep in memory, the rarest are dropped.
     """
     backend = _BACKENDS[kind]({}, _Way(lowercase, language=language))
     words: Counter[str] = Counter()
     pieces: Counter[str] = Counter()
     normalize = backend.normalizer.normalize_str if backend.normalizer else str
 
-    def settle() -> None:
-        # What stands between spaces is counted first: the distinct pieces, far fewer, are then taken apart.
+    def split_pieces() -> None:
+        # The pieces between spaces are counted first, since only the far fewer distinct ones need splitting.
         for piece, count in pieces.items():
             for part in _SPECIAL_TOKEN.split(piece):
                 for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(part)):
@@ -277,13 +276,13 @@ def count_words(texts: Iterable[str], kind: str, lowercase: bool, language: str 
     for text in texts:
         pieces.update(text.split(" "))
         if len(pieces) > _PIECES:
-            settle()
-    settle()
+            split_pieces()
+    split_pieces()
     return words
 
 
 def forget_rarest(words: Counter[str], most: int) -> None:
-    """Where there are more than `most` words, leaves the most frequent: half as many, or fewer where many are alike."""
+    """If there are more than `most` words, keeps the `most // 2` most frequent, or fewer if counts are tied."""
     if len(words) > most:
         bound = sorted(words.values())[-(most // 2) - 1]
         for word in [word for word, count in words.items() if count <= bound]:
@@ -293,7 +292,7 @@ def forget_rarest(words: Counter[str], most: int) -> None:
 def word_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
     """A token for every word (between whitespace) seen at least `min_freq` times, the most frequent first.
 
-    This is the notebook's vocabulary. `vocab_size` cuts it off where it is set.
+    This is the notebook's vocabulary. `vocab_size`, if set, limits it.
     """
     frequent = sorted((-count, word) for word, count in words.items() if count >= config.min_freq)
     if config.vocab_size:
@@ -307,21 +306,21 @@ def word_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
 
 
 def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
-    """BERT's WordPiece, of at most `vocab_size` tokens (BERT's own 30,522 where that is not set).
+    """BERT's WordPiece, of at most `vocab_size` tokens (BERT's own 30,522 if that is not set).
 
-    `words` have their accents. These are stripped as `strip_accents` says or, where it says nothing, if text is
-    lower-cased and English: by `language`, and because few letters have any. Words longer than BERT's tokenizer takes
-    are divided, where there are more than a few.
+    `words` still have their accents. `strip_accents` says whether to strip them. If it is not set, they are stripped
+    when text is lower-cased and English: `language` is "en" and few letters have accents. Words longer than BERT's
+    tokenizer takes are split if there are more than a few.
 
-    A character, or a pair to merge, seen less than `min_freq` times gets no token. Pairs are those of a sample where
-    there are too many words: each word in it as often as is its share.
+    A character, or a pair to merge, seen less than `min_freq` times gets no token. If there are too many words, pairs
+    come from a sample in which each word's count is scaled down by the same factor.
     """
     way, words = _way(words, config)
     vocab_size = config.vocab_size or BertConfig.vocab_size
     letters, continuations = _alphabet(words, config.min_freq, vocab_size)
-    # The trainer numbers the continuing characters in the order of a hash table with a random seed, and
-    # breaks ties between merges by these numbers. As special tokens they are numbered first, in the order
-    # given. It takes texts, not counts; hence the repetition.
+    # The trainer numbers the continuing characters in the order of a randomly seeded hash table, and breaks ties
+    # between merges by these numbers. Passed as special tokens they are numbered first, in the order given. The trainer
+    # takes texts, not counts; hence the repetition.
     share = sampled_share(words)
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
@@ -339,9 +338,9 @@ def wordpiece_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
 
 
 def char_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
-    """A token for each character that occurs `min_freq` times, and one for where it goes on with a word.
+    """A token for each character that occurs `min_freq` times, and another for it inside a word.
 
-    It is a WordPiece tokenizer without merges; all else is as `wordpiece_tokenizer` has it.
+    This is a WordPiece tokenizer without merges; everything else is as in `wordpiece_tokenizer`.
     """
     way, words = _way(words, config)
     letters, continuations = _alphabet(words, config.min_freq, config.vocab_size or BertConfig.vocab_size)
@@ -349,7 +348,7 @@ def char_tokenizer(words: Counter[str], config: CorpusConfig) -> Tokenizer:
 
 
 def sampled_share(words: Counter[str]) -> float:
-    """The share of all words that WordPiece is trained from: 1 but where there are millions."""
+    """The share of all words that WordPiece is trained from: 1 unless there are millions."""
     return min(1.0, _SAMPLE / max(1, words.total()))
 
 
@@ -357,7 +356,7 @@ TRAINERS = {"word": word_tokenizer, "wordpiece": wordpiece_tokenizer, "char": ch
 
 
 class _Way(NamedTuple):
-    """How a text is normalised and divided before its words are looked up."""
+    """How a text is normalised and split before its words are looked up."""
 
     lowercase: bool
     strip_accents: bool | None = False
@@ -367,7 +366,7 @@ class _Way(NamedTuple):
 
 
 def _way(words: Counter[str], config: CorpusConfig) -> tuple[_Way, Counter[str]]:
-    """What suits the words, which have their accents and any length; and the words as they are then."""
+    """Chooses how to treat the words, given with accents and at any length; returns that, and the words so treated."""
     letters = long = 0
     characters: Counter[str] = Counter()
     for word, count in words.items():
@@ -391,7 +390,7 @@ def _way(words: Counter[str], config: CorpusConfig) -> tuple[_Way, Counter[str]]
 
 
 def normalisation(config: CorpusConfig) -> tuple[bool | str, ...]:
-    """What, beside the text, the normalisation of a trained tokenizer follows from."""
+    """What determines the normalisation of a trained tokenizer, besides the text."""
     dotless = config.base_language if config.lowercase and config.base_language in _DOTLESS else ""
     if config.tokenizer == "word":
         return config.lowercase, dotless
@@ -400,7 +399,7 @@ def normalisation(config: CorpusConfig) -> tuple[bool | str, ...]:
 
 
 def _has_accent(letter: str) -> bool:
-    """Whether stripping accents changes it."""
+    """Whether stripping accents changes the letter."""
     return unicodedata.category(letter) == "Mn" or unicodedata.normalize("NFD", letter) != letter
 
 
@@ -445,19 +444,19 @@ _BACKENDS = {"word": _word_backend, "wordpiece": _wordpiece_backend, "char": _wo
 
 
 def _cased(normalizer: normalizers.Normalizer) -> normalizers.Normalizer:
-    """The normalizer, which lower-cases, with the letters i of Turkish and Azeri."""
+    """A lower-casing normalizer, extended to map the I of Turkish and Azeri correctly."""
     return normalizers.Sequence([normalizers.Replace("İ", "i"), normalizers.Replace("I", "ı"), normalizer])
 
 
 def _before_cased(normalizer: Any) -> Any:
-    """What `_cased` was given, where the normalizer is of its making; else the normalizer itself."""
+    """The argument of `_cased`, if that made this normalizer; else the normalizer itself."""
     ways = (normalizers.BertNormalizer(lowercase=True, strip_accents=strips) for strips in (None, False, True))
     lower = (normalizers.Lowercase(), *ways)
     return next((each for each in lower if _is(normalizer, _cased(each))), normalizer)
 
 
 def _divided() -> pre_tokenizers.PreTokenizer:
-    """BERT's pre-tokenizer, with long words in pieces."""
+    """BERT's pre-tokenizer, with long words split into pieces."""
     piece = tokenizers.Regex(rf"[\s\S]{{{_LONGEST_WORD}}}")
     return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Split(piece, "isolated")])
 
@@ -472,7 +471,7 @@ def _numbered(tokens: Iterable[str]) -> dict[str, int]:
 
 
 def _alphabet(words: Counter[str], min_freq: int, vocab_size: int) -> tuple[set[str], list[str]]:
-    """The characters that get tokens, the most frequent while there is room, and their continuing tokens."""
+    """The characters that get tokens, the most frequent first until the vocabulary is full, and their `##` tokens."""
     room = vocab_size - len(SPECIAL_TOKENS)
     counts: Counter[str] = Counter()
     inside: set[str] = set()

@@ -8,12 +8,12 @@ from bertfast.config import EncodeConfig
 from bertfast.hub import onnx, sentence_transformers
 from bertfast.hub.transformers import POOLER, load_pretrained
 
-# Form -> the files that it adds.
+# Form -> the files it adds.
 FORMS = {"sentence-transformers": sentence_transformers.FILES, "onnx": (onnx.FILE,)}
 
 
 def check_form(form: str) -> None:
-    """Raises InputError where an export in this form needs a package that is missing. Call it before other work."""
+    """Raises InputError if an export in this form needs a missing package. Call it before other work."""
     if form == "onnx":
         onnx.require_onnx()
 
@@ -21,8 +21,8 @@ def check_form(form: str) -> None:
 def export(folder: str | Path, form: str, config: EncodeConfig | None = None) -> None:
     """Adds the files of `form`, one of `FORMS`, to a folder that bertfast or transformers saved.
 
-    Existing ones are replaced. sentence-transformers takes the pooling from `config`; ONNX takes nothing from it. A
-    model without a pooler has no `pooler_output` in ONNX. Raises InputError where the folder holds no model.
+    Existing files are replaced. sentence-transformers takes the pooling from `config`; ONNX ignores it. A model without
+    a pooler has no `pooler_output` in ONNX. Raises InputError if the folder holds no model.
     """
     pretrained = load_pretrained(folder)
     if form == "onnx":

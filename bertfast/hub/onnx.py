@@ -19,12 +19,12 @@ from bertfast.model import Bert, Layer
 FILE = "onnx/model.onnx"  # where optimum and sentence-transformers look for it
 
 _PACKAGES = ("onnx", "onnxscript")
-# ONNX files are protocol buffers, which hold no more.
+# ONNX files are protocol buffers, which can't be larger.
 _MOST_BYTES = 2_000_000_000
 
 
 def require_onnx() -> None:
-    """Raises InputError where a package that the exporter needs is missing."""
+    """Raises InputError if a package that the exporter needs is missing."""
     if not all(map(importlib.util.find_spec, _PACKAGES)):
         raise InputError(f"an export to onnx needs more packages: pip install {' '.join(_PACKAGES)}")
 
@@ -32,9 +32,9 @@ def require_onnx() -> None:
 def save_onnx(folder: Path, model: Bert, pooler: bool = True) -> None:
     """Adds `FILE` to the folder.
 
-    The graph's inputs are `input_ids`, `attention_mask` and `token_type_ids`, (batch, sequence) int64, of any batch and
-    any length up to the model's. Its outputs are float32: `last_hidden_state` (batch, sequence, hidden) and, with
-    `pooler`, `pooler_output` (batch, hidden), as of `transformers.BertModel`.
+    The graph's inputs are `input_ids`, `attention_mask` and `token_type_ids`, (batch, sequence) int64, with any batch
+    size and any length up to the model's. Its outputs are float32: `last_hidden_state` (batch, sequence, hidden) and,
+    with `pooler`, `pooler_output` (batch, hidden), as in `transformers.BertModel`.
     """
     require_onnx()
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
@@ -51,15 +51,15 @@ def save_onnx(folder: Path, model: Bert, pooler: bool = True) -> None:
 
 
 def _export(module: nn.Module, outputs: list[str]) -> Any:
-    """The graph of a module with three inputs of any batch size and length."""
+    """The graph of a module that takes three inputs of any batch size and length."""
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     examples = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in range(3))  # one tensor three times would be one input
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
-    exporter.setLevel(logging.ERROR)  # else it warns that torchvision is missing, which the model does not use
+    exporter.setLevel(logging.ERROR)  # or it warns that torchvision is missing, which the model does not use
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's about its own code
+            warnings.simplefilter("ignore")  # the exporter's warnings about its own code
             program = torch.onnx.export(
                 module,
                 examples,

@@ -1,4 +1,4 @@
-"""The files by which sentence-transformers loads a Hugging Face folder: which modules make a vector of a text."""
+"""The files that sentence-transformers needs in a Hugging Face folder: the modules that turn a text into a vector."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bertfast.files import whole_file
 
 FILES = ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
-# As versions 2 to 5 write it; 6 writes other names, and reads these.
+# As versions 2 to 5 write them; 6 writes other names, but reads these.
 _POOLING_MODES = {"mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens", "cls": "pooling_mode_cls_token"}
 
 
 def save_modules(folder: Path, model: BertConfig, config: EncodeConfig) -> None:
     """Adds `FILES` to the folder of a model and its tokenizer: a Transformer, then `config.pooling` of its last layer.
 
-    `SentenceTransformer(folder)` then gives the vectors of `Encoder.embed`. The model's own files stay as they are.
+    `SentenceTransformer(folder)` then gives the vectors of `Encoder.embed`. The model's own files stay unchanged.
     """
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},

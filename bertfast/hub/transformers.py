@@ -1,7 +1,7 @@
-"""Hugging Face folders in and out.
+"""Reads and writes Hugging Face folders.
 
-Out goes `transformers.BertForPreTraining`, as config.json and model.safetensors. In comes any `BertModel`,
-`BertForMaskedLM` or `BertForPreTraining` that transformers 4 or 5 saved. Missing heads start fresh, and are named.
+Writes a `transformers.BertForPreTraining`, as config.json and model.safetensors. Reads any `BertModel`,
+`BertForMaskedLM` or `BertForPreTraining` that transformers 4 or 5 saved. Missing heads start fresh and are reported.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HEADS = {
 
 
 def _names(config: BertConfig) -> dict[str, list[str]]:
-    """Our parameter's name -> the Hugging Face names of the tensors that it consists of, stacked by rows."""
+    """Our parameter's name -> the Hugging Face names of the tensors that make it up, stacked by rows."""
     names = {ours: [theirs] for ours, theirs in _EMBEDDINGS.items()}
     for kind in ("weight", "bias"):
         for index in range(config.num_hidden_layers):
@@ -95,18 +95,18 @@ def export_state_dict(model: Bert) -> dict[str, Tensor]:
 
 
 class Pretrained(NamedTuple):
-    """What a folder holds."""
+    """What a folder contains."""
 
     folder: Path
     model: Bert
     tokenizer: Tokenizer
     fresh: dict[str, str]
-    """Heads that start fresh -> why."""
+    """Heads that start fresh -> the reason."""
     unused: list[str]
-    """Weights that a pretraining model has no place for, such as a fine-tuned model's classifier."""
+    """Weights that a pretraining model doesn't have, such as a fine-tuned model's classifier."""
 
     def notes(self) -> list[str]:
-        """Lines for the log of a run that starts from the folder: what starts fresh, and what is not used."""
+        """Lines for the log of a run that starts from the folder: what starts fresh, and what is unused."""
         reasons: dict[str, list[str]] = {}
         for head, reason in self.fresh.items():
             reasons.setdefault(reason, []).append(f"the {head}")
@@ -131,19 +131,18 @@ def import_state_dict(
 ) -> tuple[dict[str, str], list[str]]:
     """Loads weights under Hugging Face's names into `model`.
 
-    `tied`: whether a missing decoder means that it is the word embeddings. bertfast has no place for a decoder that
-    differs from these: the masked-LM head is then left as it is.
+    `tied`: whether a missing decoder is the word embeddings. bertfast's decoder always is: if the given one differs,
+    the masked-LM head is left unchanged.
 
-    Returns: the heads that were left as they are, each with the reason; and what was not used, by its name up to the
-    first dot.
+    Returns: the heads left unchanged, each with the reason; and the unused weights, by their names up to the first dot.
 
     Raises:
-        InputError: a tensor of the encoder, or a part of a head, is missing, has another shape, or has no place in the
+        InputError: a tensor of the encoder, or a part of a head, is missing, has the wrong shape, or isn't part of the
             model. Names `source` and the tensor.
     """
     state = _modern_names(state)
     decoder = state.pop("cls.predictions.decoder.weight", None)
-    if "cls.predictions.decoder.bias" in state:  # which is the one that transformers computes with
+    if "cls.predictions.decoder.bias" in state:  # transformers computes with this one
         state["cls.predictions.bias"] = state.pop("cls.predictions.decoder.bias")
     fresh = {}
     for head in _HEADS:
@@ -153,12 +152,12 @@ def import_state_dict(
     apart = not tied if decoder is None else words is None or not torch.equal(decoder, words)
     if apart and MASKED_LM_HEAD not in fresh:
         fresh[MASKED_LM_HEAD] = "has one whose decoder is not its word embeddings, as bertfast's is"
-    left_as_they_are = {ours for head in fresh for ours in _head_names(head)}
+    unchanged = {ours for head in fresh for ours in _head_names(head)}
 
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for ours, theirs in _names(model.config).items():
-            if ours in left_as_they_are:
+            if ours in unchanged:
                 continue
             target: Tensor = parameters[ours]
             if ours in _VOCABULARY:
@@ -187,7 +186,7 @@ def import_state_dict(
 def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the names that BertForPreTraining uses today.
 
-    The first checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta; a
+    Early checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta. A
     BertModel's names lack the prefix.
     """
     prefix = "" if any(name.startswith("bert.") for name in state) else "bert."
@@ -211,7 +210,7 @@ def save_model(model: Bert, folder: Path) -> None:
     save_tensors(export_state_dict(model), folder / "model.safetensors", {"format": "pt"})
 
 
-# Settings that would change the result, and the only values that can be loaded; a config.json may leave them out.
+# Settings that would change the result, with the only value supported for each; a config.json may omit them.
 _ONLY = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -219,7 +218,7 @@ _ONLY = {
     "add_cross_attention": False,
     "quantization_config": None,
 }
-# What a config.json leaves out is as in BERT-base, as in transformers.
+# Settings that a config.json omits are BERT-base's, as in transformers.
 _DEFAULTS = BertConfig(**PRESETS["base"].model)
 
 
@@ -238,7 +237,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 
 def load_config(folder: Path) -> BertConfig:
-    """The BertConfig of a Hugging Face folder. Raises InputError where it describes another kind of model."""
+    """The BertConfig of a Hugging Face folder. Raises InputError if it describes another kind of model."""
     path = folder / "config.json"
     values = _read_settings(path)
     if values.get("model_type", "bert") != "bert":
@@ -270,7 +269,7 @@ def load_config(folder: Path) -> BertConfig:
 def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     """The model and the tokenizer of a Hugging Face folder.
 
-    Raises InputError where it holds no such model, a tokenizer that doesn't fit it, or not all of the `needed` heads.
+    Raises InputError if it holds no such model, a tokenizer that doesn't fit it, or not all of the `needed` heads.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -291,7 +290,7 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file that tells where the folder's weights are, and these: of one safetensors file, or of several."""
+    """The folder's weights, from one safetensors file or several, and the path of that file or of their index."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         return single, _load_safetensors([single])
@@ -321,7 +320,7 @@ def _load_safetensors(paths: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def conversion_command(folder: Path) -> str:
-    """What a shell does to turn a folder's pytorch_model*.bin into model.safetensors."""
+    """A shell command that converts a folder's pytorch_model*.bin to model.safetensors."""
     return (
         'python -c "import sys, glob, torch, safetensors.torch as s; '
         "s.save_file({n: t.clone(memory_format=torch.contiguous_format) for f in glob.glob(sys.argv[1] + "

@@ -22,12 +22,12 @@ from bertfast.hub.transformers import load_pretrained
 from bertfast.model import Bert, head_rows
 from bertfast.sampling.batch import PackedBatch
 
-# Tokens of a batch of `embed`: enough to fill the products, few enough to stay in a core's cache.
+# Tokens in a batch of `embed`: enough for efficient matrix products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048
 # The same on a GPU, which so few tokens would leave idle.
 _GPU_BATCH_TOKENS = 1 << 16
-# Rows of every product of `embed` are a multiple of this. Matrix libraries compute the rows that are left over beside
-# their blocks in another order, so that a row's bits would depend on how many others there are.
+# The number of rows of every matrix product in `embed` is a multiple of this. Matrix libraries compute the rows left
+# over after full blocks in another order, so a row's bits would depend on how many others there are.
 _ROWS = 16
 
 
@@ -50,7 +50,7 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:
-        """From a folder that `bertfast.pretrain` or transformers saved. Raises InputError where it holds no model."""
+        """From a folder that `bertfast.pretrain` or transformers saved. Raises InputError if it holds no model."""
         pretrained = load_pretrained(folder)
         return cls(pretrained.model.to(device), pretrained.tokenizer)
 
@@ -70,20 +70,20 @@ class Encoder:
         return states.cpu().unsqueeze(0)
 
     def tokens(self, text: str, pair: str | None = None) -> list[str]:
-        """The tokens whose hidden states `__call__` gives."""
+        """The tokens whose hidden states `__call__` returns."""
         return self.tokenizer.tokens(self._encode(text, pair).ids)
 
     def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
-        """From which character of its text each of `tokens` goes up to which; (0, 0) for `[CLS]` and `[SEP]`."""
+        """The (begin, end) character span in its text of each of `tokens`; (0, 0) for `[CLS]` and `[SEP]`."""
         return self._encode(text, pair).offsets
 
     def embed(self, texts: str | Iterable[str], **settings: Any) -> Tensor:
         """A vector for each text, in the order given: (texts, hidden), float32 on the CPU; (hidden,) for a single text.
 
-        `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, what becomes of a text `long`er than
-        the model takes, `precision`, `normalize`. Texts of like length are computed together, without padding; on a CPU
-        a batch on each core. There a text's vector does not depend on the others in the call (docs/model.md says how).
-        Warns where texts were truncated. Raises InputError for an item that is no text.
+        `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, how to treat texts that are too
+        `long` for the model, `precision`, `normalize`. Texts of similar length are computed together, without padding;
+        on a CPU, one batch per core. There a text's vector does not depend on the other texts in the call
+        (docs/model.md). Warns if texts were truncated. Raises InputError for an item that is not a string.
         """
         given = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(given):
@@ -101,7 +101,10 @@ class Encoder:
     def embed_texts(
         self, texts: Sequence[str], config: EncodeConfig, done: Callable[[int], object] = lambda count: None
     ) -> tuple[Tensor, int]:
-        """What `embed` gives, and how many texts were truncated. `done` hears how many texts, or windows, are."""
+        """The vectors of `embed`, and the number of truncated texts.
+
+        `done` is called after each batch with its number of texts, or windows.
+        """
         layer = config.layer_of(self.model.config)
         on_cpu = self.device.type == "cpu"
         if on_cpu:
@@ -125,7 +128,7 @@ class Encoder:
         return vectors, truncated
 
     def _pieces(self, texts: Sequence[str], config: EncodeConfig) -> tuple[list[list[int]], list[int], int]:
-        """Token ids that the model can take; for each the number of its text; and how many texts were truncated."""
+        """Token ids in pieces that the model can take; the index of each one's text; the number of truncated texts."""
         cls, sep = self.tokenizer.special_ids.cls, self.tokenizer.special_ids.sep
         room = self.max_len - 2
         if config.overlap >= room:
@@ -152,7 +155,7 @@ class Encoder:
         """(pieces, hidden): the hidden states of each, pooled."""
         dtype = choose_precision(config, self.device)
         tokens = sum(map(len, pieces))
-        # A last sequence, of padding, brings the rows to a multiple; it is long enough to do so for rows that are read.
+        # A final sequence of padding rounds the rows up to a multiple; it is long enough to pad the pooled rows, too.
         padding = _ROWS + -tokens % _ROWS
         sequences = _packed([*pieces, [self.tokenizer.special_ids.pad] * padding], self.device)
         sequences.position_ids.clamp_(max=self.max_len - 1)
@@ -170,7 +173,7 @@ class Encoder:
         return pooled[:-1]
 
     def _encode(self, text: str, pair: str | None) -> _Encoding:
-        """Raises InputError where the tokens are more than the model takes."""
+        """Raises InputError if there are more tokens than the model takes."""
         encoding = _Encoding(*self.tokenizer.encode(text, pair), self.tokenizer.offsets(text, pair))
         if len(encoding.ids) > self.max_len:
             raise InputError(
@@ -180,7 +183,7 @@ class Encoder:
 
 
 class _Encoding(NamedTuple):
-    """A text's, or a pair's, tokens."""
+    """The tokens of a text or a pair."""
 
     ids: list[int]
     types: list[int]
@@ -188,7 +191,7 @@ class _Encoding(NamedTuple):
 
 
 def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | None = None) -> PackedBatch:
-    """A batch of the pieces, in which nothing is masked."""
+    """A batch of the pieces, without masks."""
     lengths = np.array([len(piece) for piece in pieces])
     ends = np.concatenate([[0], np.cumsum(lengths)])
     total = int(ends[-1])
@@ -213,7 +216,7 @@ def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | No
 
 
 def _batches(lengths: list[int], most: int) -> list[list[int]]:
-    """Indices in order of length, the longest first, cut so that a batch holds at most `most` tokens, or one text."""
+    """Indices sorted by length, longest first, in batches of at most `most` tokens, or of one text."""
     batches: list[list[int]] = []
     tokens = most
     for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
@@ -226,18 +229,18 @@ def _batches(lengths: list[int], most: int) -> list[list[int]]:
 
 
 def _on_cores(compute: Callable[[list[int]], int], batches: list[list[int]]) -> Iterator[int]:
-    """`compute` of each batch, as many at a time as torch has threads, each on one core."""
+    """`compute` of each batch, in as many threads as torch uses, each on one core."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,))
     try:
         yield from pool.map(compute, batches)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # which the pool's threads set to 1 for threads to come, too
+        torch.set_num_threads(threads)  # the pool's threads have set it to 1 for future threads, too
 
 
 def _joined(vectors: Tensor, owners: list[int], lengths: list[int], pooling: str) -> Tensor:
-    """Each text's vector from those of its windows: their maximum, or their mean, each weighing its tokens."""
+    """Each text's vector from those of its windows: their maximum, or their mean weighted by tokens."""
     counts = torch.bincount(torch.tensor(owners, device="cpu"))
     if pooling == "max":
         joined: Tensor = torch.segment_reduce(vectors, "max", lengths=counts, unsafe=True)

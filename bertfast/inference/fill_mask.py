@@ -1,4 +1,4 @@
-"""Words for a text's [MASK], the likeliest first."""
+"""Predicts the words for a text's [MASK]s, the likeliest first."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Candidate(NamedTuple):
     probability: float
     token: str
     filled: str
-    """The text with the token in this mask's place; a piece that goes on with a word is joined to the word before."""
+    """The text with the token in this mask's place; a token that continues a word is joined to the word before."""
 
 
 def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None) -> list[list[Candidate]]:
-    """For each [MASK] of `text`, the `top_k` likeliest tokens; the other masks stay as they are.
+    """For each [MASK] in `text`, the `top_k` likeliest tokens; the other masks stay.
 
     The model needs its masked-LM head (`load_pretrained(folder, MASKED_LM_HEAD)`). Raises InputError for a text without
     a [MASK], or with more tokens than the model takes.
@@ -35,7 +35,7 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
         raise InputError(f"no {MASK} in {text!r}: write {MASK} where a word is to be found")
     with torch.inference_mode():
         logits = model.masked_lm_logits(encoder(text)[0, places].to(encoder.device))
-    probabilities = logits.cpu().softmax(1)[:, : tokenizer.vocab_size]  # a model can have more than its tokenizer
+    probabilities = logits.cpu().softmax(1)[:, : tokenizer.vocab_size]  # the model's vocabulary can be larger
     best = probabilities.topk(min((config or FillMaskConfig()).top_k, tokenizer.vocab_size))
     offsets, continuation = encoder.offsets(text), tokenizer.continuation
 

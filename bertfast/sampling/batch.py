@@ -1,4 +1,4 @@
-"""What a batch is: packed, as the model takes it, or padded."""
+"""The two kinds of batches: packed, which the model takes, and padded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class PackedBatch(NamedTuple):
     """Examples one after another, without padding.
 
     Example i has the tokens cu_seqlens[i]:cu_seqlens[i + 1] and the predictions cu_masked[i]:cu_masked[i + 1]. Filler
-    sequences can follow (bertfast.sampling.padding), which cu_masked and next_sentence_label leave out.
+    sequences can follow (bertfast.sampling.padding); cu_masked and next_sentence_label don't include them.
     """
 
     input_ids: Tensor
@@ -27,17 +27,17 @@ class PackedBatch(NamedTuple):
     cu_masked: Tensor
     """(count + 1,) int32."""
     labels: Tensor
-    """(predictions,) int64: the tokens that stood there."""
+    """(predictions,) int64: the original tokens at these positions."""
     next_sentence_label: Tensor
     """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
     row_keys: Tensor
-    """(tokens,) int64: example number * max_len + position, which no other token of the run has; it keys dropout."""
+    """(tokens,) int64: example number * max_len + position, unique to each token of the run; the key for dropout."""
     max_seqlen: int
-    """No sequence is longer."""
+    """An upper bound of the sequences' lengths."""
 
 
 class PaddedBatch(NamedTuple):
-    """Examples padded to max_len, their predictions to the most that an example can have."""
+    """Examples padded to max_len, with predictions padded to the most that an example can have."""
 
     input_ids: Tensor
     """(count, max_len) int64, the masked text."""
@@ -48,7 +48,7 @@ class PaddedBatch(NamedTuple):
     masked_positions: Tensor
     """(count, max_predictions) int64, ascending; 0 for padding."""
     labels: Tensor
-    """(count, max_predictions) int64: the tokens that stood there; 0 for padding."""
+    """(count, max_predictions) int64: the original tokens at these positions; 0 for padding."""
     mlm_weights: Tensor
     """(count, max_predictions) float32: 1 for a prediction, 0 for padding."""
     next_sentence_label: Tensor

@@ -1,4 +1,4 @@
-"""Any training batch by its number, in words."""
+"""Shows the examples of any training step as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swappe
 
 
 def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
-    """The text that a run in `folder` was trained on, and its settings. Raises `InputError` where it is gone."""
+    """The corpus that the run in `folder` was trained on, and its settings. Raises `InputError` if it is gone."""
     run = RunInfo.read(folder)
     if not is_built(run.corpus.folder):
         raise InputError(f"the corpus of the run in {folder} was in {run.corpus.folder}, and is gone: build it again")
@@ -35,9 +35,9 @@ def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
 
 
 def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> Iterator[str]:
-    """The examples of step `step`, at most `most`, a line each, under a line that says which they are.
+    """A heading, then the examples of step `step`, one per line, at most `most`.
 
-    A predicted token stands as [what it was→what the model sees]: [crane→MASK].
+    A predicted token is shown as [original→what the model sees]: [crane→MASK].
     """
     if not 0 <= step < config.steps:
         raise InputError(f"--step {step}: the run has the steps 0 to {config.steps - 1}")
@@ -56,7 +56,7 @@ def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> It
 
 
 def _in_words(batch: PackedBatch, index: int, tokenizer: Tokenizer) -> str:
-    """The tokens of one example: a predicted one in brackets, a continuation joined to the one before."""
+    """One example's tokens: predicted ones in brackets, continuations joined to the token before."""
     begin, end = batch.cu_seqlens[index : index + 2].tolist()
     predicted = slice(*batch.cu_masked[index : index + 2].tolist())
     ids = batch.input_ids[begin:end]

@@ -1,8 +1,8 @@
-"""Sentences too long for an example, divided so that every token can be in one.
+"""Divides sentences that are too long for an example, so that every token can be in one.
 
-A sentence's tail is lost where it is cut off in whatever pair the sentence stands. Such a sentence is divided into
-pieces of almost equal length, which then are sentences: of at most `max_len - 2` tokens for single segments, and of at
-most half of `max_len - 3` for pairs, so that two pieces fit. `too_long="drop"`, the notebook's way, divides none.
+A sentence's tail is lost if every pair that holds the sentence cuts it off. Such a sentence is divided into pieces of
+almost equal length, which are then treated as sentences: of at most `max_len - 2` tokens for single segments, and of at
+most half of `max_len - 3` for pairs, so that two pieces fit. `too_long="drop"`, as in the notebook, divides none.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from bertfast.config import SamplerConfig
 
 Offsets = npt.NDArray[np.int64]
 
-# A larger share of tokens that are in no example is worth a warning.
+# If a larger share of the tokens is in no example, a warning is due.
 MOST_UNREACHED = 0.05
 
 _AT_A_TIME = 1 << 20
-_NONE = 1 << 60  # the length of a sentence that isn't there
+_NONE = 1 << 60  # the length that stands for a missing sentence
 
 
 class Sentences(NamedTuple):
-    """A corpus's sentences and documents, as `bertfast.data.corpus.Corpus` has them."""
+    """A corpus's sentences and documents, as in `bertfast.data.corpus.Corpus`."""
 
     sentence_offsets: Offsets
     document_offsets: Offsets
 
 
 def divided(sentences: Sentences, config: SamplerConfig) -> Sentences:
-    """The same tokens, in sentences of which `config` loses none; `sentences` itself where it loses none already."""
+    """The same tokens, in sentences that lose no tail; `sentences` itself if none has to be divided."""
     if config.too_long == "drop":
         return sentences
     offsets, documents = sentences
@@ -65,14 +65,14 @@ def unreached(sentences: Sentences, config: SamplerConfig) -> float:
 
 
 def _most(config: SamplerConfig) -> int:
-    """Tokens of a piece."""
+    """The most tokens in a piece."""
     return config.max_len - 2 if config.objective == "none" else (config.max_len - 3) // 2
 
 
 def _reached(
     sentences: Sentences, config: SamplerConfig, among: Offsets, shortest_elsewhere: Offsets
 ) -> npt.NDArray[np.int64]:
-    """Of each sentence `among`, how many of its first tokens some example holds."""
+    """For each sentence in `among`, how many of its first tokens are in some example."""
     offsets, documents = sentences
     lengths = offsets[among + 1] - offsets[among]
     reached: npt.NDArray[np.int64]
@@ -85,7 +85,7 @@ def _reached(
     after = np.where(among + 1 < documents[document + 1], offsets[following] - offsets[among + 1], _NONE)
     partner = np.minimum(np.minimum(before, after), shortest_elsewhere[document])
     budget = config.max_len - 3
-    # What is left of a second sentence: the longer of two is cut first.
+    # What is left of the sentence in the best pair: the longer of the two is cut first.
     cut = 0 if config.too_long == "drop" else np.minimum(lengths, np.maximum(budget - partner, budget // 2))
     reached = np.where(lengths + partner <= budget, lengths, cut)
     reached[partner == _NONE] = 0
@@ -93,8 +93,8 @@ def _reached(
 
 
 def _shortest_elsewhere(sentences: Sentences, config: SamplerConfig) -> Offsets:
-    """(documents,): the length of the shortest first sentence of a pair that a sentence of the document, drawn as a
-    wrong next one, can follow."""
+    """(documents,): the length of the shortest first sentence that a sentence of the document can follow as a wrong
+    next sentence."""
     offsets, documents = sentences
     if config.objective != "nsp":
         return np.full(len(documents) - 1, _NONE)

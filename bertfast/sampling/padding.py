@@ -1,12 +1,13 @@
-"""Batches filled up to sizes that come again, so that what was prepared for one batch serves another.
+"""Pads batches to a few recurring sizes, so that work done for one size is reused.
 
-No two batches have the same number of tokens. But a CUDA graph's tensors keep the sizes that they had when it was
-captured. On a CPU oneDNN compiles a program for each shape of a product: those of a shard take about as long as its
-whole step, and half a megabyte each; and memory that one batch has freed fits the next only if that is no longer.
+Batches rarely have the same number of tokens. But a CUDA graph's tensors keep the sizes that they had at capture. On a
+CPU, oneDNN compiles a program for each shape of a matrix product: a shard's programs take about as long to compile as
+its whole step, and half a megabyte each; and memory freed by one batch can be reused for the next only if that is no
+longer.
 
-So filler sequences of token 0 at a batch's end bring its tokens and predictions to multiples. Nothing of them reaches a
-loss or a gradient: their predictions weigh nothing, and no other sequence attends to them. `Buckets` and `rounded` say
-to which size, `fill` makes the fillers.
+So filler sequences of token 0 at a batch's end round its tokens and predictions up to multiples. They don't affect the
+loss or the gradients: their predictions have weight 0, and no other sequence attends to them. `Buckets` and `rounded`
+choose the size, `fill` adds the fillers.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ PREDICTIONS = 64
 
 
 class PaddedSize(NamedTuple):
-    """The size of a batch with its fillers."""
+    """The size of a batch, fillers included."""
 
     tokens: int
     predictions: int
     fillers: int
     filler_len: int
-    """No filler is longer."""
+    """The most tokens in a filler."""
 
 
 class Buckets:
     """Sizes of batches of up to `count` examples of up to `max_len` tokens, for CUDA graphs: as few as possible.
 
-    Tokens come in multiples of 1,024, or of a 32nd of the most that a batch can have; predictions in an eighth of that.
+    Tokens are rounded up to a multiple of 1,024, or of a 32nd of the most that a batch can have if that is more;
+    predictions to a multiple of an eighth of that.
     """
 
     def __init__(self, count: int, max_len: int) -> None:
@@ -46,9 +48,9 @@ class Buckets:
         self._fillers = -(-(self._tokens + self._tokens_for(self._predictions)) // (max_len - 1))
 
     def of(self, tokens: Sequence[int], predictions: Sequence[int]) -> PaddedSize:
-        """The smallest size that suits each of several batches, of so many tokens and predictions.
+        """The smallest size that fits several batches, given each one's numbers of tokens and predictions.
 
-        Where one batch is so much smaller than another that its fillers could not hold what is missing, there are more.
+        If one batch is so much smaller than another that its fillers can't make up the difference, more are added.
         """
         filled = _rounded_up(max(predictions), self._predictions)
         fillers = self._fillers
@@ -60,12 +62,12 @@ class Buckets:
             fillers *= 2
 
     def _tokens_for(self, predictions: int) -> int:
-        """Tokens at the end of full fillers that hold so many predictions."""
+        """The number of filler tokens needed to hold so many predictions."""
         return predictions + predictions // (self._max_len - 1)
 
 
 def rounded(tokens: int, predictions: int) -> PaddedSize:
-    """The size of a batch of so many tokens and predictions on a CPU: as small as possible, with one filler."""
+    """The size to which a CPU pads a batch of so many tokens and predictions: as small as possible, with one filler."""
     filled = _rounded_up(predictions, PREDICTIONS)
     multiple = token_multiple(tokens)
     length = -tokens % multiple
@@ -75,7 +77,7 @@ def rounded(tokens: int, predictions: int) -> PaddedSize:
 
 
 def token_multiple(tokens: int) -> int:
-    """What `tokens` are brought to a multiple of: the power of two from a 32nd to a 16th of them, or `LEAST_TOKENS`."""
+    """`tokens` are rounded up to a multiple of this: a power of two, a 32nd to a 16th of them, or `LEAST_TOKENS`."""
     return max(LEAST_TOKENS, (1 << (tokens // 16).bit_length()) // 2)
 
 
@@ -87,9 +89,9 @@ def fill(batch: PackedBatch, size: PaddedSize, weight: Tensor | float) -> tuple[
     """A batch with its fillers, and the weight of each prediction: `weight` for the batch's own, 0 for the others.
 
     With s the batch's own tokens, T those of `size` and D fillers, filler j ends at max(T - filler_len (D - j), s + j):
-    the last ones are full, those before have one token. The heads read a filler's first token by itself, so that it is
-    never predicted; the missing predictions take the last tokens but these. All is computed on the batch's device, in
-    shapes that `size` alone determines.
+    the last ones are full, those before them have one token. The heads read a filler's first token separately, so it is
+    never predicted; the missing predictions take the last of the other tokens. Everything is computed on the batch's
+    device, in shapes that depend only on `size`.
 
     Args:
         batch: as `Sampler.packed_within` makes it, with the tokens and predictions of `size`.

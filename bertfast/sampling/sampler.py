@@ -1,7 +1,7 @@
-"""(corpus, seed, example numbers) -> batch: a pure function, the same bit for bit on a CPU and on a GPU.
+"""(corpus, seed, example numbers) -> batch: a pure function, bit for bit the same on a CPU and a GPU.
 
-docs/sampling.md says what an example is. Nothing here depends on what was sampled before, so any batch can be had
-at any time, in any order, by its example numbers.
+docs/sampling.md defines an example. Nothing depends on what was sampled before, so any batch can be made at any time,
+in any order, from its example numbers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from bertfast.errors import InputError
 from bertfast.sampling.batch import PackedBatch, PaddedBatch
 from bertfast.sampling.long_sentences import Sentences, divided, unreached
 
-# Of a GPU's memory, what is kept for the model and its activations, however large the corpus is.
+# The share of a GPU's memory reserved for the model and its activations, however large the corpus is.
 TRAINING_SHARE = 0.5
 
 
 class SpecialIds(Protocol):
-    """The ids of the special tokens, by name, and all of them by iteration."""
+    """The ids of the special tokens, by name; iterating gives all of them."""
 
     @property
     def pad(self) -> int: ...
@@ -61,11 +61,11 @@ class TokenisedCorpus(Protocol):
     def special_ids(self) -> SpecialIds: ...
     @property
     def continuation(self) -> npt.NDArray[Any]:
-        """(vocab_size,), bool: whether a token goes on with a word."""
+        """(vocab_size,), bool: whether a token continues a word."""
 
 
 class Plan(NamedTuple):
-    """What the host knows of a range of examples; int32, on the CPU."""
+    """What the host knows about a range of examples; int32, on the CPU."""
 
     lengths: Tensor
     """(count,) tokens of each example, special ones included."""
@@ -74,7 +74,7 @@ class Plan(NamedTuple):
 
 
 class _Planned(NamedTuple):
-    """A range of examples, planned where `examples` lies."""
+    """A range of examples, planned on the device of `examples`."""
 
     first_example: Tensor
     """(1,) int64."""
@@ -88,14 +88,14 @@ class Sampler:
     """Batches of a corpus's examples, by number.
 
     Args:
-        corpus: a TokenisedCorpus, whose arrays may be memory-mapped. Sentences too long for an example are taken as
-            several (sampling/long_sentences.py).
-        config: what an example is.
-        device: where batches are made, "cpu" or a CUDA device. To the latter the corpus's arrays are copied once or,
-            where they would leave too little of its memory, into pinned host memory, which it reads; `residence` says.
+        corpus: a TokenisedCorpus, whose arrays may be memory-mapped. Sentences too long for an example are divided
+            (sampling/long_sentences.py).
+        config: how examples are made.
+        device: where batches are made, "cpu" or a CUDA device. The corpus's arrays are copied to a CUDA device once or,
+            if they would leave it too little memory, to pinned host memory that it reads; `residence` says which.
 
     Raises:
-        InputError: no example can be drawn from the corpus as the configuration asks.
+        InputError: no example can be drawn from the corpus with this configuration.
     """
 
     def __init__(self, corpus: TokenisedCorpus, config: SamplerConfig, device: torch.device | str = "cpu") -> None:
@@ -128,7 +128,7 @@ class Sampler:
             self._native = native.Sampler(options, **moved)
 
     def make_on_host(self) -> None:
-        """From now on batches are made on the host and copied to the device; `packed_within` is out of reach there."""
+        """From now on makes batches on the host and copies them to the device; rules out `packed_within`."""
         self._native, self._made_on = self._host, torch.device("cpu")
 
     @property
@@ -148,7 +148,7 @@ class Sampler:
     def plan(self, first_example: int, count: int) -> Plan:
         """Lengths and numbers of predictions of the examples first_example .. first_example + count - 1.
 
-        They are computed on the host, whatever the device, so that nobody needs to wait for the device.
+        They are always computed on the host, so that nothing has to wait for the device.
         """
         planned = self._plan(first_example, count, self._host, torch.device("cpu"))
         return Plan(planned.cu_seqlens.diff(), planned.cu_masked.diff())
@@ -162,18 +162,18 @@ class Sampler:
         return self._packed(planned, int(host.cu_seqlens[-1]), int(host.cu_masked[-1]), torch.empty)
 
     def packed_within(self, first_example: Tensor, count: int, tokens: int, predictions: int) -> PackedBatch:
-        """The same from where the batch is made: nothing of it comes from the host but its sizes.
+        """Like `packed`, but computed entirely on the device that makes the batch; the host gives only its sizes.
 
         Args:
             first_example: (1,) int64, on this sampler's device.
             count: examples.
-            tokens, predictions: the sizes of the batch's tensors, which end in zeros. By `plan` the caller knows that
-                the examples have no more, which on a GPU nobody looks at.
+            tokens, predictions: the sizes of the batch's tensors, which end in zeros. The caller makes sure, with
+                `plan`, that the examples have no more: a GPU doesn't check.
         """
         return self._packed(self._plan_from(first_example, count, self._native), tokens, predictions, torch.zeros)
 
     def predictions(self, first_example: Tensor, count: int) -> Tensor:
-        """(1,) int32, computed where `first_example` (1,) lies, as by `packed_within`: what `count` examples have."""
+        """(1,) int32: the number of predictions of `count` examples, computed on `first_example`'s device."""
         return self._plan_from(first_example, count, self._native).cu_masked[-1:]
 
     def _packed(self, planned: _Planned, tokens: int, predictions: int, make: Callable[..., Tensor]) -> PackedBatch:
@@ -201,7 +201,7 @@ class Sampler:
         return batch._replace(**moved)
 
     def padded(self, first_example: int, count: int) -> PaddedBatch:
-        """The examples first_example .. first_example + count - 1, a row each."""
+        """The examples first_example .. first_example + count - 1, one per row."""
         planned = self._plan(first_example, count, self._native, self._made_on)
         tokens, predictions = (count, self.config.max_len), (count, self.max_predictions)
         batch = PaddedBatch(
@@ -218,7 +218,7 @@ class Sampler:
         return PaddedBatch(*(each.to(self.device) for each in batch))
 
     def _current_device(self) -> contextlib.AbstractContextManager[object]:
-        """Kernels are launched on the current device, which need not be this sampler's."""
+        """Makes this sampler's device the current one, on which kernels are launched."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -246,7 +246,7 @@ class Sampler:
 
 
 def _residence(size: int, free: int, total: int) -> tuple[bool, str]:
-    """Whether a corpus of `size` bytes goes to a device with so much memory, and where it goes, in words."""
+    """Whether a corpus of `size` bytes is kept on a GPU with this much memory, and where it is kept, in words."""
     kept = int(total * TRAINING_SHARE)
     if size <= free - kept:
         return True, f"{size / 1e9:.3g} GB on the GPU"
@@ -257,7 +257,7 @@ def _residence(size: int, free: int, total: int) -> tuple[bool, str]:
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:
-    """The array as a tensor, over the same memory: read only, though torch doesn't know such a thing."""
+    """The array as a tensor that shares its memory: read-only, though torch can't express that."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -268,7 +268,7 @@ def _check(corpus: TokenisedCorpus) -> None:
         ("sentence_offsets", corpus.sentence_offsets, len(corpus.tokens)),
         ("document_offsets", corpus.document_offsets, len(corpus.sentence_offsets) - 1),
     ):
-        # Every index that the kernels use comes from these: none may lead outside.
+        # The kernels take every index from these, so all must be within bounds.
         if len(offsets) < 2:
             raise InputError("the corpus is empty: give at least one sentence")
         if offsets[0] != 0 or offsets[-1] != end or not (np.diff(offsets) > 0).all():
@@ -318,7 +318,7 @@ def _options(corpus: TokenisedCorpus, config: SamplerConfig) -> Any:
 
 
 def _fitting_pairs(sentences: Sentences, max_len: int) -> npt.NDArray[np.int64]:
-    """The numbers of the adjacent pairs that max_len holds, ascending."""
+    """The numbers of the adjacent pairs that fit into max_len, ascending."""
     lengths = np.diff(sentences.sentence_offsets)
     pair_lengths = lengths[:-1] + lengths[1:] + 3
     pair_lengths[sentences.document_offsets[1:-1] - 1] = np.iinfo(np.int64).max  # spans two documents

@@ -1,4 +1,4 @@
-"""What a corpus holds, in figures for its reader."""
+"""Statistics of a corpus, as lines of text."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bertfast.sampling.sampler import Sampler
 
 _BAR = 50  # characters
 _SENTENCES = 1 << 20  # whose lengths are in memory at a time
-_EXAMPLES = 1 << 16  # of an epoch's beginning, from which padding is told
+_EXAMPLES = 1 << 16  # the first of an epoch, from which padding is estimated
 _FREQUENT = 10
 
 
 def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
-    """The lines that tell of a corpus, and of the examples that `config` makes of it."""
+    """Lines about a corpus, and about the examples that `config` makes from it."""
     yield from corpus.description
     yield from (f"warning: {line}" for line in corpus.warnings)
     sentences, documents = corpus.num_sentences, corpus.num_documents
@@ -40,7 +40,7 @@ def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
 
 
 def _documents(corpus: Corpus) -> str:
-    """What documents are, and how long."""
+    """What a document is, and how long documents are."""
     sentences = np.diff(corpus.document_offsets)
     tokens = np.diff(corpus.sentence_offsets[corpus.document_offsets])
     tenth, median, most = (np.quantile(sentences, share, method="lower") for share in (0.1, 0.5, 0.9))
@@ -69,7 +69,7 @@ def _bars(histogram: npt.NDArray[np.int64]) -> Iterator[str]:
 
 
 def _examples(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
-    """How long examples are, which is what packing them saves of padding."""
+    """How long examples are, and how much padding packing saves."""
     what = f"examples ({config.objective}, --max-len {config.max_len})"
     try:
         sampler = Sampler(corpus, config)
@@ -92,7 +92,7 @@ def _examples(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
 
 
 def _could_fill(corpus: Corpus, config: SamplerConfig) -> float:
-    """The share of the sentences whose documents have the tokens of an example of pairs."""
+    """The share of sentences in documents with enough tokens to fill an example of a pair."""
     tokens = np.diff(corpus.sentence_offsets[corpus.document_offsets])
     enough = tokens >= config.max_len - 3
     return float(np.diff(corpus.document_offsets)[enough].sum() / corpus.num_sentences)

@@ -1,13 +1,13 @@
-"""Building a corpus, in steps that are each kept, so that a build which was stopped resumes where it was.
+"""Builds a corpus in steps. Each step's result is kept on disk, so that an interrupted build resumes where it stopped.
 
-In a folder of its own, for each unit N of the text:
+A build has its own folder. For each unit N of the text it holds:
 
-    reading-N.json  how much text of each form was read, and how much of it left out
-    words-N.json    how often each of its words occurs, beside text-N.txt, its sentences; where a tokenizer is trained
-    tokenizer.json  trained from all of these, or given
-    tokens-N.bin    its sentences, tokenised
+    reading-N.json  how much text of each form was read, and how much of it was left out
+    words-N.json    the unit's word counts, with its sentences in text-N.txt; only if a tokenizer is trained
+    tokenizer.json  trained from all units' words, or given
+    tokens-N.bin    the unit's sentences, tokenised
 
-and then the corpus, which these are joined into. Each file is either whole or not there.
+Finally these are joined into the corpus. Each file is either complete or absent.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from bertfast.log import shows_bars, standard_error
 
 logger = logging.getLogger(__name__)
 
-# Characters that are tokenised at a time.
+# The number of characters to tokenise at a time.
 BATCH = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be built, and where."""
+    """What to build, and where."""
 
     work: Path
-    """The folder of the files that the build keeps."""
+    """The folder for the build's intermediate files."""
     units: tuple[Unit, ...]
     signatures: dict[Path, list[int]]
-    """Of the files, when they were digested."""
+    """The files' signatures at the time they were digested."""
     given: str | None
-    """The tokenizer, as its JSON; None: one is trained."""
+    """The given tokenizer, as JSON; None: train one."""
     config: CorpusConfig
     sources: str
     """For messages."""
@@ -62,7 +62,7 @@ class Plan:
         return self.work / f"{name}-{unit:05}{suffix}"
 
     def missing(self, name: str, suffix: str) -> list[int]:
-        """The units whose file isn't there yet."""
+        """The units whose file doesn't exist yet."""
         return [unit for unit in range(len(self.units)) if not self.file(name, unit, suffix).exists()]
 
     def size(self, units: Iterable[int]) -> int:
@@ -71,7 +71,7 @@ class Plan:
 
 
 def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
-    """Makes `folder` the corpus, from what is in `plan.work` already."""
+    """Builds the corpus in `folder`, reusing the files that `plan.work` already holds."""
     plan.work.mkdir(exist_ok=True)
     to_read = [] if plan.given else plan.missing("words", ".json")
     to_tokenise = plan.missing("tokens", ".bin")
@@ -105,7 +105,7 @@ def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
 
 
 def _cores() -> int:
-    """The cores that this process may use; one where it may start no processes."""
+    """The number of cores that this process may use; 1 if it must not start processes."""
     if multiprocessing.current_process().daemon:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -115,7 +115,7 @@ def _cores() -> int:
 
 
 def _read(plan: Plan, index: int, on_read: OnRead) -> None:
-    """Writes a unit's sentences, and the counts of its words."""
+    """Writes a unit's sentences and word counts."""
     with (
         whole_file(plan.file("text", index, ".txt")) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as out,
@@ -179,13 +179,13 @@ def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
 
 
 def _documents(plan: Plan) -> dict[str, int]:
-    """What documents are, in words, and of how many files."""
+    """What a document is, in words, and the number of files for which it is that."""
     files = {file.path: file.document for unit in plan.units for file in unit.files}
     return dict(Counter(files.values()))
 
 
 def _forms(plan: Plan) -> dict[str, dict[str, int]]:
-    """How much text of each form was read, and how much left out."""
+    """How much text of each form was read, and how much was left out."""
     forms: dict[str, Tally] = {}
     for index in range(len(plan.units)):
         read = json.loads(plan.file("reading", index, ".json").read_text(encoding="utf-8"))
@@ -195,7 +195,7 @@ def _forms(plan: Plan) -> dict[str, dict[str, int]]:
 
 
 def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
-    """A unit's sentences, from its files. Raises InputError where a file has changed since it was digested."""
+    """A unit's sentences, from its files. Raises InputError if a file has changed since it was digested."""
     unit = plan.units[index]
     tallies: dict[str, Tally] = {}
     yield from unit.sentences(plan.config.language, on_read, tallies)

@@ -1,4 +1,4 @@
-"""Tokenised sentences as the parts of a build hold them: in chunks, so that no part need fit in memory."""
+"""Tokenised sentences in a build's intermediate files: in chunks, so that no file has to fit in memory."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from bertfast.data.tokenizer import Tokenizer
 
 
 class Chunk(NamedTuple):
-    """Consecutive sentences, without those that have no token."""
+    """Consecutive sentences, without those that have no tokens."""
 
     tokens: npt.NDArray[Any]
-    """(tokens,), as a corpus has them."""
+    """(tokens,), as in a corpus."""
     lengths: npt.NDArray[np.int64]
-    """(sentences,): their tokens."""
+    """(sentences,): the number of tokens of each."""
     hashes: Hashes
     """(sentences,): equal for duplicates."""
     ends: npt.NDArray[np.int64]
-    """(documents,): for each document that ends in the chunk, how many sentences come before its end. Equal numbers
-    stand for empty documents."""
+    """(documents,): for each document that ends in the chunk, the number of the chunk's sentences before its end.
+    Repeated numbers are empty documents."""
     parts: npt.NDArray[np.int64]
-    """(parts,): the same for places where a document ends unless it is short."""
+    """(parts,): the same for places where a document ends unless it is too short."""
     paragraphs: npt.NDArray[np.int64]
-    """(paragraphs,): the same for places where a document ends if it is long."""
+    """(paragraphs,): the same for places where a document ends if it is long enough."""
     characters: npt.NDArray[np.int64]
-    """(2,): the text's characters without spaces, and how many of them are in unknown words."""
+    """(2,): the number of characters in the text, without spaces, and in its unknown words."""
 
     @classmethod
     def of(cls, stream: Sequence[str], tokenizer: Tokenizer) -> Chunk:
-        """`stream`: sentences and marks, as data/sentences.py has them."""
+        """`stream`: sentences and marks, as data/sentences.py yields them."""
         sentences = [each for each in stream if each not in MARKS]
         ids = tokenizer.encode_sentences(sentences)
         unknown = tokenizer.unknown_characters(sentences, ids)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        # A special token's name in a text is not that token: it would be a boundary or a mask where there is none.
+        # A special token's name in a text must not become that token, or it would be a false boundary or mask.
         stored = np.arange(tokenizer.vocab_size, dtype=token_dtype(tokenizer))
         stored[list(tokenizer.special_ids)] = tokenizer.special_ids.unk
         tokens = stored[np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())]
@@ -70,7 +70,7 @@ def write_chunk(file: BinaryIO, chunk: Chunk) -> None:
 
 
 def chunks(parts: Sequence[Path], tokenizer: Tokenizer) -> Iterator[Chunk]:
-    """The chunks that the files hold."""
+    """The chunks in the files, in order."""
     dtypes = [token_dtype(tokenizer), np.dtype(np.int64), np.dtype(np.uint64), *[np.dtype(np.int64)] * 4]
     for part in parts:
         with part.open("rb") as file:

@@ -1,7 +1,7 @@
-"""Where documents end in a text that doesn't say so itself: a book, a dump, a long page.
+"""Chooses where documents end in text that has no document boundaries: a book, a dump, a long page.
 
-A document ends where a part of the text does, if it has `SHORT` sentences, and where a paragraph does, if it has
-`LONG`. So headings close together don't make documents of a few sentences, and text without any has documents too.
+A document ends at the end of a part once it has `SHORT` sentences, and at the end of a paragraph once it has `LONG`. So
+headings close together don't make documents of a few sentences, and text without headings is divided, too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ LONG = 100
 
 
 def with_documents(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """The chunks of a whole corpus, in order; `ends` gains the places chosen among `parts` and `paragraphs`."""
-    length = 0  # of the document that goes on from the chunk before
+    """The chunks of a whole corpus, in order, with places chosen from `parts` and `paragraphs` added to `ends`."""
+    length = 0  # of the document that continues from the previous chunk
     for chunk in chunks:
         begin = -length
         ends: list[int] = []

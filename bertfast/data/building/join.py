@@ -1,4 +1,4 @@
-"""Joins the parts of a build into a corpus's files."""
+"""Joins the tokenised units of a build into a corpus."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def join(
     text: dict[str, Any],
     check: Callable[[int], None],
 ) -> None:
-    """Writes the corpus beside `folder`, then renames it: it is there whole or not at all.
+    """Writes the corpus beside `folder`, then renames it, so that `folder` is either complete or absent.
 
-    `text`: what the manifest says of the text. `check` is called with the number of sentences, and raises InputError
-    where there are too few.
+    `text`: the manifest's entry about the text. `check` is called with the number of sentences, and raises InputError
+    if there are too few.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -67,7 +67,7 @@ def join(
 def _duplicates(
     parts: Sequence[Path], tokenizer: Tokenizer, folder: Path
 ) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
-    """For each sentence, whether an earlier one is equal; and the numbers of such sentences and documents."""
+    """For each sentence, whether it repeats an earlier one; and the numbers of repeated sentences and documents."""
     of_sentences, of_documents = folder / "hashes-sentences", folder / "hashes-documents"
     documents = DocumentHashes()
     with of_sentences.open("wb") as sentences_out, of_documents.open("wb") as documents_out:
@@ -82,7 +82,7 @@ def _duplicates(
 def _write_arrays(
     parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, dropped: npt.NDArray[np.bool_] | None
 ) -> dict[str, Any]:
-    """Writes the arrays, without the sentences that are dropped; returns the counts, of all characters."""
+    """Writes the arrays without the dropped sentences; returns the counts. Characters are counted before dropping."""
     token_counts = np.zeros(tokenizer.vocab_size, np.int64)
     num_characters = np.zeros(2, np.int64)
     num_documents = num_sentences = num_tokens = document_start = read = 0
@@ -104,7 +104,7 @@ def _write_arrays(
             num_characters += characters
             token_counts += np.bincount(flat, minlength=tokenizer.vocab_size)
             sentence_offsets.write((num_tokens + lengths.cumsum()).tobytes())
-            # A document without a sentence is none.
+            # Empty documents are left out.
             ends = num_sentences + ends
             ends = ends[np.diff(ends, prepend=document_start) > 0]
             document_offsets.write(ends.tobytes())

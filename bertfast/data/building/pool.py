@@ -1,4 +1,4 @@
-"""The processes that read and tokenise the units of a build: one a core, eight at most."""
+"""The worker processes that read and tokenise a build's units: one per core, at most eight."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from typing import Any
 from bertfast.data.readers.lines import OnRead
 from bertfast.errors import ProcessLost
 
-# Each takes up to 100 MB.
+# Each uses up to 100 MB.
 MOST_PROCESSES = 8
-_POLL = 0.1  # seconds between looks at how much has been read
+_POLL = 0.1  # seconds between progress updates
 
-# work(job, index, on_read) does the part `index` of a job.
+# work(job, index, on_read) does part `index` of a job.
 Work = Callable[[Any, int, OnRead], None]
 
 
 class Pool:
-    """Does parts of a job in several processes, or, where one is enough, in this one."""
+    """Does the parts of a job in several processes, or in this one if one is enough."""
 
     def __init__(self, job: object, size: int) -> None:
-        """`job`: what all parts have in common; it is sent to each process once. `size`: how many processes."""
+        """`job`: data shared by all parts, sent to each process once. `size`: the number of processes."""
         self._job = job
         self._executor: ProcessPoolExecutor | None = None
         if size > 1:
-            # Spawned, since a fork of a process with threads (torch's, the tokenizers library's) can hang.
+            # Spawned, since forking a process that has threads (torch's, the tokenizers library's) can hang.
             context = multiprocessing.get_context("spawn")
-            # It cleans up after this process where that is killed, but need not warn of what it finds.
+            # The resource tracker cleans up if this process is killed, but need not warn about what it finds.
             sys.warnoptions.append("ignore:resource_tracker")
             resource_tracker.ensure_running()
             sys.warnoptions.pop()
-            self._read = context.Value("q")  # bytes, by all processes
+            self._read = context.Value("q")  # bytes read by all processes
             alive, self._alive = context.Pipe(duplex=False)
             self._executor = ProcessPoolExecutor(size, context, _begin, (job, self._read, alive))
 
     def run(self, work: Work, indices: Sequence[int], on_read: OnRead) -> None:
-        """Does `work` for each of the indices; `on_read` is called with the sizes of what is read.
+        """Calls `work` for each index, and `on_read` with the number of bytes read since its last call.
 
-        Raises what `work` raises, and ProcessLost where a process is killed.
+        Raises what `work` raises, and ProcessLost if a process is killed.
         """
         if self._executor is None:
             for index in indices:
                 work(self._job, index, on_read)
             return
         read = self._read.get_obj()
-        told = read.value
+        reported = read.value
         try:
             with _spawning():
                 pending = {self._executor.submit(_do, work, index) for index in indices}
@@ -64,8 +64,8 @@ class Pool:
                 for future in done:
                     future.result()
                 now = read.value
-                on_read(now - told)
-                told = now
+                on_read(now - reported)
+                reported = now
         except BrokenProcessPool:
             raise ProcessLost(
                 "a process that was building the corpus was killed, perhaps for want of memory: run again, and the "
@@ -78,17 +78,17 @@ class Pool:
     def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         if self._executor:
             if error:
-                self._alive.close()  # which ends the processes at once
+                self._alive.close()  # ends the processes at once
             self._executor.shutdown(cancel_futures=True)
             self._alive.close()
 
 
 @contextlib.contextmanager
 def _spawning() -> Iterator[None]:
-    """Around the start of processes, which inherit a blocked SIGINT and do not import the main module.
+    """Starts processes inside this context with SIGINT blocked, and without importing the main module.
 
-    Ctrl-C reaches every process of a terminal: this one decides. The main module would be a user's script, which would
-    run once more, or a command, which imports torch.
+    Ctrl-C reaches every process of a terminal, and only this one is to handle it. The main module may be a user's
+    script, which would run again, or a command, which imports torch.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     main = sys.modules["__main__"]
@@ -115,7 +115,7 @@ def _begin(job: object, read: Any, alive: Connection) -> None:
 
 
 def _end_with_main(alive: Connection) -> None:
-    """Ends this process once the main process has closed its end of the pipe, or has died in whatever way."""
+    """Ends this process when the main process closes its end of the pipe or dies."""
     with contextlib.suppress(EOFError, OSError):
         alive.recv_bytes()
     os._exit(1)

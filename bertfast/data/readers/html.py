@@ -1,4 +1,4 @@
-"""The text of HTML: what stands between the tags, a paragraph a line."""
+"""The text of HTML files, one paragraph per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertfast.errors import InputError
 
 # Elements whose content is not part of the page's text.
 _HIDDEN = {"script", "style", "title", "template", "noscript", "svg"}
-# Elements that the HTML standard's style sheet shows as blocks, list items and table cells: a paragraph ends with them.
+# Elements that the HTML standard's style sheet shows as blocks, list items or table cells: they end a paragraph.
 _BLOCKS = re.compile(
     "address|article|aside|blockquote|body|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption|figure|"
     "footer|form|h[1-6]|header|hgroup|hr|html|legend|li|listing|main|menu|nav|ol|optgroup|option|p|pre|search|section|"
@@ -54,7 +54,7 @@ class _Paragraphs(HTMLParser):
                 self._pieces = [text[end:]]
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
-        # To the HTML standard this is a comment; the base class refuses some.
+        # In the HTML standard this is a comment; the base class rejects some of them.
         return self.parse_bogus_comment(i, False)
 
     def end_line(self) -> None:
@@ -72,7 +72,7 @@ class _Paragraphs(HTMLParser):
 
 
 def html_lines(path: Path, on_read: OnRead = ignore) -> Iterator[str]:
-    """The lines of the text of an HTML file, and empty ones between its paragraphs."""
+    """The lines of an HTML file's text, with empty lines between paragraphs."""
     parser = _Paragraphs()
     for block in text_blocks(path, on_read):
         parser.feed(block)

@@ -1,4 +1,4 @@
-"""A file's bytes, decompressed, and its lines of UTF-8: a block at a time, so memory doesn't grow with the file."""
+"""Reads a file's bytes, decompressed, and its UTF-8 lines, in blocks, so that memory use doesn't grow with the file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 17
-# A longer line is read as several.
+# Longer lines are split.
 MAX_LINE = 1 << 20
-# The most that is held in memory as a whole: a record, or an HTML file's tag or script.
+# The longest record, or HTML tag or script, that is held in memory as a whole.
 MAX_RECORD = 1 << 26
 
 COMPRESSED = (".gz", ".zst")
@@ -37,12 +37,12 @@ _MARKS = {
 }
 
 OnRead = Callable[[int], object]
-# The first byte of an uncompressed file to read, and the first not to; None: all.
+# The range of bytes to read of an uncompressed file, end excluded; None: all.
 Span = tuple[int, int] | None
 
 
 def ignore(size: int) -> None:
-    """The `on_read` of a caller that shows no progress."""
+    """The `on_read` for callers that show no progress."""
 
 
 class _Counted(io.RawIOBase):
@@ -72,10 +72,10 @@ class _Counted(io.RawIOBase):
 
 @contextmanager
 def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed if its name ends in .gz or .zst, to be read from front to end.
+    """The file's bytes, decompressed if its name ends in .gz or .zst, for sequential reading.
 
-    `on_read` is called with the size of every block read of the file, before it is decompressed. Raises `InputError`
-    for what cannot be read and, once reading comes to it, for what is cut short or damaged.
+    `on_read` is called with the size of every block read from the file, before decompression. Raises `InputError` for a
+    file that cannot be read and, when reading gets there, for data that is truncated or damaged.
     """
     suffix = path.suffix.lower()
     try:
@@ -85,7 +85,7 @@ def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[
                     yield cast(BinaryIO, unzipped)
             elif suffix == ".zst":
                 require_package("pyarrow", f"reading {path}")
-                import pyarrow  # here, for it takes a while
+                import pyarrow  # here, since importing it is slow
 
                 with io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), _BUFFER_BYTES) as unzipped:
                     yield unzipped
@@ -98,7 +98,7 @@ def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[
 
 
 def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The text of a UTF-8 file, or of its span, a block at a time: no byte order mark, and all lines end in "\\n"."""
+    """The text of a UTF-8 file, or of its span, in blocks: without a byte order mark, and with "\\n" as line ends."""
     position, ascii_alone = span[0] if span else 0, True
     decoder = codecs.getincrementaldecoder("utf-8" if position else "utf-8-sig")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
@@ -110,7 +110,7 @@ def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                # The decoder was given what it had kept of the block before, and then the block.
+                # The decoder's input was what it kept of the previous block, then this block.
                 before = error.object[: error.start].decode("utf-8")
                 byte = position - len(error.object) + error.start
                 raise _not_utf8(path, byte, error.reason, ascii_alone and before.isascii()) from None
@@ -121,7 +121,7 @@ def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 
 def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, without their ends. A long one is split, at a space if it has one."""
+    """The lines of a UTF-8 file, or of its span, without line ends. Long lines are split, at a space if possible."""
     rest = ""
     for block in text_blocks(path, on_read, span):
         *lines, rest = (rest + block).split("\n")
@@ -135,7 +135,7 @@ def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Itera
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """The lines of a text in memory, as `text_lines` has them."""
+    """The lines of a text in memory, split as by `text_lines`."""
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         begin = 0
         while len(line) - begin > MAX_LINE:
@@ -146,9 +146,9 @@ def lines_of(text: str) -> Iterator[str]:
 
 
 def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of its span, with their ends ("\\n" alone ends one), none split.
+    """The lines of a UTF-8 file, or of its span, with their line ends. Only "\\n" ends a line; none is split.
 
-    Raises where one is too long.
+    Raises `InputError` for a line that is too long.
     """
     position, ascii_alone = span[0] if span else 0, True
     with opened(path, on_read, span) as file:
@@ -170,7 +170,7 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 
 def _check_text(path: Path, position: int, block: bytes) -> None:
-    """Raises InputError for what can't be UTF-8 text."""
+    """Raises InputError for bytes that can't be UTF-8 text."""
     for mark, encoding in _MARKS.items() if position == 0 else ():
         if block.startswith(mark):
             raise InputError(

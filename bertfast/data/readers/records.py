@@ -1,7 +1,7 @@
 """Files of records (JSON lines, a JSON array, CSV, TSV, parquet): the text that each record holds under one key.
 
-JSON and CSV are read by Python's own modules. pyarrow's readers take a key that a record lacks for null, accept a
-quoted field that has no end, count rows from the start of a block, and need blocks as long as the longest record.
+JSON and CSV are read by Python's own modules. pyarrow's readers treat a missing key as null, accept an unterminated
+quoted field, count rows from the start of a block, and need blocks as long as the longest record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bertfast.data.readers.lines import (
 )
 from bertfast.errors import InputError, require_package
 
-# Rows of a parquet file that are in memory at a time.
+# The number of a parquet file's rows in memory at a time.
 _ROWS = 256
 _WHITE_SPACE = re.compile(r"\s*")
 
@@ -43,15 +43,15 @@ def records(
     span: Span = None,
     delimiter: str = CorpusConfig.delimiter,
 ) -> Iterator[str]:
-    """The text of each record under `column`; an empty string for one that holds null there.
+    """The text of each record under `column`; an empty string for null.
 
     `kind`: jsonl, json (an array), csv, tsv or parquet. `column`: a key; `data.text` is the key `text` of the object
-    under `data`, where no key is called `data.text`. A list of texts is one text, its items paragraphs. `span`: the
-    first byte that is read of an uncompressed jsonl file, or the first row group of a parquet file, and the first that
-    isn't. `delimiter`: the character between the fields of a csv file.
+    under `data`, unless there is a key `data.text`. A list of texts is one text, with each item a paragraph. `span`:
+    the range to read, end excluded: bytes of an uncompressed jsonl file, or row groups of a parquet file. `delimiter`:
+    the character between the fields of a csv file.
 
-    Raises `InputError`, with the line or row, where a record is malformed, lacks the column, or holds there what is
-    no text.
+    Raises `InputError`, with the line or row, for a record that is malformed, lacks the column, or has something other
+    than text in it.
     """
     if kind == "jsonl":
         return _jsonl(path, column, on_read, span)
@@ -63,7 +63,7 @@ def records(
 
 
 def json_kind(path: Path) -> str:
-    """What a JSON file holds, by its first character: `json` for an array, else `jsonl`, an object a line."""
+    """What a JSON file holds, by its first character: `json` for an array, else `jsonl`, one object per line."""
     for block in text_blocks(path):
         if text := block.lstrip():
             return "json" if text.startswith("[") else "jsonl"
@@ -71,7 +71,7 @@ def json_kind(path: Path) -> str:
 
 
 def text_of(record: dict[str, Any], column: str, where: object) -> str:
-    """A record's text; an empty string for null. Raises `InputError` where there is none."""
+    """A record's text; an empty string for null. Raises `InputError` if the column is missing or holds no text."""
     value = _value_of(record, column, where)
     if isinstance(value, list):
         return "\n\n".join(_checked(item, column, where, "a list with ") for item in value if item is not None)
@@ -120,7 +120,7 @@ def missing_column(where: object, column: str, columns: Iterable[str]) -> InputE
 
 
 class _Line(NamedTuple):
-    """Where a record stands; as a string, FILE:LINE. Only then, for an error, are the lines before a span counted."""
+    """A record's place; as a string, FILE:LINE. The lines before a span are only counted then, for an error message."""
 
     path: Path
     begin: int  # the span's
@@ -163,14 +163,14 @@ def _json_array(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
 
 
 class _ArrayReader:
-    """Reads a JSON array an item at a time. Raises `InputError`, with the line, for what is no JSON."""
+    """Reads a JSON array item by item. Raises `InputError`, with the line, for malformed JSON."""
 
     def __init__(self, path: Path, on_read: OnRead) -> None:
         self._path = path
         self._blocks = text_blocks(path, on_read)
         self._text = ""
-        self._at = 0  # what is to be parsed next, in `_text`
-        self._line = 1  # where `_text` begins
+        self._at = 0  # the index in `_text` to parse next
+        self._line = 1  # the line at which `_text` begins
 
     def items(self) -> Iterator[Any]:
         if self._next() != "[":
@@ -204,7 +204,7 @@ class _ArrayReader:
         while True:
             try:
                 item, end = json.JSONDecoder().raw_decode(self._text, self._at)
-                # An object ends with its bracket; a number may go on in the next block.
+                # An object ends with its bracket; a number may continue in the next block.
                 if end < len(self._text) or isinstance(item, dict) or not self._read_on():
                     self._at = min(end, len(self._text))
                     return item
@@ -219,7 +219,7 @@ class _ArrayReader:
                 self._refuse(str(error), self._at)
 
     def _read_on(self) -> bool:
-        """Reads at least as much again as is left, so that a long item is not parsed once a block. False at the end."""
+        """Reads at least as much as is left, so that a long item isn't parsed once per block. False at the end."""
         left = self._text[self._at :]
         pieces, size = [left], 0
         for block in self._blocks:
@@ -242,7 +242,7 @@ class _ArrayReader:
 
 
 def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[str]:
-    csv.field_size_limit(MAX_RECORD)  # of the whole process, alas; the library's own limit is 128 kB
+    csv.field_size_limit(MAX_RECORD)  # for the whole process; the library's default is 128 kB
     rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -270,21 +270,21 @@ def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[s
 
 def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
     require_package("pyarrow", f"reading {path}")
-    import pyarrow  # here, for it takes a while
+    import pyarrow  # here, since importing it is slow
     import pyarrow.parquet
 
     try:
         size = path.stat().st_size
-        if not size:  # as empty as an empty file of any other kind
+        if not size:  # an empty file has no records, whatever its kind
             return
         with _seekable(path) as file:
-            # Buffered as it is read, not before, or a row group's column would be in memory as a whole.
+            # Without pre-buffering, which would hold a row group's whole column in memory.
             table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             _check_column(path, column, table.schema_arrow)
             groups = range(*(span or (0, table.num_row_groups)))
             rows = [table.metadata.row_group(group).num_rows for group in range(groups.stop)]
             row = before = sum(rows[: groups.start])
-            told, total = 0, sum(rows) - before
+            reported, total = 0, sum(rows) - before
             size = size * len(groups) // max(1, table.num_row_groups)
             for batch in table.iter_batches(_ROWS, groups, [column]):
                 for value in batch.column(0):
@@ -295,9 +295,9 @@ def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[s
                     except UnicodeDecodeError as error:
                         raise InputError(f"{where}: not UTF-8 ({error.reason}): mend that row") from None
                     yield text_of(record, column, where)
-                on_read(size * (row - before) // total - told)
-                told = size * (row - before) // total
-            on_read(size - told)
+                on_read(size * (row - before) // total - reported)
+                reported = size * (row - before) // total
+            on_read(size - reported)
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -305,7 +305,7 @@ def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[s
 
 
 def _check_column(path: Path, column: str, schema: Any) -> None:
-    """Raises `InputError` where the file has no such column, or one that can't hold text."""
+    """Raises `InputError` if the file lacks the column, or the column's type can't hold text."""
     from pyarrow import types
 
     names, passed = schema.names, ""
@@ -320,7 +320,7 @@ def _check_column(path: Path, column: str, schema: Any) -> None:
 
 
 def _is_text(kind: Any) -> bool:
-    """Whether an Arrow type is one of text, of lists of text, or of nulls alone."""
+    """Whether an Arrow type is text, lists of text, or null."""
     name = str(kind)
     if name.startswith(("dictionary<", "list<", "large_list<", "fixed_size_list<", "list_view<", "large_list_view<")):
         return _is_text(kind.value_type)
@@ -329,7 +329,7 @@ def _is_text(kind: Any) -> bool:
 
 @contextmanager
 def _seekable(path: Path) -> Iterator[IO[bytes]]:
-    """The file, or, where it is compressed, a temporary file of what it holds."""
+    """The file, or, if it is compressed, a temporary file with its decompressed content."""
     if path.suffix.lower() not in COMPRESSED:
         with path.open("rb") as file:
             yield file

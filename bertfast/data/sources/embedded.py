@@ -1,6 +1,6 @@
-"""The default corpus: English prose that every CPython carries, its reference topics and its docstrings.
+"""The default corpus: English prose that comes with every CPython, its reference topics and docstrings.
 
-Nothing is shipped and nothing downloaded: the text is read from the standard library's own source files.
+Nothing is bundled or downloaded: the text is read from the standard library's own source files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bertfast.errors import InputError
 
-# Packages of code about code, whose docstrings are few or are examples themselves.
+# Packages whose docstrings are few, or are themselves examples.
 _LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "encodings", "site-packages", "dist-packages"}
 _BULLET = re.compile(r"\A([*\-•]|\(?\w{1,2}[.)])\s+")
 _WORD = re.compile(r"[\"'“‘(]*[A-Za-z]+(['’\-/][A-Za-z]+)*[\"'”’).,;:!?]*")
@@ -32,7 +32,7 @@ def library_files() -> list[Path]:
 
 
 def prose(source: bytes) -> Iterator[str]:
-    """The prose of a Python file: a paragraph a string, and an empty one after each document.
+    """The prose of a Python file: one string per paragraph, and an empty string after each topic.
 
     A document is a topic of Python's reference (in `pydoc_data/topics.py`), or all docstrings of a module.
     """
@@ -52,7 +52,7 @@ def _topics(tree: ast.Module) -> list[str]:
 
 
 def _docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """In the order of the source. Only what a body defines directly is looked at, which spares walking all the code."""
+    """In source order. Only direct definitions in a body are visited, which avoids walking all the code."""
     yield ast.get_docstring(node) or ""
     for child in node.body:
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -60,7 +60,7 @@ def _docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFun
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Those paragraphs of a docstring that are sentences: no code, signatures, tables or headings."""
+    """The paragraphs of a docstring that are prose: no code, signatures, tables or headings."""
     for block in re.split(r"\n\s*\n", text):
         words = _BULLET.sub("", block.strip()).split()
         known = sum(1 for word in words if _WORD.fullmatch(word))

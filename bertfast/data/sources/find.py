@@ -1,4 +1,4 @@
-"""Finds the files that a source's name stands for, and the form of each."""
+"""Resolves a source's name to its files, and detects the form of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertfast.data.sources.hub_datasets import PREFIX, find_dataset
 from bertfast.data.sources.standard_input import keep_standard_input
 from bertfast.data.sources.wikitext import NAMES, find_wikitext
 from bertfast.data.text_file import TextFile
-from bertfast.data.text_form import told
+from bertfast.data.text_form import detect
 from bertfast.errors import InputError
 from bertfast.files import expanded
 
@@ -38,17 +38,17 @@ class Source:
     files: tuple[TextFile, ...]
     """In the order in which they are read."""
     description: str
-    """A line for the log: the name, and what kinds of files it is."""
+    """A line for the log: the name, and the kinds of its files."""
     skipped: tuple[str, ...] = ()
-    """A line for each file that was left out because it cannot be read; none unless `skip_bad_files` is on."""
+    """A line for each file left out because it cannot be read; empty unless `skip_bad_files` is on."""
 
 
 def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
     """The files that `name` stands for, and the form of each.
 
     `name`: a file, a folder, a glob, `-` for standard input, `hf:NAME[/CONFIG][:SPLIT]`, or WikiText by its name. The
-    beginning of each file is read. Raises `InputError` where there is no such source or nothing to read in it, and,
-    unless `config.skip_bad_files`, for the first file that cannot be read.
+    beginning of each file is read. Raises `InputError` if there is no such source or nothing to read in it, and, unless
+    `config.skip_bad_files`, for the first file that cannot be read.
     """
     if not re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)*", config.language):
         raise InputError(f"--language {config.language!r} is no language code: give one like en, de or zh")
@@ -71,7 +71,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     files = []
     for path in paths:
         try:
-            files.append(told(path, config, alone=len(paths) == 1))
+            files.append(detect(path, config, alone=len(paths) == 1))
         except InputError as error:
             refuse(str(error))
     if config.language not in LANGUAGES and any(file.form == "plain" for file in files):
@@ -94,6 +94,6 @@ def _forms(files: list[TextFile]) -> str:
 
 
 def embedded_source() -> Source:
-    """The default text: what CPython's standard library says about itself."""
+    """The default text: the documentation in CPython's standard library."""
     files = tuple(TextFile(path, "python") for path in library_files())
     return Source(files, f"the prose of Python {platform.python_version()}'s own documentation")

@@ -38,7 +38,7 @@ Refuse = Callable[[str], object]
 def kind_of(path: Path) -> str | None:
     """The kind of a file, by its name: a value of `KINDS`, or None for another suffix.
 
-    A .json file can also hold JSON lines: `json_kind` looks.
+    A .json file can also hold JSON lines: see `json_kind`.
     """
     suffix = _suffix(path).lower()
     for compressed in COMPRESSED:
@@ -47,16 +47,16 @@ def kind_of(path: Path) -> str | None:
 
 
 def _suffix(path: Path) -> str:
-    """What the name ends in; of a compressed file, the suffix before as well."""
+    """The name's suffix; for a compressed file, with the suffix before it."""
     suffixes = path.suffixes[-1:] if path.suffix.lower() not in COMPRESSED else path.suffixes[-2:]
     return "".join(suffixes)
 
 
 def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
-    """The files of a path or glob, sorted, and a note on the files that are left out, if any.
+    """The files of a path or glob, sorted, and a note about the files left out, if any.
 
-    `refuse` is called with a line about each link or folder that leads nowhere. Raises `InputError` where there is no
-    such path, and where no text file is found.
+    `refuse` is called with a line about each broken link and each folder or file that can't be read. Raises
+    `InputError` if there is no such path, or no text file in it.
     """
     path = expanded(name)
     if path.is_dir():
@@ -92,7 +92,7 @@ class _Search:
     """Gathers the text files under some paths. Symbolic links are followed; hidden files and folders are left out."""
 
     def __init__(self, refuse: Refuse, suffix: str = "") -> None:
-        """`suffix`: files that end in it are text, too."""
+        """`suffix`: files with this suffix are taken, too."""
         self._refuse = refuse
         self._suffix = suffix
         self._files: set[Path] = set()
@@ -109,7 +109,7 @@ class _Search:
         return sorted(self._files), f": {note}" if note else ""
 
     def enter(self, folder: Path, above: frozenset[str]) -> None:
-        """Takes what a folder holds; `above`: the folders, without links, that it was reached through."""
+        """Takes a folder's content; `above`: the real paths of the folders that contain it."""
         real = os.path.realpath(folder)
         if real in above:
             self._refuse(f"{folder} is a symbolic link to a folder around it, {real}: remove the link")

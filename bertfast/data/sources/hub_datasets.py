@@ -1,4 +1,4 @@
-"""`hf:NAME[/CONFIG][:SPLIT]`: a data set that the `datasets` library loads, its text kept in the cache as parquet.
+"""`hf:NAME[/CONFIG][:SPLIT]`: a data set loaded by the `datasets` library, with its text cached as parquet.
 
 A name on the hub is OWNER/NAME, so a third part is the configuration (`hf:Salesforce/wikitext/wikitext-2-v1:train`),
 and a data set without an owner has no configuration here. NAME can also be a folder that holds a data set.
@@ -25,7 +25,7 @@ _ROWS = 256
 
 
 def find_dataset(name: str, column: str, cache: Path) -> Path:
-    """The cached file of a data set's column, loaded first if it isn't there; a folder is always loaded again."""
+    """The cached file of a data set's column, loaded first if it is missing. A folder is always loaded again."""
     match = _SOURCE.fullmatch(name)
     if not match:
         raise InputError(f"{name!r} names no data set: hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]")
@@ -43,7 +43,7 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
 
 
 def _rows(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[dict[str, Any]]]:
-    """The rows with that column alone, or the one that it is nested in, some at a time, streamed."""
+    """The rows in batches, streamed, with only that column or the one that it is nested in."""
     try:
         import datasets
         import huggingface_hub
@@ -53,7 +53,7 @@ def _rows(name: str, repository: str, config: str | None, split: str, column: st
         ) from None
     try:
         if not Path(repository).is_dir():
-            # Without a network this fails at once, where loading would try for half a minute.
+            # Without a network this fails at once, while loading would retry for half a minute.
             huggingface_hub.HfApi().dataset_info(repository, timeout=30)
         rows = datasets.load_dataset(repository, config, split=split, streaming=True)
         columns = rows.column_names or list(next(iter(rows), {}))
@@ -64,7 +64,7 @@ def _rows(name: str, repository: str, config: str | None, split: str, column: st
             yield [{outer: value} for value in batch[outer]]
     except InputError:
         raise
-    except Exception as error:  # the library's own, the hub's and HTTP's: for the user all are one
+    except Exception as error:  # the library's, the hub's or HTTP's: all the same to the user
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{name} can't be loaded ({reason}): mend the name (hf:OWNER/NAME[/CONFIG][:SPLIT]), run once with a "

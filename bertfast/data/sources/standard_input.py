@@ -1,4 +1,4 @@
-"""Standard input as a source: kept in the cache, named by its content, since text is read more than once."""
+"""Standard input as a source: stored in the cache under a hash of its content, since text is read more than once."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\[\s*\{|\{)")
 
 
 def keep_standard_input(cache: Path) -> Path:
-    """Reads standard input to its end; the file that holds it.
+    """Reads standard input to its end, and returns the file that holds it.
 
-    Its suffix is .jsonl where it begins with a JSON object, .json with an array of objects, else .txt.
+    Its suffix is .jsonl if it begins with a JSON object, .json for an array of objects, else .txt.
 
-    Raises `InputError` where there is nothing to read, or several workers would each read a part.
+    Raises `InputError` if there is nothing to read, or if several workers would each read a part.
     """
     if world_size() > 1:
         raise InputError(

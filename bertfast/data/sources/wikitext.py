@@ -1,4 +1,4 @@
-"""WikiText by name: a copy on this machine, else a download from the Hugging Face hub, kept in the cache."""
+"""WikiText by name: a local copy if there is one, else a download from the Hugging Face hub, kept in the cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from bertfast.errors import InputError, require_package
 from bertfast.files import locked, whole_file
 
-# The training split's files. The revision makes a name mean the same text for good.
+# The training split's files. The pinned revision makes a name always mean the same text.
 _REPOSITORY = "Salesforce/wikitext"
 _REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
 _PARTS = {
@@ -23,7 +23,7 @@ NAMES = tuple(_PARTS)
 def find_wikitext(name: str, cache: Path) -> Path:
     """Where `name` lies: ./NAME, ./data/NAME, ../data/NAME (the notebook's place), or the cache.
 
-    What is in none of these is downloaded into the cache. Raises `InputError` where it can't be.
+    If it is in none of these, it is downloaded into the cache. Raises `InputError` if that fails.
     """
     kept = cache / "texts" / name / "wiki.train.tokens"
     for place in (Path(name), Path("data", name), Path("..", "data", name), kept):
@@ -52,10 +52,10 @@ def _download(name: str) -> list[Path]:
     parts = []
     for part in _PARTS[name]:
         try:
-            # Without a network this fails at once, where a download would try for half a minute.
+            # Without a network this fails at once, while a download would retry for half a minute.
             sha256 = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(filename=part, **where)).etag
             path = Path(huggingface_hub.hf_hub_download(filename=part, **where))
-        except Exception as error:  # the hub's own and its HTTP library's, which has changed; for the user all are one
+        except Exception as error:  # the hub's or its HTTP library's, which varies
             raise InputError(
                 f"{name}: no copy here, and the Hugging Face hub can't be reached ({type(error).__name__}): "
                 f"{way_out}, or run once with a network"
@@ -75,7 +75,7 @@ def _sha256(path: Path) -> str:
 
 
 def _lines(parts: Iterable[Path]) -> Iterator[str]:
-    """The rows of parquet files, each a line of WikiText (the hub's empty rows stand for empty lines)."""
+    """The rows of parquet files, each a line of WikiText (an empty row is an empty line)."""
     require_package("pyarrow", "reading WikiText's parquet files")
     import pyarrow.parquet
 
