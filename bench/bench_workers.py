@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,7 +26,7 @@ class Workers:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         group = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        group |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1] / "tests")}
+        group |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         self._processes = [
             subprocess.Popen(
                 [sys.executable, __file__, repr(settings)],
@@ -56,7 +55,7 @@ def work(settings):
     config = dataclasses.replace(NOTEBOOK, **settings)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     world = make_world(config, [CPU] * size, [CPU], rank)
-    with joined(world, {}, config.timeout, print):
+    with joined(world, {}, config.timeout):
         step = our_step(config, world=world)
         for _ in sys.stdin:
             for _ in range(STEPS):
