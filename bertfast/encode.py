@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, EncodeConfig
@@ -26,7 +25,7 @@ from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.inference.encoder import Encoder
-from bertfast.log import shows_bars, standard_error
+from bertfast.log import progress_bar
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
@@ -119,7 +118,7 @@ def _write_vectors(encoder: Encoder, texts: Iterator[str], count: int, out: Path
     with (
         whole_file(out) as unfinished,
         unfinished.open("wb") as file,
-        tqdm(total=count, unit=" texts", file=standard_error, disable=not shows_bars()) as bar,
+        progress_bar(total=count, unit=" texts") as bar,
     ):
         np.lib.format.write_array_header_1_0(
             file, {"descr": "<f4", "fortran_order": False, "shape": (count, encoder.model.config.hidden_size)}

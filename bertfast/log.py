@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
@@ -72,3 +73,8 @@ def shows_progress() -> bool:
 def shows_bars() -> bool:
     """Whether it draws that as bars, which only a terminal can show."""
     return shows_progress() and standard_error.isatty()
+
+
+def progress_bar(*args: Any, disable: bool = False, **settings: Any) -> tqdm[Any]:
+    """tqdm's bar with tqdm's arguments, on this process's standard error, drawn if `shows_bars`."""
+    return tqdm(*args, **settings, file=standard_error, disable=disable or not shows_bars())

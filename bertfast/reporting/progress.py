@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from tqdm import tqdm
-
-from bertfast.log import shows_bars, shows_progress, standard_error
+from bertfast.log import progress_bar, shows_bars, shows_progress
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +21,7 @@ class Progress:
 
     def __init__(self, total: int, initial: int, log_every: int) -> None:
         self._total, self._done, self._log_every = total, initial, log_every
-        self._bar = tqdm(total=total, initial=initial, unit="step", file=standard_error, disable=not shows_bars())
+        self._bar = progress_bar(total=total, initial=initial, unit="step")
         self._lines = shows_progress() and not shows_bars()
         self._latest = time.monotonic()
 

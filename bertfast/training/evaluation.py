@@ -8,13 +8,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from bertfast.config import SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World
-from bertfast.log import shows_bars, standard_error
+from bertfast.log import progress_bar
 from bertfast.model import Bert, head_rows
 from bertfast.reporting.metrics import Evaluation
 from bertfast.sampling.sampler import Sampler
@@ -50,7 +49,7 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
 
     with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
         found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
-        bar = tqdm(found, "evaluating", len(mine), leave=False, file=standard_error, disable=not shows_bars())
+        bar = progress_bar(found, "evaluating", len(mine), leave=False)
         for index, each in zip(mine, bar, strict=True):
             sums[index] = each
     model.train(training)

@@ -22,8 +22,6 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import Chunk, write_chunk
 from bertfast.data.building.join import join
@@ -35,7 +33,7 @@ from bertfast.data.sentences import MARKS, Tally
 from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
-from bertfast.log import shows_bars, standard_error
+from bertfast.log import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +80,14 @@ def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
         logger.info("resuming the build: %s of %s parts are there", done, parts)
     total = passes * plan.size(range(len(plan.units)))
     with (
-        tqdm(
+        progress_bar(
             total=total,
             initial=total - plan.size(to_read) - plan.size(to_tokenise),
             unit="B",
             unit_scale=True,
             delay=1,
             leave=False,
-            file=standard_error,
-            disable=not (progress and shows_bars()),
+            disable=not progress,
         ) as bar,
         Pool(plan, min(_cores(), len(to_tokenise), MOST_PROCESSES)) as pool,
     ):

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from bertfast.data.readers.records import missing_column, text_of
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
-from bertfast.log import shows_bars, standard_error
+from bertfast.log import progress_bar
 
 PREFIX = "hf:"
 _SOURCE = re.compile(r"hf:(?P<path>[^:]+)(:(?P<split>.+))?")
@@ -80,14 +78,12 @@ def _write(path: Path, column: str, batches: Iterator[list[dict[str, Any]]]) -> 
     with (
         whole_file(path) as partial,
         pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer,
-        tqdm(
+        progress_bar(
             desc=f"loading {path.stem}",
             unit=" rows",
             unit_scale=True,
             delay=1,
             leave=False,
-            file=standard_error,
-            disable=not shows_bars(),
         ) as bar,
     ):
         row = 0

@@ -8,12 +8,10 @@ import re
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
-from bertfast.log import shows_bars, standard_error
+from bertfast.log import progress_bar
 from bertfast.torchrun import world_size
 
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\[\s*\{|\{)")
@@ -39,14 +37,12 @@ def keep_standard_input(cache: Path) -> Path:
     incoming = folder / "incoming"
     with (
         locked(folder / "lock", "reading its standard input"),
-        tqdm(
+        progress_bar(
             desc="reading standard input",
             unit="B",
             unit_scale=True,
             delay=1,
             leave=False,
-            file=standard_error,
-            disable=not shows_bars(),
         ) as bar,
     ):
         with whole_file(incoming) as partial, partial.open("wb") as file:
