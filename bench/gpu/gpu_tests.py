@@ -46,6 +46,8 @@ def run_file(path: Path, folder: Path, seconds: float = SECONDS) -> dict[str, An
         "outcomes",
         "-p",
         "no:cacheprovider",
+        "--rootdir",
+        str(TESTS),  # what a failure's name is relative to
     ]
     ended = None
     with log.open("wb") as out:
