@@ -216,6 +216,11 @@ class TrainConfig(SamplerConfig):
 
     steps: int = setting(50, "training steps")
     batch_size: int = setting(512, "examples per step, over all workers")
+    short_len: int = setting(
+        0,
+        "maximum tokens of an example in the first nine tenths of the steps, which then cost less; the last tenth has "
+        "--max-len, as in BERT's own training; 0: --max-len throughout",
+    )
     lr: float = setting(5e-3, "Adam's peak learning rate")
     warmup: float = setting(0.1, "share of the steps, the first ones, over which the learning rate rises from 0")
     decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
@@ -282,6 +287,8 @@ class TrainConfig(SamplerConfig):
         for name in ("gpus", "log_every", "checkpoint_every", "shards", "max_grad_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{flag(TrainConfig, name)} must not be negative, not {getattr(self, name)}")
+        if self.short_len and not 5 <= self.short_len < self.max_len:
+            raise InputError(f"--short-len must lie between 5 and --max-len ({self.max_len}), not {self.short_len}")
         if self.shards > self.batch_size:
             raise InputError(f"--shards {self.shards} is more than the {self.batch_size} examples of --batch-size")
         if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1 and self.warmup + self.decay <= 1 + 1e-9):
@@ -300,6 +307,17 @@ class TrainConfig(SamplerConfig):
     @property
     def decay_steps(self) -> int:
         return round(self.decay * self.steps)
+
+    @property
+    def first_long_step(self) -> int:
+        """The first step whose examples have `max_len` instead of `short_len`."""
+        return self.steps - max(1, round(0.1 * self.steps)) if self.short_len else 0
+
+    def at(self, step: int) -> TrainConfig:
+        """The configuration with the one length that the examples of `step` have."""
+        return dataclasses.replace(
+            self, short_len=0, max_len=self.short_len if step < self.first_long_step else self.max_len
+        )
 
 
 @dataclasses.dataclass(frozen=True)

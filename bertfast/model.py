@@ -35,6 +35,8 @@ class Bert(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
+        self.trained_len = 0
+        """The most tokens of a sequence in training: later positions hold random embeddings. 0: not trained yet."""
         with _float32_on_the_cpu():
             self.embeddings = Embeddings(config)
             self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
@@ -42,6 +44,11 @@ class Bert(nn.Module):
             self.masked_lm_head = MaskedLMHead(config)
             self.next_sentence_head = nn.Linear(config.hidden_size, 2)
             self.reset_parameters()
+
+    @property
+    def max_len(self) -> int:
+        """The most tokens of a text that the model is for."""
+        return self.trained_len or self.config.max_position_embeddings
 
     def reset_parameters(self) -> None:
         """BERT's initialisation: weights from N(0, initializer_range), biases 0, LayerNorm the identity."""

@@ -12,6 +12,9 @@ import torch
 from support.command_line import metrics, run
 from support.processes import write_texts
 from support.torchrun import HANGS, TINY, wait_until
+from transformers import AutoConfig, AutoTokenizer
+
+from bertfast.inference.encoder import Encoder
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -269,6 +272,21 @@ def test_a_killed_run_resumes_exactly(texts, tmp_path):
     assert "resuming from" in done.stderr
     assert metrics(killed) == metrics(whole)
     assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_only_trained_positions_are_offered(texts, tmp_path, workers):
+    """By every library that reads the folder; further training on shorter texts keeps them."""
+    out, again = tmp_path / "out", tmp_path / "again"
+    common = ["--corpus", texts, "--steps", 1, "--gpus", workers, "--export", "sentence-transformers"]
+    assert run(*common, "--out", out, *TINY).returncode == 0
+    shorter = ["--batch-size", 16, "--max-len", 16, "--device", "cpu", "--no-deterministic"]
+    assert run(*common, "--init", out, "--out", again, *shorter).returncode == 0
+    for folder in (out, again):
+        assert AutoConfig.from_pretrained(folder).max_position_embeddings == 512
+        assert AutoTokenizer.from_pretrained(folder).model_max_length == 32
+        assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == 32
+        assert Encoder.load(folder).max_len == 32
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -28,4 +28,4 @@ def export(folder: str | Path, form: str, config: EncodeConfig | None = None) ->
     if form == "onnx":
         onnx.save_onnx(pretrained.folder, pretrained.model, POOLER not in pretrained.fresh)
     else:
-        sentence_transformers.save_modules(pretrained.folder, pretrained.model.config, config or EncodeConfig())
+        sentence_transformers.save_modules(pretrained.folder, pretrained.model, config or EncodeConfig())

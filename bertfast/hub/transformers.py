@@ -281,12 +281,20 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
         )
     source, state = _load_tensors(folder)
     model = Bert(config)
+    model.trained_len = _trained_len(folder, config)
     tied = _read_settings(folder / "config.json").get("tie_word_embeddings") is not False
     fresh, unused = import_state_dict(model, state, str(source), tied)
     for head in needed:
         if head in fresh:
             raise InputError(f"the {head} is needed, and {folder} {fresh[head]}")
     return Pretrained(folder, model, tokenizer, fresh, unused)
+
+
+def _trained_len(folder: Path, config: BertConfig) -> int:
+    """The tokenizer's `model_max_length`, which may be missing or a huge number, or all positions."""
+    path = folder / "tokenizer_config.json"
+    limit = _read_settings(path).get("model_max_length") if path.exists() else None
+    return min(limit, config.max_position_embeddings) if isinstance(limit, int) and limit > 2 else 0
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:

@@ -46,7 +46,7 @@ class Encoder:
     def __init__(self, model: Bert, tokenizer: Tokenizer) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.max_len = model.config.max_position_embeddings
+        self.max_len = model.max_len
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:

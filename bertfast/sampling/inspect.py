@@ -41,7 +41,7 @@ def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> It
     """
     if not 0 <= step < config.steps:
         raise InputError(f"--step {step}: the run has the steps 0 to {config.steps - 1}")
-    sampler = Sampler(corpus, config)
+    sampler = Sampler(corpus, config.at(step))
     first, count = step * config.batch_size, min(most, config.batch_size)
     last = first + config.batch_size - 1
     yield f"step {step}: examples {first:,} to {last:,}, of epoch {first // sampler.num_examples}"

@@ -76,8 +76,8 @@ class PlainGradients:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self._model, self._samplers, self._config, self._world, self._dtype = setup
-        world = setup.world
+        self._model, self._samplers, self._config, self._dtype = setup.model, setup.samplers, setup.config, setup.dtype
+        self._world = world = setup.world
         self._ddp = DistributedDataParallel(setup.model) if world.size > 1 else None
         self._rounds = max(1, world.shards // (world.size * len(world.local)))
 

@@ -106,6 +106,7 @@ def _start_workers(
         save_tensors(model.state_dict(), job / "model.safetensors", {})
         settings = {
             "model": dataclasses.asdict(model.config),
+            "trained_len": model.trained_len,
             "train": dataclasses.asdict(config),
             "corpus": [str(corpus.folder), corpus.part],
             "eval_corpus": eval_corpus and [str(eval_corpus.folder), eval_corpus.part],
@@ -116,7 +117,9 @@ def _start_workers(
         (job / "job.json").write_text(json.dumps(settings), encoding="utf-8")
         with _worker_errors(job):
             _run_workers(job, len(devices))
-        model.load_state_dict(load_pretrained(out).model.state_dict())
+        trained = load_pretrained(out).model
+        model.load_state_dict(trained.state_dict())
+        model.trained_len = trained.trained_len
         history = History(out / "metrics.jsonl", config.steps)
         history.complete()
         pairs_per_second = json.loads((job / "pairs_per_second.json").read_text(encoding="utf-8"))
@@ -173,6 +176,7 @@ def _work(job: Path) -> int:
     try:
         config = TrainConfig(**settings["train"])
         model = Bert(BertConfig(**settings["model"]))
+        model.trained_len = settings["trained_len"]
         model.load_state_dict(load_file(job / "model.safetensors"))
         corpus, eval_corpus = (each and _open(*each) for each in (settings["corpus"], settings["eval_corpus"]))
         directory = RunDirectory(Path(settings["out"]), settings["resume"])

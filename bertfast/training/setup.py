@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,14 +15,22 @@ from bertfast.sampling.sampler import Sampler
 
 class Setup(NamedTuple):
     model: Bert
-    samplers: list[Sampler]
+    samplers: Sequence[Sampler]
     """One per device of this process."""
     config: TrainConfig
     world: World
     dtype: torch.dtype
     """Of activations and matrix products."""
+    short_samplers: Sequence[Sampler] = ()
+    """The same for the steps before `config.first_long_step`, if there are any."""
 
     @property
     def sampler(self) -> Sampler:
         """The first device's sampler; only DataParallel has more than one."""
         return self.samplers[0]
+
+    def stage(self, step: int) -> Setup:
+        """The setup for `step` and those of its length."""
+        config = self.config.at(step)
+        samplers = self.short_samplers if step < self.config.first_long_step else self.samplers
+        return self._replace(config=config, samplers=samplers, short_samplers=())

@@ -51,7 +51,8 @@ from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
 from bertfast.training.setup import Setup
 from bertfast.training.signals import from_flags, noted_signals, to_flag
-from bertfast.training.step import Measured, Steps, make_steps
+from bertfast.training.stages import make_stages
+from bertfast.training.step import Measured, Steps
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Run:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
-        self.corpus.tokenizer.save(folder, self.model.config.max_position_embeddings)
+        self.corpus.tokenizer.save(folder, self.model.max_len)
         for name in ("loss.svg", "loss.png"):
             entropy = unigram_entropy(self.corpus.token_counts)
             draw_losses(self.history, folder / name, entropy, self.config.objective)
@@ -103,7 +104,11 @@ class Trainer:
         self._evaluated = None if held_out is None else held_out_sampler(held_out, config, world.device)
         prepare(model, corpus, config, world)
         self._corpus, self._held_out, self._directory = corpus, held_out, directory
-        self._setup = Setup(model, [Sampler(corpus, config, device) for device in world.local], config, world, dtype)
+        long, short = (
+            [Sampler(corpus, config.at(step), device) for device in world.local] if step >= 0 else []
+            for step in (config.steps - 1, config.first_long_step - 1)
+        )
+        self._setup = Setup(model, long, config, world, dtype, short)
         self._optimizer = Adam(model.parameters(), dtype)
         counts, special_ids = corpus.token_counts, corpus.special_ids
         contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
@@ -191,7 +196,7 @@ class Trainer:
             contextlib.closing(Progress(config.steps, self._first_step, config.log_every))
         )
         self._first_step = broadcast_state(world, model, self._optimizer, self._first_step)
-        take_step = held.enter_context(contextlib.closing(make_steps(setup, self._optimizer, self._first_step)))
+        take_step = held.enter_context(contextlib.closing(make_stages(setup, self._optimizer, self._first_step)))
         self._begun = self._saved = time.perf_counter()
         return take_step, signals
 
@@ -200,7 +205,11 @@ class Trainer:
         held.enter_context(trusted.applied())
         setup = self._setup
         if SAMPLER in trusted.failures:
-            for sampler in (*setup.samplers, *([] if self._evaluated is None else [self._evaluated])):
+            for sampler in (
+                *setup.samplers,
+                *setup.short_samplers,
+                *([] if self._evaluated is None else [self._evaluated]),
+            ):
                 sampler.make_on_host()
         self._setup = setup._replace(world=trusted.world(setup.world, setup.config.cuda_graph))
         return self._setup
@@ -256,6 +265,7 @@ class Trainer:
     def _finish(self) -> Run:
         setup = self._setup
         setup.model.eval()
+        setup.model.trained_len = max(setup.model.trained_len, setup.config.max_len)
         self._history.complete()
         run = Run(setup.model, self._corpus, setup.config, self._history, setup.world.devices, self._pairs_per_second)
         if self._checkpoints is not None and self._directory.path is not None:

@@ -15,7 +15,8 @@ pretrain = importlib.import_module("bertfast.pretrain").main
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on."""
+    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on, and the
+    last step has longer examples than the others."""
     folder = tmp_path_factory.mktemp("whole")
     generator = np.random.default_rng(0)
     words = [f"w{i}" for i in range(20)]
@@ -27,7 +28,7 @@ def whole(tmp_path_factory):
     )
     patch = pytest.MonkeyPatch()
     patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
-    arguments = ["--corpus", folder / "texts.txt", "--steps", STEPS, "--dropout", 0.2]
+    arguments = ["--corpus", folder / "texts.txt", "--steps", STEPS, "--dropout", 0.2, "--short-len", 16]
     assert pretrain([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
     yield folder / "out", arguments
     patch.undo()

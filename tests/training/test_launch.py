@@ -19,6 +19,7 @@ def test_several_workers_from_python(corpus, tmp_path):
     train(one, corpus, CONFIG)
     run = train(two, corpus, dataclasses.replace(CONFIG, gpus=2))
     assert len(run.history.records) == CONFIG.steps
+    assert run.model.max_len == CONFIG.max_len
     for name, parameter in run.model.named_parameters():
         torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
     with pytest.raises(InputError, match="--gpus 4096 asks for more CPU workers"):

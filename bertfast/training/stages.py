@@ -1,0 +1,36 @@
+"""A run's stages: short examples for most steps, long ones for the last, as BERT was trained (appendix A.2)."""
+
+from __future__ import annotations
+
+from bertfast.training.adam import Adam
+from bertfast.training.setup import Setup
+from bertfast.training.step import Measured, Steps, make_steps
+
+
+def make_stages(setup: Setup, optimizer: Adam, first_step: int) -> Steps:
+    """The run's steps from `first_step` on, in the lengths that each stage has."""
+    if setup.config.first_long_step == 0:
+        return make_steps(setup, optimizer, first_step)
+    return StagedSteps(setup, optimizer, first_step)
+
+
+class StagedSteps:
+    """Steps of one stage, then of the other. Each stage has its own sampler and, if captured, its own graphs."""
+
+    def __init__(self, setup: Setup, optimizer: Adam, first_step: int) -> None:
+        self._setup, self._optimizer = setup, optimizer
+        self._steps = self._of_stage(first_step)
+
+    def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
+        changes = step + 1 == self._setup.config.first_long_step
+        measured = self._steps(step, flag, wait or changes)  # no metrics stay behind in the stage that ends
+        if changes:
+            self._steps.close()
+            self._steps = self._of_stage(step + 1)
+        return measured
+
+    def close(self) -> None:
+        self._steps.close()
+
+    def _of_stage(self, step: int) -> Steps:
+        return make_steps(self._setup.stage(step), self._optimizer, step)
