@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bertfast.reporting.appended_file import AppendedFile, cut_back
 from bertfast.reporting.tensorboard import EventFiles
 
 logger = logging.getLogger(__name__)
@@ -21,6 +20,10 @@ class Record(NamedTuple):
     mlm_loss: float
     nsp_loss: float
     lr: float
+    gradient_norm: float | None = None
+    """Before clipping. None where bertfast 0.3 wrote the line."""
+    tokens: int | None = None
+    """Tokens of the global batch, special tokens included. None where bertfast 0.3 wrote the line."""
 
 
 class Evaluation(NamedTuple):
@@ -35,7 +38,7 @@ class Evaluation(NamedTuple):
 
 
 # Bytes at the end of metrics.jsonl that a resumed run parses at once: more steps than a diagnosis looks at.
-_LATEST = 1 << 19
+_LATEST = 1 << 20
 
 
 class History:
@@ -58,18 +61,16 @@ class History:
         self.records: list[Record] = []
         self.evaluations: list[Evaluation] = []
         self._path = path
+        self._file: AppendedFile | None = None
         self._events: EventFiles | None = None
-        self._unwritten = b""
         self._unread = 0  # bytes at the start of the file
         self._missing = 0  # steps before `first_step` that the file lacks, or that are not read yet
         if path is None:
             return
         if tensorboard:
             self._events = EventFiles(path.with_name("tensorboard"), first_step)
-        path.touch()
-        lines = _lines_before(first_step, path.read_bytes())
-        self._size = len(lines)
-        os.truncate(path, self._size)
+        lines = cut_back(path, first_step, _step)
+        self._file = AppendedFile(path)
         self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1
         self.records, self.evaluations = _entries(lines[self._unread :])
         self._missing = first_step - len(self.records)
@@ -79,31 +80,16 @@ class History:
             self.records.append(entry)
         else:
             self.evaluations.append(entry)
-        if self._path is not None:
-            failing = self._unwritten != b""
-            self._unwritten += _line(entry)
-            try:
-                self.write()
-            except OSError as error:
-                if not failing:
-                    logger.warning("%s can't be written: %s; what it lacks is kept", self._path, error.strerror)
+        if self._file is not None:
+            self._file.add(_line(entry))
         if self._events is not None:
             figures = _figures(entry)
             self._events.add(figures.pop("step"), figures)
 
     def write(self) -> None:
         """Writes the entries that are not in the file yet, after earlier writes failed. Raises OSError."""
-        if self._path is None or not self._unwritten:
-            return
-        try:
-            with self._path.open("ab") as file:
-                file.write(self._unwritten)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(self._path, self._size)  # no half line
-            raise
-        self._size += len(self._unwritten)
-        self._unwritten = b""
+        if self._file is not None:
+            self._file.write()
 
     def complete(self) -> None:
         """Reads the earlier entries; warns if the file lacks completed steps."""
@@ -144,19 +130,11 @@ def _entry(line: bytes) -> Record | Evaluation | None:
     return None
 
 
+def _step(line: bytes) -> int | None:
+    return None if (entry := _entry(line)) is None else entry.step
+
+
 def _entries(lines: bytes) -> tuple[list[Record], list[Evaluation]]:
     entries = list(map(_entry, lines.splitlines()))
     records = [entry for entry in entries if isinstance(entry, Record)]
     return records, [entry for entry in entries if isinstance(entry, Evaluation)]
-
-
-def _lines_before(step: int, content: bytes) -> bytes:
-    """A metrics.jsonl's content up to the last line of a step before `step`: a crash can cut a line short."""
-    end = content.rfind(b"\n") + 1
-    while end:
-        begin = content.rfind(b"\n", 0, end - 1) + 1
-        entry = _entry(content[begin:end])
-        if entry is not None and entry.step < step:
-            break
-        end = begin
-    return content[:end]

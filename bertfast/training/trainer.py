@@ -35,6 +35,7 @@ from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.progress import Progress
 from bertfast.reporting.run_info import RunInfo, Text
+from bertfast.reporting.times import Times
 from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
@@ -114,6 +115,7 @@ class Trainer:
         contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
         self._diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
         self._history = History()
+        self._times: Times | None = None
         self._checkpoints: checkpoint.Writer | None = None
         self._first_step, self._pairs_per_second = 0, 0.0
         self._begun = self._saved = 0.0  # times of the first step and of the latest checkpoint
@@ -221,6 +223,7 @@ class Trainer:
         path.mkdir(parents=True, exist_ok=True)
         journal = path / "metrics.jsonl"
         self._history = History(journal, self._first_step, setup.config.tensorboard)
+        self._times = Times(path / "times.jsonl", self._first_step)
         keep = setup.config.keep_checkpoints
         self._checkpoints = checkpoint.Writer(path / "checkpoints", keep, journal, run, setup.model, self._optimizer)
         self._checkpoints.tidy(self._first_step)
@@ -233,10 +236,13 @@ class Trainer:
         if not measured.is_finite():
             raise InputError(non_finite(measured, self._directory.path))
         lr = learning_rate(measured.step, config)
-        self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr))
+        tokens = int(self._setup.sampler.plan(measured.step * config.batch_size, config.batch_size).lengths.sum())
+        self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens))
         if (finding := self._diagnosis.after(self._history.records)) and self._setup.world.rank == 0:
             logger.warning(finding)
         seconds = time.perf_counter() - self._begun
+        if self._times is not None:
+            self._times.add(measured.step, seconds)
         self._pairs_per_second = (step + 1 - self._first_step) * config.batch_size / seconds
         pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
         self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}, {self._pairs_per_second:.0f} pairs/s")
@@ -256,11 +262,15 @@ class Trainer:
     def _stop(self, signal: int, steps: int) -> None:
         """Ends the run after `steps` steps, with a checkpoint."""
         if self._checkpoints is not None:
-            _write_all(functools.partial(self._checkpoints.save_now, steps), self._history.write)
+            _write_all(functools.partial(self._checkpoints.save_now, steps), *self._unwritten())
             path = self._checkpoints.path(steps)
             logger.info("stopped after step %s, saved in %s: continue with --resume", steps, path)
         wait_for_all(self._setup.world)  # torchrun ends all once one has ended, and rank 0 may still be writing
         raise Stopped(signal)
+
+    def _unwritten(self) -> list[Callable[[], None]]:
+        """What writes the lines that the disk has refused so far."""
+        return [self._history.write] if self._times is None else [self._history.write, self._times.write]
 
     def _finish(self) -> Run:
         setup = self._setup
@@ -272,7 +282,7 @@ class Trainer:
             with noted_signals():
                 steps = setup.config.steps
                 last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
-                _write_all(*last, self._history.write, functools.partial(run.save, self._directory.path))
+                _write_all(*last, *self._unwritten(), functools.partial(run.save, self._directory.path))
         return run
 
 

@@ -55,7 +55,7 @@ INSTANTS = {
     "after the second checkpoint's name": Fault("pathlib:Path.replace", 3, after=True),
 }
 MORE_INSTANTS = {
-    "before anything": Fault("bertfast.reporting.metrics:_lines_before", 1),
+    "before anything": Fault("bertfast.reporting.appended_file:cut_back", 1),
     "before run.json": Fault("pathlib:Path.replace", 1),
     "after run.json": Fault("pathlib:Path.replace", 1, after=True),
     "sampling the first": Fault("bertfast.sampling.sampler:Sampler.packed_within", 1),
@@ -63,8 +63,8 @@ MORE_INSTANTS = {
     "the first step": Fault("bertfast.training.adam:Adam.step", 1, after=True),
     "the step of a checkpoint": Fault("bertfast.training.adam:Adam.step", 8, after=True),
     "the last step": Fault("bertfast.training.adam:Adam.step", STEPS, after=True),
-    "before a line of metrics": Fault("bertfast.reporting.metrics:History.write", 5),
-    "after a line of metrics": Fault("bertfast.reporting.metrics:History.write", 5, after=True),
+    "before a line of metrics": Fault("bertfast.reporting.appended_file:AppendedFile.write", 5),
+    "after a line of metrics": Fault("bertfast.reporting.appended_file:AppendedFile.write", 5, after=True),
     "an evaluation": Fault("bertfast.training.trainer:evaluate", 6),
     "copying": Fault("bertfast.training.checkpoint:_state", 2),
     "copied": Fault("bertfast.training.checkpoint:_state", 2, after=True),

@@ -32,6 +32,7 @@ from bertfast.hub.transformers import load_config, load_pretrained, save_model
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.run_info import RunInfo
+from bertfast.reporting.times import Times
 from bertfast.training import checkpoint
 
 VALUES: list[Any] = [None, True, False, -1, 0, 1, 7, 2**31, 2**63, 2**64, 10**30, 1.5, -0.0, math.nan, math.inf, 1e308]
@@ -180,7 +181,7 @@ def read_model(folder: Path) -> None:
 def make_metrics(folder: Path) -> None:
     history = History(folder / "metrics.jsonl")
     for step in range(4):
-        history.add(Record(step, 1.5, 0.5, 0.1))
+        history.add(Record(step, 1.5, 0.5, 0.1, 2.5, 700))
     history.add(Evaluation(3, 1.5, 4.5, 0.1))
 
 
@@ -192,6 +193,16 @@ def read_metrics(folder: Path) -> None:
     assert repr(history.evaluations) == repr(again.evaluations)
 
 
+def make_times(folder: Path) -> None:
+    times = Times(folder / "times.jsonl", 0)
+    for step in range(4):
+        times.add(step, 1.5 * step)
+
+
+def read_times(folder: Path) -> None:
+    Times(folder / "times.jsonl", 4).add(4, 1.5)
+
+
 READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "corpus": (make_corpus, read_corpus),
     "checkpoint": (make_checkpoint, read_checkpoint),
@@ -201,6 +212,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "model": (make_model, read_model),
     "run.json": (INFO.write, RunInfo.read),
     "metrics.jsonl": (make_metrics, read_metrics),
+    "times.jsonl": (make_times, read_times),
 }
 
 

@@ -132,6 +132,7 @@ def write_texts(path: Path, documents: int = 40) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder, but run.json, which names the options of the last run."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    """Every file of a folder, but run.json, which names the options of the last run, and times.jsonl."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = (path for path in files if path.name not in ("run.json", "times.jsonl"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -119,6 +119,7 @@ def test_workers_change_no_bit(run, corpus, held_out):
     two = train(make_model(corpus), corpus, config, eval_corpus=held_out)
     one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
     assert two.history.evaluations == one.history.evaluations
+    assert two.history.records == one.history.records
 
 
 def test_masks_depend_on_no_setting_of_the_run(held_out):

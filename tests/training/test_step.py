@@ -240,6 +240,7 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch,
     assert [line["step"] for line in lines] == list(range(config.steps))
     assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]
     assert lines[-1]["mlm_loss"] < lines[0]["mlm_loss"]
+    assert all(line["gradient_norm"] > 0 and line["tokens"] > 0 for line in lines)
 
     last = max((tmp_path / "whole" / "checkpoints").iterdir())
     last.unlink()

@@ -1,6 +1,7 @@
 """The training loop from inside; test_pretrain runs it from outside."""
 
 import dataclasses
+import json
 import math
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from bertfast.config import BertConfig
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.model import Bert
+from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
 from bertfast.training.launch import train
+from bertfast.training.schedule import learning_rate
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
@@ -36,6 +39,31 @@ def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
 def test_a_run_repeats_itself_bit_for_bit(corpus):
     first, second = (train(make_model(corpus), corpus, CONFIG).model.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_record_describes_its_step(corpus, tmp_path):
+    """The norm is that of the gradient of the plain losses, before clipping; the tokens are those of the batch."""
+    config = dataclasses.replace(CONFIG, max_grad_norm=1e-3)
+    records = train(make_model(corpus), corpus, config, tmp_path / "run").history.records
+    sampler, size = Sampler(corpus, config), config.batch_size
+    assert [record.tokens for record in records] == [
+        sampler.packed(step * size, size).input_ids.numel() for step in range(config.steps)
+    ]
+    assert [record.lr for record in records] == [learning_rate(step, config) for step in range(config.steps)]
+    model = make_model(corpus)
+    trainer.prepare(model, corpus, config, World(0, 1, [CPU], [CPU], False, 1))
+    batch = sampler.packed(0, size)
+    weights = torch.full((batch.labels.numel(),), 1 / batch.labels.numel())
+    sum(model(batch, weights, config.seed, torch.float32)).backward()
+    norm = math.sqrt(sum(each.grad.double().square().sum().item() for each in model.parameters()))
+    assert records[0].gradient_norm == pytest.approx(norm, rel=1e-4)
+
+    lines = (tmp_path / "run" / "times.jsonl").read_text().splitlines()
+    times = [json.loads(line) for line in lines]
+    assert [time["step"] for time in times] == [record.step for record in records]
+    seconds = [time["seconds"] for time in times]
+    assert seconds[0] > 0
+    assert seconds == sorted(seconds)
 
 
 def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):

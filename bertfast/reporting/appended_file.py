@@ -1,0 +1,61 @@
+"""A file of lines that a run appends to, and cuts back when it is resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+class AppendedFile:
+    """An existing file. What the disk refuses is kept in memory and written with a later line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, path.stat().st_size
+        self._unwritten = b""
+
+    def add(self, line: bytes) -> None:
+        """Appends a line, which ends in a line feed. Warns if it can't be written, once for failures in a row."""
+        failing = self._unwritten != b""
+        self._unwritten += line
+        try:
+            self.write()
+        except OSError as error:
+            if not failing:
+                logger.warning("%s can't be written: %s; what it lacks is kept", self._path, error.strerror)
+
+    def write(self) -> None:
+        """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""
+        if not self._unwritten:
+            return
+        try:
+            with self._path.open("ab") as file:
+                file.write(self._unwritten)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, self._size)  # no half line
+            raise
+        self._size += len(self._unwritten)
+        self._unwritten = b""
+
+
+def cut_back(path: Path, step: int, step_of: Callable[[bytes], int | None]) -> bytes:
+    """Cuts a file after the last line of a step before `step`, and returns what is left. Makes it if it is missing.
+
+    `step_of` gives a line's step, and None if it is not valid: a crash can cut a line short.
+    """
+    path.touch()
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    while end:
+        begin = content.rfind(b"\n", 0, end - 1) + 1
+        found = step_of(content[begin:end])
+        if found is not None and found < step:
+            break
+        end = begin
+    os.truncate(path, end)
+    return content[:end]

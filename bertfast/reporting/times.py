@@ -1,0 +1,43 @@
+"""When each step of a run was done: times.jsonl.
+
+Times are not in metrics.jsonl because no two runs have the same, while a resumed run's metrics.jsonl equals that of a
+run that never stopped, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bertfast.reporting.appended_file import AppendedFile, cut_back
+
+
+class Times:
+    """A line for each step: the seconds of training until its metrics were known, over all parts of a resumed run.
+
+    Evaluations and waiting for checkpoints count, setting up and the time between a run's parts do not.
+    """
+
+    def __init__(self, path: Path, first_step: int) -> None:
+        """Continues from the file's lines before `first_step`, and drops the others."""
+        lines = cut_back(path, first_step, lambda line: None if (time := _time(line)) is None else time[0])
+        last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
+        self._before = 0.0 if last is None else last[1]
+        self._file = AppendedFile(path)
+
+    def add(self, step: int, seconds: float) -> None:
+        """`seconds` since this part of the run began."""
+        self._file.add(json.dumps({"step": step, "seconds": round(self._before + seconds, 3)}).encode() + b"\n")
+
+    def write(self) -> None:
+        """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""
+        self._file.write()
+
+
+def _time(line: bytes) -> tuple[int, float] | None:
+    """Parses a line; None if it is not valid."""
+    try:
+        entry = json.loads(line)
+        return int(entry["step"]), float(entry["seconds"])
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return None
