@@ -267,7 +267,11 @@ class TrainConfig(SamplerConfig):
     compile: bool = setting(False, "use torch.compile for the code between the kernels; the first steps take longer")
     max_grad_norm: float = setting(1.0, "maximum norm of the gradient; 0: no clipping", flag="clip")
     timeout: int = setting(300, "seconds that a worker waits for the others within a step")
-    eval: bool = setting(False, "hold out the last documents and evaluate on them ten times per run")
+    eval: bool = setting(
+        False,
+        "hold out the last documents and evaluate on them: at the end, and up to nine times before, in about 2% of the "
+        "time",
+    )
     eval_share: float = setting(0.05, "share of the documents that --eval holds out")
     tensorboard: bool = setting(False, "also write TensorBoard event files, to tensorboard/ in the run directory")
     log_every: int = setting(

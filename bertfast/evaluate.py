@@ -16,7 +16,7 @@ from bertfast.hub.transformers import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER
 from bertfast.reporting.run_info import RunInfo
 from bertfast.training.device_check.choice import choose
 from bertfast.training.device_check.job import SAMPLER
-from bertfast.training.evaluation import SHARED, evaluate, held_out_sampler, in_words
+from bertfast.training.evaluation import SHARED, HeldOut, evaluate, in_words
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
@@ -74,13 +74,13 @@ def _main(options: argparse.Namespace) -> None:
     for line in (*corpus.description, describe(world, dtype)):
         logger.info(line)
     trusted = choose(device, 1, config.check)
-    sampler = held_out_sampler(corpus, config, device)
+    held_out = HeldOut.of(corpus, config, device)
     if SAMPLER in trusted.failures:
-        sampler.make_on_host()
+        held_out.make_on_host()
     for line in trusted.warnings:
         logger.warning(line)
     with trusted.applied():
-        found = evaluate(model.to(device), sampler, 0, dtype, world)
+        found = evaluate(model.to(device), held_out, 0, dtype, world)
     print(in_words(found, config.objective))
 
 

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH|NAME",
-        help="text to evaluate on ten times per run, not used for training; may be repeated",
+        help="text to evaluate on, as --eval does on the corpus's last documents; may be repeated",
     )
     what.add_argument(
         "--preset",

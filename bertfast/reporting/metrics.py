@@ -35,6 +35,8 @@ class Evaluation(NamedTuple):
     eval_mlm_accuracy: float
     eval_nsp_loss: float | None = None
     eval_nsp_accuracy: float | None = None
+    eval_examples: int | None = None
+    """How many, always the first of the held-out text. None where bertfast 0.3 wrote the line."""
 
 
 # Bytes at the end of metrics.jsonl that a resumed run parses at once: more steps than a diagnosis looks at.

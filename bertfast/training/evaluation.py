@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertfast.config import SamplerConfig
+from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import thread_pool
 from bertfast.distributed.world import World
@@ -21,23 +22,53 @@ from bertfast.sampling.sampler import Sampler
 _EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
 _BATCH = 64
 
+_SHARE = 0.02  # of a run's time, that all evaluations but the last take
+_FORWARD = 1 / 3  # of a training step's time, that its forward pass takes
+
 # The settings that an evaluation shares with its run: what the model reads, but not the masking nor the seed.
 SHARED = ("objective", "max_len", "segments", "negatives")
 
 
-def held_out_sampler(corpus: Corpus, config: SamplerConfig, device: torch.device) -> Sampler:
-    """Examples of the run's kind, masked with the default settings and seed, so that runs with other masks compare."""
-    return Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in SHARED}), device)
+class HeldOut(NamedTuple):
+    """The examples of a held-out text that a model is evaluated on."""
+
+    sampler: Sampler
+    examples: int
+    """How many, the first ones."""
+
+    @classmethod
+    def of(cls, corpus: Corpus, config: SamplerConfig, device: torch.device) -> HeldOut:
+        """Examples of the run's kind, masked with the default settings and seed: runs with other masks compare."""
+        sampler = Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in SHARED}), device)
+        return cls(sampler, min(_EXAMPLES, sampler.num_examples))
+
+    def make_on_host(self) -> None:
+        self.sampler.make_on_host()
+
+    def due(self, step: int, config: TrainConfig) -> HeldOut | None:
+        """What to evaluate on after `step`, if anything.
+
+        After the last step, all examples. After each of the run's tenths before, as many as 2% of a tenth's time is
+        enough for, and none if that is less than a batch. The time is not measured but follows from the numbers of
+        examples. So evaluations are the same on every machine and in a run that is resumed.
+        """
+        if step + 1 == config.steps:
+            return self
+        is_tenth = (step + 1) * 10 // config.steps > step * 10 // config.steps
+        batches = int(_SHARE * config.steps * config.batch_size / 10 / _FORWARD) // _BATCH
+        if not is_tenth or not batches:
+            return None
+        return self._replace(examples=min(self.examples, batches * _BATCH))
 
 
-def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world: World) -> Evaluation:
-    """Evaluates the model after `step` on the sampler's first examples, the same at every call.
+def evaluate(model: Bert, held_out: HeldOut, step: int, dtype: torch.dtype, world: World) -> Evaluation:
+    """Evaluates the model after `step`.
 
     Losses and accuracies are means over the predictions or the pairs. Every rank calls this at the same step and
     computes every `world.size`-th batch, each on one thread. The batches' sums are then added in a fixed order, so that
     the bits of the result do not depend on the number of ranks or threads. The model's mode is restored.
     """
-    count = min(_EXAMPLES, sampler.num_examples)
+    sampler, count = held_out
     firsts = range(0, count, _BATCH)
     sums = torch.zeros(len(firsts), 5, dtype=torch.float64, device=world.device)
     training = model.training
@@ -57,7 +88,9 @@ def evaluate(model: Bert, sampler: Sampler, step: int, dtype: torch.dtype, world
         dist.all_reduce(sums)  # each row is set on one rank, and 0 on the others
     mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = sums.cpu().sum(0)
     mlm_loss /= predictions
-    result = Evaluation(step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item())
+    result = Evaluation(
+        step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item(), eval_examples=count
+    )
     if sampler.config.objective == "none":
         return result
     return result._replace(eval_nsp_loss=nsp_loss.item() / count, eval_nsp_accuracy=nsp_hits.item() / count)

@@ -54,8 +54,8 @@ def train(
     With `out`, training writes metrics.jsonl and checkpoints to that folder, and at the end the files of `Run.save`;
     with `resume`, it continues from the newest intact checkpoint. Several devices get one process each
     (`parallel="ddp"`: started here, or by torchrun) or one thread each (`"dp"`). The model is evaluated on
-    `eval_corpus` ten times per run; it needs the tokenizer of `corpus` (`load_corpus(..., tokenizer=corpus.folder)`).
-    Raises InputError for invalid input.
+    `eval_corpus` at the end and up to nine times before; it needs the tokenizer of `corpus`
+    (`load_corpus(..., tokenizer=corpus.folder)`). Raises InputError for invalid input.
     """
     check_extras(config, eval_corpus is not None)
     if config.tensorboard and out is None:

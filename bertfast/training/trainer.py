@@ -44,7 +44,7 @@ from bertfast.training.broadcast import broadcast_state
 from bertfast.training.determinism import deterministic_torch
 from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
-from bertfast.training.evaluation import evaluate, held_out_sampler, in_words
+from bertfast.training.evaluation import HeldOut, evaluate, in_words
 from bertfast.training.fingerprint import from_checkpoint, identity, shared_by_ranks, twins_of
 from bertfast.training.loss_form import broadcast_form, choose_loss_form, use_form
 from bertfast.training.out_of_memory import explained_out_of_memory
@@ -102,7 +102,7 @@ class Trainer:
         dtype = choose_precision(config, world.device)
         if config.eval:
             corpus, held_out = corpus.split(config.eval_share)
-        self._evaluated = None if held_out is None else held_out_sampler(held_out, config, world.device)
+        self._evaluated = None if held_out is None else HeldOut.of(held_out, config, world.device)
         prepare(model, corpus, config, world)
         self._corpus, self._held_out, self._directory = corpus, held_out, directory
         long, short = (
@@ -126,14 +126,15 @@ class Trainer:
         with contextlib.ExitStack() as held:
             take_step, signals = self._begin(held)
             for step in range(self._first_step, config.steps):
-                evaluates, saves = evaluation_due(step, config), checkpoint_due(step, config)
+                evaluated, saves = self._evaluation_due(step), checkpoint_due(step, config)
+                reads = evaluated is not None or saves or step + 1 == config.steps
                 flags = 0.0
                 flag = to_flag(signals, self._is_checkpoint_overdue(), world)
-                for measured in take_step(step, flag, wait=evaluates or saves):
+                for measured in take_step(step, flag, wait=reads):
                     self._record(step, measured)
                     flags = max(flags, measured.flags)
-                if evaluates:
-                    self._evaluate(step)
+                if evaluated is not None:
+                    self._evaluate(step, evaluated)
                 stop, overdue = from_flags(flags, world)
                 if stop is not None and step + 1 < config.steps:
                     self._stop(stop, step + 1)
@@ -207,12 +208,10 @@ class Trainer:
         held.enter_context(trusted.applied())
         setup = self._setup
         if SAMPLER in trusted.failures:
-            for sampler in (
-                *setup.samplers,
-                *setup.short_samplers,
-                *([] if self._evaluated is None else [self._evaluated]),
-            ):
+            for sampler in (*setup.samplers, *setup.short_samplers):
                 sampler.make_on_host()
+            if self._evaluated is not None:
+                self._evaluated.make_on_host()
         self._setup = setup._replace(world=trusted.world(setup.world, setup.config.cuda_graph))
         return self._setup
 
@@ -247,11 +246,14 @@ class Trainer:
         pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
         self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}, {self._pairs_per_second:.0f} pairs/s")
 
-    def _evaluate(self, step: int) -> None:
-        if self._evaluated is None:
-            return
+    def _evaluation_due(self, step: int) -> HeldOut | None:
+        return None if self._evaluated is None else self._evaluated.due(step, self._setup.config)
+
+    def _evaluate(self, step: int, held_out: HeldOut) -> None:
         setup = self._setup
-        found = evaluate(setup.model, self._evaluated, step, setup.dtype, setup.world)
+        if setup.world.rank == 0 and step + 1 == setup.config.steps:
+            logger.info("evaluating on %s held-out examples", held_out.examples)
+        found = evaluate(setup.model, held_out, step, setup.dtype, setup.world)
         self._history.add(found)
         if setup.world.rank == 0:
             logger.info("step %s, held-out text: %s", step + 1, in_words(found, setup.config.objective))
@@ -307,11 +309,6 @@ def non_finite(measured: Measured, out: Path | None) -> str:
     look = "" if out is None else f"; its batch: python -m bertfast.corpus show {out} --step {step}"
     found = f"the loss is {measured.mlm_loss:g}, its gradient's norm {measured.norm:g}"
     return f"at step {step} {found}: lower --lr, or lengthen --warmup{look}"
-
-
-def evaluation_due(step: int, config: TrainConfig) -> bool:
-    """Whether to evaluate after `step`: ten times per run, and at its end."""
-    return step + 1 == config.steps or (step + 1) % max(1, config.steps // 10) == 0
 
 
 def checkpoint_due(step: int, config: TrainConfig) -> bool:

@@ -58,6 +58,7 @@ def in_buckets(whole, tmp_path_factory):
     """A run of two ranks whose steps stay on the device. All is read at the end of every fourth."""
     _, arguments = whole
     out, arguments = tmp_path_factory.mktemp("buckets") / "out", [*arguments, "--no-deterministic", "--steps", 40]
+    arguments += ["--checkpoint-every", 4]
     done = torchrun(2, *arguments, "--out", out, ways="buckets")
     assert done.returncode == 0, done.stderr
     assert "one all-reduce a step" in done.stderr

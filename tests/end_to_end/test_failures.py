@@ -65,7 +65,7 @@ MORE_INSTANTS = {
     "the last step": Fault("bertfast.training.adam:Adam.step", STEPS, after=True),
     "before a line of metrics": Fault("bertfast.reporting.appended_file:AppendedFile.write", 5),
     "after a line of metrics": Fault("bertfast.reporting.appended_file:AppendedFile.write", 5, after=True),
-    "an evaluation": Fault("bertfast.training.trainer:evaluate", 6),
+    "an evaluation": Fault("bertfast.training.trainer:evaluate", 1),
     "copying": Fault("bertfast.training.checkpoint:_state", 2),
     "copied": Fault("bertfast.training.checkpoint:_state", 2, after=True),
     "the first checkpoint begins": Fault("bertfast.training.checkpoint:_write", 1),

@@ -83,14 +83,14 @@ def main() -> int:
     from bertfast.training import trainer
 
     rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
-    evaluation_due = trainer.evaluation_due
+    checkpoint_due = trainer.checkpoint_due
 
     def eventful(now, config):
         if (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"], str(now)) == (rank, "0", step):
             subprocess.run(words, shell=True, check=True)
-        return evaluation_due(now, config)
+        return checkpoint_due(now, config)
 
-    trainer.evaluation_due = eventful
+    trainer.checkpoint_due = eventful
     if "buckets" in sys.argv[2]:
         world._no_graph = lambda world: None
         step_module.Graphs = lambda device, each_first: Called()

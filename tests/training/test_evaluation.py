@@ -17,7 +17,7 @@ from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.reporting.diagnosis import unigram_entropy
-from bertfast.training.evaluation import evaluate, held_out_sampler
+from bertfast.training.evaluation import HeldOut, evaluate
 from bertfast.training.launch import train
 
 CPU = torch.device("cpu")
@@ -67,9 +67,9 @@ def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
     """Its BertForPreTraining over padded batches of the same examples."""
     save_model(run.model, tmp_path)
     theirs = transformers.BertForPreTraining.from_pretrained(tmp_path).double().eval()
-    sampler = held_out_sampler(held_out, CONFIG, CPU)
-    assert sampler.num_examples == 32  # of 8 documents of 5 sentences
-    batch = sampler.padded(0, 32)
+    evaluated = HeldOut.of(held_out, CONFIG, CPU)
+    assert evaluated.examples == 32  # of 8 documents of 5 sentences
+    batch = evaluated.sampler.padded(0, 32)
     with torch.no_grad():
         outputs = theirs(batch.input_ids, batch.attention_mask, batch.token_type_ids)
     rows = torch.arange(32).unsqueeze(1).expand_as(batch.masked_positions)
@@ -77,7 +77,7 @@ def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
     logits = outputs.prediction_logits[rows, batch.masked_positions][chosen]
     labels = batch.labels[chosen]
 
-    found = evaluate(run.model, sampler, 7, torch.float32, ALONE)
+    found = evaluate(run.model, evaluated, 7, torch.float32, ALONE)
     assert found.step == 7
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
     assert found.eval_mlm_loss == pytest.approx(loss, rel=1e-5)
@@ -91,8 +91,8 @@ def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
 @pytest.mark.parametrize("training", [True, False])
 def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, training):
     model = make_model(corpus).train(training)
-    sampler = held_out_sampler(held_out, CONFIG, CPU)
-    first, second = (evaluate(model, sampler, 0, torch.float32, ALONE) for _ in range(2))
+    evaluated = HeldOut.of(held_out, CONFIG, CPU)
+    first, second = (evaluate(model, evaluated, 0, torch.float32, ALONE) for _ in range(2))
     assert first == second
     assert model.training == training
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -102,15 +102,15 @@ def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, trai
 def test_threads_change_no_bit(corpus, threads):
     # As small as a model may be whose products the library cuts otherwise for three threads than for one.
     model = make_model(corpus, hidden_size=128, intermediate_size=512)
-    sampler = held_out_sampler(corpus, CONFIG, CPU)
+    evaluated = HeldOut.of(corpus, CONFIG, CPU)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        found = evaluate(model, sampler, 0, torch.float32, ALONE)
+        found = evaluate(model, evaluated, 0, torch.float32, ALONE)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert found == evaluate(model, sampler, 0, torch.float32, ALONE)
+    assert found == evaluate(model, evaluated, 0, torch.float32, ALONE)
 
 
 def test_workers_change_no_bit(run, corpus, held_out):
@@ -124,7 +124,7 @@ def test_workers_change_no_bit(run, corpus, held_out):
 
 def test_masks_depend_on_no_setting_of_the_run(held_out):
     other = dataclasses.replace(CONFIG, seed=5, mlm_probability=0.4, mask_share=0.5, random_share=0.5)
-    ours, theirs = (held_out_sampler(held_out, config, CPU).packed(0, 32) for config in (CONFIG, other))
+    ours, theirs = (HeldOut.of(held_out, config, CPU).sampler.packed(0, 32) for config in (CONFIG, other))
     assert torch.equal(ours.input_ids, theirs.input_ids)
     assert torch.equal(ours.labels, theirs.labels)
 
@@ -133,18 +133,45 @@ def test_a_loss_beyond_floats_is_no_traceback(corpus, held_out):
     model = make_model(corpus)
     with torch.no_grad():
         model.masked_lm_head.bias[5] = 1e4
-    found = evaluate(model, held_out_sampler(held_out, CONFIG, CPU), 0, torch.float32, ALONE)
+    found = evaluate(model, HeldOut.of(held_out, CONFIG, CPU), 0, torch.float32, ALONE)
     assert found.eval_mlm_perplexity == math.inf
 
 
-def test_a_run_evaluates_ten_times_and_logs_it(run, folder):
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+@pytest.mark.parametrize(("steps", "batch_size"), [(1, 16), (12, 16), (25, 512), (50, 512), (400, 64), (20_000, 64)])
+def test_evaluations_before_the_last_take_little_of_a_run(corpus, steps, batch_size):
+    """A fiftieth of its examples' forward passes, which are a third of its time; as many each time."""
+    config = dataclasses.replace(CONFIG, steps=steps, batch_size=batch_size)
+    held_out = HeldOut.of(corpus, config, CPU)._replace(examples=2048)
+    due = [held_out.due(step, config) for step in range(steps)]
+    assert due[-1] is held_out
+    before = {step + 1: each.examples for step, each in enumerate(due[:-1]) if each}
+    assert sum(before.values()) <= 0.02 * 3 * steps * batch_size
+    affordable = 0.02 * 3 * steps * batch_size / 10
+    if affordable < 64:
+        assert not before
+    else:
+        assert list(before) == [math.ceil(steps * tenth / 10) for tenth in range(1, 10)]
+        (count,) = set(before.values())
+        assert count % 64 == 0
+        assert affordable - 64 < count or count == 2048
+
+
+def test_a_run_evaluates_ten_times_and_logs_it(corpus, tmp_path, said):
+    """Before the end on the first of the examples that are evaluated at the end."""
+    config = dataclasses.replace(CONFIG, batch_size=550, eval=True, eval_share=0.5)
+    run = train(make_model(corpus), corpus, config, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line for line in lines if "eval_mlm_loss" in line]
     assert [line["step"] for line in evaluations] == list(range(1, 20, 2))
     assert evaluations == [entry._asdict() for entry in run.history.evaluations]
     assert all(0 < line["eval_nsp_accuracy"] < 1 for line in evaluations)
+    assert [line["eval_examples"] for line in evaluations] == [64] * 9 + [120]  # of 30 documents of 5 sentences
+    held_out = HeldOut.of(corpus.split(0.5)[1], config, CPU)
+    again = evaluate(run.model, held_out._replace(examples=64), 19, torch.float32, ALONE)
+    assert again.eval_mlm_loss == pytest.approx(evaluations[-2]["eval_mlm_loss"], rel=0.01)
     # The words are drawn independently: all that can be known of them is their frequencies.
-    assert evaluations[0]["eval_mlm_loss"] == pytest.approx(unigram_entropy(run.corpus.token_counts), rel=0.05)
+    assert evaluations[-1]["eval_mlm_loss"] == pytest.approx(unigram_entropy(run.corpus.token_counts), rel=0.05)
+    assert "evaluating on 120 held-out examples" in said
 
 
 def test_a_held_out_share_is_not_trained_on(corpus, tmp_path):
@@ -162,7 +189,7 @@ def test_a_held_out_share_is_not_trained_on(corpus, tmp_path):
     assert saved["held_out"]["part"] == [48, 60]
     assert saved["train"]["eval_share"] == 0.2
     assert run.history.evaluations == [
-        evaluate(run.model, held_out_sampler(corpus.documents(48, 60), config, CPU), 0, torch.float32, ALONE)
+        evaluate(run.model, HeldOut.of(corpus.documents(48, 60), config, CPU), 0, torch.float32, ALONE)
     ]
 
 
@@ -171,7 +198,7 @@ def test_without_pairs_there_is_no_nsp(corpus, held_out, tmp_path):
     run = train(make_model(corpus), corpus, config, tmp_path / "out", eval_corpus=held_out)
     assert run.history.evaluations[0].eval_nsp_loss is None
     line = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert set(line) == {"step", "eval_mlm_loss", "eval_mlm_perplexity", "eval_mlm_accuracy"}
+    assert set(line) == {"step", "eval_mlm_loss", "eval_mlm_perplexity", "eval_mlm_accuracy", "eval_examples"}
 
 
 def test_the_command_prints_the_runs_last_figures(run, folder, capsys, monkeypatch):

@@ -161,13 +161,13 @@ def test_a_run_is_within_it(corpus, monkeypatch):
     seen, plain = [], trainer.deterministic_torch
     gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
     monkeypatch.setattr(trainer, "deterministic_torch", lambda world: plain(gpu))
-    due = trainer.evaluation_due
+    due = trainer.checkpoint_due
 
     def noting(*given):
         seen.append(how_deterministic())
         return due(*given)
 
-    monkeypatch.setattr(trainer, "evaluation_due", noting)
+    monkeypatch.setattr(trainer, "checkpoint_due", noting)
     before = how_deterministic()
     train(make_model(corpus), corpus, CONFIG)
     assert seen == [(True, False, False)] * CONFIG.steps
