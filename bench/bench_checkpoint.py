@@ -15,10 +15,10 @@ from bertfast.distributed.world import choose_precision, make_world
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
-from bertfast.training.adam import Adam
 from bertfast.training.checkpoint import Writer
 from bertfast.training.fingerprint import identity
 from bertfast.training.launch import train
+from bertfast.training.optimizer import make_optimizer
 from bertfast.training.setup import Setup
 from bertfast.training.step import make_steps
 from bertfast.training.trainer import evaluation_due, prepare
@@ -37,8 +37,8 @@ class Trained:
         self.model = Bert(BertConfig(vocab_size=self.corpus.vocab_size))
         self.world, self.dtype = make_world(config, [CPU], [CPU]), choose_precision(config, CPU)
         prepare(self.model, self.corpus, config, self.world)
-        self.optimizer = Adam(self.model.parameters(), self.dtype)
         self.setup = Setup(self.model, [Sampler(self.corpus, config)], config, self.world, self.dtype)
+        self.optimizer = make_optimizer(self.setup)
         self.take_step = make_steps(self.setup, self.optimizer, 0)
 
     def step(self, number):

@@ -21,8 +21,8 @@ from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
-from bertfast.training.adam import Adam
 from bertfast.training.gradients import Shares
+from bertfast.training.optimizer import make_optimizer
 from bertfast.training.setup import Setup
 from bertfast.training.step import make_steps
 from bertfast.training.trainer import prepare
@@ -54,7 +54,7 @@ def our_step(config, model_config=None, world=None):
     model, sampler, world = prepared(config, model_config, world)
     dtype = choose_precision(config, CPU)
     setup = Setup(model, [sampler], config, world, dtype)
-    take_step = make_steps(setup, Adam(model.parameters(), dtype), first_step=0)
+    take_step = make_steps(setup, make_optimizer(setup), first_step=0)
     numbers = itertools.cycle(range(config.steps))
     return lambda: take_step(next(numbers), 0.0, wait=True)
 

@@ -221,7 +221,17 @@ class TrainConfig(SamplerConfig):
         "maximum tokens of an example in the first nine tenths of the steps, which then cost less; the last tenth has "
         "--max-len, as in BERT's own training; 0: --max-len throughout",
     )
-    lr: float = setting(5e-3, "Adam's peak learning rate")
+    optimizer: str = setting(
+        "adamw",
+        "adamw: for every parameter; muon: Muon for the matrices of the layers, AdamW for the rest",
+        choices=("adamw", "muon"),
+    )
+    lr: float = setting(5e-3, "AdamW's peak learning rate")
+    muon_lr: float = setting(0.02, "Muon's peak learning rate; it rises and falls as --lr does")
+    weight_decay: float = setting(
+        0.0,
+        "share, times the learning rate, by which each step shrinks weights and embeddings; not biases and LayerNorms",
+    )
     warmup: float = setting(0.1, "share of the steps, the first ones, over which the learning rate rises from 0")
     decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
     precision: str = setting(
@@ -301,8 +311,11 @@ class TrainConfig(SamplerConfig):
             )
         if not 0 < self.eval_share < 1:
             raise InputError(f"--eval-share must lie between 0 and 1, not {self.eval_share}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise InputError(f"--lr must be a positive number, not {self.lr}")
+        for name in ("lr", "muon_lr"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise InputError(f"{flag(TrainConfig, name)} must be a positive number, not {getattr(self, name)}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise InputError(f"--weight-decay must be 0 or a positive number, not {self.weight_decay}")
 
     @property
     def warmup_steps(self) -> int:

@@ -1,7 +1,8 @@
-"""Collectives over a run's processes: a number from rank 0, a barrier, and sums of tensors."""
+"""Collectives over a run's processes: a number from rank 0, a barrier, sums of tensors, and tensors of each rank."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -71,3 +72,29 @@ class RankSum:
             parts = parts[0::2].add_(parts[1::2])
         dist.all_gather(list(self._flat.chunk(self._size)), parts[0])
         return self._views
+
+
+class SharedOut:
+    """Tensors of `shapes` in one memory, of which each rank computes its share: tensor i is rank i mod size's.
+
+    `exchange`, an all-gather, never synchronizes with the host.
+    """
+
+    def __init__(self, shapes: Sequence[Sequence[int]], dtype: torch.dtype, world: World) -> None:
+        sizes = [math.prod(shape) for shape in shapes]
+        shares = [range(rank, len(shapes), world.size) for rank in range(world.size)]
+        longest = max(sum(sizes[i] for i in share) for share in shares)
+        self._world, self._all = world, torch.empty((world.size, longest), dtype=dtype, device=world.device)
+        self.mine = shares[world.rank]
+        """The numbers of the tensors that this rank computes."""
+        found: dict[int, Tensor] = {}
+        for row, share in zip(self._all, shares, strict=True):
+            pieces = row[: sum(sizes[i] for i in share)].split([sizes[i] for i in share])
+            found |= {i: piece.view(*shapes[i]) for i, piece in zip(share, pieces, strict=True)}
+        self.tensors = [found[i] for i in range(len(shapes))]
+
+    def exchange(self) -> None:
+        """Fills the other ranks' tensors with what they have computed. All ranks call it."""
+        if self._world.size > 1:
+            rows = self._all.view(torch.uint8)  # every backend sends bytes
+            dist.all_gather(list(rows), rows[self._world.rank])

@@ -8,11 +8,11 @@ from torch import nn
 
 from bertfast.distributed.collectives import from_rank_0
 from bertfast.distributed.world import World
-from bertfast.training.adam import Adam
+from bertfast.training.optimizer import Optimizer
 
 
-def broadcast_state(world: World, model: nn.Module, optimizer: Adam, step: int) -> int:
-    """Broadcasts rank 0's weights, completed steps (the result) and Adam state to every rank."""
+def broadcast_state(world: World, model: nn.Module, optimizer: Optimizer, step: int) -> int:
+    """Broadcasts rank 0's weights, completed steps (the result) and optimizer state to every rank."""
     if world.size == 1:
         return step
     step = from_rank_0(world, step)
@@ -20,9 +20,7 @@ def broadcast_state(world: World, model: nn.Module, optimizer: Adam, step: int) 
         dist.broadcast(parameter.detach(), 0)
         # torch does not notice the change, and the weight's bfloat16 copy is now stale.
         torch.autograd.graph.increment_version(parameter)
-        if step and parameter.requires_grad:
-            state = optimizer.state[parameter]
-            state["step"].fill_(step)
-            dist.broadcast(state["exp_avg"], 0)
-            dist.broadcast(state["exp_avg_sq"], 0)
+        for moment in optimizer.state.get(parameter, {}).values() if step else ():
+            dist.broadcast(moment, 0)
+    optimizer.count.fill_(step)
     return step

@@ -1,8 +1,9 @@
 """Training state on disk: one safetensors file per checkpoint, written atomically in the background, verified on read.
 
-The tensors are the model's parameters (`model.NAME`) and Adam's state (`exp_avg.NAME`, `exp_avg_sq.NAME`); the file's
-metadata holds the step and the run's fingerprint. The last tensor, and so the end of the file, is a digest of all bytes
-before it, header included. Nothing is pickled, so a checkpoint from a stranger can't run code.
+The tensors are the model's parameters (`model.NAME`) and the optimizer's state (AdamW's `exp_avg.NAME` and
+`exp_avg_sq.NAME`, Muon's `momentum.NAME`); the file's metadata holds the step and the run's fingerprint. The last
+tensor, and so the end of the file, is a digest of all bytes before it, header included. Nothing is pickled, so a
+checkpoint from a stranger can't run code.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ from torch import Tensor, nn
 
 from bertfast.errors import InputError
 from bertfast.files import sync, whole_file
-from bertfast.training.adam import Adam
+from bertfast.training.optimizer import Optimizer
 
 logger = logging.getLogger(__name__)
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _DIGEST = "digest"
 _DIGEST_SIZE = 16
 
@@ -53,7 +53,7 @@ class Writer:
         journal: Path,
         run: Mapping[str, Any],
         model: nn.Module,
-        optimizer: Adam,
+        optimizer: Optimizer,
     ) -> None:
         self._folder, self._keep, self._journal = folder, keep, journal
         self._run, self._model, self._optimizer = json.dumps(run), model, optimizer
@@ -133,36 +133,33 @@ def newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def misfit(checkpoint: Checkpoint, model: nn.Module) -> str | None:
-    """Why the checkpoint does not fit `model`, or None if it does."""
+def misfit(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> str | None:
+    """Why the checkpoint does not fit `model` and `optimizer`, or None if it does."""
     for name, parameter in model.named_parameters():
-        for kind in ("model", *_MOMENTS):
+        for kind in ("model", *optimizer.state.get(parameter, {})):
             saved = checkpoint.tensors.get(f"{kind}.{name}")
-            if saved is None and (kind == "model" or (parameter.requires_grad and checkpoint.step)):
+            if saved is None and (kind == "model" or checkpoint.step):
                 return f"{kind}.{name} is missing"
             if saved is not None and (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
                 return f"{kind}.{name} is {tuple(saved.shape)} {saved.dtype}, not {tuple(parameter.shape)}"
     return None
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Adam) -> None:
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
     """Copies the checkpoint's tensors into `model` and `optimizer`; they must fit (see `misfit`)."""
+    optimizer.count.fill_(checkpoint.step)
     for name, parameter in model.named_parameters():
         with torch.no_grad():
             parameter.copy_(checkpoint.tensors[f"model.{name}"])
-        if parameter.requires_grad:
-            state = optimizer.state[parameter]
-            state["step"].fill_(checkpoint.step)
-            for moment in _MOMENTS:
-                state[moment].copy_(checkpoint.tensors[f"{moment}.{name}"])
+        for kind, moment in optimizer.state.get(parameter, {}).items():
+            moment.copy_(checkpoint.tensors[f"{kind}.{name}"])
 
 
-def _state(model: nn.Module, optimizer: Adam) -> dict[str, Tensor]:
+def _state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     state = {}
     for name, parameter in model.named_parameters():
         state[f"model.{name}"] = parameter.detach()
-        moments = optimizer.state.get(parameter, {})
-        state.update({f"{moment}.{name}": moments[moment] for moment in _MOMENTS if moment in moments})
+        state.update({f"{kind}.{name}": moment for kind, moment in optimizer.state.get(parameter, {}).items()})
     return state
 
 

@@ -56,6 +56,8 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
     for name, value in dataclasses.asdict(config).items():
         if name not in _IRRELEVANT + _RESOLVED:
             values[flag(TrainConfig, name)] = value
+    if config.optimizer != "muon":
+        del values[flag(TrainConfig, "muon_lr")]
     cuda = world.device.type == "cuda"
     values |= {
         "corpus": corpus.fingerprint,
@@ -91,8 +93,9 @@ def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -
 
 def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's fingerprint, converted from older versions' wording."""
+    run = {"--optimizer": "adamw", "--weight-decay": 0.0, **run}  # before there was a choice
     if _LOSS_FORM not in run:
-        return dict(run)
+        return run
     form = "chunked" if run[_LOSS_FORM] == "in chunks" else run[_LOSS_FORM]
     return {_TWINS: _NO_OP, **run, _LOSS_FORM: form}
 

@@ -1,4 +1,4 @@
-"""Training steps: gradients, clipping, Adam, and the metrics of each step.
+"""Training steps: gradients, clipping, the optimizer, and the metrics of each step.
 
 Two ways: `EagerSteps` reads each step's losses from the device before it updates the weights. `BucketedSteps` never
 reads within a step: the step is a function of tensors on the device, so a CUDA graph can hold it.
@@ -19,8 +19,8 @@ from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.sampling.padding import Buckets, PaddedSize, fill
-from bertfast.training.adam import Adam
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
+from bertfast.training.optimizer import Optimizer
 from bertfast.training.ring import MOST_STEPS, Ring
 from bertfast.training.schedule import learning_rate
 from bertfast.training.setup import Setup
@@ -61,7 +61,7 @@ class Steps(Protocol):
         """Frees device resources. Call it before the process group is destroyed: see `Graphs`."""
 
 
-def make_steps(setup: Setup, optimizer: Adam, first_step: int) -> Steps:
+def make_steps(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
     if setup.world.captured:
         # torch.compile may recompile for another bucket's sizes, so each bucket runs uncaptured first.
         return BucketedSteps(setup, optimizer, first_step, Graphs(setup.world.device, each_first=setup.config.compile))
@@ -75,7 +75,7 @@ class EagerSteps:
     shards need.
     """
 
-    def __init__(self, gradients: Gradients, optimizer: Adam, config: TrainConfig, sharded: bool) -> None:
+    def __init__(self, gradients: Gradients, optimizer: Optimizer, config: TrainConfig, sharded: bool) -> None:
         self._gradients, self._optimizer, self._config, self._sharded = gradients, optimizer, config, sharded
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
@@ -112,7 +112,7 @@ class BucketedSteps:
     that time. All ranks plan the same steps, and so capture the same buckets in the same order.
     """
 
-    def __init__(self, setup: Setup, optimizer: Adam, first_step: int, graphs: Graphs) -> None:
+    def __init__(self, setup: Setup, optimizer: Optimizer, first_step: int, graphs: Graphs) -> None:
         config, world = setup.config, setup.world
         self._model, self._sampler, self._optimizer = setup.model, setup.sampler, optimizer
         self._config, self._dtype, self._graphs, self._first_step = config, setup.dtype, graphs, first_step

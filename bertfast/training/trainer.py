@@ -39,7 +39,6 @@ from bertfast.reporting.times import Times
 from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
-from bertfast.training.adam import Adam
 from bertfast.training.broadcast import broadcast_state
 from bertfast.training.determinism import deterministic_torch
 from bertfast.training.device_check import choice
@@ -47,6 +46,7 @@ from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import HeldOut, evaluate, in_words
 from bertfast.training.fingerprint import from_checkpoint, identity, shared_by_ranks, twins_of
 from bertfast.training.loss_form import broadcast_form, choose_loss_form, use_form
+from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.out_of_memory import explained_out_of_memory
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
@@ -110,7 +110,7 @@ class Trainer:
             for step in (config.steps - 1, config.first_long_step - 1)
         )
         self._setup = Setup(model, long, config, world, dtype, short)
-        self._optimizer = Adam(model.parameters(), dtype)
+        self._optimizer = make_optimizer(self._setup)
         counts, special_ids = corpus.token_counts, corpus.special_ids
         contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
         self._diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
@@ -334,7 +334,7 @@ def _write_all(*writes: Callable[[], None]) -> None:
 def _resume(
     found: checkpoint.Checkpoint,
     model: Bert,
-    optimizer: Adam,
+    optimizer: Optimizer,
     now: dict[str, Any],
     config: TrainConfig,
 ) -> int:
@@ -343,10 +343,10 @@ def _resume(
     Raises InputError if the run can't resume from it, or only inexactly without `config.inexact`.
     """
     changes = "".join(f"\n  {difference}" for difference in differences(found.run, now))
-    if misfit := checkpoint.misfit(found, model):
+    if misfit := checkpoint.misfit(found, model, optimizer):
         raise InputError(
-            f"{found.path} is a checkpoint of another model ({misfit}): give the options of the run that wrote it, or "
-            f"another --out. What differs:{changes}"
+            f"{found.path} is a checkpoint of another model or optimizer ({misfit}): give the options of the run that "
+            f"wrote it, or another --out. What differs:{changes}"
         )
     if changes and not config.inexact:
         raise InputError(

@@ -50,7 +50,7 @@ def goes_on_exactly(story: Story, out: Path) -> str:
 # two syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
 INSTANTS = {
     "sampling": Fault("bertfast.sampling.sampler:Sampler.packed_within", 6 * 8 + 3),
-    "gradients are there": Fault("bertfast.training.adam:Adam.step", 7),
+    "gradients are there": Fault("bertfast.training.optimizer:Optimizer.step", 7),
     "before the second checkpoint's name": Fault("pathlib:Path.replace", 3),
     "after the second checkpoint's name": Fault("pathlib:Path.replace", 3, after=True),
 }
@@ -60,9 +60,9 @@ MORE_INSTANTS = {
     "after run.json": Fault("pathlib:Path.replace", 1, after=True),
     "sampling the first": Fault("bertfast.sampling.sampler:Sampler.packed_within", 1),
     "sampling the last": Fault("bertfast.sampling.sampler:Sampler.packed_within", STEPS * 8),
-    "the first step": Fault("bertfast.training.adam:Adam.step", 1, after=True),
-    "the step of a checkpoint": Fault("bertfast.training.adam:Adam.step", 8, after=True),
-    "the last step": Fault("bertfast.training.adam:Adam.step", STEPS, after=True),
+    "the first step": Fault("bertfast.training.optimizer:Optimizer.step", 1, after=True),
+    "the step of a checkpoint": Fault("bertfast.training.optimizer:Optimizer.step", 8, after=True),
+    "the last step": Fault("bertfast.training.optimizer:Optimizer.step", STEPS, after=True),
     "before a line of metrics": Fault("bertfast.reporting.appended_file:AppendedFile.write", 5),
     "after a line of metrics": Fault("bertfast.reporting.appended_file:AppendedFile.write", 5, after=True),
     "an evaluation": Fault("bertfast.training.trainer:evaluate", 1),
@@ -117,7 +117,9 @@ def test_killed_at_a_random_time(story: Story, tmp_path: Path, seed: int) -> Non
 def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
     done = run(
-        [*story.options, "--out", out], tmp_path / "log", Fault("bertfast.training.adam:Adam.step", 6, what=number)
+        [*story.options, "--out", out],
+        tmp_path / "log",
+        Fault("bertfast.training.optimizer:Optimizer.step", 6, what=number),
     )
     assert done.status == 128 + number
     kept = out / "checkpoints" / "step-00000007.safetensors"
@@ -128,7 +130,7 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
 
 def test_a_signal_in_the_last_step_does_not_stop_the_run(story: Story, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    fault = Fault("bertfast.training.adam:Adam.step", STEPS, what=signal.SIGTERM)
+    fault = Fault("bertfast.training.optimizer:Optimizer.step", STEPS, what=signal.SIGTERM)
     assert run([*story.options, "--out", out], tmp_path / "log", fault).status == 0
     assert contents(out) == contents(story.whole)
 
@@ -188,7 +190,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
 
 def test_another_batch_size(story: Story, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    stopped = Fault("bertfast.training.adam:Adam.step", 6, what=signal.SIGTERM)
+    stopped = Fault("bertfast.training.optimizer:Optimizer.step", 6, what=signal.SIGTERM)
     assert run([*story.options, "--out", out], tmp_path / "log", stopped).status == 128 + signal.SIGTERM
     before = contents(out)
     other = [*story.options, "--out", out, "--batch-size", 8, "--resume"]

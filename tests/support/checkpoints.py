@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bertfast.training import checkpoint
-from bertfast.training.adam import Adam
 from bertfast.training.checkpoint import Writer
+from bertfast.training.optimizer import Optimizer
 
 RUN = {"--layers": 2, "corpus": "f1"}
 
@@ -20,7 +20,7 @@ class Training:
     def __init__(self, folder: Path, keep: int = 2, width: int = 4) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 2))
-        self.optimizer = Adam(self.model.parameters(), torch.float32)
+        self.optimizer = Optimizer(self.model.parameters(), torch.float32, 0.0)
         folder.mkdir(exist_ok=True)
         (folder / "metrics.jsonl").touch()
         self.folder = folder / "checkpoints"

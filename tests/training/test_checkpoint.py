@@ -36,7 +36,7 @@ def test_what_is_written_is_read(training: Training, tmp_path: Path) -> None:
     assert (found.path.name, found.step, found.run) == ("step-00000001.safetensors", 1, RUN)
     assert same(found.tensors, training.state())
     other = Training(tmp_path / "other")
-    assert checkpoint.misfit(found, other.model) is None
+    assert checkpoint.misfit(found, other.model, other.optimizer) is None
     checkpoint.restore(found, other.model, other.optimizer)
     for each in (training, other):
         each.model.zero_grad()
@@ -258,8 +258,10 @@ def test_of_another_model(two: Training, tmp_path: Path) -> None:
     found = two.newest()
     assert found is not None
     wider = Training(tmp_path / "wider", width=5)
-    assert checkpoint.misfit(found, wider.model) == "model.0.weight is (4, 3) torch.float32, not (5, 3)"
+    assert (
+        checkpoint.misfit(found, wider.model, wider.optimizer) == "model.0.weight is (4, 3) torch.float32, not (5, 3)"
+    )
     longer = nn.Sequential(*two.model, nn.Linear(2, 2))
-    assert checkpoint.misfit(found, longer) == "model.2.weight is missing"
+    assert checkpoint.misfit(found, longer, two.optimizer) == "model.2.weight is missing"
     del found.tensors["exp_avg_sq.1.bias"]
-    assert checkpoint.misfit(found, two.model) == "exp_avg_sq.1.bias is missing"
+    assert checkpoint.misfit(found, two.model, two.optimizer) == "exp_avg_sq.1.bias is missing"

@@ -24,9 +24,9 @@ from bertfast.errors import InputError, Stopped
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import ring, stages
 from bertfast.training import step as step_module
-from bertfast.training.adam import Adam
 from bertfast.training.gradients import make_gradients
 from bertfast.training.launch import train
+from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.ring import MOST_STEPS
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
@@ -53,18 +53,19 @@ def bucketed(corpus, config, dtype=torch.float32, first_step=0, graphs=None, dev
     model = make_model(corpus)
     world = make_world(PLAIN, [CPU], [CPU])._replace(local=[device])
     prepare(model, corpus, config, world)
-    optimizer = Adam(model.parameters(), copies or dtype)
-    sampler = Sampler(corpus, config, device)
     alone = make_world(PLAIN, [CPU], [CPU])
-    steps = BucketedSteps(Setup(model, [sampler], config, alone, dtype), optimizer, first_step, graphs or Called())
+    setup = Setup(model, [Sampler(corpus, config, device)], config, alone._replace(local=[device]), dtype)
+    optimizer = make_optimizer(setup._replace(dtype=copies or dtype))
+    steps = BucketedSteps(setup._replace(world=alone), optimizer, first_step, graphs or Called())
     return model, steps, optimizer
 
 
 def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
     model, world = make_model(corpus), make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
-    gradients = make_gradients(Setup(model, [Sampler(corpus, config)], config, world, dtype))
-    return model, EagerSteps(gradients, Adam(model.parameters(), copies), config, world.deterministic)
+    setup = Setup(model, [Sampler(corpus, config)], config, world, dtype)
+    optimizer = make_optimizer(setup._replace(dtype=copies))
+    return model, EagerSteps(make_gradients(setup), optimizer, config, world.deterministic)
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
@@ -98,7 +99,7 @@ def test_a_step_asks_the_host_for_nothing(corpus, dtype):
     _, step, optimizer = bucketed(corpus, PLAIN, dtype, graphs=Around(watched))
     for number in range(3):
         step(number, 0.0, wait=True)
-    assert optimizer.state[optimizer.parameters[0]]["step"] == 3
+    assert optimizer.count == 3
     # The loss's backward pass looks whether its upstream gradient is 1, on a CPU alone.
     assert found.count("_local_scalar_dense") <= 3
     assert not {"nonzero", "is_nonzero", "lift_fresh", "masked_select", "equal", "_unique2"} & set(found)
@@ -161,7 +162,7 @@ def taken(corpus, config, world):
     prepare(model, corpus, config, world)
     gradients, buckets = [], []
 
-    class Noting(Adam):
+    class Noting(Optimizer):
         def step(self, found, *rest):
             gradients.append([each.clone() for each in found])
             super().step(found, *rest)
@@ -174,7 +175,7 @@ def taken(corpus, config, world):
         def capture(self, bucket, function):
             buckets.append(bucket)
 
-    optimizer = Noting(model.parameters(), torch.float32)
+    optimizer = Noting(model.parameters(), torch.float32, 0.0)
     setup = Setup(model, [Sampler(corpus, config)], config, world, torch.float32)
     step = BucketedSteps(setup, optimizer, 0, NotingBuckets())
     found = [each for number in range(config.steps) for each in step(number, 0.0, number + 1 == config.steps)]
@@ -215,8 +216,8 @@ def test_what_is_not_finite_reaches_no_weight(corpus):
     assert found[-1].flags == 1
     for parameter, was in zip(model.parameters(), before, strict=True):
         assert torch.equal(parameter.nan_to_num(), was.nan_to_num())
-        assert optimizer.state[parameter]["step"] == 1
-        assert optimizer.state[parameter]["exp_avg"].isfinite().all()
+        assert all(moment.isfinite().all() for moment in optimizer.state[parameter].values())
+    assert optimizer.count == 1
 
 
 @pytest.fixture

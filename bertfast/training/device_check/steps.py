@@ -21,11 +21,11 @@ from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.world import World
 from bertfast.sampling.sampler import Sampler
-from bertfast.training.adam import Adam
 from bertfast.training.device_check.differences import TOLERANCES, Difference, difference, same_bits
 from bertfast.training.device_check.made_up import MadeUpCorpus, made_up_model
 from bertfast.training.device_check.ops import dtypes
 from bertfast.training.gradients import PlainGradients
+from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.setup import Setup
 from bertfast.training.step import BucketedSteps, EagerSteps, Measured, Steps
 
@@ -85,24 +85,25 @@ def check_replay(device: torch.device, make_graphs: Callable[[torch.device], Any
         yield difference(f"{name}, losses of eager steps", [eager], [plain], TOLERANCES[torch.bfloat16])
 
 
-def _bucketed(setup: Setup, optimizer: Adam, graphs: Any) -> Steps:
+def _bucketed(setup: Setup, optimizer: Optimizer, graphs: Any) -> Steps:
     return BucketedSteps(setup, optimizer, 0, graphs)
 
 
-def _eager(setup: Setup, optimizer: Adam) -> Steps:
+def _eager(setup: Setup, optimizer: Optimizer) -> Steps:
     return EagerSteps(PlainGradients(setup), optimizer, setup.config, sharded=False)
 
 
 def _train(
-    device: torch.device, dtype: torch.dtype, make: Callable[[Setup, Adam], Steps]
+    device: torch.device, dtype: torch.dtype, make: Callable[[Setup, Optimizer], Steps]
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     """Returns the weights before, each step's losses, and the weights after."""
     config = TrainConfig(steps=12, batch_size=64, max_len=64, lr=1e-3)
     model = made_up_model(device)
     start = [each.detach().clone() for each in model.parameters()]
     world = World(0, 1, [device], [device], deterministic=False, shards=1, captured=True)
-    optimizer = Adam(model.parameters(), dtype)
-    steps = make(Setup(model, [Sampler(MadeUpCorpus(), config, device)], config, world, dtype), optimizer)
+    setup = Setup(model, [Sampler(MadeUpCorpus(), config, device)], config, world, dtype)
+    optimizer = make_optimizer(setup)
+    steps = make(setup, optimizer)
     found: list[Measured] = []
     try:
         for step in range(config.steps):
