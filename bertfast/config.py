@@ -339,7 +339,7 @@ class TrainConfig(SamplerConfig):
 
 @dataclasses.dataclass(frozen=True)
 class EncodeConfig(Checked):
-    """How a text becomes a vector."""
+    """How a text becomes a vector. A folder with modules of sentence-transformers has defaults of its own."""
 
     pooling: str = setting(
         "mean",
@@ -349,10 +349,11 @@ class EncodeConfig(Checked):
     layer: int = setting(-1, "layer to take: 0 is the embeddings, 1 the first layer, -1 the last, -2 the one before")
     long: str = setting(
         "truncate",
-        "a text longer than the model takes: truncate it, encode windows and pool all their tokens, or refuse it",
+        "a text longer than --max-len: truncate it, encode windows and pool all their tokens, or refuse it",
         choices=("truncate", "window", "error"),
     )
     normalize: bool = setting(False, "scale each vector to length 1")
+    max_len: int = setting(0, "maximum tokens of a text, including special tokens; 0: as many as the model takes")
     overlap: int = setting(0, "tokens that a window shares with the previous one")
     precision: str = setting(
         "fp32",
@@ -364,6 +365,8 @@ class EncodeConfig(Checked):
         super().__post_init__()
         if self.overlap < 0:
             raise InputError(f"--overlap must not be negative, not {self.overlap}")
+        if self.max_len < 3 and self.max_len != 0:
+            raise InputError(f"--max-len must be at least 3, [CLS] and [SEP] included, not {self.max_len}")
 
     def layer_of(self, model: BertConfig) -> int:
         """`layer`, counted from the front. Raises InputError if the model has fewer layers."""

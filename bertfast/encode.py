@@ -59,7 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     bulk.add_argument("--out", metavar="FILE.npy", type=Path, help="array to write: one float32 row per text")
     add_settings(parser, CorpusConfig, "reading the input", ("text_column", "delimiter"))
-    add_settings(parser, EncodeConfig, "vectors")
+    add_settings(
+        parser,
+        EncodeConfig,
+        "vectors (a folder with sentence-transformers' modules.json has its own --pooling, --normalize and --max-len)",
+    )
     return parser
 
 
@@ -84,7 +88,9 @@ def _main(options: argparse.Namespace) -> None:
         files = find_source(options.input, settings(CorpusConfig, options), default_cache()).files
         texts = partial(_texts, files)
         count = sum(1 for _ in texts())  # which meets all that can't be read before anything is encoded
-    _write_vectors(Encoder.load(options.model), texts(), count, options.out, settings(EncodeConfig, options))
+    encoder = Encoder.load(options.model)
+    config = settings(EncodeConfig, options, **encoder.defaults(vars(options)))
+    _write_vectors(encoder, texts(), count, options.out, config)
 
 
 def _texts(files: Iterable[TextFile]) -> Iterator[str]:
@@ -136,7 +142,7 @@ def _write_vectors(encoder: Encoder, texts: Iterator[str], count: int, out: Path
         if written != count:
             raise InputError("the input changed while it was read: run again")
     if truncated:
-        logger.warning("%s of %s texts were %s", truncated, count, encoder.truncation)
+        logger.warning("%s of %s texts were %s", truncated, count, encoder.truncation(config))
     logger.info("%s vectors of %s numbers in %s", count, encoder.model.config.hidden_size, out)
 
 

@@ -1,12 +1,14 @@
-"""The files that sentence-transformers needs in a Hugging Face folder: the modules that turn a text into a vector."""
+"""The files of sentence-transformers in a Hugging Face folder: the modules that turn a text into a vector."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from bertfast.config import EncodeConfig
+from bertfast.config import BertConfig, EncodeConfig
+from bertfast.data.tokenizer import Tokenizer
+from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.model import Bert
 
@@ -35,3 +37,83 @@ def save_modules(folder: Path, model: Bert, config: EncodeConfig) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         with whole_file(folder / name) as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+class Modules(NamedTuple):
+    """How a folder's modules make a text's vector."""
+
+    settings: dict[str, Any]
+    """The settings of EncodeConfig that do the same; empty if the folder has no modules."""
+    refusal: str = ""
+    """Why no settings do the same."""
+
+
+def load_modules(folder: Path, model: BertConfig, tokenizer: Tokenizer) -> Modules:
+    """The modules of a folder that sentence-transformers or `save_modules` wrote."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return Modules({})
+    try:
+        settings = {**_pooled(path), "max_len": _max_len(folder, model)}
+        _refuse_other_texts(folder, tokenizer)
+        return Modules(settings)
+    except InputError as error:
+        return Modules({}, f"{error}: to do without the folder's modules, give the pooling (mean, max or cls)")
+
+
+def _pooled(path: Path) -> dict[str, Any]:
+    """The pooling, and whether a Normalize follows it."""
+    modules = _read(path, list)
+    try:
+        names = [module["type"].rpartition(".")[2] for module in modules]
+        paths = [path.parent / module["path"] for module in modules]
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{path} is no list of modules") from None
+    normalize = names[2:] == ["Normalize"]
+    if names != ["Transformer", "Pooling", *["Normalize"] * normalize]:
+        raise InputError(f"{path} has the modules {', '.join(names)}, which bertfast does not compute")
+    path = paths[1] / "config.json"
+    config = _read(path, dict)
+    flags = [name for name, given in config.items() if name.startswith("pooling_mode_") and given is True]
+    modes = config.get("pooling_mode") or flags or "mean"
+    modes = [modes] if isinstance(modes, str) else modes
+    for mode, flag in _POOLING_MODES.items():
+        if modes in ([mode], [flag]):
+            return {"pooling": mode, "normalize": normalize}
+    raise InputError(f"{path} has the pooling {' + '.join(map(str, modes))}, which bertfast does not compute")
+
+
+def _max_len(folder: Path, model: BertConfig) -> int:
+    """The most tokens of a text, where sentence-transformers looks for it. Version 6 writes it to the tokenizer's."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        path = folder / name
+        most = _read(path, dict).get(key) if path.is_file() else None
+        if most is not None:
+            if not isinstance(most, int) or most < 3:
+                raise InputError(f"{path} has {key} {most!r}, which should be a number of tokens")
+            return min(most, model.max_position_embeddings)
+    return model.max_position_embeddings
+
+
+def _refuse_other_texts(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raises InputError if sentence-transformers changes a text before its tokenizer gets it."""
+    path = folder / "sentence_bert_config.json"
+    normalizer = tokenizer.backend.normalizer
+    cased = normalizer is None or normalizer.normalize_str("A") != "a"
+    if cased and path.is_file() and _read(path, dict).get("do_lower_case"):
+        raise InputError(f"{path} lower-cases texts, and the folder's tokenizer does not")
+    path = folder / "config_sentence_transformers.json"
+    config = _read(path, dict) if path.is_file() else {}
+    prompts, name = config.get("prompts"), config.get("default_prompt_name")
+    if name is not None and isinstance(prompts, dict) and prompts.get(name):
+        raise InputError(f"{path} puts {prompts[name]!r} before each text, which bertfast does not")
+
+
+def _read(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} can't be read ({error})") from None
+    if not isinstance(content, kind):
+        raise InputError(f"{path} can't be read (it is no {'list' if kind is list else 'set of settings'})")
+    return content

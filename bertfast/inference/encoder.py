@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,12 @@ from bertfast.config import EncodeConfig
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.distributed.world import choose_precision
 from bertfast.errors import InputError
+from bertfast.hub.sentence_transformers import Modules, load_modules
 from bertfast.hub.transformers import load_pretrained
 from bertfast.model import Bert, head_rows
 from bertfast.sampling.batch import PackedBatch
+
+logger = logging.getLogger(__name__)
 
 # Tokens in a batch of `embed`: enough for efficient matrix products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048
@@ -43,16 +47,25 @@ class Encoder:
     torch.Size([2, 128])
     """
 
-    def __init__(self, model: Bert, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Bert, tokenizer: Tokenizer, modules: Modules = Modules({})) -> None:  # noqa: B008
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_len = model.max_len
+        self._modules = modules
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:
-        """From a folder that `bertfast.pretrain` or transformers saved. Raises InputError if it holds no model."""
+        """From a folder that bertfast, transformers or sentence-transformers saved.
+
+        Its modules of sentence-transformers, if any, determine the defaults of `embed`. Raises InputError if it holds
+        no model.
+        """
         pretrained = load_pretrained(folder)
-        return cls(pretrained.model.to(device), pretrained.tokenizer)
+        modules = load_modules(pretrained.folder, pretrained.model.config, pretrained.tokenizer)
+        if modules.settings:
+            chosen = ", ".join(f"{name} {value}" for name, value in modules.settings.items())
+            logger.info("defaults for vectors, from %s: %s", pretrained.folder / "modules.json", chosen)
+        return cls(pretrained.model.to(device), pretrained.tokenizer, modules)
 
     @property
     def device(self) -> torch.device:
@@ -81,22 +94,39 @@ class Encoder:
         """A vector for each text, in the order given: (texts, hidden), float32 on the CPU; (hidden,) for a single text.
 
         `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, how to treat texts that are too
-        `long` for the model, `precision`, `normalize`. Texts of similar length are computed together, without padding;
-        on a CPU, one batch per core. There a text's vector does not depend on the other texts in the call
-        (docs/model.md). Warns if texts were truncated. Raises InputError for an item that is not a string.
+        `long` (more than `max_len` tokens), `precision`, `normalize`. The defaults are those of the folder, if it has
+        modules of sentence-transformers. Texts of similar length are computed together, without padding; on a CPU, one
+        batch per core. There a text's vector does not depend on the other texts in the call (docs/model.md). Warns if
+        texts were truncated. Raises InputError for an item that is not a string, and if the folder's modules do what
+        bertfast can't and no `pooling` is given.
         """
         given = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(given):
             if not isinstance(text, str):
                 raise InputError(f"texts[{index}] is no text but {text!r}: leave it out, or convert it with str()")
-        vectors, truncated = self.embed_texts(given, EncodeConfig(**settings))
+        config = EncodeConfig(**self.defaults(settings), **settings)
+        vectors, truncated = self.embed_texts(given, config)
         if truncated:
-            warnings.warn(f"{truncated} of {len(given)} texts were {self.truncation}", stacklevel=2)
+            warnings.warn(f"{truncated} of {len(given)} texts were {self.truncation(config)}", stacklevel=2)
         return vectors[0] if isinstance(texts, str) else vectors
 
-    @property
-    def truncation(self) -> str:
-        return f"truncated to the {self.max_len} tokens that the model takes; 'window' instead encodes them whole"
+    def defaults(self, given: Container[str]) -> dict[str, Any]:
+        """What the folder's modules of sentence-transformers say of EncodeConfig's settings that are not `given`.
+
+        Raises InputError if they do what bertfast can't, unless the pooling is given.
+        """
+        if self._modules.refusal and "pooling" not in given:
+            raise InputError(self._modules.refusal)
+        return {name: value for name, value in self._modules.settings.items() if name not in given}
+
+    def truncation(self, config: EncodeConfig) -> str:
+        return f"truncated to {self._most(config)}; 'window' instead encodes them whole"
+
+    def _most(self, config: EncodeConfig) -> str:
+        """The length of the longest text that is encoded whole, in words."""
+        if 0 < config.max_len < self.max_len:
+            return f"{config.max_len} tokens (max_len)"
+        return f"the {self.max_len} tokens that the model takes"
 
     def embed_texts(
         self, texts: Sequence[str], config: EncodeConfig, done: Callable[[int], object] = lambda count: None
@@ -130,16 +160,16 @@ class Encoder:
     def _pieces(self, texts: Sequence[str], config: EncodeConfig) -> tuple[list[list[int]], list[int], int]:
         """Token ids in pieces that the model can take; the index of each one's text; the number of truncated texts."""
         cls, sep = self.tokenizer.special_ids.cls, self.tokenizer.special_ids.sep
-        room = self.max_len - 2
+        room = min(config.max_len or self.max_len, self.max_len) - 2
         if config.overlap >= room:
-            raise InputError(f"--overlap {config.overlap} leaves no room in the {self.max_len} tokens the model takes")
+            raise InputError(f"--overlap {config.overlap} leaves no room in {self._most(config)}")
         pieces, owners, truncated = [], [], 0
         for number, ids in enumerate(self.tokenizer.encode_sentences(texts)):
             starts = [0]
             if len(ids) > room:
                 if config.long == "error":
                     raise InputError(
-                        f"text {number + 1} has {len(ids) + 2} tokens, the model takes {self.max_len}: cut it into "
+                        f"text {number + 1} has {len(ids) + 2} tokens, more than {self._most(config)}: cut it into "
                         "shorter ones, or let it be truncated or windowed"
                     )
                 if config.long == "window":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bertfast.training.adam import Adam
+from bertfast.training.optimizer import Optimizer
 from bertfast.training.setup import Setup
 from bertfast.training.step import Measured, Steps, make_steps
 
 
-def make_stages(setup: Setup, optimizer: Adam, first_step: int) -> Steps:
+def make_stages(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
     """The run's steps from `first_step` on, in the lengths that each stage has."""
     if setup.config.first_long_step == 0:
         return make_steps(setup, optimizer, first_step)
@@ -17,7 +17,7 @@ def make_stages(setup: Setup, optimizer: Adam, first_step: int) -> Steps:
 class StagedSteps:
     """Steps of one stage, then of the other. Each stage has its own sampler and, if captured, its own graphs."""
 
-    def __init__(self, setup: Setup, optimizer: Adam, first_step: int) -> None:
+    def __init__(self, setup: Setup, optimizer: Optimizer, first_step: int) -> None:
         self._setup, self._optimizer = setup, optimizer
         self._steps = self._of_stage(first_step)
 

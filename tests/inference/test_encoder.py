@@ -155,8 +155,26 @@ def test_a_long_text_is_truncated_with_a_warning(encoder, theirs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encoder.embed(["crane " * (MAX_LEN - 2)])  # just fits
-    with pytest.raises(InputError, match="text 2 has 102 tokens, the model takes 40"):
+    with pytest.raises(InputError, match="text 2 has 102 tokens, more than the 40 tokens that the model takes: cut it"):
         encoder.embed(["a crane", long], long="error")
+
+
+@pytest.mark.parametrize("long", ["truncate", "window", "error"])
+def test_max_len_shortens_what_a_model_takes(encoder, long):
+    words = list(itertools.islice(itertools.cycle(WORDS), 30))
+    if long == "error":
+        with pytest.raises(InputError, match=r"text 1 has 32 tokens, more than 12 tokens \(max_len\)"):
+            encoder.embed([" ".join(words)], max_len=12, long=long)
+        return
+    pieces = [encoder(" ".join(words[start : start + 10]))[0] for start in (0, 10, 20)]
+    expected = torch.cat(pieces if long == "window" else pieces[:1]).mean(0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        vectors = encoder.embed([" ".join(words)], max_len=12, long=long)
+    assert len(told) == (long == "truncate")
+    torch.testing.assert_close(vectors[0], expected, rtol=1e-5, atol=1e-5)
+    full = encoder.embed([" ".join(words)])
+    assert torch.equal(encoder.embed([" ".join(words)], max_len=1000), full)
 
 
 @pytest.mark.parametrize("overlap", [0, 10])
@@ -188,6 +206,8 @@ def test_wrong_input(encoder, tmp_path):
         encoder.embed(["a"], layer=3)
     with pytest.raises(InputError, match="--overlap 38 leaves no room in the 40 tokens"):
         encoder.embed(["a"], long="window", overlap=38)
+    with pytest.raises(InputError, match=r"--max-len must be at least 3, .* not 2"):
+        encoder.embed(["a"], max_len=2)
     with pytest.raises(InputError, match="no such folder"):
         Encoder.load(tmp_path / "nowhere")
 
