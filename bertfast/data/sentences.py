@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from bertfast.data.abbreviations import expects_more
 from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
 from bertfast.errors import require_package
@@ -234,18 +235,18 @@ def _segment(language: str, text: str) -> list[str]:
 
     found: list[str] = []
     for sentence in segment(language, text):
-        if found and _continues(found[-1], sentence):
+        if found and _continues(found[-1], sentence, language):
             found[-1] += sentence
         else:
             found.append(sentence)
     return found
 
 
-def _continues(before: str, after: str) -> bool:
-    """Whether `after` continues the sentence: after "e.g.", or where no space follows in a script that has spaces."""
+def _continues(before: str, after: str, language: str) -> bool:
+    """Whether `after` continues the sentence: after "e.g." or "M.", or without a space in a script that has spaces."""
     if before[-1].isspace():
         abbreviation = _ABBREVIATION.search(before)
-        return abbreviation is not None and abbreviation[0].islower()
+        return (abbreviation is not None and abbreviation[0].islower()) or expects_more(before, after, language)
     return _FULL_STOP.search(before) is not None and not _UNSPACED.match(after)
 
 

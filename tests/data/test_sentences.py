@@ -156,6 +156,94 @@ def test_a_name_is_no_boundary(write, language, expected):
         assert [each for each in sentences(file, language) if each not in MARKS] == expected
 
 
+# Sentences that abbreviations, initials and ordinals divide for no reason, and boundaries that look like these.
+ABBREVIATIONS = {
+    "bg": ["Арх. Иванов и д-р Петров дойдоха.", "А. Христов пише.", "Отидоха си.", "Бяха в гр. София."],
+    "ca": ["Mn. Cinto Verdaguer és mort.", "El Sr. Puig i la Sra. Vila viuen a la Pl. Catalunya.", "Adeu."],
+    "da": ["Hr. Jensen og fru Holm kom.", "H. C. Andersen skrev.", "Prof. Bohr var dr. Holms ven.", "De gik."],
+    "de": [
+        "Hr. Müller und Frl. Maier trafen Dr. Huber, den Dipl.-Ing. Schulz und Prof. Dr. Lang.",
+        "Im 19. Jahrhundert und vor dem 2. Weltkrieg, z. B. Am 3. Oktober, war es so.",
+        "Anna Maier, geb. Schulz, verh. Lang, war engl. Königin.",
+        "Siehe Abb. Zwei, Kap. III und Bd. Eins.",
+        "Das war 1945.",
+        "Im 18. und 19. Jahrhundert gab es seinen 3. Sieg.",
+        "Die Vorgabe ist 1.",
+        "Siehe die Beispiele 2 und 3.",
+        "Er kostet 3,50.",
+        "Der hl. Franz und J.-P. Sartre, E. T. A. Hoffmann usw. gehen.",
+        "Das war alles.",
+        "Ende.",
+    ],
+    "el": ["Ο Καθ. Παπαδόπουλος μένει στην οδ. Ερμού.", "Ο Ν. Καζαντζάκης έγραψε.", "Τέλος."],
+    "en": [
+        "Mr. Smith, Mrs. Jones, Dr. Lee and Prof. Gen. Hill met J. R. R. Tolkien and J. Smith.",
+        "See Fig. 3, Vol. Two, Ch. Four and Figs. A to C.",
+        "This is Plan A.",
+        "Then comes Plan B.",
+        "It was he.",
+    ],
+    "es": [
+        "D. Juan y Dña. Ana vieron al Sr. García, a la Sra. López y a las Sras. Ruiz.",
+        "El Tte. Pérez y Mons. Romero hablaron con el Dr. Gil.",
+        "G. García Márquez escribió.",
+        "Eran del siglo V.",
+        "El fin.",
+        "Fin.",
+    ],
+    "fi": ["Hra. Virtanen ja rva. Korhonen tulivat.", "J. Sibelius sävelsi.", "Ks. Liite.", "Loppu."],
+    "fr": [
+        "M. Dupont est arrivé.",
+        "Mme. Durand et MM. Martin ont vu M. Petit, le Dr. Roux, Mgr. Blanc et Me. Vergès.",
+        "J.-P. Sartre et A. Camus vivaient bd. Raspail à St. Germain.",
+        "C'est lui, avec M. Le Pen.",
+        "Il a de la vitamine C.",
+        "Elle lit A. Dumas et le code KOI8-R.",
+        "Plus rien.",
+        "Fin.",
+    ],
+    "it": [
+        "S. Pietro e il Sig. Rossi, la Sig.ra Bianchi, il Dott. Verdi e il Magg. Neri.",
+        "I. Calvino scrisse.",
+        "È la vitamina C.",
+        "La vide U. Eco.",
+        "Fine.",
+    ],
+    "nl": ["Mevr. De Vries, dhr. Jansen en Ds. Bakker.", "H. Mulisch schreef.", "Hij was J. K. Boer.", "Einde."],
+    "pl": [
+        "Św. Jan, ks. Piotr i dr. Nowak byli przy al. Róż.",
+        "S. Lem i Cz. Miłosz pisali.",
+        "Gen. Anders i bp. Wolski mają plan B.",
+        "To nic.",
+        "Koniec.",
+    ],
+    "pt": [
+        "D. Pedro, o Sr. Silva, a Sra. Costa, a Profa. Lima, o Pe. Vieira e S. João.",
+        "F. Pessoa escreveu.",
+        "Quero ir ao ponto A.",
+        "O fim.",
+        "Fim.",
+    ],
+    "ru": [
+        "А. С. Пушкин и Дж. Лондон жили в г. Москва, на пл. Ленина.",
+        "Св. Николай и доц. Иванов.",
+        "Он сказал им.",
+        "Это план Б.",
+        "Он там.",
+    ],
+    "sk": ["Ing. Novák, plk. Kováč a arch. Jurkovič prišli.", "J. Kráľ písal.", "Koniec."],
+    "uk": ["Т. Шевченко жив на просп. Перемоги, а тов. Іван у смт. Бориня.", "Кінець."],
+}
+
+
+@pytest.mark.parametrize("language", ABBREVIATIONS)
+def test_no_sentence_ends_where_a_name_follows(write, language):
+    expected = ABBREVIATIONS[language]
+    for content in (" ".join(expected), "\n".join(expected)):
+        found = sentences(TextFile(write(content), "plain"), language)
+        assert [each for each in found if each not in MARKS] == expected
+
+
 def test_long_paragraphs_keep_their_sentences(write):
     """Prose goes through the segmenter in pieces; where they are cut must not show."""
     expected = [f"This is sentence {i} of a paragraph that is {'very ' * (i % 50)}long." for i in range(400)]
