@@ -379,6 +379,35 @@ class EncodeConfig(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
+class LabelColumns(Checked):
+    """Which columns of a file hold texts and their labels."""
+
+    text_column: str = setting(
+        "auto",
+        "column (.csv, .tsv, .parquet) or key (.jsonl, .json) with the text; auto: text, or the other one of two, the "
+        "first if neither is called label",
+    )
+    label_column: str = setting("auto", "the same with the label; auto: label, or the other one of two")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig(EncodeConfig):
+    """How a probe is made: on how many labels, and how texts become vectors."""
+
+    labels_each: str = setting("100,1000,all", "numbers of labels to learn from, separated by commas; all: every label")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for each in self.labels_each.split(","):
+            if each != "all" and not (each.isascii() and each.isdigit() and int(each)):
+                raise InputError(f"--labels-each takes numbers and all, as in 100,1000,all, not {self.labels_each!r}")
+
+    def counts(self, available: int) -> list[int]:
+        """The numbers of labels, ascending. `available` stands for all; larger numbers remain."""
+        return sorted({available if each == "all" else int(each) for each in self.labels_each.split(",")})
+
+
+@dataclasses.dataclass(frozen=True)
 class FillMaskConfig(Checked):
     """How a [MASK] is filled in."""
 

@@ -1,4 +1,4 @@
-"""Files of records (JSON lines, a JSON array, CSV, TSV, parquet): the text that each record holds under one key.
+"""Files of records (JSON lines, a JSON array, CSV, TSV, parquet): their columns, and the text that each holds in one.
 
 JSON and CSV are read by Python's own modules. pyarrow's readers treat a missing key as null, accept an unterminated
 quoted field, count rows from the start of a block, and need blocks as long as the longest record.
@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
@@ -33,6 +33,10 @@ from bertfast.errors import InputError, require_package
 # The number of a parquet file's rows in memory at a time.
 _ROWS = 256
 _WHITE_SPACE = re.compile(r"\s*")
+_TEXT_COLUMN = "--text-column"
+
+# A record's place, which as a string names it in messages, and the record.
+Placed = tuple[object, dict[str, Any]]
 
 
 def records(
@@ -53,13 +57,30 @@ def records(
     Raises `InputError`, with the line or row, for a record that is malformed, lacks the column, or has something other
     than text in it.
     """
+    for where, record in rows_of(path, kind, [column], on_read, span, delimiter):
+        yield text_of(record, column, where)
+
+
+def rows_of(
+    path: Path,
+    kind: str,
+    columns: Sequence[str] | None,
+    on_read: OnRead = ignore,
+    span: Span = None,
+    delimiter: str = CorpusConfig.delimiter,
+) -> Iterator[Placed]:
+    """Each record, with its place. It has at least `columns`, the text's first; None: all that there are.
+
+    The other arguments are those of `records`. Raises `InputError` for a file or record that is malformed and, before
+    the first record of a CSV, TSV or parquet file, for a column that it lacks.
+    """
     if kind == "jsonl":
-        return _jsonl(path, column, on_read, span)
+        return _jsonl(path, columns, on_read, span)
     if kind == "json":
-        return _json_array(path, column, on_read)
+        return _json_array(path, columns, on_read)
     if kind == "parquet":
-        return _parquet(path, column, on_read, span)
-    return _csv(path, column, on_read, "\t" if kind == "tsv" else delimiter)
+        return _parquet(path, columns, on_read, span)
+    return _csv(path, columns, on_read, "\t" if kind == "tsv" else delimiter)
 
 
 def json_kind(path: Path) -> str:
@@ -72,13 +93,14 @@ def json_kind(path: Path) -> str:
 
 def text_of(record: dict[str, Any], column: str, where: object) -> str:
     """A record's text; an empty string for null. Raises `InputError` if the column is missing or holds no text."""
-    value = _value_of(record, column, where)
+    value = value_of(record, column, where)
     if isinstance(value, list):
         return "\n\n".join(_checked(item, column, where, "a list with ") for item in value if item is not None)
     return "" if value is None else _checked(value, column, where)
 
 
-def _value_of(record: dict[str, Any], column: str, where: object) -> Any:
+def value_of(record: dict[str, Any], column: str, where: object, option: str = _TEXT_COLUMN) -> Any:
+    """What a record has under a key or a nested key. Raises `InputError`, which tells to give another `option`."""
     if column in record:
         return record[column]
     value: Any = record
@@ -87,20 +109,19 @@ def _value_of(record: dict[str, Any], column: str, where: object) -> Any:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise InputError(f"{where}: {passed[:-1]!r} holds {_json_type(value)}, not an object: {_NAME_ANOTHER}")
+            raise InputError(f"{where}: {passed[:-1]!r} holds {json_type(value)}, not an object: name another {option}")
         if key not in value:
-            raise missing_column(where, column, (f"{passed}{each}" for each in value))
+            raise missing_column(where, column, (f"{passed}{each}" for each in value), option)
         value = value[key]
         passed += f"{key}."
     return value
 
 
-_NAME_ANOTHER = "name another --text-column"
-
-
 def _checked(value: Any, column: str, where: object, container: str = "") -> str:
     if not isinstance(value, str):
-        raise InputError(f"{where}: {column!r} holds {container}{_json_type(value)}, not text: {_NAME_ANOTHER}")
+        raise InputError(
+            f"{where}: {column!r} holds {container}{json_type(value)}, not text: name another {_TEXT_COLUMN}"
+        )
     if "\0" in value:
         raise InputError(f"{where}: the text holds a NUL character, so it is no text: mend that record")
     if not value.isascii():
@@ -114,9 +135,9 @@ def _checked(value: Any, column: str, where: object, container: str = "") -> str
     return value
 
 
-def missing_column(where: object, column: str, columns: Iterable[str]) -> InputError:
+def missing_column(where: object, column: str, columns: Iterable[str], option: str = _TEXT_COLUMN) -> InputError:
     there = ", ".join(map(repr, columns)) or "none"
-    return InputError(f"{where}: no column {column!r}; there are {there}: name one with --text-column")
+    return InputError(f"{where}: no column {column!r}; there are {there}: name one with {option}")
 
 
 class _Line(NamedTuple):
@@ -135,7 +156,7 @@ class _Line(NamedTuple):
         return f"{self.path}:{before + self.number}"
 
 
-def _jsonl(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
+def _jsonl(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Placed]:
     for number, line in enumerate(whole_lines(path, on_read, span), 1):
         if line.isspace():
             continue
@@ -148,18 +169,20 @@ def _jsonl(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str
             ) from None
         except (ValueError, RecursionError) as error:  # a number of too many digits, brackets nested too deep
             raise InputError(f"{where}: JSON that can't be read ({error}): mend or remove that line") from None
-        yield _text_of_json(record, column, where)
+        yield where, _object(record, columns, where)
 
 
-def _text_of_json(record: Any, column: str, where: object) -> str:
+def _object(record: Any, columns: Sequence[str] | None, where: object) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise InputError(f"{where}: a record is a JSON object with a key {column!r}, not {_json_type(record)}")
-    return text_of(record, column, where)
+        key = f" with a key {columns[0]!r}" if columns else ""
+        raise InputError(f"{where}: a record is a JSON object{key}, not {json_type(record)}")
+    return record
 
 
-def _json_array(path: Path, column: str, on_read: OnRead) -> Iterator[str]:
+def _json_array(path: Path, columns: Sequence[str] | None, on_read: OnRead) -> Iterator[Placed]:
     for number, record in enumerate(_ArrayReader(path, on_read).items(), 1):
-        yield _text_of_json(record, column, f"{path}, record {number}")
+        where = f"{path}, record {number}"
+        yield where, _object(record, columns, where)
 
 
 class _ArrayReader:
@@ -241,7 +264,7 @@ class _ArrayReader:
         )
 
 
-def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[str]:
+def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str) -> Iterator[Placed]:
     csv.field_size_limit(MAX_RECORD)  # for the whole process; the library's default is 128 kB
     rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
@@ -249,9 +272,10 @@ def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[s
         header = next(rows, [])
         if not header:
             return
-        if column not in header:
-            raise missing_column(path, column, header)
-        index = header.index(column)
+        for column in columns or ():
+            if column not in header:
+                raise missing_column(path, column, header)
+        indices = {column: header.index(column) for column in columns or header}
         line = rows.line_num + 1
         for row in rows:
             if row and len(row) != len(header):
@@ -259,7 +283,7 @@ def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[s
                     f"{path}:{line}: a row of {len(row)} fields, where the header has {len(header)}: mend that row"
                 )
             if row:
-                yield text_of({column: row[index]}, column, f"{path}:{line}")
+                yield f"{path}:{line}", {column: row[index] for column, index in indices.items()}
             line = rows.line_num + 1
     except csv.Error as error:
         raise InputError(
@@ -268,7 +292,7 @@ def _csv(path: Path, column: str, on_read: OnRead, delimiter: str) -> Iterator[s
         ) from None
 
 
-def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[str]:
+def _parquet(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Placed]:
     require_package("pyarrow", f"reading {path}")
     import pyarrow  # here, since importing it is slow
     import pyarrow.parquet
@@ -280,21 +304,22 @@ def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[s
         with _seekable(path) as file:
             # Without pre-buffering, which would hold a row group's whole column in memory.
             table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
-            _check_column(path, column, table.schema_arrow)
+            for index, column in enumerate(columns or ()):
+                _check_column(path, column, table.schema_arrow, text=index == 0)
             groups = range(*(span or (0, table.num_row_groups)))
             rows = [table.metadata.row_group(group).num_rows for group in range(groups.stop)]
             row = before = sum(rows[: groups.start])
             reported, total = 0, sum(rows) - before
             size = size * len(groups) // max(1, table.num_row_groups)
-            for batch in table.iter_batches(_ROWS, groups, [column]):
-                for value in batch.column(0):
+            for batch in table.iter_batches(_ROWS, groups, columns and list(columns)):
+                for values in zip(*batch.columns, strict=True):
                     row += 1
                     where = f"{path}, row {row}"
                     try:
-                        record = {batch.schema.names[0]: value.as_py()}
+                        record = {name: value.as_py() for name, value in zip(batch.schema.names, values, strict=True)}
                     except UnicodeDecodeError as error:
                         raise InputError(f"{where}: not UTF-8 ({error.reason}): mend that row") from None
-                    yield text_of(record, column, where)
+                    yield where, record
                 on_read(size * (row - before) // total - reported)
                 reported = size * (row - before) // total
             on_read(size - reported)
@@ -304,8 +329,8 @@ def _parquet(path: Path, column: str, on_read: OnRead, span: Span) -> Iterator[s
         raise InputError(f"{path} is no whole parquet file ({str(error).splitlines()[0]}): get it again") from None
 
 
-def _check_column(path: Path, column: str, schema: Any) -> None:
-    """Raises `InputError` if the file lacks the column, or the column's type can't hold text."""
+def _check_column(path: Path, column: str, schema: Any, text: bool) -> None:
+    """Raises `InputError` if the file lacks the column or, for the `text`, if its type can't hold any."""
     from pyarrow import types
 
     names, passed = schema.names, ""
@@ -315,8 +340,8 @@ def _check_column(path: Path, column: str, schema: Any) -> None:
         kind = schema.field(key).type
         schema, names = kind, [field.name for field in kind] if types.is_struct(kind) else []
         passed += f"{key}."
-    if not _is_text(kind):
-        raise InputError(f"{path}: {column!r} holds {kind}, not text: {_NAME_ANOTHER}")
+    if text and not _is_text(kind):
+        raise InputError(f"{path}: {column!r} holds {kind}, not text: name another {_TEXT_COLUMN}")
 
 
 def _is_text(kind: Any) -> bool:
@@ -340,7 +365,7 @@ def _seekable(path: Path) -> Iterator[IO[bytes]]:
         yield copy
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
     names = {
         dict: "an object",
         list: "a list",

@@ -1,0 +1,90 @@
+"""Files of texts with labels: records of which two columns are read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertfast.config import LabelColumns
+from bertfast.data.readers.records import json_kind, json_type, missing_column, rows_of, text_of, value_of
+from bertfast.data.sources.folders import kind_of
+from bertfast.errors import InputError
+from bertfast.files import expanded
+
+logger = logging.getLogger(__name__)
+
+_LABEL_COLUMN = "--label-column"
+
+
+class Labelled(NamedTuple):
+    """Texts and the label of each."""
+
+    texts: Sequence[str]
+    labels: Sequence[str]
+
+
+def read_labelled(name: str | Path, columns: LabelColumns, delimiter: str) -> Labelled:
+    """The texts and labels of a file of records, in its order; a number that is a label becomes its digits.
+
+    `delimiter`: the character between the fields of a .csv file. Raises InputError, with the line or row where there is
+    one, for a file of another kind, without records, or without these columns, and for a record that has no label.
+    """
+    path, kind = _record_file(name)
+    first = next((record for _, record in rows_of(path, kind, None, delimiter=delimiter)), None)
+    if first is None:
+        raise InputError(f"{path} holds no texts and labels: give a file with a record for each text")
+    text_column, label_column = _columns(path, list(first), columns)
+    texts, labels = [], []
+    for where, record in rows_of(path, kind, [text_column, label_column], delimiter=delimiter):
+        texts.append(text_of(record, text_column, where))
+        labels.append(_label(record, label_column, where))
+    logger.info("%s: %s texts (%r), %s labels (%r)", path, len(texts), text_column, len(set(labels)), label_column)
+    return Labelled(texts, labels)
+
+
+def _record_file(name: str | Path) -> tuple[Path, str]:
+    path = expanded(name)
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    kind = kind_of(path)
+    if kind in (None, "text", "html"):
+        raise InputError(f"{path}: labels are read from .tsv, .csv, .jsonl, .json and .parquet, each also .gz or .zst")
+    return path, json_kind(path) if kind == "json" else str(kind)
+
+
+def _columns(path: Path, names: list[str], columns: LabelColumns) -> tuple[str, str]:
+    """The names of the text's column and of the label's."""
+    text, label = columns.text_column, columns.label_column
+    if text == "auto" and "text" in names:
+        text = "text"
+    if label == "auto" and "label" in names:
+        label = "label"
+    if len(names) == 2:
+        if text == "auto":
+            text = _other(names, label)
+        if label == "auto":
+            label = _other(names, text)
+    if text == "auto":
+        raise missing_column(path, "text", names)
+    if label == "auto":
+        raise missing_column(path, "label", names, _LABEL_COLUMN)
+    if text == label:
+        raise InputError(f"{path}: {text!r} cannot be both text and label: name another {_LABEL_COLUMN}")
+    return text, label
+
+
+def _other(names: list[str], name: str) -> str:
+    return names[1] if names[0] == name else names[0]
+
+
+def _label(record: dict[str, Any], column: str, where: object) -> str:
+    value = value_of(record, column, where, _LABEL_COLUMN)
+    if value is None or value == "":
+        raise InputError(f"{where}: no label under {column!r}: add it, or remove the record")
+    if not isinstance(value, (str, int, float)):
+        raise InputError(
+            f"{where}: {column!r} holds {json_type(value)}, which is no label: name another {_LABEL_COLUMN}"
+        )
+    return str(value)

@@ -1,0 +1,55 @@
+"""Files of pairs of texts with a score, as the SemEval tasks on textual similarity have them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bertfast.data.readers.lines import whole_lines
+from bertfast.errors import InputError
+from bertfast.files import expanded
+
+logger = logging.getLogger(__name__)
+
+
+class ScoredPairs(NamedTuple):
+    """Pairs of texts and how similar people found each pair: the higher, the more."""
+
+    first: Sequence[str]
+    second: Sequence[str]
+    scores: Sequence[float]
+
+
+def read_scored_pairs(name: str | Path) -> ScoredPairs:
+    """The pairs of a file with a score, a text and a text on each line, separated by tabs.
+
+    Quotes stand for themselves. A first line that does not begin with a number is a header. Raises InputError, with the
+    line, for a line of another form.
+    """
+    path = expanded(name)
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    first, second, scores = [], [], []
+    for number, line in enumerate(whole_lines(path), 1):
+        fields = line.rstrip("\r\n").split("\t")
+        if line.isspace() or (number == 1 and len(fields) == 3 and _number(fields[0]) is None):
+            continue
+        score = _number(fields[0])
+        if len(fields) != 3 or score is None:
+            raise InputError(f"{path}:{number}: not a score, a text and a text, separated by tabs: mend that line")
+        first.append(fields[1])
+        second.append(fields[2])
+        scores.append(score)
+    logger.info("%s: %s pairs", path, len(scores))
+    return ScoredPairs(first, second, scores)
+
+
+def _number(field: str) -> float | None:
+    try:
+        number = float(field)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
