@@ -65,7 +65,7 @@ class Optimizer:
         for parameter, copy in self._copies.items():
             if not copy.is_current(parameter):  # it was loaded or broadcast, and the step may be refused
                 copy.tensor.copy_(parameter)
-        given = dict(zip(self.parameters, gradients, strict=True))
+        given: dict[Tensor, Tensor] = dict(zip(self.parameters, gradients, strict=True))
         taken = rate * (1 - refused)
         self._decay(self._by_adam, taken)
         self._step_adam([given[each] for each in self._by_adam], rate, factor, refused)
