@@ -215,6 +215,10 @@ class TrainConfig(SamplerConfig):
     """One training run: what an example is, and how the model learns from it."""
 
     steps: int = setting(50, "training steps")
+    epochs: float = setting(0.0, "train until each example was seen this often, on average, instead of --steps")
+    minutes: float = setting(
+        0.0, "train for this long instead of --steps: as many steps as fit; evaluations count, loading does not"
+    )
     batch_size: int = setting(512, "examples per step, over all workers")
     short_len: int = setting(
         0,
@@ -301,6 +305,11 @@ class TrainConfig(SamplerConfig):
         for name in ("gpus", "log_every", "checkpoint_every", "shards", "max_grad_norm"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{flag(TrainConfig, name)} must not be negative, not {getattr(self, name)}")
+        for name in ("epochs", "minutes"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise InputError(f"--{name} must be 0 or a positive number, not {getattr(self, name)}")
+        if self.epochs and self.minutes:
+            raise InputError("--epochs and --minutes both say how long to train: give one of them")
         if self.short_len and not 5 <= self.short_len < self.max_len:
             raise InputError(f"--short-len must lie between 5 and --max-len ({self.max_len}), not {self.short_len}")
         if self.shards > self.batch_size:
@@ -326,9 +335,14 @@ class TrainConfig(SamplerConfig):
         return round(self.decay * self.steps)
 
     @property
+    def long_share(self) -> float:
+        """The share of the steps, the last ones, whose examples have `max_len` instead of `short_len`."""
+        return 0.1 if self.short_len else 1.0
+
+    @property
     def first_long_step(self) -> int:
-        """The first step whose examples have `max_len` instead of `short_len`."""
-        return self.steps - max(1, round(0.1 * self.steps)) if self.short_len else 0
+        """The first of these steps."""
+        return self.steps - max(1, round(self.long_share * self.steps))
 
     def at(self, step: int) -> TrainConfig:
         """The configuration with the one length that the examples of `step` have."""

@@ -93,6 +93,9 @@ def _main(options: argparse.Namespace) -> None:
     model_config = _model_config(options, preset, config)
     if start:
         start.model.config.check_takes(start.tokenizer.vocab_size, config)
+    given = [flag(TrainConfig, name) for name in ("steps", "epochs", "minutes") if name in options]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} both say how long to train: give one of them")
     check_extras(config, bool(options.eval_corpus))
     for form in options.export:
         check_form(form)

@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, total: int, initial: int, log_every: int) -> None:
-        self._total, self._done, self._log_every = total, initial, log_every
+        self.total, self._done, self._log_every = total, initial, log_every
         self._bar = progress_bar(total=total, initial=initial, unit="step")
         self._lines = shows_progress() and not shows_bars()
         self._latest = time.monotonic()
@@ -28,16 +28,17 @@ class Progress:
     def advance(self, losses: str) -> None:
         """Counts one more step; `losses` is its result as text."""
         self._done += 1
+        self._bar.total = self.total
         self._bar.set_postfix_str(losses, refresh=False)
         self._bar.update()
         if self._lines and self._is_due():
             self._latest = time.monotonic()
-            logger.info("step %s of %s: %s", self._done, self._total, losses)
+            logger.info("step %s of %s: %s", self._done, self.total, losses)
 
     def _is_due(self) -> bool:
         if self._log_every:
             return self._done % self._log_every == 0
-        return self._done == self._total or time.monotonic() - self._latest > _SECONDS
+        return self._done == self.total or time.monotonic() - self._latest > _SECONDS
 
     def close(self) -> None:
         self._bar.close()

@@ -41,6 +41,8 @@ class RunInfo:
     train: TrainConfig
     corpus: Text
     held_out: Text | None
+    settled: bool = True
+    """Whether `train.steps` is final: with --minutes it is estimated at first."""
 
     def write(self, folder: Path) -> None:
         """Writes `folder`/run.json, with the versions of the software."""
@@ -64,7 +66,8 @@ class RunInfo:
             corpus, held_out = (each and _text(each) for each in (content["corpus"], content["held_out"]))
             if corpus is None:
                 raise ValueError("it names no corpus")
-            return cls(BertConfig(**content["model"]), TrainConfig(**content["train"]), corpus, held_out)
+            train, settled = TrainConfig(**content["train"]), bool(content.get("settled", True))
+            return cls(BertConfig(**content["model"]), train, corpus, held_out, settled)
         except FileNotFoundError:
             raise InputError(f"{folder} holds no run.json: give a folder that bertfast.pretrain wrote") from None
         except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:

@@ -22,12 +22,12 @@ class Times:
         """Continues from the file's lines before `first_step`, and drops the others."""
         lines = cut_back(path, first_step, lambda line: None if (time := _time(line)) is None else time[0])
         last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
-        self._before = 0.0 if last is None else last[1]
+        self.before = 0.0 if last is None else last[1]
         self._file = AppendedFile(path)
 
     def add(self, step: int, seconds: float) -> None:
         """`seconds` since this part of the run began."""
-        self._file.add(json.dumps({"step": step, "seconds": round(self._before + seconds, 3)}).encode() + b"\n")
+        self._file.add(json.dumps({"step": step, "seconds": round(self.before + seconds, 3)}).encode() + b"\n")
 
     def write(self) -> None:
         """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""

@@ -17,6 +17,8 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.distributed.world import World
 from bertfast.ops.product import matrix_product
+from bertfast.reporting.run_info import RunInfo
+from bertfast.training.checkpoint import Checkpoint
 from bertfast.training.setup import Setup
 
 # Settings that do not affect the weights, and settings whose resolved value is recorded instead.
@@ -31,6 +33,7 @@ _IRRELEVANT = (
     "keep_checkpoints",
     "inexact",
     "check",
+    "epochs",  # `steps` has their number
 )
 _RESOLVED = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
 
@@ -58,6 +61,8 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
             values[flag(TrainConfig, name)] = value
     if config.optimizer != "muon":
         del values[flag(TrainConfig, "muon_lr")]
+    if config.minutes:  # the number of steps is not a setting, but found by a clock
+        del values[flag(TrainConfig, "steps")]
     cuda = world.device.type == "cuda"
     values |= {
         "corpus": corpus.fingerprint,
@@ -74,6 +79,21 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
     if cuda:  # a CPU has only one form
         values |= {_LOSS_FORM: loss_form, _TWINS: ", ".join(twins) or _NO_OP}
     return dict(json.loads(json.dumps(values)))
+
+
+def has_ended(found: Checkpoint, written: RunInfo | None) -> bool:
+    """Whether the run that left this checkpoint, and this run.json, had no more steps to take."""
+    steps = found.run.get(flag(TrainConfig, "steps"))
+    if steps is None and written is not None and written.settled:
+        steps = written.train.steps
+    return steps is not None and found.step >= steps
+
+
+def extended(found: Checkpoint, now: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint of a run that has ended, as one of the longer run `now`."""
+    length = {flag(TrainConfig, name) for name in ("steps", "minutes")}
+    kept = {name: value for name, value in found.run.items() if name not in length}
+    return found._replace(run={**kept, **{name: now[name] for name in length & now.keys()}})
 
 
 def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from bertfast.hub.transformers import load_pretrained
 from bertfast.log import show_messages, shows_progress
 from bertfast.model import Bert
 from bertfast.reporting.metrics import History
+from bertfast.reporting.run_info import RunInfo
 from bertfast.reporting.tensorboard import require_tensorboard
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.run_directory import RunDirectory, claimed
@@ -120,6 +121,7 @@ def _start_workers(
         trained = load_pretrained(out).model
         model.load_state_dict(trained.state_dict())
         model.trained_len = trained.trained_len
+        config = dataclasses.replace(config, steps=RunInfo.read(out).train.steps)
         history = History(out / "metrics.jsonl", config.steps)
         history.complete()
         pairs_per_second = json.loads((job / "pairs_per_second.json").read_text(encoding="utf-8"))

@@ -12,4 +12,4 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     """
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    return config.lr * min(1.0, (config.steps - step) / max(1, config.decay_steps))
+    return config.lr * min(1.0, max(0, config.steps - step) / max(1, config.decay_steps))

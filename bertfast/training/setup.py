@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,10 @@ class Setup(NamedTuple):
     def sampler(self) -> Sampler:
         """The first device's sampler; only DataParallel has more than one."""
         return self.samplers[0]
+
+    def with_steps(self, steps: int) -> Setup:
+        """The setup of a run of another number of steps."""
+        return self._replace(config=dataclasses.replace(self.config, steps=steps))
 
     def stage(self, step: int) -> Setup:
         """The setup for `step` and those of its length."""

@@ -29,6 +29,10 @@ class StagedSteps:
             self._steps = self._of_stage(step + 1)
         return measured
 
+    def set_number(self, steps: int) -> None:
+        self._setup = self._setup.with_steps(steps)
+        self._steps.set_number(steps)
+
     def close(self) -> None:
         self._steps.close()
 

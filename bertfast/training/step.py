@@ -7,6 +7,7 @@ reads within a step: the step is a function of tensors on the device, so a CUDA 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -27,6 +28,8 @@ from bertfast.training.setup import Setup
 
 PLANNED_STEPS = 1000
 """The steps whose largest bucket is captured first. Planning them takes the host some tenths of a second."""
+
+_RATES = 1024  # learning rates on the device at a time
 
 _PLANNED_AHEAD = 100  # steps at a time, so that the host is only busy for a moment
 _PLANNED_TOKENS = 1 << 22  # at most, at a time: a plan takes some 40 bytes per example
@@ -57,6 +60,9 @@ class Steps(Protocol):
         step, and then have the metrics of all steps up to it.
         """
 
+    def set_number(self, steps: int) -> None:
+        """The run has this many steps from now on. Call it after a call with `wait`."""
+
     def close(self) -> None:
         """Frees device resources. Call it before the process group is destroyed: see `Graphs`."""
 
@@ -82,6 +88,9 @@ class EagerSteps:
         with one_thread() if self._sharded else contextlib.nullcontext():
             return [self._run(step, flag)]
 
+    def set_number(self, steps: int) -> None:
+        self._config = dataclasses.replace(self._config, steps=steps)
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -100,8 +109,8 @@ class EagerSteps:
 class BucketedSteps:
     """Steps on one device per rank, with batches padded to a bucket's size, the same on all ranks.
 
-    The step number, the number of its first example, and all learning rates are on the device. The host only chooses
-    the next bucket, which it knows from planning the whole batch. `graphs` has one graph per bucket.
+    The step number, the number of its first example, and the next learning rates are on the device. The host only
+    chooses the next bucket, which it knows from planning the whole batch. `graphs` has one graph per bucket.
 
     Ranks must stay in step: what one does because of a value it has read, all must do after the same step. So with
     several ranks, all read after the same steps, and get each step's metrics one step later.
@@ -125,8 +134,9 @@ class BucketedSteps:
         self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
         self._first = self._step * config.batch_size
-        rates = [learning_rate(step, config) for step in range(config.steps)]
-        self._rates = torch.tensor(rates, dtype=torch.float32, device=device)
+        self._rates = torch.zeros(_RATES, dtype=torch.float32, device=device)
+        """Of each step, at its number modulo `_RATES`."""
+        self._next_rates = 0  # the first step whose rate is not among them
         self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
         self._ahead: dict[int, PaddedSize] = {}
@@ -135,6 +145,8 @@ class BucketedSteps:
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         bucket = self._bucket(step)
+        if step >= self._next_rates:
+            self._set_rates(step)
         if flag != self._flag_on_device:
             self._flag.fill_(flag)
             self._flag_on_device = flag
@@ -146,8 +158,19 @@ class BucketedSteps:
             found += self._ring.read(step, wait=True)
         return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in found]
 
+    def set_number(self, steps: int) -> None:
+        self._config = dataclasses.replace(self._config, steps=steps)
+        self._next_rates = 0
+        self._ahead = {}
+
     def close(self) -> None:
         self._graphs.close()
+
+    def _set_rates(self, first: int) -> None:
+        """Writes the rates of `_RATES` steps from `first` on. The device is past the ones that are overwritten."""
+        rates = [learning_rate(step, self._config) for step in range(first, first + _RATES)]
+        self._rates.copy_(torch.tensor(rates, dtype=torch.float32, device="cpu").roll(first % _RATES))
+        self._next_rates = first + _RATES
 
     def _capture_largest(self, steps: range) -> None:
         pieces = (steps[i : i + self._at_once] for i in range(0, len(steps), self._at_once))
@@ -187,7 +210,10 @@ class BucketedSteps:
             *gradients, found = self._sum([*gradients, found])
         norm = gradient_norm(gradients)
         measured = torch.cat([found, norm[None]])
-        rate, refused = self._rates.index_select(0, self._step)[0], measured.sum().isfinite().logical_not().float()
+        rate, refused = (
+            self._rates.index_select(0, self._step % _RATES)[0],
+            measured.sum().isfinite().logical_not().float(),
+        )
         self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused)
         self._ring.write(self._step, measured)
         self._step += 1

@@ -23,7 +23,7 @@ from bertfast._native import native
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
-from bertfast.distributed.collectives import wait_for_all
+from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, choose_precision, describe
 from bertfast.errors import InputError, Stopped
@@ -40,11 +40,12 @@ from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
 from bertfast.training.broadcast import broadcast_state
+from bertfast.training.budget import Budget, extra_seconds, steps_of_epochs
 from bertfast.training.determinism import deterministic_torch
 from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import HeldOut, evaluate, in_words
-from bertfast.training.fingerprint import from_checkpoint, identity, shared_by_ranks, twins_of
+from bertfast.training.fingerprint import extended, from_checkpoint, has_ended, identity, shared_by_ranks, twins_of
 from bertfast.training.loss_form import broadcast_form, choose_loss_form, use_form
 from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.out_of_memory import explained_out_of_memory
@@ -110,6 +111,9 @@ class Trainer:
             for step in (config.steps - 1, config.first_long_step - 1)
         )
         self._setup = Setup(model, long, config, world, dtype, short)
+        if config.epochs:
+            self._setup = self._setup.with_steps(steps_of_epochs(self._setup))
+            config = self._setup.config
         self._optimizer = make_optimizer(self._setup)
         counts, special_ids = corpus.token_counts, corpus.special_ids
         contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
@@ -117,17 +121,21 @@ class Trainer:
         self._history = History()
         self._times: Times | None = None
         self._checkpoints: checkpoint.Writer | None = None
+        self._budget: Budget | None = None
         self._first_step, self._pairs_per_second = 0, 0.0
         self._begun = self._saved = 0.0  # times of the first step and of the latest checkpoint
 
     def train(self) -> Run:
         """The whole run. Raises Stopped if a signal ends it, and InputError for errors that the user can fix."""
-        world, config = self._setup.world, self._setup.config
+        world = self._setup.world
         with contextlib.ExitStack() as held:
             take_step, signals = self._begin(held)
-            for step in range(self._first_step, config.steps):
+            step = self._first_step
+            while step < self._setup.config.steps:
+                config = self._setup.config
                 evaluated, saves = self._evaluation_due(step), checkpoint_due(step, config)
-                reads = evaluated is not None or saves or step + 1 == config.steps
+                estimates = self._budget is not None and self._budget.is_due(step + 1)
+                reads = evaluated is not None or saves or estimates or step + 1 == config.steps
                 flags = 0.0
                 flag = to_flag(signals, self._is_checkpoint_overdue(), world)
                 for measured in take_step(step, flag, wait=reads):
@@ -141,12 +149,15 @@ class Trainer:
                 if (saves or overdue) and self._checkpoints is not None:
                     self._checkpoints.save(step + 1)
                     self._saved = time.perf_counter()
+                if self._budget is not None and estimates:
+                    self._estimate(self._budget, step + 1, take_step)
+                step += 1
         return self._finish()
 
     def _begin(self, held: contextlib.ExitStack) -> tuple[Steps, list[int]]:
         """Enters the run's contexts into `held`. Returns the steps, and a list that receives signals."""
         setup, directory = self._setup, self._directory
-        model, config, asked = setup.model, setup.config, setup.world
+        model, asked = setup.model, setup.world
         found = None
         if directory.path is not None and directory.resumed and asked.rank == 0:
             found = checkpoint.newest(directory.path / "checkpoints")
@@ -155,18 +166,28 @@ class Trainer:
         before = None if found is None else found.run
         trusted = choice.Choice()
         if asked.rank == 0:
-            trusted = choice.choose(asked.device, len(asked.devices), config.check).without(twins_of(before))
+            trusted = choice.choose(asked.device, len(asked.devices), setup.config.check).without(twins_of(before))
         setup = self._trust(trusted, held)
         world = setup.world
+        written, settled = None if found is None else self._run_info(), 0
+        if written is not None and written.settled and written.train.minutes == setup.config.minutes > 0:
+            settled = written.train.steps
+            self._setup = setup = setup.with_steps(settled)
+        config = setup.config
         form = choose_loss_form(setup, before, trusted.fused)
         run = identity(setup, self._corpus, form.name, trusted.twins)
         if found is not None:
+            if has_ended(found, written) and (config.minutes or config.steps > found.step):
+                logger.info(
+                    "the run had ended after %s steps: it goes on with a longer run's learning rate", found.step
+                )
+                found = extended(found, run)
             self._first_step = _resume(found, model, self._optimizer, run, config)
         elif directory.resumed and world.rank == 0:
             logger.info("%s holds no checkpoint: starting at step 0", directory.path)
         del found  # its tensors take as much memory as the training state
         if world.rank == 0:
-            self._open_directory(run)
+            self._open_directory(run, settled > 0 or not config.minutes)
             products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
             compiled = ", compiled" if config.compile else ""
             devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
@@ -195,13 +216,50 @@ class Trainer:
         world = setup.world
         held.enter_context(use_form(broadcast_form(form, world), model))
         signals = held.enter_context(noted_signals())
+        self._first_step = broadcast_state(world, model, self._optimizer, self._first_step)
+        self._begun = self._saved = time.perf_counter()
+        if config.minutes:
+            setup = self._begin_budget(from_rank_0(world, settled))
+            config = setup.config
         self._progress = held.enter_context(
             contextlib.closing(Progress(config.steps, self._first_step, config.log_every))
         )
-        self._first_step = broadcast_state(world, model, self._optimizer, self._first_step)
         take_step = held.enter_context(contextlib.closing(make_stages(setup, self._optimizer, self._first_step)))
-        self._begun = self._saved = time.perf_counter()
         return take_step, signals
+
+    def _begin_budget(self, settled: int) -> Setup:
+        """The setup for `settled` steps; 0: for a number that is still to be estimated."""
+        setup = self._setup
+        if not settled:
+            seconds = 0.0 if self._times is None else self._times.before
+            self._budget = Budget(setup.config, self._first_step, seconds, extra_seconds(setup))
+            settled = self._budget.config.steps
+        self._setup = setup.with_steps(settled)
+        return self._setup
+
+    def _estimate(self, budget: Budget, done: int, take_step: Steps) -> None:
+        """Sets the number of steps to what fits into the run's minutes, by what `done` steps took."""
+        world = self._setup.world
+        seconds = time.perf_counter() - self._begun + (0.0 if self._times is None else self._times.before)
+        steps = from_rank_0(world, budget.estimate(done, seconds))
+        budget.plan(done, steps)
+        self._setup = self._setup.with_steps(steps)
+        take_step.set_number(steps)
+        self._progress.total = steps
+        if budget.settled and world.rank == 0:
+            logger.info("%s steps fit into %g minutes", f"{steps:,}", budget.config.minutes)
+            self._write_run_info(settled=True)
+
+    def _run_info(self) -> RunInfo | None:
+        """What an earlier part of the run wrote to run.json."""
+        path = self._directory.path
+        return RunInfo.read(path) if path is not None and (path / "run.json").exists() else None
+
+    def _write_run_info(self, settled: bool) -> None:
+        path, setup = self._directory.path, self._setup
+        if path is not None:
+            texts = Text.of(self._corpus), None if self._held_out is None else Text.of(self._held_out)
+            RunInfo(setup.model.config, setup.config, *texts, settled).write(path)
 
     def _trust(self, trusted: choice.Choice, held: contextlib.ExitStack) -> Setup:
         """The setup without what `trusted` disables. Applies it to the ops and samplers, too."""
@@ -215,7 +273,7 @@ class Trainer:
         self._setup = setup._replace(world=trusted.world(setup.world, setup.config.cuda_graph))
         return self._setup
 
-    def _open_directory(self, run: dict[str, Any]) -> None:
+    def _open_directory(self, run: dict[str, Any], settled: bool) -> None:
         path, setup = self._directory.path, self._setup
         if path is None:
             return
@@ -226,8 +284,7 @@ class Trainer:
         keep = setup.config.keep_checkpoints
         self._checkpoints = checkpoint.Writer(path / "checkpoints", keep, journal, run, setup.model, self._optimizer)
         self._checkpoints.tidy(self._first_step)
-        texts = Text.of(self._corpus), None if self._held_out is None else Text.of(self._held_out)
-        RunInfo(setup.model.config, setup.config, *texts).write(path)
+        self._write_run_info(settled)
 
     def _record(self, step: int, measured: Measured) -> None:
         """Logs a step's metrics, which became known after `step`. Raises InputError if they are non-finite."""
@@ -235,7 +292,11 @@ class Trainer:
         if not measured.is_finite():
             raise InputError(non_finite(measured, self._directory.path))
         lr = learning_rate(measured.step, config)
-        tokens = int(self._setup.sampler.plan(measured.step * config.batch_size, config.batch_size).lengths.sum())
+        tokens = int(
+            self._setup.stage(measured.step)
+            .sampler.plan(measured.step * config.batch_size, config.batch_size)
+            .lengths.sum()
+        )
         self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens))
         if (finding := self._diagnosis.after(self._history.records)) and self._setup.world.rank == 0:
             logger.warning(finding)

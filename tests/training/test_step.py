@@ -22,7 +22,7 @@ from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.world import World, describe, make_world
 from bertfast.errors import InputError, Stopped
 from bertfast.sampling.sampler import Sampler
-from bertfast.training import ring, stages
+from bertfast.training import stages
 from bertfast.training import step as step_module
 from bertfast.training.gradients import make_gradients
 from bertfast.training.launch import train
@@ -233,7 +233,7 @@ def called(monkeypatch):
 @pytest.mark.parametrize("short_len", [0, 12])
 def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch, short_len):
     """A line a step, though several are read at a time; resumed, the same run."""
-    monkeypatch.setattr(ring, "MOST_STEPS", 4)
+    monkeypatch.setattr(step_module, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10, short_len=short_len)
     world = make_world(config, [CPU], [CPU])
     whole = Trainer(make_model(corpus), corpus, config, world, RunDirectory(tmp_path / "whole")).train()

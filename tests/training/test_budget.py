@@ -1,0 +1,175 @@
+"""Runs whose length is given in minutes or epochs, by a clock that the test moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from support.small_run import CONFIG, CPU, make_model
+
+from bertfast.distributed.world import make_world
+from bertfast.errors import InputError
+from bertfast.reporting.run_info import RunInfo
+from bertfast.sampling.sampler import Sampler
+from bertfast.training import trainer
+from bertfast.training.budget import Budget
+from bertfast.training.optimizer import Optimizer
+from bertfast.training.run_directory import RunDirectory
+from bertfast.training.trainer import Trainer
+
+ON_TIME = 0.03  # share of the minutes
+TIMED = dataclasses.replace(CONFIG, minutes=1.0, warmup=0.05, decay=0.3)
+
+
+def seconds_taken(config, seconds_per_step, extra=0.0):
+    """The seconds of a run, and its steps, with a step's seconds as a function of its number and the time."""
+    budget, done, now = Budget(config, 0, 0.0, extra), 0, 0.0
+    while done < budget.config.steps:
+        is_long = config.short_len and done >= budget.config.first_long_step
+        assert not is_long or budget.settled
+        now += seconds_per_step(done, now) + extra * bool(is_long)
+        done += 1
+        if budget.is_due(done):
+            budget.plan(done, budget.estimate(done, now))
+    assert budget.settled
+    return now, done
+
+
+@pytest.mark.parametrize("per_step", [0.004, 0.1, 1.0])
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.95])
+def test_a_run_ends_on_time(per_step, decay):
+    """The first steps take longer, as they do where products are compiled."""
+    config = dataclasses.replace(TIMED, decay=decay)
+    seconds, steps = seconds_taken(config, lambda step, now: per_step * (10 if step < 1 else 1))
+    assert seconds == pytest.approx(60, rel=ON_TIME)
+    assert steps == pytest.approx(60 / per_step, rel=0.2)
+
+
+@pytest.mark.parametrize("factor", [0.25, 4])
+def test_a_machine_whose_speed_changes_in_the_middle(factor):
+    seconds, _ = seconds_taken(TIMED, lambda step, now: 0.01 * (factor if now > 25 else 1))
+    assert seconds == pytest.approx(60, rel=ON_TIME)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_long_examples_at_the_end(decay):
+    config = dataclasses.replace(TIMED, short_len=8, decay=decay)
+    seconds, steps = seconds_taken(config, lambda step, now: 0.01, extra=0.09)
+    assert seconds == pytest.approx(60, rel=ON_TIME)
+    assert steps == pytest.approx(60 / (0.9 * 0.01 + 0.1 * 0.1), rel=0.01)
+
+
+def test_a_step_that_takes_longer_than_the_run():
+    assert seconds_taken(TIMED, lambda step, now: 100.0) == (100.0, 1)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes with each step alone: an eighth of a second. A run ends where `until` says."""
+    state = SimpleNamespace(now=0.0, until=10**9)
+    step = Optimizer.step
+
+    def counting(self, *arguments):
+        state.now += 0.125
+        if self.count >= state.until:
+            raise ZeroDivisionError
+        step(self, *arguments)
+
+    monkeypatch.setattr(Optimizer, "step", counting)
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: state.now))
+    return state
+
+
+def trained(corpus, config, folder=None, resumed=False):
+    directory = RunDirectory(folder, resumed)
+    return Trainer(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), directory).train()
+
+
+def test_a_run_of_some_seconds(corpus, clock, tmp_path):
+    """Its steps fit; run.json has them; every rate is that of a run of so many steps, once it has warmed up."""
+    config = dataclasses.replace(TIMED, minutes=0.125)
+    run = trained(corpus, config, tmp_path)
+    assert run.config.steps == pytest.approx(60, abs=1)
+    assert len(run.history.records) == run.config.steps
+    assert RunInfo.read(tmp_path).train == run.config
+    lines = [json.loads(line)["lr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    fall = run.config.decay_steps
+    assert lines[10:-fall] == [config.lr] * (run.config.steps - fall - 10)
+    assert lines[-fall:] == pytest.approx([config.lr * (fall - i) / fall for i in range(fall)])
+
+
+def test_it_resumes_exactly(corpus, clock, tmp_path):
+    """Where it ended after its number of steps was settled, at whatever speed it is resumed."""
+    config = dataclasses.replace(TIMED, minutes=0.125, checkpoint_every=7)
+    whole = trained(corpus, config, tmp_path / "whole")
+    clock.until = 52
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path / "parts")
+    clock.until = 10**9
+    clock.now += 1000
+    again = trained(corpus, config, tmp_path / "parts", resumed=True)
+    assert again.config == whole.config
+    assert all(map(torch.equal, again.model.parameters(), whole.model.parameters()))
+    assert (tmp_path / "parts" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def test_resumed_early_it_counts_the_time_before(corpus, clock, tmp_path):
+    config = dataclasses.replace(TIMED, minutes=0.125, checkpoint_every=7)
+    clock.until = 23
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path)
+    clock.until = 10**9
+    assert trained(corpus, config, tmp_path, resumed=True).config.steps == pytest.approx(60, abs=2)
+
+
+def test_a_run_that_has_ended_goes_on(corpus, clock, tmp_path, said):
+    """For more steps or minutes: exactly so, as it does after an interruption."""
+    trained(corpus, CONFIG, tmp_path / "whole")
+    longer = dataclasses.replace(CONFIG, steps=20, checkpoint_every=5)
+    whole = trained(corpus, longer, tmp_path / "whole", resumed=True)
+    assert any("had ended after 3 steps" in line for line in said)
+    assert [record.step for record in whole.history.records] == list(range(20))
+    trained(corpus, CONFIG, tmp_path / "parts")
+    clock.until = 12
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, longer, tmp_path / "parts", resumed=True)
+    clock.until = 10**9
+    parts = trained(corpus, longer, tmp_path / "parts", resumed=True)
+    assert all(map(torch.equal, parts.model.parameters(), whole.model.parameters()))
+    timed = trained(corpus, dataclasses.replace(CONFIG, minutes=0.125), tmp_path / "parts", resumed=True)
+    assert timed.config.steps == pytest.approx(60, abs=3)
+    with pytest.raises(InputError, match="--steps: 20 -> 3"):
+        trained(corpus, CONFIG, tmp_path / "whole", resumed=True)
+
+
+def test_an_unfinished_run_keeps_its_length(corpus, clock, tmp_path):
+    clock.until = 7
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, dataclasses.replace(CONFIG, steps=20, checkpoint_every=5), tmp_path)
+    with pytest.raises(InputError, match="--steps: 20 -> 30"):
+        trained(corpus, dataclasses.replace(CONFIG, steps=30), tmp_path, resumed=True)
+
+
+@pytest.mark.parametrize("short_len", [0, 12])
+def test_epochs(corpus, short_len):
+    """As many steps as show every example so often."""
+    config = dataclasses.replace(CONFIG, epochs=2.0, short_len=short_len)
+    run = trained(corpus, config)
+    steps = run.config.steps
+    assert len(run.history.records) == steps
+    seen = sum(CONFIG.batch_size / Sampler(corpus, run.config.at(step)).num_examples for step in range(steps))
+    assert seen == pytest.approx(2.0, abs=2 / steps)
+
+
+@pytest.mark.parametrize("settings", [{"minutes": -1.0}, {"epochs": float("nan")}])
+def test_lengths_that_are_none(settings):
+    with pytest.raises(InputError, match="must be 0 or a positive number"):
+        dataclasses.replace(CONFIG, **settings)
+
+
+def test_two_lengths():
+    with pytest.raises(InputError, match="both say how long to train"):
+        dataclasses.replace(CONFIG, minutes=1.0, epochs=1.0)
