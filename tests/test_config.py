@@ -25,3 +25,18 @@ def test_a_value_that_is_no_choice_is_refused(settings, field):
 def test_every_class_of_settings_checks_its_choices():
     assert {each.__name__ for each in CLASSES} >= {"BertConfig", "CorpusConfig", "EncodeConfig", "TrainConfig"}
     assert all(issubclass(each, config.Checked) for each in CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"weight_decay": -0.1}, r"--weight-decay must be 0 or a positive number, not -0\.1"),
+        ({"weight_decay": float("nan")}, "--weight-decay must be 0 or a positive number, not nan"),
+        ({"muon_lr": 0.0}, r"--muon-lr must be a positive number, not 0\.0"),
+        ({"muon_lr": float("inf")}, "--muon-lr must be a positive number, not inf"),
+        ({"lr": -1.0}, r"--lr must be a positive number, not -1\.0"),
+    ],
+)
+def test_what_the_optimizer_does_not_take(wrong, message):
+    with pytest.raises(InputError, match=message):
+        config.TrainConfig(**wrong)

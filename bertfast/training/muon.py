@@ -27,17 +27,17 @@ _TOGETHER = 16
 _HEADROOM = 1.01
 """Rounding, in bfloat16 above all, can lift a singular value above 1, where the first polynomials explode."""
 
-# The Polar Express (Amsel et al., 2025) for singular values from 0.001 to 1: the a, b and c of each step. With the
-# headroom, five steps bring values from 0.003 on between 0.87 and 1.13; Jordan's single polynomial, between 0.68 and
-# 1.21.
+# The Polar Express (Amsel et al., 2025) for singular values from 0.001 to 1: the a, b and c of each step. The headroom
+# divides the argument of each; the first one's twice, as the paper divides the matrix by it, too. Values from 0.003 on
+# come between 0.87 and 1.13. Jordan's single polynomial brings them between 0.68 and 1.21.
 POLAR_EXPRESS = tuple(
-    (a / _HEADROOM, b / _HEADROOM**3, c / _HEADROOM**5)
-    for a, b, c in (
-        (8.28721201814563, -23.595886519098837, 17.300387312530933),
-        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
-        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
-        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
-        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    (a / headroom, b / headroom**3, c / headroom**5)
+    for headroom, a, b, c in (
+        (_HEADROOM**2, 8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (_HEADROOM, 4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (_HEADROOM, 3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (_HEADROOM, 3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (_HEADROOM, 2.300652019954817, -1.6689039845747493, 0.4188073119525673),
     )
 )
 
@@ -136,7 +136,7 @@ def orthogonalized(
     Returns: (count, rows, columns).
     """
     norm: Tensor = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
-    x = (matrices / (_HEADROOM * norm).clamp(min=1e-7)).to(dtype)
+    x = (matrices / norm.clamp(min=1e-7)).to(dtype)
     tall = x.shape[1] > x.shape[2]
     if tall:  # so that the smaller side is squared
         x = x.mT.contiguous()

@@ -32,7 +32,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
         options = ["--corpus", write_texts(folder / "texts.txt"), "--eval", "--steps", STEPS, *TINY]
-        options += ["--checkpoint-every", EVERY]
+        options += ["--checkpoint-every", EVERY, "--optimizer", "muon", "--weight-decay", 0.1]
         done = run([*options, "--out", folder / "whole"], folder / "log")
         assert done.status == 0, done.err
         yield Story(options, folder / "whole")
@@ -207,6 +207,20 @@ def test_another_batch_size(story: Story, tmp_path: Path) -> None:
     assert "\n  --batch-size: 16 -> 8\n" in done.err
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines() if '"lr"' in line]
     assert steps == list(range(STEPS))
+
+
+def test_another_optimizer(story: Story, tmp_path: Path) -> None:
+    """It has no state to go on from, so --inexact is no way out."""
+    out = tmp_path / "out"
+    stopped = Fault("bertfast.training.optimizer:Optimizer.step", 6, what=signal.SIGTERM)
+    assert run([*story.options, "--out", out], tmp_path / "log", stopped).status == 128 + signal.SIGTERM
+    before = contents(out)
+    done = run([*story.options, "--out", out, "--optimizer", "adamw", "--resume", "--inexact"], tmp_path / "log")
+    assert done.status == 2
+    said = done.err[done.err.index("error: ") :].splitlines()
+    assert "is a checkpoint of another model or optimizer (exp_avg.layers.0.query.weight is missing)" in said[0]
+    assert said[1:] == ["  --optimizer: muon -> adamw", "  --muon-lr: 0.02 -> unknown"]
+    assert contents(out) == before
 
 
 # --- disks

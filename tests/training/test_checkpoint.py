@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from pathlib import Path
@@ -11,11 +12,18 @@ import safetensors.torch
 import torch
 from support.checkpoints import RUN, Training
 from support.messages import listening
+from support.small_run import CONFIG, CPU, make_model
 from torch import Tensor, nn
 
 from bertfast import files
+from bertfast.data.corpus import Corpus
+from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.training import checkpoint
+from bertfast.training.optimizer import make_optimizer
+from bertfast.training.setup import Setup
+
+ALONE = World(0, 1, [CPU], [CPU], True, 8)
 
 
 @pytest.fixture
@@ -60,6 +68,34 @@ def test_checkpoints_of_torchs_adam_are_resumed(training: Training, tmp_path: Pa
     training.model(torch.ones(1, 3)).square().sum().backward()
     theirs.step()
     torch.testing.assert_close(list(other.model.parameters()), list(training.model.parameters()), rtol=1e-6, atol=1e-7)
+
+
+def test_muons_momentum_is_kept(corpus: Corpus, tmp_path: Path) -> None:
+    """Beside AdamW's averages of the rest, and neither optimizer goes on from the other's checkpoint."""
+    made = []
+    for kind in ("muon", "muon", "adamw"):
+        model = make_model(corpus)
+        setup = Setup(model, [], dataclasses.replace(CONFIG, optimizer=kind), ALONE, torch.float32)
+        made.append((model, make_optimizer(setup)))
+    (model, optimizer), (other, its), (plain, adamw) = made
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(each.shape, generator=generator) for each in optimizer.parameters]
+    optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
+    (tmp_path / "metrics.jsonl").touch()
+    for name, each in (("one", (model, optimizer)), ("two", (plain, adamw))):
+        checkpoint.Writer(tmp_path / name, 2, tmp_path / "metrics.jsonl", RUN, *each).save_now(1)
+    found, foreign = (checkpoint.newest(tmp_path / name) for name in ("one", "two"))
+    assert found is not None and foreign is not None
+    kinds = {kind for kind, name in (each.split(".", 1) for each in found.tensors) if name == "layers.1.output.weight"}
+    assert kinds == {"model", "momentum"}
+    assert checkpoint.misfit(found, other, its) is None
+    checkpoint.restore(found, other, its)
+    assert same(checkpoint._state(other, its), checkpoint._state(model, optimizer))
+    for each in (optimizer, its):
+        each.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
+    assert same(checkpoint._state(other, its), checkpoint._state(model, optimizer))
+    assert checkpoint.misfit(found, plain, adamw) == "exp_avg.layers.0.query.weight is missing"
+    assert checkpoint.misfit(foreign, model, optimizer) == "momentum.layers.0.query.weight is missing"
 
 
 def test_any_reader_of_safetensors_reads_it(training: Training) -> None:

@@ -224,7 +224,7 @@ def test_a_run_heeds_the_verdict(
 
 
 def test_what_a_checkpoint_says_of_it() -> None:
-    run = {"masked-LM loss": "chunked", "--lr": 1.0}
+    run = {"masked-LM loss": "chunked", "--optimizer": "adamw", "--weight-decay": 0.0, "--lr": 1.0}
     assert twins_of(None) == twins_of(run) == twins_of(from_checkpoint(run)) == twins_of({"--lr": 1.0}) == {}
     resumed = {**run, "computed in plain torch": "attention, self_attention"}
     assert from_checkpoint(resumed) == resumed

@@ -16,7 +16,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, make_world
 from bertfast.training import fingerprint as module
-from bertfast.training.fingerprint import identity, shared_by_ranks
+from bertfast.training.fingerprint import from_checkpoint, identity, shared_by_ranks
 from bertfast.training.setup import Setup
 
 MODEL = BertConfig(vocab_size=50)
@@ -79,6 +79,19 @@ def test_what_does_not(corpus: Corpus, case: str) -> None:
     assert line.format(fingerprint=corpus.fingerprint) in found
     others = [other for other in found if other != line.format(fingerprint=corpus.fingerprint)]
     assert all(other.startswith("product of two matrices") for other in others)
+
+
+def test_another_optimizer(corpus: Corpus) -> None:
+    """Muon's rate is told where there is Muon; older checkpoints, which tell of no optimizer, are of Adam's."""
+    adamw, muon = of(corpus), of(corpus, optimizer="muon", weight_decay=0.1)
+    expected = ["--optimizer: adamw -> muon", "--weight-decay: 0.0 -> 0.1", "--muon-lr: unknown -> 0.02"]
+    assert differences(adamw, muon) == expected
+    assert differences(adamw, of(corpus, muon_lr=0.5)) == []
+    assert differences(muon, of(corpus, optimizer="muon", weight_decay=0.1, muon_lr=0.5)) == ["--muon-lr: 0.02 -> 0.5"]
+    older = {name: value for name, value in adamw.items() if name not in ("--optimizer", "--weight-decay")}
+    assert differences(from_checkpoint(older), adamw) == []
+    assert differences(from_checkpoint(older), muon) == expected
+    assert from_checkpoint(muon) == muon
 
 
 def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

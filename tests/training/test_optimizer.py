@@ -1,23 +1,29 @@
-"""The optimizer: the copies that it keeps of the weights, and what torch knows of its steps."""
+"""The optimizer: weight decay, the copies that it keeps of the weights, and what torch knows of its steps."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from support.op_cases.adam import scalar
+from support.small_run import CPU
 
+from bertfast.distributed.world import World
 from bertfast.ops.linear import in_type
+from bertfast.training.muon import Muon
 from bertfast.training.optimizer import Optimizer
 
 
 @pytest.mark.parametrize("refused", [0.0, 1.0])
-def test_copies_follow_weights_that_were_loaded(refused: float) -> None:
-    parameters = [torch.nn.Parameter(torch.randn(3, 5)), torch.nn.Parameter(torch.randn(2), requires_grad=False)]
-    optimizer = Optimizer(parameters, torch.bfloat16, 0.0)
+@pytest.mark.parametrize("by_muon", [False, True])
+def test_copies_follow_weights_that_were_loaded(refused: float, by_muon: bool) -> None:
+    parameters = [torch.nn.Parameter(torch.randn(5, 5)), torch.nn.Parameter(torch.randn(2), requires_grad=False)]
+    world = World(0, 1, [CPU], [CPU], True, 8)
+    muon = Muon({parameters[0]: 1}, 1.0, torch.bfloat16, world) if by_muon else None
+    optimizer = Optimizer(parameters, torch.bfloat16, 0.0, muon)
     with torch.no_grad():
         parameters[0].fill_(7)
-    optimizer.step([torch.ones(3, 5)], *map(scalar, (0.1, 1, refused)))
-    assert parameters[0][0, 0].item() == pytest.approx(7 - 0.1 * (1 - refused))
+    optimizer.step([torch.eye(5) + 1e-9], *map(scalar, (0.1, 1, refused)))
+    assert parameters[0][0, 0].item() == pytest.approx(7 - 0.1 * (1 - refused), abs=0.013 if by_muon else 1e-6)
     assert optimizer.count == 1 - refused
     with torch.no_grad():
         kept = in_type(parameters[0], torch.bfloat16)
@@ -25,6 +31,30 @@ def test_copies_follow_weights_that_were_loaded(refused: float) -> None:
         assert torch.equal(kept, parameters[0].bfloat16())
         optimizer.close()
         assert in_type(parameters[0], torch.bfloat16) is not kept
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_weight_decay_is_that_of_torchs_adamw(decay: float) -> None:
+    """On parameters of two dimensions alone."""
+    shapes = [(3, 33), (33,), (17, 5), (1,), ()]
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [torch.nn.Parameter(each.detach().double()) for each in ours]
+    groups = [
+        {"params": [each for each in theirs if each.dim() == 2], "weight_decay": decay},
+        {"params": [each for each in theirs if each.dim() != 2], "weight_decay": 0.0},
+    ]
+    optimizer, truth = Optimizer(ours, torch.bfloat16, decay), torch.optim.AdamW(groups, lr=0.02)
+    for _ in range(5):
+        gradients = [torch.randn(shape) for shape in shapes]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient.double()
+        truth.step()
+        optimizer.step(gradients, *map(scalar, (0.02, 1, 0)))
+        optimizer.step([each * torch.nan for each in gradients], *map(scalar, (0.02, 1, 1)))
+    torch.testing.assert_close([each.detach() for each in ours], [each.detach().float() for each in theirs])
+    with torch.no_grad():
+        for each in ours:
+            assert torch.equal(in_type(each, torch.bfloat16), each.bfloat16())
 
 
 def test_torch_knows_that_a_step_has_changed_the_weights() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from support.graphs import Called, HeldGraph, on_the_cpu
+from support.muon import as_on_a_gpu
 from support.processes import SERVER
 from support.small_run import CONFIG, CPU, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -69,10 +70,11 @@ def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
-@pytest.mark.parametrize("clip", [0.05, 0.0])
-def test_buckets_change_nothing(corpus, objective, clip):
+@pytest.mark.parametrize(("clip", "optimizer"), [(0.05, "adamw"), (0.0, "adamw"), (0.05, "muon")])
+def test_buckets_change_nothing(corpus, objective, clip, optimizer):
     """Losses, norms and, at the end, the weights of the plain way; dropout on."""
-    config = dataclasses.replace(PLAIN, objective=objective, max_grad_norm=clip)
+    changes = {"objective": objective, "max_grad_norm": clip, "optimizer": optimizer, "weight_decay": 0.1}
+    config = dataclasses.replace(PLAIN, **changes)
     one, filled, _ = bucketed(corpus, config)
     two, whole = plain(corpus, config)
     for step in range(config.steps):
@@ -83,8 +85,10 @@ def test_buckets_change_nothing(corpus, objective, clip):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_step_asks_the_host_for_nothing(corpus, dtype):
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_step_asks_the_host_for_nothing(corpus, monkeypatch, dtype, kind):
     """No number is read from a tensor and none is made of the host's memory: either would end a capture."""
+    as_on_a_gpu(monkeypatch)
     found = []
 
     class Watch(TorchDispatchMode):
@@ -96,10 +100,12 @@ def test_a_step_asks_the_host_for_nothing(corpus, dtype):
         with Watch():
             function()
 
-    _, step, optimizer = bucketed(corpus, PLAIN, dtype, graphs=Around(watched))
+    config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1)
+    _, step, optimizer = bucketed(corpus, config, dtype, graphs=Around(watched))
     for number in range(3):
         step(number, 0.0, wait=True)
     assert optimizer.count == 3
+    assert ("bmm" in found) == (kind == "muon")
     # The loss's backward pass looks whether its upstream gradient is 1, on a CPU alone.
     assert found.count("_local_scalar_dense") <= 3
     assert not {"nonzero", "is_nonzero", "lift_fresh", "masked_select", "equal", "_unique2"} & set(found)
@@ -204,8 +210,9 @@ def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
         assert all(map(torch.equal, its_weights, weights))
 
 
-def test_what_is_not_finite_reaches_no_weight(corpus):
-    model, step, optimizer = bucketed(corpus, PLAIN)
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_what_is_not_finite_reaches_no_weight(corpus, kind):
+    model, step, optimizer = bucketed(corpus, dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1))
     found = step(0, 0.0, wait=False)
     with torch.no_grad():
         model.masked_lm_head.norm.weight[0] = math.nan
@@ -432,9 +439,10 @@ def test_who_captures(monkeypatch):
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype):
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype, kind):
     """Long enough that most steps are replayed, in several buckets. A sum by atomics in any op would show here."""
-    config = dataclasses.replace(PLAIN, steps=40, batch_size=96)
+    config = dataclasses.replace(PLAIN, steps=40, batch_size=96, optimizer=kind, weight_decay=0.1)
     results = []
     for graphs in (Called(), Graphs(GPU)):
         model, step, _ = bucketed(corpus, config, dtype, graphs=graphs, device=GPU)

@@ -97,7 +97,7 @@ def _train(
     device: torch.device, dtype: torch.dtype, make: Callable[[Setup, Optimizer], Steps]
 ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     """Returns the weights before, each step's losses, and the weights after."""
-    config = TrainConfig(steps=12, batch_size=64, max_len=64, lr=1e-3)
+    config = TrainConfig(steps=12, batch_size=64, max_len=64, lr=1e-3, optimizer="muon", weight_decay=0.1)
     model = made_up_model(device)
     start = [each.detach().clone() for each in model.parameters()]
     world = World(0, 1, [device], [device], deterministic=False, shards=1, captured=True)

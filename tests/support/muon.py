@@ -1,0 +1,43 @@
+"""Muon in float64, by way of singular values: the polynomials are applied to them, not to matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from bertfast.training import muon
+
+JORDAN = ((3.4445, -4.7750, 2.0315),) * 5
+
+
+def brought_near_1(singular_values: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
+    for a, b, c in coefficients:
+        singular_values = a * singular_values + b * singular_values**3 + c * singular_values**5
+    return singular_values
+
+
+def orthogonalized(matrix: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
+    u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return u * brought_near_1(s / s.norm(), coefficients) @ vt
+
+
+def trained(weight: Tensor, gradients: Sequence[Tensor], rate: float, weight_decay: float) -> Tensor:
+    """A matrix after a step with each of the gradients."""
+    weight, average = weight.double(), torch.zeros_like(weight, dtype=torch.float64)
+    rows, columns = weight.shape
+    for gradient in gradients:
+        average = 0.95 * average + 0.05 * gradient.double()
+        update = orthogonalized(0.95 * average + 0.05 * gradient.double(), muon.POLAR_EXPRESS)
+        weight = weight - rate * weight_decay * weight - rate * math.sqrt(max(1, rows / columns)) * update
+    return weight
+
+
+def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
+    """Equal shapes are computed in one product, and by the calling thread."""
+    groups = muon.groups
+    patch.setattr(muon, "groups", lambda matrices, together: groups(matrices, 16))
+    patch.setattr(muon, "thread_pool", lambda device, threads: None)
