@@ -31,7 +31,7 @@ def test_every_class_of_settings_checks_its_choices():
     ("wrong", "message"),
     [
         ({"weight_decay": -0.1}, r"--weight-decay must be 0 or a positive number, not -0\.1"),
-        ({"weight_decay": float("nan")}, "--weight-decay must be 0 or a positive number, not nan"),
+        ({"weight_decay": float("inf")}, "--weight-decay must be 0 or a positive number, not inf"),
         ({"muon_lr": 0.0}, r"--muon-lr must be a positive number, not 0\.0"),
         ({"muon_lr": float("inf")}, "--muon-lr must be a positive number, not inf"),
         ({"lr": -1.0}, r"--lr must be a positive number, not -1\.0"),

@@ -25,11 +25,12 @@ SHAPES = {(24, 24): 1, (48, 24): 2, (96, 24): 1, (24, 96): 1}
 """Of the parameters, and the number of matrices in each."""
 
 
-def given(steps: int) -> tuple[list[nn.Parameter], list[list[Tensor]]]:
-    """The parameters, and the gradients of each step."""
+def given(steps: int, times: int = 1) -> tuple[list[nn.Parameter], list[list[Tensor]]]:
+    """The parameters, each side so many `times` as large, and the gradients of each step."""
     generator = torch.Generator().manual_seed(0)
-    parameters = [nn.Parameter(0.1 * torch.randn(shape, generator=generator)) for shape in SHAPES]
-    return parameters, [[torch.randn(shape, generator=generator) for shape in SHAPES] for _ in range(steps)]
+    shapes = [(times * rows, times * columns) for rows, columns in SHAPES]
+    parameters = [nn.Parameter(0.1 * torch.randn(shape, generator=generator)) for shape in shapes]
+    return parameters, [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(steps)]
 
 
 def ours(parameters: Sequence[nn.Parameter], dtype: torch.dtype = torch.float32) -> Optimizer:
@@ -127,7 +128,7 @@ def test_threads_change_no_bit(dtype: torch.dtype) -> None:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            parameters, gradients = given(3)
+            parameters, gradients = given(2, times=8)  # so large that a product is split over threads
             take(ours(parameters, dtype), gradients)
             results.append(parameters)
     finally:
