@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -105,11 +106,23 @@ def test_singular_values_come_near_1(dtype: torch.dtype, slack: float, shape: tu
 
 def test_what_the_coefficients_promise() -> None:
     """For every singular value that a normalized matrix can have, and nearer to 1 than Jordan's."""
-    values = torch.logspace(-3, 0, 10_001, dtype=torch.float64)
+    values = torch.logspace(-3, 0, 100_001, dtype=torch.float64)
     ours, jordans = (brought_near_1(values, each) for each in (POLAR_EXPRESS, JORDAN))
     assert ours.min() > 0.8 and ours.max() < 1.13
     assert ours[values > 0.003].min() > 0.87
     assert (ours - 1).square().mean() < (jordans - 1).square().mean() / 4
+
+
+def test_the_coefficients_are_the_best_ones() -> None:
+    """Without headroom, each step's polynomial misses 1 as far above as below: the mark of a minimax polynomial."""
+    values, most = torch.logspace(math.log10(0.003), 0, 100_001, dtype=torch.float64), []
+    for step, (a, b, c) in enumerate(POLAR_EXPRESS):
+        h = 1.01 ** (2 if step == 0 else 1)
+        values = brought_near_1(values, [(a * h, b * h**3, c * h**5)])
+        most.append(float(values.max()))
+        if step > 2:
+            assert float(values.min()) == pytest.approx(2 - most[-1], abs=2e-4)
+    assert most == sorted(most, reverse=True)
 
 
 def test_each_matrix_of_a_layer_by_itself() -> None:
@@ -122,17 +135,25 @@ def test_each_matrix_of_a_layer_by_itself() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_threads_change_no_bit(dtype: torch.dtype) -> None:
-    results = []
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """One thread computes a matrix, and each by itself, however many threads there are."""
+    results, seen = [], []
+
+    def noting(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+        seen.append((len(matrices), torch.get_num_threads()))
+        return orthogonalized(matrices, dtype)
+
+    monkeypatch.setattr(module, "orthogonalized", noting)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            parameters, gradients = given(2, times=8)  # so large that a product is split over threads
+            parameters, gradients = given(2, times=8)
             take(ours(parameters, dtype), gradients)
             results.append(parameters)
     finally:
         torch.set_num_threads(before)
+    assert seen == [(1, 1)] * sum(SHAPES.values()) * 2 * 3
     for others in results[1:]:
         assert all(map(torch.equal, others, results[0]))
 
