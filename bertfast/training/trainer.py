@@ -290,7 +290,7 @@ class Trainer:
         """Logs a step's metrics, which became known after `step`. Raises InputError if they are non-finite."""
         config = self._setup.config
         if not measured.is_finite():
-            raise InputError(non_finite(measured, self._directory.path))
+            raise InputError(non_finite(measured, config.optimizer, self._directory.path))
         lr = learning_rate(measured.step, config)
         tokens = int(
             self._setup.stage(measured.step)
@@ -364,12 +364,13 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
         model.compile(dynamic=True, fullgraph=True)  # one program for all batch sizes
 
 
-def non_finite(measured: Measured, out: Path | None) -> str:
+def non_finite(measured: Measured, optimizer: str, out: Path | None) -> str:
     """The error message for a non-finite loss or gradient."""
     step = measured.step
     look = "" if out is None else f"; its batch: python -m bertfast.corpus show {out} --step {step}"
     found = f"the loss is {measured.mlm_loss:g}, its gradient's norm {measured.norm:g}"
-    return f"at step {step} {found}: lower --lr, or lengthen --warmup{look}"
+    rates = "--lr and --muon-lr" if optimizer == "muon" else "--lr"
+    return f"at step {step} {found}: lower {rates}, or lengthen --warmup{look}"
 
 
 def checkpoint_due(step: int, config: TrainConfig) -> bool:
