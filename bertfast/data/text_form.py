@@ -23,6 +23,8 @@ _WIKITEXT_HEADING = re.compile(r"= .+ =")
 # a line shorter than this share of the width isn't full.
 _LONG_WORD = 12
 _FULL = 0.85
+# Fewer of the last lines of paragraphs may end like a sentence by chance.
+_SOME_END = 0.15
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
@@ -82,18 +84,28 @@ def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
         return False
     inner = [line.strip() for line, after in pairwise(lines) if line.strip() and after.strip()]
     last = [line.strip() for line, after in pairwise([*lines, ""]) if line.strip() and not after.strip()]
-    if _most_end(inner):
+    if _ending(inner) > 0.5:
         return blocks > 1  # in one block, `plain` finds the same sentences, or better ones if a line holds two
-    if blocks > 1 and _most_end(last):  # only the last lines of paragraphs end sentences: wrapped prose
+    if blocks > 1 and _wraps_sentences(inner, last):
         return False
     if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
         return False
     return not _is_wrapped(lines, written)
 
 
-def _most_end(lines: list[str]) -> bool:
-    """Whether more than half of the lines end like a sentence."""
-    return sum(1 for line in lines if _SENTENCE_END.search(line)) > 0.5 * len(lines)
+def _wraps_sentences(inner: list[str], last: list[str]) -> bool:
+    """Whether sentences end where paragraphs do, not where other lines do.
+
+    In prose most paragraphs end with a sentence. Where many are headings or list items, as in manuals, it is enough
+    that this is several times as frequent as in other lines.
+    """
+    ending = _ending(last)
+    return ending > 0.5 or (ending > max(_SOME_END, 3 * _ending(inner)) and ending * len(last) >= 3)
+
+
+def _ending(lines: list[str]) -> float:
+    """The share of the lines that end like a sentence."""
+    return sum(1 for line in lines if _SENTENCE_END.search(line)) / max(1, len(lines))
 
 
 def _is_wrapped(lines: list[str], written: list[str]) -> bool:

@@ -356,6 +356,21 @@ CHANGES = "".join(
 JAPANESE = "".join(
     f"{'日付の指定は' * (1 + i % 4)}、\n時刻の指定の後に{'も' * (i % 5)}\n行わなければならない。\n\n" for i in range(20)
 )
+# Manuals: headings and options, most of which are no sentences, above wrapped text.
+MANUAL = "".join(
+    f"HEADING {i}\n  -{'abc'[i % 3]}, --option-{i}\n    an option that does something, as it {'is ' * (i % 4)}asked\n"
+    f"    to do{' by whom'[: i % 7]}{'. See there.' if i % 3 == 0 else ''}\n\n"
+    for i in range(30)
+)
+JAPANESE_MANUAL = "".join(
+    f"オプション{i}\n  -{'abc'[i % 3]}, --option-{i}\n    ファイルを{'すべて' * (i % 4)}表示し、指定された\n"
+    f"    ものだけを出力{'する。' if i % 3 == 0 else ''}\n\n"
+    for i in range(30)
+)
+# Lyrics, titles or chats without full stops, but for some at any place.
+STANZAS = "".join(
+    f"{'word ' * (3 + i * 7 % 11)}end of line {i}{'.' * (i % 5 == 0)}\n{chr(10) * (i % 4 == 3)}" for i in range(80)
+)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -382,6 +397,8 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
         ("mine.txt", CHANGES, "plain"),
         ("mine.txt", JAPANESE, "plain"),
+        *(("mine.txt", text, "plain") for text in (MANUAL, JAPANESE_MANUAL)),
+        ("mine.txt", STANZAS, "lines"),
         ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
         ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
         ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),
