@@ -30,6 +30,7 @@ from bertfast.errors import InputError
 from bertfast.hub.export import FORMS, check_form, export
 from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
+from bertfast.reporting.next_steps import next_steps
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.launch import check_extras, train_in
 from bertfast.training.run_directory import claimed
@@ -112,7 +113,9 @@ def _main(options: argparse.Namespace) -> None:
         if is_main_process():
             for form in options.export:
                 export(out, form)
-            print(closing_lines(run))
+            print(closing_lines(run), flush=True)
+            for line in next_steps(out, corpus, config.max_len):
+                logger.info(line)
 
 
 def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpus | None]:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -44,6 +45,60 @@ def test_a_run_end_to_end(texts, tmp_path):
     assert "(1, 32)" in encoded.stdout
     pair = run("--model", out, "a crane driver came", "he just left", module="encode")
     assert "(1, 10, 32)" in pair.stdout
+
+
+NEXT = {
+    "english": ("The crane is flying over the lake. It isn't a bird of prey, is it? Nobody knows!\n\n" * 9, []),
+    "german": (
+        "Der Kranich fliegt über den See. Er ist kein Raubvogel, oder?\n\n" * 9,
+        ["--tokenizer", "wordpiece", "--language", "de"],
+    ),
+    "japanese": ("鶴は湖の上を飛んでいます。それは鳥です。\n\n" * 9, ["--tokenizer", "char", "--language", "ja"]),
+    "proteins": ("".join(f"{'MKVLAAGIVG' * (3 + i)}\n" for i in range(40)), ["--tokenizer", "char"]),
+    "options": ("-x --yy -z 'quoted' \"twice\" $HOME `id`\n" * 40, ["--text-form", "lines"]),
+    "short": ("One.\nTwo.\n\n" * 40, ["--max-len", "5"]),
+}
+
+
+@pytest.mark.parametrize("kind", NEXT)
+def test_a_run_ends_with_commands_that_work(tmp_path, kind):
+    text, options = NEXT[kind]
+    (tmp_path / "a.txt").write_text(text)
+    out = tmp_path / "the run's $folder"
+    command = [
+        "--corpus",
+        tmp_path / "a.txt",
+        "--min-freq",
+        1,
+        "--steps",
+        2,
+        "--out",
+        out,
+        *TINY,
+        *options,
+        "--negatives",
+        "any",
+    ]
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    *_, heading, fill, encode, probe = done.stderr.splitlines()
+    assert heading == "what to try next:"
+    assert shlex.split(probe) == ["python", "-m", "bertfast.probe", "--model", str(out), "--labels", "FILE.tsv"]
+    for line, module, shape in ((fill, "fill_mask", r"0\.\d{4}  "), (encode, "encode", r"encoded text \(1, ")):
+        python, flag, name, *arguments = shlex.split(line)
+        assert (python, flag, name) == ("python", "-m", f"bertfast.{module}")
+        tried = run(*arguments, module=module)
+        assert tried.returncode == 0, tried.stderr
+        assert re.match(shape, tried.stdout)
+        assert "[UNK]" not in line
+    assert fill.count("[MASK]") == 1
+    if kind == "german":
+        assert shlex.split(fill)[-1] == "der kranich fliegt [MASK] den see."
+
+
+def test_quiet_runs_end_without_them(texts, tmp_path):
+    done = run("--corpus", texts, "--steps", 2, "--out", tmp_path / "out", "--quiet", *TINY)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_sentence_order_is_called_so(texts, tmp_path):
