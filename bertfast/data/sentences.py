@@ -72,6 +72,8 @@ _MARKS = {
 _RULE = frozenset("-=*_~#^+|:─━═—― \t")
 _RULE_WIDTH = 3
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
+# How an item of a list begins.
+_ITEM = re.compile(r"(?:[-*+•]|\d{1,2}[.)])\s")
 # A paragraph of one short line that doesn't end like a sentence, or like a line to be continued, is a heading.
 _HEADING_WIDTH = 80
 _NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]」』）]*$")
@@ -164,8 +166,14 @@ def _lines(lines: Iterator[str], documents_end: str) -> Iterator[str]:
 
 def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
     text, rows, pieces = "", 0, 0  # of the current paragraph; `text` is not yet cut into sentences
+    is_list = False  # whether lines that look like items are: the paragraph begins with one, or a colon announced them
     for line in _parted(lines):
         if line and line != PART:
+            if _ITEM.match(line):
+                is_list = is_list or not rows or text.endswith((":", "："))
+                if is_list:
+                    yield from map(str.strip, _segment(language, text))
+                    text = ""
             text = f"{text}{_space(text, line)}{line}"
             rows += 1
             if len(text) > PIECE:
@@ -183,7 +191,7 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
             yield from _paragraph_end(text, rows, language, marks)
         if line == PART:
             yield from marks.part
-        text, rows, pieces = "", 0, 0
+        text, rows, pieces, is_list = "", 0, 0, False
     if rows:
         yield from _paragraph_end(text, rows, language, marks)
 
@@ -243,7 +251,10 @@ def _segment(language: str, text: str) -> list[str]:
 
 
 def _continues(before: str, after: str, language: str) -> bool:
-    """Whether `after` continues the sentence: after "e.g." or "M.", or without a space in a script that has spaces."""
+    """Whether `after` continues the sentence: after "e.g.", "M." or an item's "1.", or, in a script that has spaces,
+    without one."""
+    if _ITEM.fullmatch(before):
+        return True
     if before[-1].isspace():
         abbreviation = _ABBREVIATION.search(before)
         return (abbreviation is not None and abbreviation[0].islower()) or expects_more(before, after, language)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bertfast.config import CorpusConfig
 from bertfast.data.readers.records import json_kind
-from bertfast.data.sources.folders import kind_of
+from bertfast.data.sources.folders import is_markup, kind_of
 from bertfast.data.text_file import TextFile, texts
 
 # A file's form is detected from this many characters at its beginning.
@@ -48,7 +48,9 @@ def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
             break
     form = config.text_form
     if form == "auto":
-        form = "wikitext" if _WIKITEXT_NAME.fullmatch(path.name) else _detect_form(lines, kind)
+        form = "plain" if kind != "text" or is_markup(path) else _detect_form(lines)
+        if _WIKITEXT_NAME.fullmatch(path.name):
+            form = "wikitext"
     documents = config.documents
     if documents == "auto" and kind == "text" and (alone or path.stat().st_size > LARGE):
         # In the form `lines`, documents end at blank lines, if there are any.
@@ -56,10 +58,8 @@ def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
     return replace(file, form=form, documents=documents)
 
 
-def _detect_form(lines: list[str], kind: str) -> str:
-    """The form of a text that begins with these lines. Records and HTML pages always hold prose."""
-    if kind != "text":
-        return "plain"
+def _detect_form(lines: list[str]) -> str:
+    """The form of a text that begins with these lines."""
     written = [line.strip() for line in lines if line.strip()]
     if _is_wikitext(written):
         return "wikitext"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
@@ -244,6 +245,14 @@ def test_no_sentence_ends_where_a_name_follows(write, language):
         assert [each for each in found if each not in MARKS] == expected
 
 
+def test_an_item_of_a_list_begins_a_sentence(write):
+    listed = "It takes:\n- a bird\n  of prey\n* the lake. And rain\n\n1. First\n2) second\n\n• Ünd\n• 鳥\n"
+    expected = ["It takes:", "- a bird of prey", "* the lake.", "And rain", "1. First", "2) second", "• Ünd", "• 鳥"]
+    assert documents(write(listed), "plain") == [expected]
+    dash = "It was a bird\n- a crane - and nobody knew of the year\n2. Or so it seemed."
+    assert documents(write(dash), "plain")[0][0].startswith("It was a bird - a crane - and nobody knew")
+
+
 def test_long_paragraphs_keep_their_sentences(write):
     """Prose goes through the segmenter in pieces; where they are cut must not show."""
     expected = [f"This is sentence {i} of a paragraph that is {'very ' * (i % 50)}long." for i in range(400)]
@@ -393,6 +402,7 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", WRAPPED, "plain"),
         ("mine.txt", VERSE, "plain"),
         ("mine.html", TITLES, "plain"),
+        *((f"mine{suffix}", text, "plain") for suffix in (".md", ".RST", ".md.gz") for text in (TITLES, LINES)),
         *(("mine.txt", text, "lines") for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG)),
         *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
         ("mine.txt", CHANGES, "plain"),
@@ -407,6 +417,7 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
     ],
 )
 def test_the_form_is_inferred_from_name_and_beginning(write, name, content, form):
+    content = gzip.compress(content.encode()) if name.endswith(".gz") else content
     found = source(write(content, name))
     assert [file.form for file in found.files] == [form]
     assert form in found.description

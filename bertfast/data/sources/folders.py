@@ -29,6 +29,8 @@ KINDS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
+# Of the kind "text", those whose name says that a line is no more than a piece of a paragraph.
+MARKUP = (".md", ".rst")
 TRAINING_SPLITS = ("wiki.train.tokens", "wiki.train.raw", "train.txt")
 HELD_OUT_SPLITS = ("wiki.valid.tokens", "wiki.test.tokens", "wiki.valid.raw", "wiki.test.raw", "valid.txt", "test.txt")
 
@@ -40,10 +42,19 @@ def kind_of(path: Path) -> str | None:
 
     A .json file can also hold JSON lines: see `json_kind`.
     """
+    return KINDS.get(_uncompressed_suffix(path))
+
+
+def is_markup(path: Path) -> bool:
+    """Whether the name says that the file is Markdown or reStructuredText."""
+    return _uncompressed_suffix(path) in MARKUP
+
+
+def _uncompressed_suffix(path: Path) -> str:
     suffix = _suffix(path).lower()
     for compressed in COMPRESSED:
         suffix = suffix.removesuffix(compressed)
-    return KINDS.get(suffix)
+    return suffix
 
 
 def _suffix(path: Path) -> str:
