@@ -1,0 +1,297 @@
+"""Whether a pretrained encoder helps to tell labels: logistic regression on word counts and on frozen vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bertfast.config import ProbeConfig
+from bertfast.data.readers.labelled import Labelled
+from bertfast.errors import InputError
+from bertfast.inference.encoder import Encoder
+from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, vectors, words
+from bertfast.inference.probe.figure import Figure, table
+from bertfast.log import progress_bar
+
+logger = logging.getLogger(__name__)
+
+Numbers = npt.NDArray[Any]
+
+WORDS = "TF-IDF, words and pairs of words"
+VECTORS, WITH_VECTORS = "vectors", "vectors with TF-IDF"
+RANDOM, WITH_RANDOM = "random weights", "random weights with TF-IDF"
+ROWS = (WORDS, VECTORS, WITH_VECTORS, RANDOM, WITH_RANDOM)
+_CONTROLS = {VECTORS: RANDOM, WITH_VECTORS: WITH_RANDOM}
+
+# The share of the labelled texts that is held out as the test, if none is given: one in this many.
+_HELD_OUT = 5
+# Inverse strengths of regularisation, scikit-learn's C, to choose from. Features have rows of about length 1 in every
+# row of the table, so the same ones suit all.
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+_FOLDS = 5
+# From so many labels on, one fold tells as much as all of them do of fewer labels.
+_ONE_FOLD = 5000
+_ITERATIONS = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What was learned from a number of labels."""
+
+    labels: int
+    correct: dict[str, npt.NDArray[np.bool_]]
+    """For each of `ROWS`, (draws, test texts): which texts got their label."""
+
+    @property
+    def draws(self) -> int:
+        return len(self.correct[WORDS])
+
+    def accuracy(self, row: str) -> Figure:
+        return _percent(self.correct[row].astype(float))
+
+    def gap(self, row: str, other: str) -> Figure:
+        """How many more texts got their label, the same draws and texts compared."""
+        return _percent(self.correct[row].astype(float) - self.correct[other])
+
+    @property
+    def helped(self) -> bool:
+        """Whether the vectors, alone or with TF-IDF, are better than TF-IDF and than random weights in their place."""
+        return self._helps(self._best)
+
+    @property
+    def evidence(self) -> str:
+        row, control = self._best, _CONTROLS[self._best]
+        gaps = f"{self.gap(row, WORDS).beside('TF-IDF')}, {self.gap(row, control).beside(control)}"
+        return f"{self.labels:,} labels ({row}: {gaps})"
+
+    @property
+    def _best(self) -> str:
+        return max(_CONTROLS, key=lambda row: (self._helps(row), self.correct[row].mean()))
+
+    def _helps(self, row: str) -> bool:
+        return all(self.gap(row, other).certainly_positive for other in (WORDS, _CONTROLS[row]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """A probe's result."""
+
+    columns: tuple[Column, ...]
+    tests: int
+    labels: int
+    """Different ones."""
+    largest: float
+    """The share of the test's texts that have the test's commonest label."""
+
+    def lines(self) -> list[str]:
+        """The table, and a sentence that says whether pretraining helped."""
+        header = [
+            f"{column.labels:,} labels" + f", {column.draws} draws" * (column.draws > 1) for column in self.columns
+        ]
+        rows = [[row, *(str(column.accuracy(row)) for column in self.columns)] for row in ROWS]
+        return [
+            f"accuracy in % ± two standard errors on {self.tests:,} texts with {self.labels} labels, the commonest on "
+            f"{100 * self.largest:.1f}% of them",
+            *table([["", *header], *rows]),
+            self.sentence,
+        ]
+
+    @property
+    def sentence(self) -> str:
+        helped = [column.evidence for column in self.columns if column.helped]
+        not_helped = [column.evidence for column in self.columns if not column.helped]
+        if not helped:
+            return f"Pretraining did not help with {' and '.join(not_helped)}."
+        exception = f", but not with {' and '.join(not_helped)}" if not_helped else ""
+        return f"Pretraining helped with {' and '.join(helped)}{exception}."
+
+
+def probe_labels(
+    encoder: Encoder, train: Labelled, test: Labelled | None = None, config: ProbeConfig | None = None
+) -> Classification:
+    """Learns the labels of `train` from word counts and from frozen vectors, and counts what is right on `test`.
+
+    `test`: None for a fifth of `train`, with about its shares of labels. For each number of labels in
+    `config.labels_each`, so many texts are drawn, several times if they are few. Each draw has about the shares of
+    labels that all texts have, and each label at least twice, if there are two. A logistic regression is fitted to each
+    of `ROWS`; its regularisation is what gets the most labels right in a cross-validation within the draw. The same
+    arguments give the same result.
+
+    Texts without a word are left out, with a warning, and so are numbers larger than the texts that there are. Raises
+    InputError without scikit-learn, for texts too few or with a single label, and for a label that only `test` has.
+    """
+    require_scikit_learn()
+    config = config or ProbeConfig()
+    train = _with_words(train, "labelled")
+    if test is None:
+        train, test = _divided(train)
+    else:
+        test = _with_words(test, "test")
+    _check(train, test)
+    draws = _draws(config, np.array(train.labels))
+    drawn = np.unique(np.concatenate([draw for each in draws.values() for draw in each]))
+    texts = _Texts(encoder, Labelled([train.texts[i] for i in drawn], [train.labels[i] for i in drawn]), test, config)
+    columns = []
+    fits = sum(map(len, draws.values())) * len(ROWS)
+    with progress_bar(desc="logistic regressions", total=fits, leave=False) as bar:
+        for count, each in draws.items():
+            logger.info("learning from %s labels", f"{count:,}")
+            correct: dict[str, list[npt.NDArray[np.bool_]]] = {row: [] for row in ROWS}
+            for draw in each:
+                for row, found in texts.learned(np.searchsorted(drawn, draw)):
+                    correct[row].append(found)
+                    bar.update()
+            columns.append(Column(count, {row: np.stack(found) for row, found in correct.items()}))
+    largest = max(Counter(test.labels).values()) / len(test.labels)
+    return Classification(tuple(columns), len(test.labels), len(set(train.labels)), largest)
+
+
+def _with_words(given: Labelled, which: str) -> Labelled:
+    kept = [(text, label) for text, label in zip(given.texts, given.labels, strict=True) if words(text)]
+    if left_out := len(given.texts) - len(kept):
+        logger.warning("%s of %s %s texts have no words and are left out", left_out, len(given.texts), which)
+    return Labelled([text for text, _ in kept], [label for _, label in kept])
+
+
+def _divided(given: Labelled) -> tuple[Labelled, Labelled]:
+    """The texts to learn from, and those held out as the test."""
+    order = _stratified_order(np.array(given.labels), np.random.default_rng(SEED))
+    held_out = len(order) // _HELD_OUT
+
+    def chosen(indices: Numbers) -> Labelled:
+        return Labelled([given.texts[i] for i in indices], [given.labels[i] for i in indices])
+
+    return chosen(order[: len(order) - held_out]), chosen(order[len(order) - held_out :])
+
+
+def _check(train: Labelled, test: Labelled) -> None:
+    counts = Counter(train.labels)
+    if len(test.texts) < 2:
+        raise InputError(f"{len(test.texts)} texts are too few to test on: give more, or more labelled texts")
+    if len(counts) < 2:
+        raise InputError(f"all texts have the same label, {next(iter(counts), 'none')!r}: a probe needs at least two")
+    if sum(count > 1 for count in counts.values()) < 2:
+        raise InputError("fewer than two labels have more than one text: give more labelled texts")
+    if unknown := sorted(set(test.labels) - set(counts)):
+        raise InputError(
+            f"the test has the label {unknown[0]!r}, which no text to learn from has: add some, or remove it"
+        )
+    known = {" ".join(words(text)) for text in train.texts}
+    if shared := sum(" ".join(words(text)) in known for text in test.texts):
+        logger.warning("%s of %s test texts are also among those to learn from", shared, len(test.texts))
+
+
+def _draws(config: ProbeConfig, labels: Numbers) -> dict[int, list[Numbers]]:
+    """For each number of labels, the indices of the texts of each draw."""
+    available, needed = len(labels), 2 * len(np.unique(labels))
+    counts = config.counts(available)
+    left_out = [count for count in counts if not min(needed, available) <= count <= available]
+    if left_out == counts:
+        raise InputError(
+            f"--labels-each {config.labels_each}: give at least {needed}, two for each label, and at most {available}, "
+            "the texts to learn from"
+        )
+    if left_out:
+        told = " and ".join(f"{count:,}" for count in left_out)
+        logger.warning("no figures for %s labels: they must be %s to %s here", told, needed, f"{available:,}")
+    return {
+        count: [
+            _stratified_order(labels, np.random.default_rng([SEED, draw]))[:count]
+            for draw in range(_number_of_draws(count, available))
+        ]
+        for count in counts
+        if count not in left_out
+    }
+
+
+def _number_of_draws(count: int, available: int) -> int:
+    if count == available or count >= 10_000:
+        return 1
+    return 5 if count < 1000 else 3
+
+
+def _stratified_order(labels: Numbers, rng: np.random.Generator) -> Numbers:
+    """All indices, shuffled, so that the labels' shares are about the same in any beginning and in any end.
+
+    It begins with two of each label, where there are two.
+    """
+    shuffled = rng.permutation(len(labels))
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        place[members] = np.maximum(np.arange(len(members)) - 1, 0) / len(members)
+    return shuffled[np.argsort(place[shuffled], kind="stable")]
+
+
+class _Texts:
+    """Texts to learn from and to test on, with the vectors of all, computed once."""
+
+    def __init__(self, encoder: Encoder, train: Labelled, test: Labelled, config: ProbeConfig) -> None:
+        self._train, self._test = train, test
+        self._labels, self._test_labels = np.array(train.labels), np.array(test.labels)
+        self._vectors = vectors(encoder, [*train.texts, *test.texts], config)
+
+    def learned(self, draw: Numbers) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        """For each of `ROWS`, which of the test's texts get their label from a model of the draw."""
+        for row, (of_draw, of_tests) in self._features(draw).items():
+            yield row, _fitted(of_draw, self._labels[draw]).predict(of_tests) == self._test_labels
+
+    def _features(self, draw: Numbers) -> dict[str, tuple[Any, Any]]:
+        """For each of `ROWS`, the features of the draw and of the test, dense or sparse."""
+        vectorizer = tf_idf(longest=2)
+        counted = vectorizer.fit_transform([self._train.texts[i] for i in draw]), vectorizer.transform(self._test.texts)
+        tests = len(self._test.texts)
+        by_model, by_random = (_standardised(each[:-tests][draw], each[-tests:]) for each in self._vectors)
+        return {
+            WORDS: counted,
+            VECTORS: by_model,
+            WITH_VECTORS: _joined(counted, by_model),
+            RANDOM: by_random,
+            WITH_RANDOM: _joined(counted, by_random),
+        }
+
+
+def _standardised(of_draw: Vectors, of_tests: Vectors) -> tuple[Numbers, Numbers]:
+    """Both with the same change, after which each dimension has the draw's mean 0 and variance 1 / dimensions."""
+    one, other = of_draw.astype(np.float64), of_tests.astype(np.float64)
+    mean, scale = one.mean(0), one.std(0) * np.sqrt(one.shape[1])
+    scale[scale == 0] = 1
+    return (one - mean) / scale, (other - mean) / scale
+
+
+def _joined(sparse: tuple[Any, Any], dense: tuple[Numbers, Numbers]) -> tuple[Any, Any]:
+    from scipy.sparse import csr_array, hstack
+
+    one, other = (hstack([left, csr_array(right)], format="csr") for left, right in zip(sparse, dense, strict=True))
+    return one, other
+
+
+def _fitted(features: Any, labels: Numbers) -> Any:
+    """A logistic regression whose regularisation is chosen by cross-validation."""
+    from sklearn.linear_model import LogisticRegression
+
+    fold = np.empty(len(labels), int)
+    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
+    right = np.zeros(len(STRENGTHS))
+    for held_out in range(1 if len(labels) >= _ONE_FOLD else _FOLDS):
+        rest, validation = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
+        model = LogisticRegression(warm_start=True, max_iter=_ITERATIONS)
+        for index, strength in enumerate(STRENGTHS):
+            model.set_params(C=strength).fit(features[rest], labels[rest])
+            right[index] += (model.predict(features[validation]) == labels[validation]).sum()
+    return LogisticRegression(C=STRENGTHS[right.argmax()], max_iter=_ITERATIONS).fit(features, labels)
+
+
+def _percent(values: npt.NDArray[np.float64]) -> Figure:
+    """The mean of (draws, texts), in percent. Its standard error is that of both, as other ones might be drawn."""
+    draws, texts = values.shape
+    variance = values.mean(0).var(ddof=1) / texts
+    if draws > 1:
+        variance += values.mean(1).var(ddof=1) / draws
+    return Figure(100 * float(values.mean()), 200 * float(np.sqrt(variance)))

@@ -1,0 +1,37 @@
+"""A figure with its margin of error, and the table in which a probe shows its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """A measured figure, or the difference of two. All are in hundredths: percent, or points."""
+
+    value: float
+    margin: float
+    """Two standard errors."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} ± {self.margin:.1f}"
+
+    @property
+    def certainly_positive(self) -> bool:
+        return self.value > self.margin
+
+    def beside(self, other: str) -> str:
+        """A difference in words: `11.1 ± 1.9 points above OTHER`."""
+        side = "below" if self.value < 0 else "above"
+        return f"{abs(self.value):.1f} ± {self.margin:.1f} points {side} {other}"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the first column aligned to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

@@ -1,0 +1,94 @@
+"""Whether a pretrained encoder tells how similar two texts are: its vectors' cosines beside those of word counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bertfast.config import EncodeConfig
+from bertfast.data.readers.scored_pairs import ScoredPairs
+from bertfast.errors import InputError
+from bertfast.inference.encoder import Encoder
+from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, vectors
+from bertfast.inference.probe.figure import Figure, table
+
+WORDS, VECTORS, RANDOM = "bag of words with IDF", "vectors", "random weights"
+_FEWEST = 10
+_RESAMPLES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Similarity:
+    """A probe's result: Spearman correlations of cosines with the scores, times 100."""
+
+    pairs: int
+    correlations: dict[str, Figure]
+    gaps: dict[str, Figure]
+    """How far the vectors are above word counts, and above random weights."""
+
+    def lines(self) -> list[str]:
+        """The table, and a sentence that says whether pretraining helped."""
+        return [
+            f"similarity of {self.pairs:,} pairs: Spearman correlation with the scores, x 100, ± two standard errors",
+            *table([[row, str(figure)] for row, figure in self.correlations.items()]),
+            self.sentence,
+        ]
+
+    @property
+    def sentence(self) -> str:
+        helped = all(gap.certainly_positive for gap in self.gaps.values())
+        evidence = ", ".join(gap.beside(f"{'a ' * (other == WORDS)}{other}") for other, gap in self.gaps.items())
+        return f"Pretraining {'helped' if helped else 'did not help'} with similarity (vectors: {evidence})."
+
+
+def probe_similarity(encoder: Encoder, pairs: ScoredPairs, config: EncodeConfig | None = None) -> Similarity:
+    """How well the cosine of two texts' vectors, or TF-IDF vectors of their words, follows the pair's score.
+
+    Words' IDF is that among all texts of the pairs. Standard errors are from resampling the pairs. The same arguments
+    give the same result. Raises InputError without scikit-learn, and for pairs that are few or have one score.
+    """
+    require_scikit_learn()
+    count = len(pairs.scores)
+    if count < _FEWEST or len(set(pairs.scores)) < 2:
+        raise InputError(f"similarity needs at least {_FEWEST} pairs with different scores: there are {count} pairs")
+    texts = [*pairs.first, *pairs.second]
+    counted = tf_idf(longest=1).fit_transform(texts)  # rows have length 1
+    by_model, by_random = vectors(encoder, texts, config or EncodeConfig())
+    cosines = {
+        WORDS: np.asarray(counted[:count].multiply(counted[count:]).sum(axis=1)).ravel(),
+        VECTORS: _cosines(by_model),
+        RANDOM: _cosines(by_random),
+    }
+    scores = np.array(pairs.scores)
+    rng = np.random.default_rng(SEED)
+    samples = [np.arange(count), *(rng.integers(count, size=count) for _ in range(_RESAMPLES))]
+    found = {
+        row: 100 * np.array([_spearman(each[sample], scores[sample]) for sample in samples])
+        for row, each in cosines.items()
+    }
+    gaps = {other: _figure(found[VECTORS] - found[other]) for other in (WORDS, RANDOM)}
+    return Similarity(count, {row: _figure(each) for row, each in found.items()}, gaps)
+
+
+def _cosines(of_both: Vectors) -> npt.NDArray[np.float64]:
+    """(2 n, hidden) -> (n,): row i beside row n + i."""
+    first, second = np.split(of_both.astype(np.float64), 2)
+    cosines: npt.NDArray[np.float64] = (first * second).sum(1) / (
+        np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    )
+    return cosines
+
+
+def _spearman(values: npt.NDArray[Any], scores: npt.NDArray[Any]) -> float:
+    from scipy.stats import rankdata  # here, since importing it is slow
+
+    ranks = rankdata(values), rankdata(scores)
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _figure(found: npt.NDArray[np.float64]) -> Figure:
+    """Of the figure found on all pairs, then on each resample."""
+    return Figure(float(found[0]), 2 * float(found[1:].std(ddof=1)))

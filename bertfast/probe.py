@@ -1,0 +1,67 @@
+"""`python -m bertfast.probe`: says whether a pretrained model helps on labelled texts or on scored pairs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.config import CorpusConfig, EncodeConfig, LabelColumns, ProbeConfig
+from bertfast.data.readers.labelled import read_labelled
+from bertfast.data.readers.scored_pairs import read_scored_pairs
+from bertfast.errors import InputError
+from bertfast.inference.encoder import Encoder
+from bertfast.inference.probe.classification import probe_labels
+from bertfast.inference.probe.features import require_scikit_learn
+from bertfast.inference.probe.similarity import probe_similarity
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run_command(_parser(), _main, arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m bertfast.probe",
+        description="Say whether a pretrained model helps: classify texts by its frozen vectors, beside TF-IDF and random "
+        "weights of the same model.",
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="model folder, written by bertfast.pretrain or transformers",
+    )
+    parser.add_argument("--labels", metavar="FILE", help="labelled texts: .tsv, .csv, .jsonl, .json or .parquet")
+    parser.add_argument("--test", metavar="FILE", help="labelled texts to test on (default: a fifth of --labels)")
+    parser.add_argument(
+        "--similarity", metavar="FILE.tsv", help="scored pairs: a score, a text and a text on each line, between tabs"
+    )
+    add_settings(parser, ProbeConfig, "labels", ("labels_each",))
+    add_settings(parser, LabelColumns, "reading the labels")
+    add_settings(parser, CorpusConfig, "reading .csv files", ("delimiter",))
+    add_settings(parser, EncodeConfig, "vectors")
+    return parser
+
+
+def _main(options: argparse.Namespace) -> None:
+    if options.labels is None and (options.similarity is None or options.test is not None):
+        raise InputError("give --labels FILE, or --similarity FILE, or both")
+    require_scikit_learn()
+    config = settings(ProbeConfig, options)
+    columns, delimiter = settings(LabelColumns, options), settings(CorpusConfig, options).delimiter
+    train = read_labelled(options.labels, columns, delimiter) if options.labels else None
+    test = read_labelled(options.test, columns, delimiter) if options.test else None
+    pairs = read_scored_pairs(options.similarity) if options.similarity else None
+    encoder = Encoder.load(options.model)
+    if train:
+        print(*probe_labels(encoder, train, test, config).lines(), sep="\n")
+    if pairs:
+        print(*probe_similarity(encoder, pairs, config).lines(), sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
