@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.probe",
-        description="Say whether a pretrained model helps: classify texts by its frozen vectors, beside TF-IDF and random "
-        "weights of the same model.",
+        description="Say whether a pretrained model helps: classify texts by its frozen vectors, beside TF-IDF and "
+        "random weights of the same model.",
     )
     parser.add_argument(
         "--model",

@@ -275,17 +275,19 @@ def _joined(sparse: tuple[Any, Any], dense: tuple[Numbers, Numbers]) -> tuple[An
 def _fitted(features: Any, labels: Numbers) -> Any:
     """A logistic regression whose regularisation is chosen by cross-validation."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     fold = np.empty(len(labels), int)
     fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
     right = np.zeros(len(STRENGTHS))
-    for held_out in range(1 if len(labels) >= _ONE_FOLD else _FOLDS):
-        rest, validation = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
-        model = LogisticRegression(warm_start=True, max_iter=_ITERATIONS)
-        for index, strength in enumerate(STRENGTHS):
-            model.set_params(C=strength).fit(features[rest], labels[rest])
-            right[index] += (model.predict(features[validation]) == labels[validation]).sum()
-    return LogisticRegression(C=STRENGTHS[right.argmax()], max_iter=_ITERATIONS).fit(features, labels)
+    with threadpool_limits(1):  # the solver's many short operations take longer on several
+        for held_out in range(1 if len(labels) >= _ONE_FOLD else _FOLDS):
+            rest, validation = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
+            model = LogisticRegression(warm_start=True, max_iter=_ITERATIONS)
+            for index, strength in enumerate(STRENGTHS):
+                model.set_params(C=strength).fit(features[rest], labels[rest])
+                right[index] += (model.predict(features[validation]) == labels[validation]).sum()
+        return LogisticRegression(C=STRENGTHS[right.argmax()], max_iter=_ITERATIONS).fit(features, labels)
 
 
 def _percent(values: npt.NDArray[np.float64]) -> Figure:
