@@ -32,10 +32,11 @@ def read_labelled(name: str | Path, columns: LabelColumns, delimiter: str) -> La
     one, for a file of another kind, without records, or without these columns, and for a record that has no label.
     """
     path, kind = _record_file(name)
-    first = next((record for _, record in rows_of(path, kind, None, delimiter=delimiter)), None)
+    where, first = next(rows_of(path, kind, None, delimiter=delimiter), (path, None))
     if first is None:
         raise InputError(f"{path} holds no texts and labels: give a file with a record for each text")
     text_column, label_column = _columns(path, list(first), columns)
+    value_of(first, label_column, where, _LABEL_COLUMN)  # raises, if it does, with the right option
     texts, labels = [], []
     for where, record in rows_of(path, kind, [text_column, label_column], delimiter=delimiter):
         texts.append(text_of(record, text_column, where))

@@ -26,8 +26,8 @@ Numbers = npt.NDArray[Any]
 WORDS = "TF-IDF, words and pairs of words"
 VECTORS, WITH_VECTORS = "vectors", "vectors with TF-IDF"
 RANDOM, WITH_RANDOM = "random weights", "random weights with TF-IDF"
-ROWS = (WORDS, VECTORS, WITH_VECTORS, RANDOM, WITH_RANDOM)
-_CONTROLS = {VECTORS: RANDOM, WITH_VECTORS: WITH_RANDOM}
+_WITH_MODEL, _UNTRAINED = (VECTORS, WITH_VECTORS), (RANDOM, WITH_RANDOM)
+ROWS = (WORDS, *_WITH_MODEL, *_UNTRAINED)
 
 # The share of the labelled texts that is held out as the test, if none is given: one in this many.
 _HELD_OUT = 5
@@ -61,21 +61,22 @@ class Column:
 
     @property
     def helped(self) -> bool:
-        """Whether the vectors, alone or with TF-IDF, are better than TF-IDF and than random weights in their place."""
-        return self._helps(self._best)
+        """Whether the better one of the rows with the model is certainly better than each row without."""
+        return all(gap.certainly_positive for _, gap in self._gaps)
 
     @property
     def evidence(self) -> str:
-        row, control = self._best, _CONTROLS[self._best]
-        gaps = f"{self.gap(row, WORDS).beside('TF-IDF')}, {self.gap(row, control).beside(control)}"
-        return f"{self.labels:,} labels ({row}: {gaps})"
+        gaps = ", ".join(gap.beside("TF-IDF" if row == WORDS else row) for row, gap in self._gaps)
+        return f"{self.labels:,} labels ({self._better(_WITH_MODEL)}: {gaps})"
 
     @property
-    def _best(self) -> str:
-        return max(_CONTROLS, key=lambda row: (self._helps(row), self.correct[row].mean()))
+    def _gaps(self) -> list[tuple[str, Figure]]:
+        """How far it is above TF-IDF, and above the better one of the rows with random weights."""
+        best = self._better(_WITH_MODEL)
+        return [(row, self.gap(best, row)) for row in (WORDS, self._better(_UNTRAINED))]
 
-    def _helps(self, row: str) -> bool:
-        return all(self.gap(row, other).certainly_positive for other in (WORDS, _CONTROLS[row]))
+    def _better(self, rows: tuple[str, ...]) -> str:
+        return max(rows, key=lambda row: self.correct[row].mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,11 +223,13 @@ def _stratified_order(labels: Numbers, rng: np.random.Generator) -> Numbers:
     It begins with two of each label, where there are two.
     """
     shuffled = rng.permutation(len(labels))
+    codes = np.unique(labels, return_inverse=True)[1][shuffled]
+    by_label, counts = np.argsort(codes, kind="stable"), np.bincount(codes)
+    within_label = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     place = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        place[members] = np.maximum(np.arange(len(members)) - 1, 0) / len(members)
-    return shuffled[np.argsort(place[shuffled], kind="stable")]
+    place[by_label] = np.maximum(within_label - 1, 0) / np.repeat(counts, counts)
+    order: Numbers = shuffled[np.argsort(place, kind="stable")]
+    return order
 
 
 class _Texts:

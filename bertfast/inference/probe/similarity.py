@@ -83,10 +83,12 @@ def _cosines(of_both: Vectors) -> npt.NDArray[np.float64]:
 
 
 def _spearman(values: npt.NDArray[Any], scores: npt.NDArray[Any]) -> float:
+    """Spearman's correlation; 0 if all values are equal, since they order nothing: no pair may share a word."""
     from scipy.stats import rankdata  # here, since importing it is slow
 
-    ranks = rankdata(values), rankdata(scores)
-    return float(np.corrcoef(*ranks)[0, 1])
+    if np.ptp(values) == 0 or np.ptp(scores) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(values), rankdata(scores))[0, 1])
 
 
 def _figure(found: npt.NDArray[np.float64]) -> Figure:

@@ -1,0 +1,321 @@
+"""A probe of labels beside scikit-learn used by hand, and what it concludes from what it found."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from scipy.sparse import hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.preprocessing import StandardScaler
+from support import planted_labels
+
+from bertfast.config import ProbeConfig
+from bertfast.data.readers.labelled import Labelled
+from bertfast.errors import InputError
+from bertfast.inference.encoder import Encoder
+from bertfast.inference.probe import classification
+from bertfast.inference.probe.classification import (
+    RANDOM,
+    ROWS,
+    VECTORS,
+    WITH_RANDOM,
+    WITH_VECTORS,
+    WORDS,
+    Classification,
+    Column,
+    probe_labels,
+)
+from bertfast.model import Bert
+
+ALL = ProbeConfig(labels_each="all")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return planted_labels.save(tmp_path_factory.mktemp("model"), knows=True)
+
+
+def by_hand(folder, texts, kind):
+    """Mean-pooled vectors, by transformers."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder)
+    if kind == "random":
+        config = Encoder.load(folder).model.config
+        torch.manual_seed(0)
+        return Encoder(Bert(config), planted_labels.tokenizer()).embed(texts).numpy()
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        states = model.eval()(**batch).last_hidden_state
+    mask = batch["attention_mask"].unsqueeze(2)
+    return ((states * mask).sum(1) / mask.sum(1)).numpy()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_cell_is_scikit_learns(folder, monkeypatch, row):
+    monkeypatch.setattr(classification, "STRENGTHS", (1.0,))
+    train, test = planted_labels.labelled(80, 0), planted_labels.labelled(200, 1)
+    [column] = probe_labels(Encoder.load(folder), train, test, ALL).columns
+    both = []
+    if row in (WORDS, WITH_VECTORS, WITH_RANDOM):
+        vectorizer = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True)
+        both.append((vectorizer.fit_transform(train.texts), vectorizer.transform(test.texts)))
+    if row != WORDS:
+        kind = "random" if row in (RANDOM, WITH_RANDOM) else "trained"
+        of_train, of_test = (by_hand(folder, each.texts, kind).astype(float) for each in (train, test))
+        scaler = StandardScaler().fit(of_train)
+        both.append(tuple(scaler.transform(each) / of_train.shape[1] ** 0.5 for each in (of_train, of_test)))
+    of_train, of_test = both[0] if len(both) == 1 else map(hstack, zip(*both, strict=True))
+    model = LogisticRegression(max_iter=1000).fit(of_train, train.labels)
+    right = model.predict(of_test) == np.array(test.labels)
+    assert column.labels == 80
+    assert column.correct[row].tolist() == [right.tolist()]
+    assert column.accuracy(row).value == pytest.approx(100 * model.score(of_test, test.labels))
+    assert column.accuracy(row).margin == pytest.approx(200 * statistics.stdev(right.astype(float)) / 200**0.5)
+
+
+def test_regularisation_is_chosen_by_cross_validation():
+    rng = np.random.default_rng(0)
+    labels = np.array(list("aabbbbccccccc") * 10)
+    features = rng.normal(size=(130, 20)) + (labels == "a")[:, None]
+    ours = classification._fitted(features, labels)
+    folds, dealt = [0] * 130, 0
+    for label in "abc":
+        for index in np.flatnonzero(labels == label):
+            folds[index] = dealt % 5
+            dealt += 1
+    grid = {"C": [0.1, 1.0, 10.0, 100.0]}
+    search = GridSearchCV(LogisticRegression(max_iter=1000), grid, cv=PredefinedSplit(folds)).fit(features, labels)
+    assert len(set(search.cv_results_["mean_test_score"])) > 1
+    assert ours.C == search.best_params_["C"] == 0.1
+    assert ours.coef_ == pytest.approx(search.best_estimator_.coef_, abs=1e-3)
+    far = classification._fitted(rng.normal(size=(130, 20)) / 30 + (labels == "b")[:, None] / 10, labels)
+    assert far.C > 0.1
+
+
+def test_many_labels_take_one_fold(monkeypatch):
+    monkeypatch.setattr(classification, "_ONE_FOLD", 130)
+    fits = []
+    fit = LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda self, x, y: fits.append(len(y)) or fit(self, x, y))
+    classification._fitted(np.random.default_rng(0).normal(size=(130, 3)), np.array(["a", "b"] * 65))
+    assert fits == [104] * 4 + [130]
+
+
+# ---- draws
+
+
+def test_a_beginning_and_an_end_have_the_shares_of_all():
+    labels = np.array(["a"] * 600 + ["b"] * 300 + ["c"] * 96 + ["d"] * 3 + ["e"])
+    order = classification._stratified_order(labels, np.random.default_rng(0))
+    assert sorted(order) == list(range(1000))
+    assert Counter(labels[order[:9]]) == {"a": 2, "b": 2, "c": 2, "d": 2, "e": 1}
+    for part in (order[:100], order[-200:], order[:500]):
+        counts = Counter(labels[part])
+        for label, share in {"a": 0.6, "b": 0.3, "c": 0.096}.items():
+            assert counts[label] == pytest.approx(share * len(part), abs=3)
+    other = classification._stratified_order(labels, np.random.default_rng(1))
+    assert set(order[:100]) != set(other[:100])
+
+
+def test_a_fifth_is_held_out():
+    given = planted_labels.labelled(203, 0)
+    found = probe_labels(planted_labels.encoder(knows=True), given, config=ALL)
+    assert (found.columns[0].labels, found.tests, found.labels) == (163, 40, 2)
+    train, test = classification._divided(given)
+    pairs = (zip(each.texts, each.labels, strict=True) for each in (train, test))
+    assert sorted(chain(*pairs)) == sorted(zip(given.texts, given.labels, strict=True))
+    for each in (train, test):
+        share = Counter(given.labels)["good"] / 203
+        assert Counter(each.labels)["good"] == pytest.approx(share * len(each.labels), abs=2)
+    assert found.largest == max(Counter(test.labels).values()) / 40
+
+
+def test_few_labels_are_drawn_several_times(monkeypatch):
+    drawn = []
+    fitted = classification._fitted
+    monkeypatch.setattr(
+        classification, "_fitted", lambda features, labels: drawn.append(Counter(labels)) or fitted(features, labels)
+    )
+    train, test = planted_labels.labelled(1200, 0), planted_labels.labelled(50, 1)
+    config = ProbeConfig(labels_each="1000,all,20")
+    columns = probe_labels(planted_labels.encoder(knows=False), train, test, config).columns
+    assert [(column.labels, column.draws) for column in columns] == [(20, 5), (1000, 3), (1200, 1)]
+    assert [sum(counts.values()) for counts in drawn] == [20] * 25 + [1000] * 15 + [1200] * 5
+    assert all(counts["good"] == pytest.approx(0.6 * sum(counts.values()), rel=0.1) for counts in drawn)
+    assert len({right.tobytes() for right in columns[0].correct[VECTORS]}) == 5
+
+
+def test_each_text_is_embedded_once(monkeypatch):
+    embedded = []
+    embed = Encoder.embed_texts
+    monkeypatch.setattr(
+        Encoder, "embed_texts", lambda self, texts, *rest: embedded.append(list(texts)) or embed(self, texts, *rest)
+    )
+    train, test = planted_labels.labelled(400, 0), planted_labels.labelled(30, 1)
+    probe_labels(planted_labels.encoder(knows=False), train, test, ProbeConfig(labels_each="10,30"))
+    trained, untrained = embedded
+    assert trained == untrained
+    assert len(set(trained)) == len(trained) <= 5 * 30 + 30
+    assert set(test.texts) < set(trained)
+
+
+def test_the_same_figures_twice_and_no_trace_in_torch():
+    given = planted_labels.labelled(150, 0)
+    encoder = planted_labels.encoder(knows=False)
+    config = ProbeConfig(labels_each="20,all")
+    first = probe_labels(encoder, given, config=config)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    assert probe_labels(encoder, given, config=config).lines() == first.lines()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# ---- the verdict
+
+
+def test_a_model_that_knows_the_words_helps_and_one_that_does_not_does_not():
+    train, test = planted_labels.labelled(2000, 0), planted_labels.labelled(1000, 1)
+    config = ProbeConfig(labels_each="20")
+    knows = probe_labels(planted_labels.encoder(knows=True), train, test, config)
+    assert knows.columns[0].accuracy(VECTORS).value > 90
+    assert re.fullmatch(
+        r"Pretraining helped with 20 labels \(vectors: [\d.]+ ± [\d.]+ points above TF-IDF, "
+        r"[\d.]+ ± [\d.]+ points above random weights( with TF-IDF)?\)\.",
+        knows.sentence,
+    )
+    random = probe_labels(planted_labels.encoder(knows=False), train, test, config)
+    assert random.sentence.startswith("Pretraining did not help with 20 labels (vectors")
+
+
+def column(labels: int, right: dict[str, int], draws: int = 1) -> Column:
+    """Of 1,000 test texts, the first ones are right."""
+    return Column(labels, {row: np.tile(np.arange(1000) < right[row], (draws, 1)) for row in ROWS})
+
+
+RIGHT = {WORDS: 600, VECTORS: 700, WITH_VECTORS: 650, RANDOM: 500, WITH_RANDOM: 610}
+
+
+@pytest.mark.parametrize(
+    ("changes", "helped", "evidence"),
+    [
+        ({}, True, "vectors: 10.0 ± 1.9 points above TF-IDF, 9.0 ± 1.8 points above random weights with TF-IDF)."),
+        # No better than word counts; than random weights, alone or with counts; by too little to tell.
+        ({WORDS: 700}, False, "vectors: 0.0 ± 0.0 points above TF-IDF, 9.0"),
+        ({WORDS: 750}, False, "vectors: 5.0 ± 1.4 points below TF-IDF, 9.0"),
+        ({RANDOM: 710}, False, "vectors: 10.0 ± 1.9 points above TF-IDF, 1.0 ± 0.6 points below random weights)."),
+        ({WITH_RANDOM: 710}, False, "vectors: 10.0 ± 1.9 points above TF-IDF, 1.0 ± 0.6 points below random weights w"),
+        ({WORDS: 697}, False, "vectors: 0.3 ± 0.3 points above TF-IDF, 9.0"),
+        # Better together with word counts, which random weights may be, too.
+        ({WORDS: 720, WITH_VECTORS: 760}, True, "vectors with TF-IDF: 4.0 ± 1.2 points above TF-IDF, 15.0"),
+        (
+            {WITH_VECTORS: 760, WITH_RANDOM: 760},
+            False,
+            "vectors with TF-IDF: 16.0 ± 2.3 points above TF-IDF, 0.0 ± 0.0",
+        ),
+    ],
+)
+def test_the_sentence(changes, helped, evidence):
+    found = Classification((column(100, RIGHT | changes),), 1000, 2, 0.5)
+    assert found.sentence.startswith(
+        f"Pretraining {'helped' if helped else 'did not help'} with 100 labels ({evidence}"
+    )
+
+
+def test_the_sentence_on_several_numbers_of_labels():
+    columns = column(100, RIGHT, 5), column(1000, RIGHT), column(50_000, RIGHT | {WORDS: 900})
+    sentence = Classification(columns, 1000, 2, 0.5).sentence
+    head, rest = sentence.split(", but not with ")
+    assert re.sub(r" \(.*?\)", "", head) == "Pretraining helped with 100 labels and 1,000 labels"
+    assert re.sub(r" \(.*?\)", "", rest) == "50,000 labels."
+
+
+def test_margins_are_of_draws_and_texts():
+    correct = np.random.default_rng(0).random((4, 50)) < np.array([0.2, 0.4, 0.6, 0.9])[:, None]
+    other = np.random.default_rng(1).random((4, 50)) < 0.5
+    found = Column(10, {WORDS: correct, VECTORS: other})
+
+    def margin(values):
+        by_text = [statistics.mean(column) for column in values.T.tolist()]
+        by_draw = [statistics.mean(row) for row in values.tolist()]
+        return 2 * 100 * (statistics.variance(by_text) / 50 + statistics.variance(by_draw) / 4) ** 0.5
+
+    assert found.accuracy(WORDS) == pytest.approx((100 * correct.mean(), margin(correct * 1.0)))
+    difference = other * 1.0 - correct
+    assert found.gap(VECTORS, WORDS) == pytest.approx((100 * difference.mean(), margin(difference)))
+
+
+def test_the_table():
+    lines = Classification((column(100, RIGHT, 5), column(4000, RIGHT)), 1000, 2, 0.612).lines()
+    assert lines[:-1] == [
+        "accuracy in % ± two standard errors on 1,000 texts with 2 labels, the commonest on 61.2% of them",
+        "                                  100 labels, 5 draws  4,000 labels",
+        "TF-IDF, words and pairs of words           60.0 ± 3.1    60.0 ± 3.1",
+        "vectors                                    70.0 ± 2.9    70.0 ± 2.9",
+        "vectors with TF-IDF                        65.0 ± 3.0    65.0 ± 3.0",
+        "random weights                             50.0 ± 3.2    50.0 ± 3.2",
+        "random weights with TF-IDF                 61.0 ± 3.1    61.0 ± 3.1",
+    ]
+
+
+# ---- wrong input
+
+GIVEN = planted_labels.labelled(30, 0)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "each", "message"),
+    [
+        (
+            Labelled(["a", "b"], ["x", "x"]),
+            GIVEN,
+            "all",
+            "all texts have the same label, 'x': a probe needs at least two",
+        ),
+        (Labelled([], []), GIVEN, "all", "all texts have the same label, 'none'"),
+        (Labelled(["a", "b", "c"], ["x", "x", "y"]), None, "all", "0 texts are too few to test on"),
+        (Labelled(["a", "b", "c"], ["x", "x", "y"]), GIVEN, "all", "fewer than two labels have more than one text"),
+        (GIVEN, Labelled(["a", "b"], ["good", "fair"]), "all", "the test has the label 'fair', which no text to learn"),
+        (GIVEN, None, "100,1000", "--labels-each 100,1000: give at least 4, two for each label, and at most 24, the"),
+        (GIVEN, None, "3", "--labels-each 3: give at least 4"),
+    ],
+)
+def test_wrong_input(train, test, each, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        probe_labels(planted_labels.encoder(knows=False), train, test, ProbeConfig(labels_each=each))
+
+
+def test_what_is_left_out_is_told(said):
+    given = Labelled([*GIVEN.texts, "", " \t"], [*GIVEN.labels, "good", "other"])
+    test = Labelled([GIVEN.texts[0].upper(), "g1 g2", ""], ["good", "bad", "bad"])
+    found = probe_labels(planted_labels.encoder(knows=False), given, test, ProbeConfig(labels_each="2,8,all,100"))
+    assert [column.labels for column in found.columns] == [8, 30]
+    assert [line for line in said if line.startswith("warning")] == [
+        "warning: 2 of 32 labelled texts have no words and are left out",
+        "warning: 1 of 3 test texts have no words and are left out",
+        "warning: 1 of 2 test texts are also among those to learn from",
+        "warning: no figures for 2 and 100 labels: they must be 4 to 30 here",
+    ]
+
+
+def test_truncated_texts_are_told_once(said):
+    encoder = planted_labels.encoder(knows=False)
+    encoder.max_len = 8  # seven words take nine tokens
+    probe_labels(encoder, GIVEN, config=ALL)
+    [warning] = [line for line in said if line.startswith("warning")]
+    assert warning.startswith("warning: 30 of 30 texts were truncated to the 8 tokens that the model takes")
+
+
+def test_without_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"^a probe needs scikit-learn: pip install 'bertfast\[probe\]'$"):
+        probe_labels(planted_labels.encoder(knows=False), GIVEN)
