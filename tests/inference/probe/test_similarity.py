@@ -29,7 +29,12 @@ def pairs(count: int = 300) -> ScoredPairs:
         4 * (one == other) + rng.random() + len(text) / 100
         for one, other, text in zip(first.labels, second.labels, first.texts, strict=True)
     ]
-    return ScoredPairs(first.texts, second.texts, scores)
+    # Some pairs share two neighbouring words, and some two others.
+    texts = [
+        " ".join([*np.array(one.split())[[0, 1 + i % 2]], other]) if i % 3 == 0 else other
+        for i, (one, other) in enumerate(zip(first.texts, second.texts, strict=True))
+    ]
+    return ScoredPairs(first.texts, texts, scores)
 
 
 def test_correlations_are_scipys():
