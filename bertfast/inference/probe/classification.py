@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -16,18 +15,21 @@ from bertfast.data.readers.labelled import Labelled
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, vectors, words
-from bertfast.inference.probe.figure import Figure, table
+from bertfast.inference.probe.verdict import (
+    RANDOM,
+    ROWS,
+    VECTORS,
+    WITH_RANDOM,
+    WITH_VECTORS,
+    WORDS,
+    Classification,
+    Column,
+)
 from bertfast.log import progress_bar
 
 logger = logging.getLogger(__name__)
 
 Numbers = npt.NDArray[Any]
-
-WORDS = "TF-IDF, words and pairs of words"
-VECTORS, WITH_VECTORS = "vectors", "vectors with TF-IDF"
-RANDOM, WITH_RANDOM = "random weights", "random weights with TF-IDF"
-_WITH_MODEL, _UNTRAINED = (VECTORS, WITH_VECTORS), (RANDOM, WITH_RANDOM)
-ROWS = (WORDS, *_WITH_MODEL, *_UNTRAINED)
 
 # The share of the labelled texts that is held out as the test, if none is given: one in this many.
 _HELD_OUT = 5
@@ -38,79 +40,6 @@ _FOLDS = 5
 # From so many labels on, one fold tells as much as all of them do of fewer labels.
 _ONE_FOLD = 5000
 _ITERATIONS = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """What was learned from a number of labels."""
-
-    labels: int
-    correct: dict[str, npt.NDArray[np.bool_]]
-    """For each of `ROWS`, (draws, test texts): which texts got their label."""
-
-    @property
-    def draws(self) -> int:
-        return len(self.correct[WORDS])
-
-    def accuracy(self, row: str) -> Figure:
-        return _percent(self.correct[row].astype(float))
-
-    def gap(self, row: str, other: str) -> Figure:
-        """How many more texts got their label, the same draws and texts compared."""
-        return _percent(self.correct[row].astype(float) - self.correct[other])
-
-    @property
-    def helped(self) -> bool:
-        """Whether the better one of the rows with the model is certainly better than each row without."""
-        return all(gap.certainly_positive for _, gap in self._gaps)
-
-    @property
-    def evidence(self) -> str:
-        gaps = ", ".join(gap.beside("TF-IDF" if row == WORDS else row) for row, gap in self._gaps)
-        return f"{self.labels:,} labels ({self._better(_WITH_MODEL)}: {gaps})"
-
-    @property
-    def _gaps(self) -> list[tuple[str, Figure]]:
-        """How far it is above TF-IDF, and above the better one of the rows with random weights."""
-        best = self._better(_WITH_MODEL)
-        return [(row, self.gap(best, row)) for row in (WORDS, self._better(_UNTRAINED))]
-
-    def _better(self, rows: tuple[str, ...]) -> str:
-        return max(rows, key=lambda row: self.correct[row].mean())
-
-
-@dataclasses.dataclass(frozen=True)
-class Classification:
-    """A probe's result."""
-
-    columns: tuple[Column, ...]
-    tests: int
-    labels: int
-    """Different ones."""
-    largest: float
-    """The share of the test's texts that have the test's commonest label."""
-
-    def lines(self) -> list[str]:
-        """The table, and a sentence that says whether pretraining helped."""
-        header = [
-            f"{column.labels:,} labels" + f", {column.draws} draws" * (column.draws > 1) for column in self.columns
-        ]
-        rows = [[row, *(str(column.accuracy(row)) for column in self.columns)] for row in ROWS]
-        return [
-            f"accuracy in % ± two standard errors on {self.tests:,} texts with {self.labels} labels, the commonest on "
-            f"{100 * self.largest:.1f}% of them",
-            *table([["", *header], *rows]),
-            self.sentence,
-        ]
-
-    @property
-    def sentence(self) -> str:
-        helped = [column.evidence for column in self.columns if column.helped]
-        not_helped = [column.evidence for column in self.columns if not column.helped]
-        if not helped:
-            return f"Pretraining did not help with {' and '.join(not_helped)}."
-        exception = f", but not with {' and '.join(not_helped)}" if not_helped else ""
-        return f"Pretraining helped with {' and '.join(helped)}{exception}."
 
 
 def probe_labels(
@@ -291,12 +220,3 @@ def _fitted(features: Any, labels: Numbers) -> Any:
                 model.set_params(C=strength).fit(features[rest], labels[rest])
                 right[index] += (model.predict(features[validation]) == labels[validation]).sum()
         return LogisticRegression(C=STRENGTHS[right.argmax()], max_iter=_ITERATIONS).fit(features, labels)
-
-
-def _percent(values: npt.NDArray[np.float64]) -> Figure:
-    """The mean of (draws, texts), in percent. Its standard error is that of both, as other ones might be drawn."""
-    draws, texts = values.shape
-    variance = values.mean(0).var(ddof=1) / texts
-    if draws > 1:
-        variance += values.mean(1).var(ddof=1) / draws
-    return Figure(100 * float(values.mean()), 200 * float(np.sqrt(variance)))
