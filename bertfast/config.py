@@ -92,6 +92,9 @@ class BertConfig(Checked):
             raise InputError(f"the corpus has {vocab_size} tokens, the model only {self.vocab_size}")
 
 
+TEXT_FORMS = ("auto", "wikitext", "lines", "plain")
+
+
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig(Checked):
     """How text becomes a tokenised corpus."""
@@ -115,7 +118,7 @@ class CorpusConfig(Checked):
         "auto",
         "wikitext: one paragraph per line, ' . ' between sentences; lines: one sentence per line, blank lines between "
         "documents; plain: prose, blank lines between paragraphs; auto: detect the form from the text",
-        choices=("auto", "wikitext", "lines", "plain"),
+        choices=TEXT_FORMS,
     )
     documents: str = setting(
         "auto",

@@ -20,8 +20,18 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_
 import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
-from bertfast.config import DEFAULT_PRESET, PRESETS, BertConfig, CorpusConfig, Preset, SamplerConfig, TrainConfig, flag
-from bertfast.data.corpus import Corpus
+from bertfast.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    TEXT_FORMS,
+    BertConfig,
+    CorpusConfig,
+    Preset,
+    SamplerConfig,
+    TrainConfig,
+    flag,
+)
+from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
 from bertfast.distributed.peers import peers
@@ -62,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PATH|NAME",
         help="text to evaluate on, as --eval does on the corpus's last documents; may be repeated",
+    )
+    what.add_argument(
+        "--eval-text-form", choices=TEXT_FORMS, help="--text-form of the text to evaluate on (default: the same)"
     )
     what.add_argument(
         "--preset",
@@ -120,6 +133,11 @@ def _main(options: argparse.Namespace) -> None:
 
 def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpus | None]:
     """The corpus to train on, and the one to evaluate on, if any."""
+    form = options.eval_text_form
+    if form and not options.eval_corpus:
+        raise InputError("--eval-text-form is for the text of --eval-corpus: give one, or leave it out")
+    if form and any(map(is_built, options.eval_corpus)):
+        raise InputError("--eval-corpus names a built corpus, whose settings stand: leave out --eval-text-form")
     for name in ("corpus", "eval_corpus"):
         if "" in getattr(options, name):
             raise InputError(
@@ -132,7 +150,8 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
     with peers().rank_0_first() if under_torchrun() else contextlib.nullcontext():
         corpus = load_corpus(*options.corpus, config=config)
         if options.eval_corpus:
-            eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=config)
+            eval_config = dataclasses.replace(config, text_form=form or config.text_form)
+            eval_corpus = load_corpus(*options.eval_corpus, tokenizer=corpus.folder, config=eval_config)
     for line in corpus.description:
         logger.info(line)
     for line in eval_corpus.description if eval_corpus else ():

@@ -17,6 +17,9 @@ from transformers import AutoConfig, AutoTokenizer
 
 from bertfast.inference.encoder import Encoder
 
+from bertfast.config import PRESETS, CorpusConfig
+from bertfast.data.load import build_corpus
+
 pytestmark = pytest.mark.usefixtures("cache")
 
 
@@ -117,11 +120,41 @@ def test_text_to_evaluate_on_and_event_files(texts, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "to evaluate on: " in done.stderr
     assert re.search(r"step 2, held-out text: MLM loss \d\.\d{3} \(perplexity [\d.]+, accuracy ", done.stderr)
-    assert [line["step"] for line in metrics(out) if "eval_mlm_loss" in line] == [0, 1]
+    assert [line["step"] for line in metrics(out) if "eval_mlm_loss" in line] == [1]
     assert list((out / "tensorboard").iterdir())
     saved = json.loads((out / "run.json").read_text())
     assert saved["train"]["steps"] == 2
     assert saved["corpus"]["fingerprint"] != saved["held_out"]["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("forms", "expected"),
+    [
+        (["--text-form", "plain"], (120, 6)),
+        (["--text-form", "lines"], (40, 2)),
+        (["--text-form", "plain", "--eval-text-form", "lines"], (120, 2)),
+        (["--text-form", "lines", "--eval-text-form", "plain"], (40, 6)),
+    ],
+)
+def test_a_text_to_evaluate_on_may_have_another_form(tmp_path, monkeypatch, forms, expected):
+    """As many sentences of each text as its form finds: a line has three, or is one."""
+    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
+    line = "The crane came. It flew over the water. Then he just left.\n"
+    (tmp_path / "trained_on.txt").write_text("\n\n".join(line * 2 for _ in range(20)))
+    (tmp_path / "held_out.txt").write_text(line * 2)
+    pretrain = importlib.import_module("bertfast.pretrain")
+    options = pretrain._parser().parse_args(
+        ["--corpus", str(tmp_path / "trained_on.txt"), "--eval-corpus", str(tmp_path / "held_out.txt"), *forms]
+    )
+    found = pretrain._corpora(options, PRESETS["notebook"])
+    assert tuple(corpus.num_sentences for corpus in found) == expected
+
+
+def test_a_built_text_to_evaluate_on_has_its_form(texts, tmp_path, capfd):
+    build_corpus(texts, out=tmp_path / "built", config=CorpusConfig())
+    main = importlib.import_module("bertfast.pretrain").main
+    assert main(["--corpus", str(texts), "--eval-corpus", str(tmp_path / "built"), "--eval-text-form", "lines"]) == 2
+    assert "--eval-corpus names a built corpus, whose settings stand: leave out --eval" in capfd.readouterr().err
 
 
 def test_a_non_finite_loss_names_its_batch(texts, tmp_path):
@@ -265,6 +298,7 @@ BAD = {
     "evaluated twice": (["--eval", "--eval-corpus", "x"], "--eval holds out a share of the corpus, --eval-corpus"),
     "empty evaluation": (["--eval-corpus", ""], "--eval-corpus was given an empty name"),
     "nothing to evaluate": (["--eval-corpus", "nowhere"], "no such file or folder: nowhere"),
+    "form of no text": (["--eval-text-form", "lines"], "--eval-text-form is for the text of --eval-corpus"),
     "out below a file": (["--out", "file/sub"], "Not a directory"),
     "out's name too long": (["--out", "x" * 300], "File name too long"),
 }

@@ -36,7 +36,9 @@ class Evaluation(NamedTuple):
     eval_nsp_loss: float | None = None
     eval_nsp_accuracy: float | None = None
     eval_examples: int | None = None
-    """How many, always the first of the held-out text. None where bertfast 0.3 wrote the line."""
+    """How many of a kind, always the first of the held-out text. None where bertfast 0.3 wrote the line."""
+    eval_standard_mlm_loss: float | None = None
+    """On examples that are the same for every run (`STANDARD` in training/evaluation.py). None for shorter ones."""
 
 
 # Bytes at the end of metrics.jsonl that a resumed run parses at once: more steps than a diagnosis looks at.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from bertfast.model import Bert, head_rows
 from bertfast.reporting.metrics import Evaluation
 from bertfast.sampling.sampler import Sampler
 
-_EXAMPLES = 2048  # at most: a standard error of about 1% in the accuracies
+_EXAMPLES = 1024  # of each kind, at most: a standard error of about 1.5% in the accuracies
 _BATCH = 64
 
 _SHARE = 0.02  # of a run's time, that all evaluations but the last take
@@ -29,54 +30,81 @@ _FORWARD = 1 / 3  # of a training step's time, that its forward pass takes
 SHARED = ("objective", "max_len", "segments", "negatives")
 
 
+# What runs of every objective and length are compared by: short enough for all of them, and without sentence pairs.
+STANDARD = SamplerConfig(objective="none", segments="fill", max_len=64)
+
+
 class HeldOut(NamedTuple):
     """The examples of a held-out text that a model is evaluated on."""
 
-    sampler: Sampler
+    own: Sampler
+    """Examples of the run's kind, masked with the default settings and seed: runs with other masks compare."""
+    standard: Sampler | None
+    """Examples that are the same for every run; `own` itself if its kind is the same. None for a run of shorter
+    examples, which does not train the positions that these need."""
     examples: int
-    """How many, the first ones."""
+    """How many of each kind, the first ones."""
 
     @classmethod
     def of(cls, corpus: Corpus, config: SamplerConfig, device: torch.device) -> HeldOut:
-        """Examples of the run's kind, masked with the default settings and seed: runs with other masks compare."""
-        sampler = Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in SHARED}), device)
-        return cls(sampler, min(_EXAMPLES, sampler.num_examples))
+        own = Sampler(corpus, SamplerConfig(**{name: getattr(config, name) for name in SHARED}), device)
+        standard = None
+        if (config.objective, config.fills_segments, config.max_len) == ("none", True, STANDARD.max_len):
+            standard = own
+        elif config.max_len >= STANDARD.max_len:
+            standard = Sampler(corpus, STANDARD, device)
+        return cls(own, standard, min(_EXAMPLES, own.num_examples))
+
+    @property
+    def samplers(self) -> list[Sampler]:
+        return [self.own] if self.standard in (None, self.own) else [self.own, self.standard]
 
     def make_on_host(self) -> None:
-        self.sampler.make_on_host()
+        for sampler in self.samplers:
+            sampler.make_on_host()
 
     def due(self, step: int, config: TrainConfig) -> HeldOut | None:
         """What to evaluate on after `step`, if anything.
 
         After the last step, all examples. After each of the run's tenths before, as many as 2% of a tenth's time is
         enough for, and none if that is less than a batch. The time is not measured but follows from the numbers of
-        examples. So evaluations are the same on every machine and in a run that is resumed.
+        examples and tokens. So evaluations are the same on every machine and in a run that is resumed.
         """
         if step + 1 == config.steps:
             return self
         is_tenth = (step + 1) * 10 // config.steps > step * 10 // config.steps
-        batches = int(_SHARE * config.steps * config.batch_size / 10 / _FORWARD) // _BATCH
+        examples = _SHARE * config.steps * config.batch_size / 10 / _FORWARD  # of the run's kind
+        batches = int(examples / self._cost()) // _BATCH
         if not is_tenth or not batches:
             return None
         return self._replace(examples=min(self.examples, batches * _BATCH))
 
+    def _cost(self) -> float:
+        """The cost of an example of each kind, by their tokens, in examples of the run's kind."""
+        lengths = [sampler.plan(0, self.examples).lengths.double().mean().item() for sampler in self.samplers]
+        return sum(lengths) / lengths[0]
+
 
 def evaluate(model: Bert, held_out: HeldOut, step: int, dtype: torch.dtype, world: World) -> Evaluation:
-    """Evaluates the model after `step`.
+    """Evaluates the model after `step` (0-based).
 
     Losses and accuracies are means over the predictions or the pairs. Every rank calls this at the same step and
     computes every `world.size`-th batch, each on one thread. The batches' sums are then added in a fixed order, so that
     the bits of the result do not depend on the number of ranks or threads. The model's mode is restored.
     """
-    sampler, count = held_out
-    firsts = range(0, count, _BATCH)
-    sums = torch.zeros(len(firsts), 5, dtype=torch.float64, device=world.device)
+    counts = [min(held_out.examples, sampler.num_examples) for sampler in held_out.samplers]
+    batches = [
+        (sampler, first, min(_BATCH, count - first))
+        for sampler, count in zip(held_out.samplers, counts, strict=True)
+        for first in range(0, count, _BATCH)
+    ]
+    sums = torch.zeros(len(batches), 5, dtype=torch.float64, device=world.device)
     training = model.training
     model.eval()
-    mine = range(world.rank, len(firsts), world.size)
+    mine = range(world.rank, len(batches), world.size)
 
     def batch_sums(index: int) -> Tensor:
-        return _batch_sums(model, sampler, firsts[index], min(_BATCH, count - firsts[index]), dtype)
+        return _batch_sums(model, *batches[index], dtype)
 
     with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
         found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
@@ -86,14 +114,19 @@ def evaluate(model: Bert, held_out: HeldOut, step: int, dtype: torch.dtype, worl
     model.train(training)
     if world.size > 1:
         dist.all_reduce(sums)  # each row is set on one rank, and 0 on the others
-    mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = sums.cpu().sum(0)
+    own, *others = (rows.sum(0) for rows in sums.cpu().split([math.ceil(count / _BATCH) for count in counts]))
+    mlm_loss, mlm_hits, predictions, nsp_loss, nsp_hits = own
     mlm_loss /= predictions
     result = Evaluation(
-        step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item(), eval_examples=count
+        step, mlm_loss.item(), mlm_loss.exp().item(), (mlm_hits / predictions).item(), eval_examples=counts[0]
     )
-    if sampler.config.objective == "none":
+    if held_out.standard is held_out.own:
+        result = result._replace(eval_standard_mlm_loss=result.eval_mlm_loss)
+    for standard in others:
+        result = result._replace(eval_standard_mlm_loss=(standard[0] / standard[2]).item())
+    if held_out.own.config.objective == "none":
         return result
-    return result._replace(eval_nsp_loss=nsp_loss.item() / count, eval_nsp_accuracy=nsp_hits.item() / count)
+    return result._replace(eval_nsp_loss=nsp_loss.item() / counts[0], eval_nsp_accuracy=nsp_hits.item() / counts[0])
 
 
 @torch.no_grad()
@@ -120,6 +153,8 @@ def in_words(found: Evaluation, objective: str) -> str:
         f"MLM loss {found.eval_mlm_loss:.3f} (perplexity {found.eval_mlm_perplexity:.4g}, "
         f"accuracy {found.eval_mlm_accuracy:.1%})"
     )
-    if found.eval_nsp_loss is None:
-        return words
-    return f"{words}, {objective.upper()} loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+    if found.eval_nsp_loss is not None:
+        words += f", {objective.upper()} loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+    if found.eval_standard_mlm_loss is not None:
+        words += f"; on the standard examples: MLM loss {found.eval_standard_mlm_loss:.3f}"
+    return words

@@ -11,7 +11,7 @@ from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.plot import _smoothed, draw_losses
 
 RECORDS = [Record(step, 6.5 - step / 10, 0.7, 1e-3, 1.5 + step, 100 + step) for step in range(6)]
-EVALUATIONS = [Evaluation(2, 6.4, math.exp(6.4), 0.1, 0.69, 0.5, 64), Evaluation(5, 6.1, math.exp(6.1), 0.2)]
+EVALUATIONS = [Evaluation(2, 6.4, math.exp(6.4), 0.1, 0.69, 0.5, 64, 6.3), Evaluation(5, 6.1, math.exp(6.1), 0.2)]
 
 
 def write(path, first_step, last_step, **options):

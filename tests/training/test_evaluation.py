@@ -10,13 +10,14 @@ import torch
 import transformers
 
 from bertfast import evaluate as command
-from bertfast.config import BertConfig, TrainConfig
+from bertfast.config import BertConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.reporting.diagnosis import unigram_entropy
+from bertfast.sampling.sampler import Sampler
 from bertfast.training.evaluation import HeldOut, evaluate
 from bertfast.training.launch import train
 
@@ -69,7 +70,7 @@ def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
     theirs = transformers.BertForPreTraining.from_pretrained(tmp_path).double().eval()
     evaluated = HeldOut.of(held_out, CONFIG, CPU)
     assert evaluated.examples == 32  # of 8 documents of 5 sentences
-    batch = evaluated.sampler.padded(0, 32)
+    batch = evaluated.own.padded(0, 32)
     with torch.no_grad():
         outputs = theirs(batch.input_ids, batch.attention_mask, batch.token_type_ids)
     rows = torch.arange(32).unsqueeze(1).expand_as(batch.masked_positions)
@@ -88,6 +89,41 @@ def test_figures_equal_transformers_in_float64(run, held_out, tmp_path):
     assert found.eval_nsp_accuracy == pytest.approx((pairs.argmax(1) == truth).double().mean().item())
 
 
+def test_the_standard_loss_equals_transformers_in_float64(corpus, held_out, tmp_path):
+    """Whatever the run's own kind is."""
+    model = make_model(corpus)
+    save_model(model, tmp_path)
+    theirs = transformers.BertForPreTraining.from_pretrained(tmp_path).double().eval()
+    sampler = Sampler(held_out, SamplerConfig(objective="none", segments="fill", max_len=64))
+    assert sampler.num_examples == 40
+    batch = sampler.padded(0, 40)
+    with torch.no_grad():
+        logits = theirs(batch.input_ids, batch.attention_mask, batch.token_type_ids).prediction_logits
+    rows = torch.arange(40).unsqueeze(1).expand_as(batch.masked_positions)
+    chosen = batch.mlm_weights.bool()
+    logits = logits[rows, batch.masked_positions][chosen]
+    loss = torch.nn.functional.cross_entropy(logits, batch.labels[chosen]).item()
+    for objective, segments, max_len in (("nsp", "sentence", 64), ("sop", "fill", 200), ("none", "sentence", 64)):
+        config = dataclasses.replace(CONFIG, objective=objective, segments=segments, max_len=max_len)
+        evaluated = HeldOut.of(held_out, config, CPU)._replace(examples=64)
+        found = evaluate(model, evaluated, 0, torch.float32, ALONE)
+        assert found.eval_standard_mlm_loss == pytest.approx(loss, rel=1e-6)
+        assert found.eval_mlm_loss != pytest.approx(loss, rel=1e-3)
+
+
+def test_examples_of_the_standard_kind_are_evaluated_once(corpus, held_out):
+    config = dataclasses.replace(CONFIG, objective="none", max_len=64)
+    evaluated = HeldOut.of(held_out, config, CPU)
+    assert evaluated.samplers == [evaluated.own]
+    found = evaluate(make_model(corpus), evaluated, 0, torch.float32, ALONE)
+    assert found.eval_standard_mlm_loss == found.eval_mlm_loss
+
+
+def test_what_a_run_does_not_train_is_not_measured(held_out):
+    """A run of shorter examples leaves the standard ones' last positions as they were."""
+    assert HeldOut.of(held_out, dataclasses.replace(CONFIG, max_len=63), CPU).standard is None
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, training):
     model = make_model(corpus).train(training)
@@ -98,11 +134,12 @@ def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, trai
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("max_len", [24, 64])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_change_no_bit(corpus, threads):
+def test_threads_change_no_bit(corpus, threads, max_len):
     # As small as a model may be whose products the library cuts otherwise for three threads than for one.
     model = make_model(corpus, hidden_size=128, intermediate_size=512)
-    evaluated = HeldOut.of(corpus, CONFIG, CPU)
+    evaluated = HeldOut.of(corpus, dataclasses.replace(CONFIG, max_len=max_len), CPU)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
@@ -115,7 +152,7 @@ def test_threads_change_no_bit(corpus, threads):
 
 def test_workers_change_no_bit(run, corpus, held_out):
     """Two processes, which share the evaluation's batches."""
-    config = dataclasses.replace(CONFIG, gpus=2, deterministic=True)
+    config = dataclasses.replace(CONFIG, gpus=2, deterministic=True, max_len=64)
     two = train(make_model(corpus), corpus, config, eval_corpus=held_out)
     one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
     assert two.history.evaluations == one.history.evaluations
@@ -124,7 +161,7 @@ def test_workers_change_no_bit(run, corpus, held_out):
 
 def test_masks_depend_on_no_setting_of_the_run(held_out):
     other = dataclasses.replace(CONFIG, seed=5, mlm_probability=0.4, mask_share=0.5, random_share=0.5)
-    ours, theirs = (HeldOut.of(held_out, config, CPU).sampler.packed(0, 32) for config in (CONFIG, other))
+    ours, theirs = (HeldOut.of(held_out, config, CPU).own.packed(0, 32) for config in (CONFIG, other))
     assert torch.equal(ours.input_ids, theirs.input_ids)
     assert torch.equal(ours.labels, theirs.labels)
 
@@ -137,23 +174,28 @@ def test_a_loss_beyond_floats_is_no_traceback(corpus, held_out):
     assert found.eval_mlm_perplexity == math.inf
 
 
+@pytest.mark.parametrize("max_len", [24, 64])
 @pytest.mark.parametrize(("steps", "batch_size"), [(1, 16), (12, 16), (25, 512), (50, 512), (400, 64), (20_000, 64)])
-def test_evaluations_before_the_last_take_little_of_a_run(corpus, steps, batch_size):
-    """A fiftieth of its examples' forward passes, which are a third of its time; as many each time."""
-    config = dataclasses.replace(CONFIG, steps=steps, batch_size=batch_size)
-    held_out = HeldOut.of(corpus, config, CPU)._replace(examples=2048)
+def test_evaluations_before_the_last_take_little_of_a_run(corpus, steps, batch_size, max_len):
+    """A fiftieth of its tokens, three times over, as a forward pass takes a third of the time; as many each time."""
+    config = dataclasses.replace(CONFIG, steps=steps, batch_size=batch_size, max_len=max_len)
+    held_out = HeldOut.of(corpus, config, CPU)._replace(examples=1024)
+    cost = 1.0
+    if max_len == 64:
+        own, standard = (sampler.plan(0, 1024).lengths.sum().item() for sampler in (held_out.own, held_out.standard))
+        cost = 1 + standard / own
     due = [held_out.due(step, config) for step in range(steps)]
     assert due[-1] is held_out
     before = {step + 1: each.examples for step, each in enumerate(due[:-1]) if each}
-    assert sum(before.values()) <= 0.02 * 3 * steps * batch_size
-    affordable = 0.02 * 3 * steps * batch_size / 10
+    assert sum(before.values()) * cost <= 0.02 * 3 * steps * batch_size
+    affordable = 0.02 * 3 * steps * batch_size / 10 / cost
     if affordable < 64:
         assert not before
     else:
         assert list(before) == [math.ceil(steps * tenth / 10) for tenth in range(1, 10)]
         (count,) = set(before.values())
         assert count % 64 == 0
-        assert affordable - 64 < count or count == 2048
+        assert affordable - 64 < count or count == 1024
 
 
 def test_a_run_evaluates_ten_times_and_logs_it(corpus, tmp_path, said):
@@ -163,7 +205,8 @@ def test_a_run_evaluates_ten_times_and_logs_it(corpus, tmp_path, said):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line for line in lines if "eval_mlm_loss" in line]
     assert [line["step"] for line in evaluations] == list(range(1, 20, 2))
-    assert evaluations == [entry._asdict() for entry in run.history.evaluations]
+    recorded = [entry._asdict() for entry in run.history.evaluations]
+    assert evaluations == [{name: value for name, value in entry.items() if value is not None} for entry in recorded]
     assert all(0 < line["eval_nsp_accuracy"] < 1 for line in evaluations)
     assert [line["eval_examples"] for line in evaluations] == [64] * 9 + [120]  # of 30 documents of 5 sentences
     held_out = HeldOut.of(corpus.split(0.5)[1], config, CPU)
@@ -211,8 +254,10 @@ def test_the_command_prints_the_runs_last_figures(run, folder, capsys, monkeypat
         f"accuracy {last.eval_mlm_accuracy:.1%}), NSP loss {last.eval_nsp_loss:.3f} "
         f"(accuracy {last.eval_nsp_accuracy:.1%})\n"
     )
-    assert command.main([*arguments, "--objective", "none"]) == 0
-    assert "NSP" not in capsys.readouterr().out
+    assert command.main([*arguments, "--objective", "none", "--max-len", "64"]) == 0
+    shown = capsys.readouterr().out
+    assert "NSP" not in shown
+    assert "; on the standard examples: MLM loss " in shown
 
 
 @pytest.mark.parametrize(
