@@ -15,10 +15,9 @@ from support.processes import write_texts
 from support.torchrun import HANGS, TINY, wait_until
 from transformers import AutoConfig, AutoTokenizer
 
-from bertfast.inference.encoder import Encoder
-
 from bertfast.config import PRESETS, CorpusConfig
 from bertfast.data.load import build_corpus
+from bertfast.inference.encoder import Encoder
 
 pytestmark = pytest.mark.usefixtures("cache")
 

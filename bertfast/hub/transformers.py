@@ -291,10 +291,11 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
 
 
 def _trained_len(folder: Path, config: BertConfig) -> int:
-    """The tokenizer's `model_max_length`, which may be missing or a huge number, or all positions."""
+    """The tokenizer's `model_max_length`; all positions if that is missing, or a huge number."""
     path = folder / "tokenizer_config.json"
     limit = _read_settings(path).get("model_max_length") if path.exists() else None
-    return min(limit, config.max_position_embeddings) if isinstance(limit, int) and limit > 2 else 0
+    positions = config.max_position_embeddings
+    return min(limit, positions) if isinstance(limit, int) and limit > 2 else positions
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:

@@ -1,72 +1,215 @@
-"""Whether a run learns from context: compares its masked-LM loss with what a model reaches without any."""
+"""What a run's figures say is wrong with it: warnings, each told once, each with what to do."""
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from bertfast.config import TrainConfig
-from bertfast.reporting.metrics import Record
+from bertfast.reporting.context_free import ContextFree
+from bertfast.reporting.metrics import Evaluation, History, Record
 
-# Limits on the window of latest steps, which is a fifth of the run.
-_FEWEST, _MOST = 20, 2000
+# Limits on the window of latest steps that is judged: a fifth of the run, or ten minutes if that is less.
+_FEWEST, _MOST, _SECONDS = 20, 2000, 600
+
+_LEAST_FALL = 0.005  # of the entropy: a loss that falls less is stuck
+_RISE = 0.01  # of a held-out loss: one that has risen so much, twice in a row, rises
+_MOST_READINGS = 40  # of a text: as often as BERT has read its own
+_MOST_WEIGHTS = 10  # in the layers, for each token of the text
+_LONG = 86_400  # seconds
+_PACED = 3  # intervals between steps that a pace is estimated from, at least
+
+
+class Subject(NamedTuple):
+    """What a run trains on, and what it trains."""
+
+    training: ContextFree
+    held_out: ContextFree | None
+    tokens: int
+    """Tokens of the corpus."""
+    readings: float
+    """How often the whole run reads the corpus: the tokens of its batches for each token of the corpus."""
+    weights: int
+    """Weights in the model's layers, or 0 for a model that was trained before."""
 
 
 class Diagnosis:
-    """Reports, once, that a run's masked-LM loss is stuck at a level that needs no context.
+    """Finds what is wrong with a run. docs/training.md has the criteria.
 
-    It looks at a window of the latest steps, once that many have followed the warm-up, and compares the mean losses of
-    its two halves, with their standard error. A run is stuck if the second mean
-
-    - is with certainty (two standard errors) at most 2% below the unigram entropy, and not certainly lower than the
-      first mean; at the end of the run the former alone is enough;
-    - or is no lower than `contextless_loss`, and with certainty at most 0.5% of the unigram entropy lower than the
-      first mean.
-
-    A healthy run starts at the unigram entropy too, but its loss falls. If the batches are too small or the steps too
-    few to tell, there is no report.
+    Its findings depend on the time that steps take, so they are for the log, and for no file that must be exact.
     """
 
-    def __init__(self, entropy: float, contextless: float, config: TrainConfig) -> None:
-        """`entropy` and `contextless`: what the two functions below give for the training corpus."""
-        self._config = config
-        self._entropy = entropy
-        self._contextless = contextless
-        self._window = min(_MOST, max(_FEWEST, config.steps // 10 * 2))  # even
-        self._reported = False
+    def __init__(self, subject: Subject, config: TrainConfig) -> None:
+        self._subject, self._config = subject, config
+        self._told: set[str] = set()
+        self._done = self._judged = 0  # steps
+        self._seconds = 0.0
+        self._intervals: deque[float] = deque(maxlen=9)  # the latest, in seconds a step
 
-    def after(self, records: Sequence[Record]) -> str | None:
-        """The warning to log after the last of these steps, if any."""
-        done, window = records[-1].step + 1, self._window
-        ended = done == self._config.steps
-        seen = min(len(records), done - self._config.warmup_steps)
-        if self._reported or seen < window or not (ended or done % (window // 4) == 0):
-            return None
-        halves = np.array([record.mlm_loss for record in records[-window:]]).reshape(2, -1)
-        before, now = halves.mean(1).tolist()
-        error = math.sqrt(halves.var(1, ddof=1).mean() / halves.shape[1])
-        uncertain = 2 * math.sqrt(2) * error  # of the difference
-        if now - 2 * error >= 0.98 * self._entropy and (before - now <= uncertain or ended):
-            bound = f"what the words' frequencies alone give ({self._entropy:.2f}, the corpus's unigram entropy)"
-        elif now >= self._contextless and before - now + uncertain <= 0.005 * self._entropy:
-            bound = (
-                f"no lower than the words' frequencies and the predicted words that are left visible bring it "
-                f"({self._contextless:.2f})"
+    def before(self) -> list[str]:
+        """The warnings to log before the first step."""
+        subject, found = self._subject, []
+        if subject.weights > _MOST_WEIGHTS * subject.tokens:
+            found.append(
+                f"the model's layers have {subject.weights:,} weights, the text {subject.tokens:,} tokens: too few for "
+                "such a model. What usually helps: a smaller --preset; more text; a trained model to start from "
+                "(--init)"
             )
-        else:
+        return found + self._read_too_often()
+
+    def set_length(self, config: TrainConfig, readings: float) -> list[str]:
+        """Takes the run's number of steps, and how often they read the corpus. Returns the warnings to log."""
+        self._config, self._subject = config, self._subject._replace(readings=readings)
+        return self._read_too_often()
+
+    def _read_too_often(self) -> list[str]:
+        subject = self._subject
+        if subject.readings <= _MOST_READINGS:
+            return []
+        return [
+            f"the run reads its {subject.tokens:,} tokens {subject.readings:.0f} times: after some {_MOST_READINGS} "
+            f"times there is little left to learn. What usually helps: fewer --steps (now {self._config.steps:,}); "
+            f"more text{'' if subject.held_out else '; --eval, which shows when to stop'}"
+        ]
+
+    def after(self, history: History, seconds: float) -> list[str]:
+        """The warnings to log, `seconds` after this process began with its first step."""
+        if not history.records or history.records[-1].step < self._done:
+            return []
+        done = history.records[-1].step + 1
+        if self._done:
+            self._intervals.append((seconds - self._seconds) / (done - self._done))
+        self._done, self._seconds = done, seconds
+        findings: dict[str, Callable[[], str | None]] = {
+            "time": self._too_long,
+            "context": lambda: self._without_context(history),
+            "held-out": lambda: self._rising(history),
+        }
+        found = []
+        for name, finding in findings.items():
+            if name not in self._told and (warning := finding()):
+                self._told.add(name)
+                found.append(warning)
+        return found
+
+    def _pace(self) -> float:
+        """Seconds a step; 0 while too few are known. The median: a first step compiles, some steps evaluate."""
+        return median(self._intervals) if len(self._intervals) >= _PACED else 0.0
+
+    def _too_long(self) -> str | None:
+        pace, left = self._pace(), self._config.steps - self._done
+        if pace * left <= _LONG:
             return None
-        self._reported = True
-        return f"the MLM loss sits at {now:.2f}, {bound}: nothing is learned from context. {self._advice(records)}"
+        days = pace * left / 86_400
+        return (
+            f"a step takes {pace:.2g} s, so the {left:,} steps that are left take {days:,.1f} days. What makes it "
+            f"shorter: fewer --steps; a smaller --preset, --batch-size (now {self._config.batch_size}) or --max-len "
+            f"(now {self._config.max_len}); a GPU or more workers (--gpus)"
+        )
+
+    def _without_context(self, history: History) -> str | None:
+        """Whether the masked-LM loss is stuck at a level that needs no context, or ends there."""
+        config, records = self._config, history.records
+        ended = self._done == config.steps
+        seen = min(len(records), self._done - config.warmup_steps)
+        window = min(_MOST, config.steps // 5, int(_SECONDS / pace) if (pace := self._pace()) else _MOST)
+        window = max(_FEWEST, window // 2 * 2)
+        if ended:
+            window = min(window, max(0, seen) // 2 * 2)
+            return self._ending(history, window) if window >= _FEWEST else None
+        if seen < window or self._done - self._judged < window // 4:
+            return None
+        self._judged = self._done
+        latest = _Window.of(records[-window:])
+        training = self._subject.training
+        bound = _bound(latest.now, latest.error, training)
+        # By three standard errors, as it is asked again and again: by two, a run that learns is told by chance.
+        hardly_falls = latest.fall + 1.5 * latest.uncertain <= _LEAST_FALL * training.frequencies
+        may_not_fall = latest.fall <= latest.uncertain and _is_at_frequencies(latest.now, latest.error, training)
+        if bound is None or not (hardly_falls or may_not_fall):
+            return None
+        noise_hides_a_fall = latest.uncertain > _LEAST_FALL * training.frequencies
+        if noise_hides_a_fall and self._subject.held_out and len(_comparable(history.evaluations)) < 2:
+            return None  # two evaluations will tell
+        if self._falls(history.evaluations, records[-window].step):
+            return None
+        return (
+            f"the MLM loss sits at {latest.now:.2f}, and {bound}: nothing is learned from context so far. "
+            f"{self._advice(records)}"
+        )
+
+    def _ending(self, history: History, window: int) -> str | None:
+        """Of a run whose last step is done: a loss that is certainly not below what needs no context."""
+        subject, records = self._subject, history.records
+        latest = _Window.of(records[-window:])
+        loss, error, bounds, where = latest.now, latest.error, subject.training, ""
+        last = history.evaluations[-1] if history.evaluations else None
+        if last is not None and last.step + 1 == self._done and subject.held_out and last.eval_examples:
+            loss, bounds, where = last.eval_mlm_loss, subject.held_out, " on held-out text"
+            error = latest.deviation * math.sqrt(self._config.batch_size / last.eval_examples)
+        bound = _bound(loss, error, bounds)
+        if bound is None or loss - 2 * error <= bounds.visible:
+            return None
+        steps = f"longer training (--steps, now {self._config.steps:,}): the loss was still falling"
+        falls = latest.fall > latest.uncertain or self._falls(history.evaluations, records[-window].step)
+        is_only_short = falls and not self._rose(records)
+        return (
+            f"the run ends with an MLM loss of {loss:.2f}{where}, and {bound}: little is learned from context. "
+            f"{f'What usually helps: {steps}' if is_only_short else self._advice(records)}"
+        )
+
+    def _falls(self, evaluations: Sequence[Evaluation], since: int) -> bool:
+        """Whether the held-out loss has fallen at the latest evaluation, if that is after the step `since`."""
+        if not evaluations or evaluations[-1].step < since:
+            return False
+        losses = [entry.eval_mlm_loss for entry in _comparable(evaluations)[-2:]]
+        return losses[0] - losses[-1] >= _LEAST_FALL * self._subject.training.frequencies
+
+    def _rising(self, history: History) -> str | None:
+        """Whether the held-out loss rises while the training loss falls."""
+        records, same = history.records, _comparable(history.evaluations)
+        lowest = min(same, key=lambda entry: entry.eval_mlm_loss, default=None)
+        if lowest is None or len(same) < 3 or lowest.step >= same[-2].step or same[-1].step + 1 != self._done:
+            return None
+        if min(entry.eval_mlm_loss for entry in same[-2:]) < (1 + _RISE) * lowest.eval_mlm_loss:
+            return None
+        size = min(_MOST, same[-1].step - same[-2].step)
+        then = bisect.bisect_right(records, lowest.step, key=lambda record: record.step)
+        early, late = _losses(records[max(0, then - size) : then]), _losses(records[-size:])
+        if min(len(early), len(late)) < _FEWEST:
+            return None
+        error = math.sqrt(early.var(ddof=1) / len(early) + late.var(ddof=1) / len(late))
+        if early.mean() - late.mean() <= 2 * error:
+            return None
+        readings = self._subject.readings * self._done / self._config.steps
+        cause = (
+            f"the model learns the text by heart, which it has read {readings:.1f} times. What usually helps: fewer "
+            f"--steps ({lowest.step + 1:,} were enough); more text; a smaller --preset; more --dropout"
+            if readings >= 2
+            else "the two texts differ. What usually helps: text to evaluate on that is more like the --corpus, or the "
+            "other way round"
+        )
+        return (
+            f"the held-out MLM loss rose from {lowest.eval_mlm_loss:.2f} (after step {lowest.step + 1:,}) to "
+            f"{same[-1].eval_mlm_loss:.2f} while the training loss fell: {cause}"
+        )
+
+    def _rose(self, records: Sequence[Record]) -> float | None:
+        """How high the training loss rose above where it began, if it did."""
+        losses = _losses(records)
+        peak = float(np.add.reduceat(losses, range(0, len(losses), 10)).max() / 10)
+        return peak if peak > 1.03 * self._subject.training.frequencies else None
 
     def _advice(self, records: Sequence[Record]) -> str:
         config = self._config
-        losses = np.array([record.mlm_loss for record in records])
-        peak = np.add.reduceat(losses, range(0, len(losses), 10)).max() / 10
-        if peak > 1.03 * self._entropy:
+        if peak := self._rose(records):
             rate = f"the loss rose to {peak:.2f}, so a lower --lr (now {config.lr:g})"
         else:
             rate = f"another --lr (now {config.lr:g}): lower, or, where the loss never moved, higher"
@@ -77,38 +220,50 @@ class Diagnosis:
         )
 
 
-def unigram_entropy(token_counts: npt.NDArray[Any]) -> float:
-    """-sum p log p of the corpus's token frequencies, in nats: the loss of a model that knows only those."""
-    return float(-_x_log_x(token_counts / token_counts.sum()).sum())
+class _Window(NamedTuple):
+    """The losses of some consecutive steps, as two halves."""
+
+    now: float
+    """Mean of the latter half."""
+    fall: float
+    """By how much it is below the mean of the former half."""
+    deviation: float
+    """Standard deviation within the halves."""
+    error: float
+    """Standard error of `now`."""
+    uncertain: float
+    """Two standard errors of `fall`."""
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> _Window:
+        halves = _losses(records).reshape(2, -1)
+        before, now = halves.mean(1).tolist()
+        deviation = math.sqrt(halves.var(1, ddof=1).mean())
+        error = deviation / math.sqrt(halves.shape[1])
+        return cls(now, before - now, deviation, error, 2 * math.sqrt(2) * error)
 
 
-def contextless_loss(
-    token_counts: npt.NDArray[Any], specials: Iterable[int], mask_share: float, random_share: float
-) -> float:
-    """The least masked-LM loss, in nats, of a model that sees only the predicted position.
-
-    If the position holds [MASK], the model knows only the frequencies p, and the loss is their entropy H. Otherwise it
-    holds a token v, which was kept (a share `kept` of all predictions) or drawn from the non-special tokens (q_v each,
-    `random_share` in total). So the joint probability of v and the label l is P(v, v) = kept p_v + q_v p_v, and
-    P(v, l) = q_v p_l for l != v, and the loss is the entropy of l given v:
-
-        sum_v (sum_l P(v, l)) log (sum_l P(v, l)) - sum_{v, l} P(v, l) log P(v, l).
-
-    With BERT's 80/10/10 that is about 0.9 H: its frequency tells a kept token from a drawn one.
-    """
-    p = token_counts / token_counts.sum()
-    kept = max(0.0, 1 - mask_share - random_share)  # rounding can make it negative
-    q = np.full(len(p), float(random_share))
-    q[list(set(specials))] = 0
-    q /= np.count_nonzero(q) or 1
-    entropy = -_x_log_x(p).sum()
-    # The sum over l != v of q_v p_l log(q_v p_l), without a table of all pairs.
-    others = _x_log_x(q) * (1 - p) - q * (entropy + _x_log_x(p))
-    visible = _x_log_x(kept * p + q).sum() - _x_log_x((kept + q) * p).sum() - others.sum()
-    return float(mask_share * entropy + visible)
+def _is_at_frequencies(loss: float, error: float, bounds: ContextFree) -> bool:
+    return loss - 2 * error >= 0.98 * bounds.frequencies
 
 
-def _x_log_x(x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """x log x, and 0 for 0."""
-    logs: npt.NDArray[np.float64] = np.log(x, out=np.zeros(len(x)), where=x > 0)
-    return x * logs
+def _bound(loss: float, error: float, bounds: ContextFree) -> str | None:
+    """Which of the losses that need no context a loss is at, in words; None if it is below them."""
+    if _is_at_frequencies(loss, error, bounds):
+        return f"the words' frequencies alone give {bounds.frequencies:.2f}"
+    if loss >= bounds.visible:
+        return f"the words' frequencies, with the predicted words that no [MASK] hides, give {bounds.visible:.2f}"
+    return None
+
+
+def _comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations on the same examples as the latest, or, if it is the only one, as the one before."""
+    for number in dict.fromkeys(entry.eval_examples for entry in reversed(evaluations)):
+        same = [entry for entry in evaluations if entry.eval_examples == number]
+        if len(same) > 1:
+            return same
+    return list(evaluations[-1:])
+
+
+def _losses(records: Sequence[Record]) -> npt.NDArray[np.float64]:
+    return np.array([record.mlm_loss for record in records])

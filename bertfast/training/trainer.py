@@ -20,7 +20,7 @@ import torch
 
 from bertfast import ops
 from bertfast._native import native
-from bertfast.config import TrainConfig
+from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
 from bertfast.distributed.collectives import from_rank_0, wait_for_all
@@ -30,7 +30,8 @@ from bertfast.errors import InputError, Stopped
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
-from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
+from bertfast.reporting.context_free import ContextFree, unigram_entropy
+from bertfast.reporting.diagnosis import Diagnosis, Subject
 from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.plot import draw_losses
 from bertfast.reporting.progress import Progress
@@ -115,9 +116,7 @@ class Trainer:
             self._setup = self._setup.with_steps(steps_of_epochs(self._setup))
             config = self._setup.config
         self._optimizer = make_optimizer(self._setup)
-        counts, special_ids = corpus.token_counts, corpus.special_ids
-        contextless = contextless_loss(counts, special_ids, config.mask_share, config.random_share)
-        self._diagnosis = Diagnosis(unigram_entropy(counts), contextless, config)
+        self._diagnosis = Diagnosis(_subject(self._setup, corpus, held_out), config)
         self._history = History()
         self._times: Times | None = None
         self._checkpoints: checkpoint.Writer | None = None
@@ -143,6 +142,7 @@ class Trainer:
                     flags = max(flags, measured.flags)
                 if evaluated is not None:
                     self._evaluate(step, evaluated)
+                self._diagnose()
                 stop, overdue = from_flags(flags, world)
                 if stop is not None and step + 1 < config.steps:
                     self._stop(stop, step + 1)
@@ -199,6 +199,8 @@ class Trainer:
             if lost := setup.sampler.unreached():
                 tell = logger.warning if lost > MOST_UNREACHED else logger.info
                 tell("%s of the tokens are in no example", f"{lost:.1%}")
+            for line in self._diagnosis.before() if self._first_step < config.steps else ():
+                logger.warning(line)
             if form.reason:
                 (logger.warning if form.warns else logger.info)(form.reason)
         # The steps come last: their graphs must be freed before the process group, whose teardown waits for them.
@@ -246,8 +248,11 @@ class Trainer:
         self._setup = self._setup.with_steps(steps)
         take_step.set_number(steps)
         self._progress.total = steps
+        warnings = self._diagnosis.set_length(self._setup.config, _readings(self._setup, self._corpus))
         if budget.settled and world.rank == 0:
             logger.info("%s steps fit into %g minutes", f"{steps:,}", budget.config.minutes)
+            for line in warnings:
+                logger.warning(line)
             self._write_run_info(settled=True)
 
     def _run_info(self) -> RunInfo | None:
@@ -298,8 +303,6 @@ class Trainer:
             .lengths.sum()
         )
         self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens))
-        if (finding := self._diagnosis.after(self._history.records)) and self._setup.world.rank == 0:
-            logger.warning(finding)
         seconds = time.perf_counter() - self._begun
         if self._times is not None:
             self._times.add(measured.step, seconds)
@@ -318,6 +321,11 @@ class Trainer:
         self._history.add(found)
         if setup.world.rank == 0:
             logger.info("step %s, held-out text: %s", step + 1, in_words(found, setup.config.objective))
+
+    def _diagnose(self) -> None:
+        if self._setup.world.rank == 0:
+            for finding in self._diagnosis.after(self._history, time.perf_counter() - self._begun):
+                logger.warning(finding)
 
     def _is_checkpoint_overdue(self) -> bool:
         return self._checkpoints is not None and time.perf_counter() - self._saved > CHECKPOINT_SECONDS
@@ -362,6 +370,33 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     model.to(world.device).train()
     if config.compile:
         model.compile(dynamic=True, fullgraph=True)  # one program for all batch sizes
+
+
+def _subject(setup: Setup, corpus: Corpus, held_out: Corpus | None) -> Subject:
+    """What the run's diagnosis must know of its texts and its model."""
+    config, counts, specials = setup.config, corpus.token_counts, corpus.special_ids
+    text = None
+    if held_out is not None:  # evaluations mask by default shares
+        text = ContextFree.on(
+            held_out.token_counts, counts, specials, SamplerConfig.mask_share, SamplerConfig.random_share
+        )
+    return Subject(
+        training=ContextFree.within(counts, specials, config.mask_share, config.random_share),
+        held_out=text,
+        tokens=corpus.num_tokens,
+        readings=0.0 if config.minutes else _readings(setup, corpus),
+        weights=0 if setup.model.trained_len else sum(each.numel() for each in setup.model.layers.parameters()),
+    )
+
+
+def _readings(setup: Setup, corpus: Corpus) -> float:
+    """How often the run reads its corpus."""
+    config = setup.config
+    stages = ((0, 1 - config.long_share), (config.steps - 1, config.long_share))
+    tokens = sum(
+        share * int(setup.stage(step).sampler.plan(0, config.batch_size).lengths.sum()) for step, share in stages
+    )
+    return config.steps * tokens / corpus.num_tokens
 
 
 def non_finite(measured: Measured, optimizer: str, out: Path | None) -> str:

@@ -1,5 +1,6 @@
-"""What a masked-LM loss is measured against, and when a run is told that it doesn't learn."""
+"""What a run is told about itself, and when; and what is left alone."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -8,56 +9,57 @@ import numpy as np
 import pytest
 
 from bertfast.config import TrainConfig
-from bertfast.reporting.diagnosis import Diagnosis, contextless_loss, unigram_entropy
-from bertfast.reporting.metrics import Record
+from bertfast.reporting.context_free import ContextFree
+from bertfast.reporting.diagnosis import Diagnosis, Subject
+from bertfast.reporting.metrics import Evaluation, History, Record
 
 # Losses of real runs: the notebook's model on the validation and test text of WikiText-2, and on the same text with its
-# tokens shuffled; with each the run's settings, and what the two functions below say of the text.
+# tokens shuffled; with each the run's settings, and the two losses on the text that need no context.
 CURVES = json.loads((Path(__file__).parent / "loss_curves.json").read_text())
+SUBJECT = Subject(ContextFree(6.2, 5.7), ContextFree(6.3, 5.8), tokens=1_000_000, readings=5.0, weights=300_000)
 
 
-def told(losses, config, entropy, contextless):
-    """(step, message) of each time that the run is told something."""
-    diagnosis = Diagnosis(entropy, contextless, config)
-    records = [Record(step, loss, 0.7, config.lr) for step, loss in enumerate(losses)]
-    messages = [(step, diagnosis.after(records[: step + 1])) for step in range(len(losses))]
-    return [(step, message) for step, message in messages if message]
+def told(losses, config, subject=SUBJECT, evaluations=(), pace=0.0, first_step=0):
+    """(step, message) of each warning, of a run of `pace` seconds a step."""
+    diagnosis, history = Diagnosis(subject, config), History()
+    messages = []
+    for step, loss in enumerate(losses, first_step):
+        history.records.append(Record(step, loss, 0.7, config.lr))
+        history.evaluations += [entry for entry in evaluations if entry.step == step]
+        messages += [(step, message) for message in diagnosis.after(history, pace * (step - first_step + 1))]
+    return messages
+
+
+def evaluated(losses, steps, examples=1024):
+    """Evaluations at the end of each of equal parts of a run, the last of which is on all examples."""
+    each = steps // len(losses)
+    return [
+        Evaluation((index + 1) * each - 1, loss, math.exp(loss), 0.1, eval_examples=examples)
+        for index, loss in enumerate(losses)
+    ]
 
 
 def replayed(name):
     curve = CURVES["runs"][name]
-    return told(curve["losses"], TrainConfig(**curve["train"]), CURVES["entropy"], CURVES["contextless"])
+    subject = SUBJECT._replace(held_out=None, training=ContextFree(CURVES["entropy"], CURVES["contextless"]))
+    return told(curve["losses"], TrainConfig(**curve["train"]), subject)
 
 
-def test_unigram_entropy():
-    assert unigram_entropy(np.array([5, 5, 0, 5, 5])) == pytest.approx(math.log(4))
+LEARNING = [name for name, curve in CURVES["runs"].items() if curve["learns"]]
 
 
-@pytest.mark.parametrize("shares", [(0.8, 0.1), (1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (0.2, 0.3), (0.9, 0.0)])
-def test_contextless_loss_is_the_entropy_of_the_label_given_what_stands_there(shares):
-    """Against the table of all that can stand there and all that can be right."""
-    mask_share, random_share = shares
-    counts, specials = np.random.default_rng(0).integers(0, 50, 12), [0, 1, 5]
-    counts[[0, 5]] = 0
-    p = counts / counts.sum()
-    drawn = [token for token in range(12) if token not in specials]
-    joint = np.zeros((13, 12))  # row 12: [MASK]
-    for label in range(12):
-        joint[12, label] += mask_share * p[label]
-        joint[label, label] += (1 - mask_share - random_share) * p[label]
-        for token in drawn:
-            joint[token, label] += random_share / len(drawn) * p[label]
-    given = joint.sum(1, keepdims=True).repeat(12, 1)
-    chosen = joint > 0
-    expected = -(joint[chosen] * np.log(joint[chosen] / given[chosen])).sum()
-    found = contextless_loss(counts, specials, mask_share, random_share)
-    assert found == pytest.approx(expected, abs=1e-12)
-    assert found <= unigram_entropy(counts) + 1e-12
-
-
-@pytest.mark.parametrize("name", [name for name, curve in CURVES["runs"].items() if curve["learns"]])
-def test_runs_that_learn_are_left_alone(name):
-    assert replayed(name) == []
+@pytest.mark.parametrize("name", LEARNING)
+def test_runs_that_learn_are_left_alone_until_they_end(name):
+    """Too early, if above what needs no context: that is the first thing to say of a short run."""
+    curve = CURVES["runs"][name]
+    messages = replayed(name)
+    if name == "real text, 1500 steps of 64, rate 1e-3":  # which ends below 5.65
+        assert messages == []
+        return
+    ((step, message),) = messages
+    assert step + 1 == curve["train"]["steps"]
+    assert message.startswith("the run ends with an MLM loss of 5.")
+    assert "the words' frequencies, with the predicted words that no [MASK] hides, give 5.65" in message
 
 
 @pytest.mark.parametrize("name", [name for name, curve in CURVES["runs"].items() if not curve["learns"]])
@@ -68,12 +70,9 @@ def test_runs_that_do_not_learn_are_warned_once(name):
     assert f"--lr (now {curve['train']['lr']:g})" in message
     assert "\n" not in message
     if name.startswith("shuffled"):
-        assert (
-            "no lower than the words' frequencies and the predicted words that are left visible bring it (5.65)"
-            in message
-        )
+        assert "the words' frequencies, with the predicted words that no [MASK] hides, give 5.65" in message
     else:
-        assert "what the words' frequencies alone give (6.19, the corpus's unigram entropy)" in message
+        assert "the words' frequencies alone give 6.19" in message
     assert ("the loss rose to" in message) == (curve["train"]["lr"] >= 5e-3)
 
 
@@ -85,35 +84,177 @@ def noise(count, spread=0.03):
 
 
 def test_it_warns_soon_after_the_window_is_full():
-    ((step, _),) = told((6.2 + noise(1000)).tolist(), CONFIG, 6.2, 5.7)
+    ((step, _),) = told((6.2 + noise(1000)).tolist(), CONFIG)
     assert 10 + 200 <= step + 1 <= 10 + 300  # a fifth of the run after the warm-up
 
 
 def test_noise_does_not_hide_a_fall():
     falling = 6.2 - 0.6 * np.arange(1000) / 1000
-    assert told((falling + noise(1000, 0.2)).tolist(), CONFIG, 6.2, 5.7) == []
+    assert told((falling + noise(1000, 0.2)).tolist(), CONFIG) == []
 
 
 def test_a_long_plateau_before_the_fall_is_waited_for():
     """As large models have, of which 2,000 steps after the warm-up are the most."""
     config = TrainConfig(steps=100_000, warmup=0.005)
     plateau = 6.2 + noise(2400)
-    assert told(plateau.tolist(), config, 6.2, 5.7) == []
-    ((step, _),) = told((6.2 + noise(3200)).tolist(), config, 6.2, 5.7)
+    assert told(plateau.tolist(), config) == []
+    ((step, _),) = told((6.2 + noise(3200)).tolist(), config)
     assert step + 1 >= 2500
 
 
 @pytest.mark.parametrize("steps", [1, 3, 24])
 def test_too_few_steps_say_nothing(steps):
-    assert told([6.2] * steps, TrainConfig(steps=steps, warmup=0.2, decay=0.8), 6.2, 5.7) == []
+    assert told([6.2] * steps, TrainConfig(steps=steps, warmup=0.2, decay=0.8)) == []
 
 
 def test_a_model_that_knows_more_is_left_alone():
     """Going on from a trained model, whose loss hardly falls any more."""
-    assert told((2.1 + noise(1000)).tolist(), CONFIG, 6.2, 5.7) == []
+    assert told((2.1 + noise(1000)).tolist(), CONFIG) == []
 
 
 def test_a_resumed_run_is_judged_by_what_it_has_seen():
-    diagnosis = Diagnosis(6.2, 5.7, CONFIG)
-    records = [Record(900 + step, loss, 0.7, 1e-3) for step, loss in enumerate((6.2 + noise(100)).tolist())]
-    assert all(diagnosis.after(records[: step + 1]) is None for step in range(100))
+    losses = (6.2 + noise(100)).tolist()
+    assert told(losses[:-1], CONFIG, first_step=900) == []
+    ((step, message),) = told(losses, CONFIG, first_step=900)
+    assert step == 999
+    assert message.startswith("the run ends with an MLM loss of 6.2")
+
+
+# --- by time
+
+
+LONG = TrainConfig(steps=20_000, warmup=0.005)
+
+
+@pytest.mark.parametrize(("pace", "by"), [(0.0, 100 + 2000), (1.0, 100 + 600), (2.0, 100 + 300), (60.0, 100 + 20)])
+def test_a_slow_run_is_judged_after_ten_minutes(pace, by):
+    """Or after a tenth of its steps, if that is sooner; but not before 20 have followed the warm-up."""
+    messages = [each for each in told((6.2 + noise(3000)).tolist(), LONG, pace=pace) if "so far" in each[1]]
+    ((step, _),) = messages
+    assert by <= step + 1 <= by * 1.3
+
+
+def test_a_slow_run_that_learns_is_left_alone():
+    """0.3 nats in 600 steps of a second each, as a small model on two cores."""
+    assert told((6.2 - np.arange(3000) / 2000 + noise(3000, 0.1)).tolist(), LONG, pace=1.0) == []
+
+
+def test_a_run_of_days_is_told_after_its_first_steps():
+    ((step, message),) = told([6.2] * 8, LONG, pace=45.0)
+    assert step == 3
+    assert message.startswith("a step takes 45 s, so the 19,996 steps that are left take 10.4 days.")
+    assert "(now 512)" in message
+
+
+def test_a_slow_first_step_is_not_a_slow_run():
+    """It compiles, as some later ones do."""
+    diagnosis, history = Diagnosis(SUBJECT, LONG), History()
+    seconds = 0.0
+    for step in range(50):
+        seconds += 100.0 if step in (0, 7, 20, 21) else 4.0  # 4 s a step: 22 hours
+        history.records.append(Record(step, 6.2, 0.7, 1e-3))
+        assert diagnosis.after(history, seconds) == []
+
+
+def test_steps_that_are_read_late_have_the_right_pace():
+    """As of a captured run, which reads several at a time."""
+    diagnosis, history = Diagnosis(SUBJECT, dataclasses.replace(LONG, steps=10_000_000)), History()
+    for step in range(200):
+        if step % 8 == 7:
+            history.records += [Record(each, 6.2, 0.7, 1e-3) for each in range(step - 7, step + 1)]
+        assert diagnosis.after(history, 0.008 * step) == []  # 22 hours
+
+
+# --- on held-out text
+
+SHORT = TrainConfig(steps=60, batch_size=64, warmup=0.05, decay=0.9)
+FLAT = 6.2 + 0.1 * np.random.default_rng(5).standard_normal(60)  # whose fall, if there is one, noise hides
+
+
+def test_a_run_whose_held_out_loss_falls_is_not_told_that_nothing_is_learned():
+    """But that it has not learned enough, where it ends."""
+    evaluations = evaluated([6.40, 6.33, 6.27], 60)
+    without = SUBJECT._replace(held_out=None)
+    assert any("nothing is learned" in message for _, message in told(FLAT.tolist(), SHORT, without))
+    ((step, message),) = told(FLAT.tolist(), SHORT, evaluations=evaluations)
+    assert step == 59
+    assert message.startswith(
+        "the run ends with an MLM loss of 6.27 on held-out text, and the words' frequencies alone"
+    )
+    assert "longer training (--steps, now 60): the loss was still falling" in message
+
+
+def test_a_held_out_loss_that_stays_is_no_excuse():
+    evaluations = evaluated([6.30, 6.29, 6.28], 60)
+    assert any("nothing is learned" in message for _, message in told(FLAT.tolist(), SHORT, evaluations=evaluations))
+
+
+def test_a_run_ends_by_its_held_out_loss():
+    """Against what the corpus's frequencies give on that text, which is more than on the corpus."""
+    losses = (6.2 - 0.45 * np.arange(60) / 60 + noise(60)).tolist()  # ends at 5.75, above 5.7
+    assert len(told(losses, SHORT)) == 1
+    last = evaluated([5.75], 60)
+    assert told(losses, SHORT, evaluations=last) == []
+    last = evaluated([5.95], 60)
+    assert "5.95 on held-out text, and the words' frequencies, with" in told(losses, SHORT, evaluations=last)[0][1]
+    last = evaluated([5.95], 60, examples=1)  # which says nothing
+    assert told(losses, SHORT, evaluations=last) == []
+
+
+def overfitting(rise, fall=1.0, readings=30.0, final=None):
+    """A run of 1,000 steps whose held-out loss is lowest after 400."""
+    losses = (5.0 - fall * np.arange(1000) / 1000 + noise(1000)).tolist()
+    held_out = [5.2, 5.0, 4.9, 4.8, *(4.8 + rise * tenth for tenth in range(1, 6))]
+    evaluations = [
+        Evaluation(100 * (index + 1) - 1, loss, math.exp(loss), 0.1, eval_examples=512)
+        for index, loss in enumerate(held_out)
+    ]
+    if final is not None:
+        evaluations.append(Evaluation(999, final, math.exp(final), 0.1, eval_examples=1024))
+    return told(losses, CONFIG, SUBJECT._replace(readings=readings), evaluations)
+
+
+def test_overfitting_is_told_once():
+    ((step, message),) = overfitting(rise=0.05)
+    assert step == 599  # the second evaluation that is a hundredth above
+    assert message.startswith(
+        "the held-out MLM loss rose from 4.80 (after step 400) to 4.90 while the training loss fell: the model learns "
+        "the text by heart, which it has read 18.0 times."
+    )
+    assert "--steps (400 were enough)" in message
+
+
+def test_what_is_not_overfitting_is_left_alone():
+    assert overfitting(rise=0.004) == []
+    assert overfitting(rise=-0.05) == []
+    assert overfitting(rise=0.05, fall=-0.1) == []  # both get worse
+    assert overfitting(rise=0.01, final=5.2) == []  # on more examples, which are harder
+
+
+def test_text_of_another_kind_is_not_taken_for_overfitting():
+    ((_, message),) = overfitting(rise=0.05, readings=0.5)
+    assert "by heart" not in message
+    assert message.endswith("text to evaluate on that is more like the --corpus, or the other way round")
+
+
+# --- before the first step
+
+
+def before(**changes):
+    return Diagnosis(SUBJECT._replace(**changes), CONFIG).before()
+
+
+def test_a_text_that_is_read_too_often():
+    assert before(readings=40.0) == []
+    (message,) = before(readings=120.4, held_out=None)
+    assert message.startswith("the run reads its 1,000,000 tokens 120 times: after some 40 times")
+    assert "fewer --steps (now 1,000)" in message
+    assert "--eval" in message
+    assert "--eval" not in before(readings=120.4)[0]
+
+
+def test_a_model_that_is_too_large_for_its_text():
+    assert before(weights=10_000_000) == []
+    (message,) = before(weights=85_000_000)
+    assert message.startswith("the model's layers have 85,000,000 weights, the text 1,000,000 tokens: too few")
+    assert "--init" in message

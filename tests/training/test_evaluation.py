@@ -16,7 +16,7 @@ from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
-from bertfast.reporting.diagnosis import unigram_entropy
+from bertfast.reporting.context_free import unigram_entropy
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.evaluation import HeldOut, evaluate
 from bertfast.training.launch import train

@@ -20,6 +20,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
 from bertfast.training.launch import train
 from bertfast.training.schedule import learning_rate
+from bertfast.training.setup import Setup
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
@@ -64,6 +65,31 @@ def test_a_record_describes_its_step(corpus, tmp_path):
     seconds = [time["seconds"] for time in times]
     assert seconds[0] > 0
     assert seconds == sorted(seconds)
+
+
+def test_a_run_is_diagnosed(corpus, said):
+    """Before its first step and at its end, once each; a model that was trained before is not called too large."""
+    config = dataclasses.replace(CONFIG, steps=30, eval=True, eval_share=0.2)
+    model = make_model(corpus, hidden_size=128, num_hidden_layers=1)
+    weights = sum(each.numel() for each in model.layers.parameters())
+    run = train(model, corpus, config)
+    first, last = [line for line in said if line.startswith("warning: ")]
+    assert first.startswith(
+        f"warning: the model's layers have {weights:,} weights, the text {run.corpus.num_tokens:,} "
+    )
+    # The words are drawn independently, so their frequencies are all that can be known.
+    loss = run.history.evaluations[-1].eval_mlm_loss
+    assert last.startswith(
+        f"warning: the run ends with an MLM loss of {loss:.2f} on held-out text, and the words' freq"
+    )
+
+    said.clear()
+    again = train(model, corpus, config)  # from the weights that it has learned
+    assert not any("weights" in line for line in said)
+    setup = Setup(model, [Sampler(again.corpus, config)], config, World(0, 1, [CPU], [CPU], False, 1), torch.float32)
+    read = sum(record.tokens for record in again.history.records)
+    subject = trainer._subject(setup, again.corpus, None)
+    assert subject.readings == pytest.approx(read / again.corpus.num_tokens, rel=0.1)
 
 
 def test_a_run_over_a_built_corpus_needs_no_reader_and_no_plot(corpus):
