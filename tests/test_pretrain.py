@@ -177,7 +177,9 @@ def test_a_run_that_learns_nothing_says_so(texts, tmp_path):
     """Once. (The words of this text are drawn independently: there is nothing to learn, and at this rate no way.)"""
     done = run("--corpus", texts, "--steps", 60, "--lr", "1e-7", "--out", tmp_path / "out", *TINY)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("nothing is learned from context. What usually helps: another --lr (now 1e-07)") == 1
+    assert (
+        done.stderr.count("nothing is learned from context so far. What usually helps: another --lr (now 1e-07)") == 1
+    )
 
 
 def test_tensorboard_without_its_package(texts, tmp_path, monkeypatch, capfd):

@@ -72,12 +72,11 @@ class HeldOut(NamedTuple):
         """
         if step + 1 == config.steps:
             return self
-        is_tenth = (step + 1) * 10 // config.steps > step * 10 // config.steps
+        if (step + 1) * 10 // config.steps == step * 10 // config.steps:
+            return None
         examples = _SHARE * config.steps * config.batch_size / 10 / _FORWARD  # of the run's kind
         batches = int(examples / self._cost()) // _BATCH
-        if not is_tenth or not batches:
-            return None
-        return self._replace(examples=min(self.examples, batches * _BATCH))
+        return self._replace(examples=min(self.examples, batches * _BATCH)) if batches else None
 
     def _cost(self) -> float:
         """The cost of an example of each kind, by their tokens, in examples of the run's kind."""
