@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
-from bertfast.config import PRESET_FIELDS, flag
+from bertfast.config import flag
 from bertfast.errors import InputError, ProcessLost, Stopped
 from bertfast.log import show_messages, standard_error
 
@@ -31,10 +31,17 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (--help lists the options)")
 
 
-def add_settings(parser: argparse.ArgumentParser, config: type, title: str, only: Container[str] | None = None) -> None:
+def add_settings(
+    parser: argparse.ArgumentParser,
+    config: type,
+    title: str,
+    only: Container[str] | None = None,
+    by_preset: Container[str] = (),
+) -> None:
     """Adds a flag for each of the class's settings, or for those that `only` names.
 
-    A flag that is not given leaves no attribute in the parsed namespace.
+    A flag that is not given leaves no attribute in the parsed namespace. Settings in `by_preset` have the default of
+    the preset.
     """
     group = parser.add_argument_group(title)
     hints = get_type_hints(config)
@@ -42,7 +49,7 @@ def add_settings(parser: argparse.ArgumentParser, config: type, title: str, only
     for field in dataclasses.fields(config):
         if "help" not in field.metadata or field.name in seen or (only is not None and field.name not in only):
             continue
-        default = "the preset's" if field.name in PRESET_FIELDS else field.default
+        default = "the preset's" if field.name in by_preset else field.default
         options: dict[str, Any] = {
             "dest": field.name,
             "default": argparse.SUPPRESS,

@@ -445,30 +445,50 @@ class Preset:
     tokenizer: str
 
 
-def _published(layers: int, hidden: int, lr: float) -> Preset:
+def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset:
     """The sizes of Devlin et al. (2019) and Turc et al. (2019): heads of 64, feed-forward 4 times as wide."""
     model = {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
         "num_attention_heads": hidden // 64,
         "intermediate_size": 4 * hidden,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
     }
-    return Preset(model, {"lr": lr}, "wordpiece")
+    return Preset(model, train, "wordpiece")
 
+
+# Of small models, which have minutes to hours: no dropout, masked tokens alone, a rate that stays up until its last
+# third. docs/training.md has what each gives.
+_SMALL: dict[str, Any] = {
+    "dropout": 0.0,
+    "objective": "none",
+    "optimizer": "muon",
+    "muon_lr": 0.02,
+    "lr": 3e-3,
+    "batch_size": 256,
+    "warmup": 0.05,
+    "decay": 0.3,
+    "minutes": 30.0,
+}
+
+# As published, for runs of many hours or days.
+_LARGE: dict[str, Any] = {"dropout": 0.1, "minutes": 30.0}
 
 PRESETS = {
     "notebook": Preset({}, {}, "word"),
-    "tiny": _published(2, 128, 1e-3),
-    "mini": _published(4, 256, 1e-3),
-    "small": _published(4, 512, 5e-4),
-    "medium": _published(8, 512, 5e-4),
-    "base": _published(12, 768, 1e-4),
-    "large": _published(24, 1024, 1e-4),
+    "tiny": _published(2, 128, **_SMALL),
+    "mini": _published(4, 256, **_SMALL),
+    "small": _published(4, 512, **_LARGE, lr=5e-4),
+    "medium": _published(8, 512, **_LARGE, lr=5e-4),
+    "base": _published(12, 768, **_LARGE, lr=1e-4),
+    "large": _published(24, 1024, **_LARGE, lr=1e-4),
 }
 
 DEFAULT_PRESET = "notebook"
+
+# A model that was trained before, by --init, learns at a low rate, so that it keeps what it knows.
+CONTINUED = {"objective": "none", "lr": 1e-4, "batch_size": 64, "minutes": 30.0}
 
 # Settings whose default is the preset's.
 PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, "tokenizer")}

@@ -21,7 +21,9 @@ import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import (
+    CONTINUED,
     DEFAULT_PRESET,
+    PRESET_FIELDS,
     PRESETS,
     TEXT_FORMS,
     BertConfig,
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--preset",
         choices=list(PRESETS),
-        help=f"sizes of the model (default: {DEFAULT_PRESET}; with --init, those of its model)",
+        help=f"sizes of the model, and a way to train it (default: {DEFAULT_PRESET}; not with --init)",
     )
     what.add_argument("--init", metavar="DIR", type=Path, help="start from the model and tokenizer in this folder")
     what.add_argument("--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)")
@@ -91,9 +93,15 @@ def _parser() -> argparse.ArgumentParser:
         help="also write the files that this library needs to --out; may be repeated",
     )
     what.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint in --out")
-    add_settings(parser, BertConfig, "model; overrides the preset")
-    add_settings(parser, TrainConfig, "training")
-    add_settings(parser, CorpusConfig, "corpus and tokenizer")
+    what.add_argument(
+        "--recipe",
+        default="auto",
+        choices=["auto", "notebook"],
+        help="how to train: as suits the preset, or with --init a trained model; or as the d2l notebook does",
+    )
+    add_settings(parser, BertConfig, "model; overrides the preset", by_preset=PRESET_FIELDS)
+    add_settings(parser, TrainConfig, "training", by_preset=PRESET_FIELDS)
+    add_settings(parser, CorpusConfig, "corpus and tokenizer", by_preset=PRESET_FIELDS)
     return parser
 
 
@@ -103,13 +111,10 @@ def _main(options: argparse.Namespace) -> None:
     torch.manual_seed(settings(SamplerConfig, options).seed)
     start = load_pretrained(options.init) if options.init else None
     preset = _preset(options, start)
-    config = settings(TrainConfig, options, **preset.train)
+    config = _train_config(options, preset)
     model_config = _model_config(options, preset, config)
     if start:
         start.model.config.check_takes(start.tokenizer.vocab_size, config)
-    given = [flag(TrainConfig, name) for name in ("steps", "epochs", "minutes") if name in options]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} both say how long to train: give one of them")
     check_extras(config, bool(options.eval_corpus))
     for form in options.export:
         check_form(form)
@@ -122,6 +127,7 @@ def _main(options: argparse.Namespace) -> None:
             logger.info(line)
         logger.info("writing to %s", out)
         model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
+        logger.info(_recipe(model.config, config))
         run = train_in(directory, model, corpus, config, eval_corpus)
         if is_main_process():
             for form in options.export:
@@ -170,16 +176,36 @@ def closing_lines(run: Run) -> str:
 
 
 def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
-    """The named preset; with --init, the one with its model's sizes, else BERT-base; otherwise the notebook's."""
-    if options.preset:
-        return PRESETS[options.preset]
-    if start is None:
-        return PRESETS[DEFAULT_PRESET]
-    sizes = ("num_hidden_layers", "hidden_size", "intermediate_size")
-    for preset in PRESETS.values():
-        if all(getattr(BertConfig(**preset.model), size) == getattr(start.model.config, size) for size in sizes):
-            return preset
-    return PRESETS["base"]
+    """The model, the way to train it and the tokenizer that the options ask for, but for their single settings."""
+    preset = PRESETS[options.preset or DEFAULT_PRESET]
+    if start is not None:
+        preset = Preset({}, CONTINUED, "")
+    if options.recipe == "notebook":
+        sizes = {name: value for name, value in preset.model.items() if "dropout" not in name}
+        preset = Preset(sizes, {}, preset.tokenizer)
+    return preset
+
+
+def _train_config(options: argparse.Namespace, preset: Preset) -> TrainConfig:
+    lengths = [name for name in ("steps", "epochs", "minutes") if name in options]
+    if len(lengths) > 1:
+        both = " and ".join(flag(TrainConfig, name) for name in lengths)
+        raise InputError(f"{both} both say how long to train: give one of them")
+    train = {name: value for name, value in preset.train.items() if not (lengths and name == "minutes")}
+    return settings(TrainConfig, options, **train)
+
+
+def _recipe(model: BertConfig, config: TrainConfig) -> str:
+    """How the run trains, as a line for its log."""
+    length = f"{config.steps:,} steps"
+    if config.epochs or config.minutes:
+        length = f"{config.epochs:g} epochs" if config.epochs else f"{config.minutes:g} minutes"
+    rates = f"AdamW {config.lr:g}" + f", Muon {config.muon_lr:g}" * (config.optimizer == "muon")
+    return (
+        f"{length} with batches of {config.batch_size}, {rates}, rising over {config.warmup:.0%} and falling over "
+        f"{config.decay:.0%} of the steps, weight decay {config.weight_decay:g}, "
+        f"dropout {model.hidden_dropout_prob:g}, objective {config.objective}"
+    )
 
 
 def _refuse_beside_init(options: argparse.Namespace) -> None:
@@ -189,6 +215,8 @@ def _refuse_beside_init(options: argparse.Namespace) -> None:
     ]
     if options.init and sizes:
         raise InputError(f"--init determines the model's sizes: leave out {flag(BertConfig, sizes[0])}")
+    if options.init and options.preset:
+        raise InputError("--init determines the model: leave out --preset")
     if options.init and "tokenizer" in options:
         raise InputError("--init determines the tokenizer: leave out --tokenizer")
 

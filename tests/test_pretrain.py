@@ -1,5 +1,6 @@
 """The command line, as a user meets it: separate processes, real text, messages read."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -15,7 +16,7 @@ from support.processes import write_texts
 from support.torchrun import HANGS, TINY, wait_until
 from transformers import AutoConfig, AutoTokenizer
 
-from bertfast.config import PRESETS, CorpusConfig
+from bertfast.config import PRESETS, CorpusConfig, TrainConfig
 from bertfast.data.load import build_corpus
 from bertfast.inference.encoder import Encoder
 
@@ -262,6 +263,30 @@ def test_the_notebooks_learning_rate_trains(texts, tmp_path):
     assert all(record["mlm_loss"] < 20 for record in metrics(tmp_path / "out"))
 
 
+def test_a_preset_brings_a_recipe(texts, tmp_path):
+    """Each of its settings gives way to a flag; --recipe notebook leaves the sizes alone."""
+
+    def trained(out, *arguments):
+        done = run("--corpus", texts, "--preset", "tiny", "--min-freq", 1, "--out", tmp_path / out, *arguments)
+        assert done.returncode == 0, done.stderr
+        saved = json.loads((tmp_path / out / "run.json").read_text())
+        return done.stderr, saved["train"], saved["model"]
+
+    said, ours, model = trained("ours", "--minutes", 0.01)
+    assert {name: ours[name] for name in PRESETS["tiny"].train} == {**PRESETS["tiny"].train, "minutes": 0.01}
+    assert len(metrics(tmp_path / "ours")) == ours["steps"]
+    assert (model["hidden_size"], model["hidden_dropout_prob"]) == (128, 0.0)
+    assert "0.01 minutes with batches of 256, AdamW 0.003, Muon 0.02, rising over 5% and falling over 30%" in said
+
+    _, some, _ = trained("some", "--steps", 2, "--optimizer", "adamw", "--batch-size", 32)
+    assert (some["steps"], some["minutes"], some["optimizer"], some["batch_size"]) == (2, 0.0, "adamw", 32)
+
+    _, theirs, model = trained("notebook", "--steps", 1, "--recipe", "notebook", "--batch-size", 64)
+    expected = dataclasses.asdict(TrainConfig(steps=1, batch_size=64))
+    assert theirs == expected
+    assert (model["hidden_size"], model["hidden_dropout_prob"]) == (128, 0.2)
+
+
 def test_output_bias_starts_from_frequencies(texts, tmp_path):
     """So the very first loss is about the entropy of the words' frequencies, not log V."""
     done = run("--corpus", texts, "--steps", 1, "--out", tmp_path / "out", "--min-freq", 1, *TINY)
@@ -292,6 +317,8 @@ BAD = {
     "init with sizes": (["--init", "x", "--hidden", "64"], "leave out --hidden"),
     "init": (["--init", "nowhere"], "nowhere: no such folder"),
     "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
+    "init with a preset": (["--init", "x", "--preset", "tiny"], "leave out --preset"),
+    "two lengths": (["--steps", "5", "--minutes", "1"], "--steps and --minutes both say how long to train"),
     "too many workers": (["--device", "cpu", "--gpus", "4096"], "--gpus 4096 asks for more CPU workers than"),
     "empty corpus name": (["--corpus", ""], "--corpus was given an empty name"),
     "many heads": (["--hidden", "512", "--heads", "512"], "more than the 256 that attention takes"),
