@@ -24,22 +24,10 @@ MOMENTUM = 0.95
 _TOGETHER = 16
 """Matrices of one shape that a GPU computes in one product. Not all of them, so that ranks have some to share out."""
 
-_HEADROOM = 1.01
-"""Rounding, in bfloat16 above all, can lift a singular value above 1, where the first polynomials explode."""
-
-# The Polar Express (Amsel et al., 2025) for singular values from 0.001 to 1: the a, b and c of each step. The headroom
-# divides the argument of each; the first one's twice, as the paper divides the matrix by it, too. Values from 0.003 on
-# come between 0.87 and 1.13. Jordan's single polynomial brings them between 0.68 and 1.21.
-POLAR_EXPRESS = tuple(
-    (a / headroom, b / headroom**3, c / headroom**5)
-    for headroom, a, b, c in (
-        (_HEADROOM**2, 8.28721201814563, -23.595886519098837, 17.300387312530933),
-        (_HEADROOM, 4.107059111542203, -2.9478499167379106, 0.5448431082926601),
-        (_HEADROOM, 3.9486908534822946, -2.908902115962949, 0.5518191394370137),
-        (_HEADROOM, 3.3184196573706015, -2.488488024314874, 0.51004894012372),
-        (_HEADROOM, 2.300652019954817, -1.6689039845747493, 0.4188073119525673),
-    )
-)
+# Jordan's: five steps bring singular values from 0.002 of the matrix's norm on between 0.68 and 1.21. The Polar Express
+# (Amsel et al., 2025) brings them nearer to 1, and models learned less with it (docs/training.md).
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon:
@@ -121,9 +109,7 @@ def groups(matrices: Sequence[Tensor], together: int) -> list[list[int]]:
     return [numbers[i : i + together] for numbers in by_shape.values() for i in range(0, len(numbers), together)]
 
 
-def orthogonalized(
-    matrices: Tensor, dtype: torch.dtype, coefficients: Sequence[tuple[float, float, float]] = POLAR_EXPRESS
-) -> Tensor:
+def orthogonalized(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """U S' V^T for matrices U S V^T, with S' near 1 (Newton-Schulz): X = a X + (b X X^T + c (X X^T)^2) X for each step.
 
     Floor for (m, n) with m <= n: 4 m^2 n + 2 m^3 operations a step.
@@ -131,7 +117,6 @@ def orthogonalized(
     Args:
         matrices: (count, rows, columns) float32.
         dtype: of the products, and of the result.
-        coefficients: the a, b and c of each step.
 
     Returns: (count, rows, columns).
     """
@@ -140,7 +125,8 @@ def orthogonalized(
     tall = x.shape[1] > x.shape[2]
     if tall:  # so that the smaller side is squared
         x = x.mT.contiguous()
-    for a, b, c in coefficients:
+    a, b, c = COEFFICIENTS
+    for _ in range(NEWTON_SCHULZ_STEPS):
         square = _products(x, x.mT)
         polynomial = _products(square, square).mul_(c).add_(square, alpha=b)
         x = _products(polynomial, x).add_(x, alpha=a)

@@ -47,7 +47,7 @@ from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import HeldOut, evaluate, in_words
 from bertfast.training.fingerprint import extended, from_checkpoint, has_ended, identity, shared_by_ranks, twins_of
-from bertfast.training.loss_form import broadcast_form, choose_loss_form, use_form
+from bertfast.training.loss_form import LossForm, broadcast_form, choose_loss_form, use_form
 from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.out_of_memory import explained_out_of_memory
 from bertfast.training.run_directory import RunDirectory
@@ -177,7 +177,7 @@ class Trainer:
         form = choose_loss_form(setup, before, trusted.fused)
         run = identity(setup, self._corpus, form.name, trusted.twins)
         if found is not None:
-            if has_ended(found, written) and (config.minutes or config.steps > found.step):
+            if has_ended(found, written) and (config.steps > found.step or (config.minutes and not settled)):
                 logger.info(
                     "the run had ended after %s steps: it goes on with a longer run's learning rate", found.step
                 )
@@ -188,21 +188,7 @@ class Trainer:
         del found  # its tensors take as much memory as the training state
         if world.rank == 0:
             self._open_directory(run, settled > 0 or not config.minutes)
-            products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
-            compiled = ", compiled" if config.compile else ""
-            devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
-            logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
-            for line in trusted.warnings:
-                logger.warning(line)
-            if setup.sampler.residence:
-                logger.info("the corpus takes %s", setup.sampler.residence)
-            if lost := setup.sampler.unreached():
-                tell = logger.warning if lost > MOST_UNREACHED else logger.info
-                tell("%s of the tokens are in no example", f"{lost:.1%}")
-            for line in self._diagnosis.before() if self._first_step < config.steps else ():
-                logger.warning(line)
-            if form.reason:
-                (logger.warning if form.warns else logger.info)(form.reason)
+            self._describe(setup, trusted, form)
         # The steps come last: their graphs must be freed before the process group, whose teardown waits for them.
         held.enter_context(explained_out_of_memory(config, world))
         held.enter_context(deterministic_torch(world))
@@ -265,6 +251,25 @@ class Trainer:
         if path is not None:
             texts = Text.of(self._corpus), None if self._held_out is None else Text.of(self._held_out)
             RunInfo(setup.model.config, setup.config, *texts, settled).write(path)
+
+    def _describe(self, setup: Setup, trusted: choice.Choice, form: LossForm) -> None:
+        """Logs what the run computes with, and what is known of it before its first step."""
+        world = setup.world
+        products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
+        compiled = ", compiled" if setup.config.compile else ""
+        devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
+        logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
+        for line in trusted.warnings:
+            logger.warning(line)
+        if setup.sampler.residence:
+            logger.info("the corpus takes %s", setup.sampler.residence)
+        if lost := setup.sampler.unreached():
+            tell = logger.warning if lost > MOST_UNREACHED else logger.info
+            tell("%s of the tokens are in no example", f"{lost:.1%}")
+        for line in self._diagnosis.before() if self._first_step < setup.config.steps else ():
+            logger.warning(line)
+        if form.reason:
+            (logger.warning if form.warns else logger.info)(form.reason)
 
     def _trust(self, trusted: choice.Choice, held: contextlib.ExitStack) -> Setup:
         """The setup without what `trusted` disables. Applies it to the ops and samplers, too."""

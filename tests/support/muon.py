@@ -11,18 +11,17 @@ from torch import Tensor
 
 from bertfast.training import muon
 
-JORDAN = ((3.4445, -4.7750, 2.0315),) * 5
 
-
-def brought_near_1(singular_values: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
-    for a, b, c in coefficients:
+def brought_near_1(singular_values: Tensor) -> Tensor:
+    """Five steps with Jordan's coefficients."""
+    for a, b, c in ((3.4445, -4.7750, 2.0315),) * 5:
         singular_values = a * singular_values + b * singular_values**3 + c * singular_values**5
     return singular_values
 
 
-def orthogonalized(matrix: Tensor, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
+def orthogonalized(matrix: Tensor) -> Tensor:
     u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return u * brought_near_1(s / s.norm(), coefficients) @ vt
+    return u * brought_near_1(s / s.norm()) @ vt
 
 
 def trained(weight: Tensor, gradients: Sequence[Tensor], rate: float, weight_decay: float) -> Tensor:
@@ -31,7 +30,7 @@ def trained(weight: Tensor, gradients: Sequence[Tensor], rate: float, weight_dec
     rows, columns = weight.shape
     for gradient in gradients:
         average = 0.95 * average + 0.05 * gradient.double()
-        update = orthogonalized(0.95 * average + 0.05 * gradient.double(), muon.POLAR_EXPRESS)
+        update = orthogonalized(0.95 * average + 0.05 * gradient.double())
         weight = weight - rate * weight_decay * weight - rate * math.sqrt(max(1, rows / columns)) * update
     return weight
 

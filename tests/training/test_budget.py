@@ -141,6 +141,10 @@ def test_a_run_that_has_ended_goes_on(corpus, clock, tmp_path, said):
     assert all(map(torch.equal, parts.model.parameters(), whole.model.parameters()))
     timed = trained(corpus, dataclasses.replace(CONFIG, minutes=0.125), tmp_path / "parts", resumed=True)
     assert timed.config.steps == pytest.approx(60, abs=3)
+    said.clear()
+    again = trained(corpus, dataclasses.replace(CONFIG, minutes=0.125), tmp_path / "parts", resumed=True)
+    assert again.config == timed.config
+    assert not any("had ended" in line for line in said)
     with pytest.raises(InputError, match="--steps: 20 -> 3"):
         trained(corpus, CONFIG, tmp_path / "whole", resumed=True)
 

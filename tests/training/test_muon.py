@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
 import pytest
 import torch
-from support.muon import JORDAN, as_on_a_gpu, brought_near_1, trained
+from support.muon import as_on_a_gpu, brought_near_1, trained
 from support.op_cases.adam import scalar
 from support.random_model import make_config
 from support.small_run import CPU
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.training import muon as module
-from bertfast.training.muon import POLAR_EXPRESS, Muon, layer_matrices, orthogonalized
+from bertfast.training.muon import Muon, layer_matrices, orthogonalized
 from bertfast.training.optimizer import Optimizer
 
 RATE, DECAY, FACTOR = 0.02, 2.0, 0.3
@@ -71,9 +70,8 @@ def test_against_float64(
     assert distance(movement(parameters, before), movement(expected, before)) < allowed
 
 
-def test_torchs_muon_is_the_same_with_jordans_polynomial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Momentum, Nesterov, scale and decay, in bfloat16, as torch's always is. No parameter holds two matrices there."""
-    monkeypatch.setattr(module, "orthogonalized", functools.partial(orthogonalized, coefficients=JORDAN))
+def test_torchs_muon_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16, as torch's always is. No parameter holds two matrices there."""
     monkeypatch.setitem(SHAPES, (48, 24), 1)
     parameters, gradients = given(10)
     theirs = [nn.Parameter(each.detach().clone()) for each in parameters]
@@ -90,7 +88,7 @@ def test_torchs_muon_is_the_same_with_jordans_polynomial(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(("dtype", "slack"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06)])
 @pytest.mark.parametrize("shape", [(64, 64), (256, 64), (64, 256)])
 def test_singular_values_come_near_1(dtype: torch.dtype, slack: float, shape: tuple[int, int]) -> None:
-    """Those over two decades between 0.87 and 1.13; the singular vectors stay. The gradient's size bears on nothing."""
+    """Those over two decades between 0.68 and 1.21; the singular vectors stay. The gradient's size bears on nothing."""
     torch.manual_seed(0)
     u, _, vt = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
     values = torch.logspace(0, -2, 64, dtype=torch.float64)
@@ -101,28 +99,13 @@ def test_singular_values_come_near_1(dtype: torch.dtype, slack: float, shape: tu
         rotated = sign * u.T @ one @ vt.T
         assert (rotated - rotated.diag().diag()).norm() < 4 * slack
         found_values = torch.linalg.svdvals(one)
-        assert 0.87 - slack < found_values.min() and found_values.max() < 1.13 + slack
+        assert 0.68 - slack < found_values.min() and found_values.max() < 1.21 + slack
 
 
 def test_what_the_coefficients_promise() -> None:
-    """For every singular value that a normalized matrix can have, and nearer to 1 than Jordan's."""
-    values = torch.logspace(-3, 0, 100_001, dtype=torch.float64)
-    ours, jordans = (brought_near_1(values, each) for each in (POLAR_EXPRESS, JORDAN))
-    assert ours.min() > 0.8 and ours.max() < 1.13
-    assert ours[values > 0.003].min() > 0.87
-    assert (ours - 1).square().mean() < (jordans - 1).square().mean() / 4
-
-
-def test_the_coefficients_are_the_best_ones() -> None:
-    """Without headroom, each step's polynomial misses 1 as far above as below: the mark of a minimax polynomial."""
-    values, most = torch.logspace(math.log10(0.003), 0, 100_001, dtype=torch.float64), []
-    for step, (a, b, c) in enumerate(POLAR_EXPRESS):
-        h = 1.01 ** (2 if step == 0 else 1)
-        values = brought_near_1(values, [(a * h, b * h**3, c * h**5)])
-        most.append(float(values.max()))
-        if step > 2:
-            assert float(values.min()) == pytest.approx(2 - most[-1], abs=2e-4)
-    assert most == sorted(most, reverse=True)
+    """For every singular value that a normalized matrix can have."""
+    values = brought_near_1(torch.logspace(math.log10(0.002), 0, 100_001, dtype=torch.float64))
+    assert values.min() > 0.68 and values.max() < 1.21
 
 
 def test_each_matrix_of_a_layer_by_itself() -> None:
