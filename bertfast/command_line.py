@@ -11,6 +11,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
 from bertfast.config import flag
@@ -29,6 +30,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (--help lists the options)")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="model folder, written by bertfast.pretrain or transformers",
+    )
 
 
 def add_settings(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, EncodeConfig
 from bertfast.data.load import default_cache
 from bertfast.data.readers.html import html_lines
@@ -42,13 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bertfast.encode",
         description="Print the encoding of a text or a pair of texts, or write a vector for each text of a file.",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        type=Path,
-        help="model folder, written by bertfast.pretrain or transformers",
-    )
+    add_model(parser)
     parser.add_argument("text", nargs="?", help="the text to encode")
     parser.add_argument("pair", nargs="?", help="a second text, encoded together with the first as a pair")
     bulk = parser.add_argument_group("vectors in a file")

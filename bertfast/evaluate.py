@@ -6,9 +6,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.world import World, choose_devices, choose_precision, describe, log_choice
@@ -30,13 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bertfast.evaluate",
         description="Evaluate a pretrained model on a text, as --eval does during training.",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        type=Path,
-        help="model folder, written by bertfast.pretrain or transformers",
-    )
+    add_model(parser)
     parser.add_argument(
         "--corpus",
         action="append",

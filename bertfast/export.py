@@ -6,9 +6,8 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
 from bertfast.hub.export import FORMS, check_form, export
@@ -25,13 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bertfast.export",
         description="Add the files that another library needs to a model folder; nothing else in it changes.",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        type=Path,
-        help="model folder, written by bertfast.pretrain or transformers",
-    )
+    add_model(parser)
     parser.add_argument(
         "--to",
         required=True,

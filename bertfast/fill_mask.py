@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import FillMaskConfig
 from bertfast.hub.transformers import MASKED_LM_HEAD, load_pretrained
 from bertfast.inference.encoder import Encoder
@@ -23,13 +22,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bertfast.fill_mask",
         description="Print the likeliest tokens for each [MASK] of a text: probability, token, filled text.",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        type=Path,
-        help="model folder, written by bertfast.pretrain or transformers",
-    )
+    add_model(parser)
     parser.add_argument("texts", nargs="+", metavar="TEXT", help='text to fill, such as "the crane is [MASK] ."')
     add_settings(parser, FillMaskConfig, "output")
     return parser

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, EncodeConfig, LabelColumns, ProbeConfig
 from bertfast.data.readers.labelled import read_labelled
 from bertfast.data.readers.scored_pairs import read_scored_pairs
@@ -28,13 +27,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Say whether a pretrained model helps: classify texts by its frozen vectors, beside TF-IDF and "
         "random weights of the same model.",
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="DIR",
-        type=Path,
-        help="model folder, written by bertfast.pretrain or transformers",
-    )
+    add_model(parser)
     parser.add_argument("--labels", metavar="FILE", help="labelled texts: .tsv, .csv, .jsonl, .json or .parquet")
     parser.add_argument("--test", metavar="FILE", help="labelled texts to test on (default: a fifth of --labels)")
     parser.add_argument(
