@@ -258,12 +258,12 @@ class TrainConfig(SamplerConfig):
     deterministic: bool | None = setting(
         None,
         "produce the same weights, bit for bit, on any number of workers and threads; --no-deterministic: sum in the "
-        "fastest order (default: deterministic on a CPU with no more threads than shards)",
+        "fastest order (default: deterministic on a CPU if each thread has a shard of at least 8,192 tokens)",
     )
     shards: int = setting(
         0,
-        "pieces in which a batch is computed: more pieces take less memory; 0: 8 for a deterministic run (4 if it is "
-        "deterministic by default and in bf16), else one per worker",
+        "pieces in which a batch is computed: more pieces take less memory; 0: 8 with --deterministic, at most as many "
+        "if a run is deterministic by default, else one per worker",
     )
     cuda_graph: bool | None = setting(
         None,

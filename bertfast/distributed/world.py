@@ -15,13 +15,12 @@ from bertfast.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# The default number of shards of a deterministic run in float32, or in any precision with --deterministic. No more
-# workers than this can share a batch, and few machines have more.
+# The number of shards with --deterministic. No more workers than this can share a batch, and few machines have more.
 SHARDS = 8
 
-# The default in bfloat16 if --deterministic is not given. Activations are half as large, so a shard's fixed cost weighs
-# more (docs/promises.md).
-BFLOAT16_SHARDS = 4
+# The fewest tokens of a shard in a run that is deterministic without being asked. Such shards cost a step at most 5%,
+# of half the size up to 11% (docs/promises.md).
+SHARD_TOKENS = 8192
 
 # The oldest compute capability that csrc/cuda is compiled for (CMakeLists.txt), and the oldest with bfloat16.
 OLDEST_CAPABILITY = (7, 5)
@@ -80,14 +79,16 @@ def make_world(config: TrainConfig, devices: list[torch.device], local: list[tor
 def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.device) -> tuple[bool, int]:
     """Whether the run is deterministic, and its number of shards.
 
-    If the configuration leaves it open, a run on a CPU, where the cost was measured, is deterministic if it can be and
-    no core would be idle. Raises InputError if the batch can't be split as the configuration asks.
+    If the configuration leaves it open, a run on a CPU, where the cost was measured, is deterministic if it can be, its
+    shards are large enough and no core would be idle. Raises InputError if the batch can't be split as the
+    configuration asks.
     """
     if config.batch_size < size * local:
         raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
-    few = not config.deterministic and choose_precision(config, device) == torch.bfloat16
-    most = BFLOAT16_SHARDS if few else SHARDS
-    shards = config.shards or min(most, 1 << (config.batch_size.bit_length() - 1))
+    most = min(SHARDS, _power_of_two(config.batch_size))
+    if not config.deterministic:
+        most = min(most, _power_of_two(config.batch_size * (config.short_len or config.max_len) // SHARD_TOKENS))
+    shards = config.shards or most
     obstacle = None
     if local > 1:
         obstacle = "DataParallel sums in no fixed order: use --parallel ddp"
@@ -103,6 +104,21 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     if config.deterministic or (config.deterministic is None and cheap and not obstacle):
         return True, shards
     return False, max(config.shards, size * local)
+
+
+def why_not_deterministic(config: TrainConfig, world: World) -> str | None:
+    """Why a run on a CPU is not deterministic, if it was left open and is not."""
+    if config.deterministic is not None or world.deterministic or world.device.type != "cpu":
+        return None
+    why = f"{world.size} workers can't share shards evenly"
+    if world.size & (world.size - 1) == 0:
+        why = f"shards of less than {SHARD_TOKENS:,} tokens cost more than 5% of a step's time"
+    return f"not deterministic over workers and threads, since {why} (--deterministic, --shards)"
+
+
+def _power_of_two(most: int) -> int:
+    """The largest that is at most `most`, or 1."""
+    return 1 << max(0, most.bit_length() - 1)
 
 
 def _no_graph(world: World) -> str | None:

@@ -25,7 +25,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
 from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.differences import differences
-from bertfast.distributed.world import World, choose_precision, describe
+from bertfast.distributed.world import World, choose_precision, describe, why_not_deterministic
 from bertfast.errors import InputError, Stopped
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
@@ -259,6 +259,8 @@ class Trainer:
         compiled = ", compiled" if setup.config.compile else ""
         devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
         logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
+        if why := why_not_deterministic(setup.config, world):
+            logger.info(why)
         for line in trusted.warnings:
             logger.warning(line)
         if setup.sampler.residence:

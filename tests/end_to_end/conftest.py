@@ -28,7 +28,17 @@ def whole(tmp_path_factory):
     )
     patch = pytest.MonkeyPatch()
     patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
-    arguments = ["--corpus", folder / "texts.txt", "--steps", STEPS, "--dropout", 0.2, "--short-len", 16]
+    arguments = [
+        "--corpus",
+        folder / "texts.txt",
+        "--steps",
+        STEPS,
+        "--dropout",
+        0.2,
+        "--short-len",
+        16,
+        "--deterministic",
+    ]
     arguments += ["--optimizer", "muon", "--weight-decay", 0.1]  # and AdamW for all but the layers' matrices
     assert pretrain([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
     yield folder / "out", arguments

@@ -31,7 +31,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("story")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
-        options = ["--corpus", write_texts(folder / "texts.txt"), "--eval", "--steps", STEPS, *TINY]
+        options = ["--corpus", write_texts(folder / "texts.txt"), "--eval", "--steps", STEPS, "--deterministic", *TINY]
         options += ["--checkpoint-every", EVERY, "--optimizer", "muon", "--weight-decay", 0.1]
         done = run([*options, "--out", folder / "whole"], folder / "log")
         assert done.status == 0, done.err

@@ -159,17 +159,21 @@ for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
 
 def test_which_way_to_sum():
     def chosen(workers=1, local=1, **changes):
-        config = dataclasses.replace(CONFIG, batch_size=64, **changes)
+        config = dataclasses.replace(CONFIG, **{"batch_size": 512, "max_len": 128, **changes})
         with one_thread():
             world = make_world(config, [CPU] * workers, [CPU] * local)
         return world.deterministic, world.shards
 
     assert chosen() == (True, 8)
-    assert chosen(precision="bf16") == (True, 4)
-    assert chosen(precision="bf16", deterministic=True) == (True, 8)
-    assert chosen(precision="bf16", workers=4) == (True, 4)
-    assert chosen(precision="bf16", workers=8) == (False, 8)
-    assert chosen(precision="bf16", workers=8, deterministic=True) == (True, 8)
+    assert chosen(batch_size=1024) == (True, 8)
+    assert chosen(batch_size=511) == (True, 4)
+    assert chosen(batch_size=511, workers=4) == (True, 4)
+    assert chosen(batch_size=511, workers=8) == (False, 8)
+    assert chosen(batch_size=511, workers=8, deterministic=True) == (True, 8)
+    assert chosen(batch_size=511, short_len=64) == (True, 2)
+    assert chosen(batch_size=64) == (True, 1)  # which costs a thread alone nothing
+    assert chosen(batch_size=64, deterministic=True) == (True, 8)
+    assert chosen(batch_size=4, deterministic=True) == (True, 4)
     assert chosen(workers=8) == (True, 8)
     assert chosen(workers=3) == (False, 3)
     assert chosen(workers=2, local=2) == (False, 2)
