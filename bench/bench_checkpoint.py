@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 
 import torch
+from sizes import sized
 from support.messages import listening
 from support.notebook import wikitext_folder
 
@@ -21,11 +23,12 @@ from bertfast.training.launch import train
 from bertfast.training.optimizer import make_optimizer
 from bertfast.training.setup import Setup
 from bertfast.training.step import make_steps
-from bertfast.training.trainer import evaluation_due, prepare
+from bertfast.training.trainer import checkpoint_due, prepare
 
 CPU = torch.device("cpu")
-EVERY = 50
-LATE = 1_000_000
+EVERY = sized(50, smoke=2)
+LATE = sized(1_000_000, smoke=1_000)
+NOTEBOOK = TrainConfig(batch_size=sized(512, smoke=16), device="cpu", steps=1_000_000)
 
 
 class Trained:
@@ -54,7 +57,7 @@ class Trained:
 
 def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
     """It is asked for before the steps, which it is then written beside."""
-    trained, said = Trained(TrainConfig(device="cpu", steps=1_000_000)), []
+    trained, said = Trained(NOTEBOOK), []
     writer = trained.writer(tmp_path)
     numbers = itertools.count()
 
@@ -77,7 +80,7 @@ def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
 def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path):
     """From the checkpoint's weights to the first step: nothing is replayed."""
     benchmark.pedantic(lambda: None)
-    config = TrainConfig(device="cpu", steps=LATE + 1)
+    config = dataclasses.replace(NOTEBOOK, steps=LATE + 1)
     trained = Trained(config)
     with (tmp_path / "metrics.jsonl").open("w") as file:
         file.writelines(f'{{"step": {step}, "mlm_loss": 5.9, "nsp_loss": 0.7, "lr": 0.001}}\n' for step in range(LATE))
@@ -91,9 +94,9 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
 
     def begin_a_step(*given):
         times["begun"] = time.perf_counter()
-        return evaluation_due(*given)
+        return checkpoint_due(*given)
 
-    monkeypatch.setattr(trainer, "evaluation_due", begin_a_step)
+    monkeypatch.setattr(trainer, "checkpoint_due", begin_a_step)
     started = time.perf_counter()
     with listening(hear):
         train(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sizes import sized
 from support.notebook import wikitext_folder
 
 from bertfast.data.load import load_corpus
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 
-MEGABYTES = 10  # of text whose building is timed
-MANY_MEGABYTES = 300  # of text whose building's memory is measured
+MEGABYTES = sized(10, smoke=1)  # of text whose building is timed
+MANY_MEGABYTES = sized(300, smoke=3)  # of text whose building's memory is measured
 RARE = 0.03  # of the words, in each copy of WikiText-2's text, are words of that copy alone, as new text has some
 
 

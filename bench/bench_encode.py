@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
+from sizes import sized
 from support.notebook import notebook_paragraphs
 
 from bertfast.config import BertConfig, CorpusConfig
@@ -17,11 +18,11 @@ from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
-SENTENCES = 5000
+SENTENCES = sized(5000, smoke=100)
 BATCH = 32  # sentence-transformers' own
 
 
-@pytest.mark.parametrize("layers, hidden", [(2, 128), (4, 256)])
+@pytest.mark.parametrize("layers, hidden", sized([(2, 128), (4, 256)], smoke=[(2, 128)]))
 def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int) -> None:
     sentences = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph]
     tokenizer = train_wordpiece(sentences, CorpusConfig(vocab_size=8000, min_freq=2))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from sizes import sized
 from torch import Tensor
 
 from bertfast.config import PRESETS, BertConfig
@@ -24,7 +25,8 @@ from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.gelu import bias_gelu
 from bertfast.ops.layer_norm import dropout_add_layer_norm
 
-BATCH, MAX_LEN, HEADS, HEAD_DIM, HIDDEN, INTERMEDIATE, VOCAB_SIZE = 512, 64, 2, 64, 128, 256, 6899
+BATCH = sized(512, smoke=8)
+MAX_LEN, HEADS, HEAD_DIM, HIDDEN, INTERMEDIATE, VOCAB_SIZE = 64, 2, 64, 128, 256, 6899
 P, SEED, SITE, EPS = 0.2, 1, 2, 1e-12
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -129,7 +131,7 @@ def bench_embedding_layer_norm(compare: Compare, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("preset", ["notebook", "base"])
+@pytest.mark.parametrize("preset", sized(["notebook", "base"], smoke=["notebook"]))
 def bench_adam(compare: Compare, preset: str, dtype: str) -> None:
     """In bfloat16 with a copy of the parameters, which torch's has not."""
     model = Bert(BertConfig(vocab_size=VOCAB_SIZE, **PRESETS[preset].model))

@@ -15,13 +15,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from memory import peak_memory
+from sizes import sized
 from torch import Tensor
 
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.masked_lm_loss import _linear_cross_entropy
 
 # The notebook's batch (512 sequences, 10 predictions each) and WikiText-2's vocabulary; BERT-base's width beside it.
-ROWS, VOCAB_SIZE = 5_120, 20_256
+ROWS, VOCAB_SIZE = sized((5_120, 20_256), smoke=(256, 1_000))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -81,7 +82,7 @@ def test_time(compare: Callable[..., dict[str, float]], hidden: int, rows: int, 
     compare(name, steps.pop("ours"), steps, items=rows, unit="row")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", sized([*DTYPES], smoke=["bfloat16"]))
 def test_peak_memory(benchmark: Any, tables: list[list[str]], dtype: str) -> None:
     """Each candidate in a process of its own; the saved time means nothing."""
     benchmark.pedantic(lambda: None)

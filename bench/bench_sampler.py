@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+from sizes import sized
 from support.notebook import import_d2l, notebook_dataset, notebook_paragraphs, wikitext_folder
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -16,7 +17,7 @@ from bertfast.data.load import load_corpus
 from bertfast.sampling.sampler import Sampler
 
 BATCH, MAX_LEN = 512, 64
-BATCHES = 16  # a call
+BATCHES = sized(16, smoke=2)  # a call
 
 
 def corpus():
@@ -39,7 +40,7 @@ def notebook_preparation():
     d2l = import_d2l()
     vocab = notebook_dataset(MAX_LEN).vocab
     paragraphs = [d2l.tokenize(paragraph, token="word") for paragraph in notebook_paragraphs()]
-    part = paragraphs[:500]
+    part = paragraphs[: sized(500, smoke=10)]
 
     def call():
         pairs = [

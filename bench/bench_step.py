@@ -13,6 +13,7 @@ import pytest
 import torch
 from memory import peak_memory
 from peer_steps import notebook_step, transformers_step
+from sizes import sized
 from support.notebook import notebook_dataset, wikitext_folder
 from torch.profiler import ProfilerActivity, profile
 
@@ -32,9 +33,10 @@ WARMUP = (
     12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/sampling/padding.py)
 )
 # The notebook's; the model's vocabulary is the text's.
-NOTEBOOK = TrainConfig(batch_size=512, max_len=64, device="cpu")
+NOTEBOOK = TrainConfig(batch_size=sized(512, smoke=16), max_len=64, device="cpu")
+PRECISIONS = sized(["fp32", "auto"], smoke=["auto"])
 # BERT-mini's sizes, on filled segments: the padding that packing saves is little.
-MINI = TrainConfig(batch_size=128, max_len=128, segments="fill", device="cpu")
+MINI = TrainConfig(batch_size=sized(128, smoke=16), max_len=128, segments="fill", device="cpu")
 MINI_MODEL = BertConfig(
     vocab_size=30522, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
 )
@@ -114,7 +116,7 @@ def test_step_of_bert_mini(compare, request):
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_cores(compare, precision):
     """The same steps by one thread, and by as many as there are cores.
 
@@ -141,7 +143,7 @@ def test_cores(compare, precision):
     torch.set_num_threads(cores)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_share_of_products(benchmark, tables, precision):
     """Of one shard's time on one thread: library's products of matrices. Those inside the attention are not counted."""
     benchmark.pedantic(lambda: None)
@@ -184,7 +186,7 @@ def test_peak_memory(benchmark, tables):
     benchmark.pedantic(lambda: None)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     peaks = {}
-    for label in CANDIDATES:
+    for label in sized([*CANDIDATES], smoke=["ours, auto, --deterministic", "notebook (d2l), fp32"]):
         done = subprocess.run(
             [sys.executable, __file__, label], capture_output=True, text=True, check=True, env=environment
         )

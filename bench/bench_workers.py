@@ -11,12 +11,13 @@ import sys
 
 import pytest
 import torch
-from bench_step import CPU, NOTEBOOK, our_step
+from bench_step import CPU, NOTEBOOK, PRECISIONS, our_step
+from sizes import sized
 
 from bertfast.distributed.process_group import joined
 from bertfast.distributed.world import SHARDS, make_world
 
-STEPS = 2  # a call
+STEPS = sized(2, smoke=1)  # a call
 
 
 class Workers:
@@ -90,8 +91,8 @@ def test_two_workers_and_one_process(compare, workers):
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("size", sized([1, 2, 4], smoke=[1, 2]))
 def test_the_price_of_one_order(compare, workers, size, precision):
     def steps(**settings):
         made = workers if size > 1 else lambda _, **settings: one_process(**settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,10 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from sizes import SMOKE
 from versions import versions
 
 PACKAGES = ("bertfast", "torch", "numpy", "transformers", "sentence-transformers", "d2l")
 TABLES: list[list[str]] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the benchmarks are imported, whose sizes depend on it."""
+    if config.getoption("benchmark_disable"):
+        os.environ[SMOKE] = "1"
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
