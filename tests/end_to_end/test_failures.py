@@ -153,7 +153,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
 def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signal.Signals, whom: str) -> None:
     """The evaluation's line tells that the workers are in the midst of it."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "bertfast.pretrain", *story.options, "--steps", 5000, "--gpus", 2, "--out", out]
+    command = [sys.executable, "-m", "bertfast.pretrain", *story.options, "--steps", 2000, "--gpus", 2, "--out", out]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = []
