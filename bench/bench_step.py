@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 from memory import peak_memory
-from peer_steps import notebook_step, transformers_step
+from peer_steps import notebook_model, notebook_step, transformers_batch, transformers_model, transformers_step
 from sizes import sized
 from support.notebook import notebook_dataset, wikitext_folder
 from torch.profiler import ProfilerActivity, profile
@@ -65,16 +65,17 @@ def notebook():
     """The notebook's model, loss and optimizer on its own batches, which are made beforehand: their loading is free."""
     data = notebook_dataset(NOTEBOOK.max_len)
     batches = list(torch.utils.data.DataLoader(data, NOTEBOOK.batch_size, shuffle=True, drop_last=True))
-    return notebook_step(BertConfig(vocab_size=len(data.vocab)), batches)
+    return notebook_step(notebook_model(BertConfig(vocab_size=len(data.vocab))), itertools.cycle(batches))
 
 
 def theirs(config, dtype, compiled, model_config=None):
     """transformers' BertForPreTraining of the same sizes on our padded batches, made beforehand."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     sampler = Sampler(corpus, config)
-    batches = [sampler.padded(number * config.batch_size, config.batch_size) for number in range(8)]
-    sizes = model_config or BertConfig(vocab_size=corpus.vocab_size)
-    return transformers_step(sizes, batches, dtype, compiled, lr=5e-3)
+    batches = [transformers_batch(sampler.padded(number * config.batch_size, config.batch_size)) for number in range(8)]
+    model = transformers_model(model_config or BertConfig(vocab_size=corpus.vocab_size))
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
+    return transformers_step(model, itertools.cycle(batches), optimizer, dtype, compiled)
 
 
 def transformers_at_its_best(config, request, model_config=None):

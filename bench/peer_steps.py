@@ -1,10 +1,9 @@
-"""Others' training steps of a model, on batches made beforehand: the notebook's, and transformers'."""
+"""Others' models, the form of their batches, and their training steps: the notebook's, and transformers'."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,31 +14,42 @@ from bertfast.config import BertConfig
 from bertfast.sampling.batch import PaddedBatch
 
 
-def notebook_step(
-    sizes: BertConfig, batches: Iterable[tuple[Tensor, ...]], device: str = "cpu"
-) -> Callable[[], tuple[float, float]]:
-    """The notebook's code: its model, loss and optimizer, in fp32, on batches as its data set has them.
+def notebook_batch(batch: PaddedBatch) -> tuple[Tensor, ...]:
+    """The batch as the notebook's data set has it."""
+    lengths = batch.attention_mask.sum(1).float()
+    masked = batch.masked_positions, batch.mlm_weights, batch.labels
+    return batch.input_ids, batch.token_type_ids, lengths, *masked, batch.next_sentence_label
 
-    Raises ImportError without `d2l`.
-    """
+
+def notebook_model(sizes: BertConfig, device: str = "cpu") -> Any:
+    """The notebook's model. Raises ImportError without `d2l`."""
+    net = (
+        load_d2l()
+        .BERTModel(
+            sizes.vocab_size,
+            num_hiddens=sizes.hidden_size,
+            ffn_num_hiddens=sizes.intermediate_size,
+            num_heads=sizes.num_attention_heads,
+            num_blks=sizes.num_hidden_layers,
+            dropout=sizes.hidden_dropout_prob,
+        )
+        .to(device)
+    )
+    ids = torch.zeros(1, 2, dtype=torch.int64, device=device)
+    net(ids, ids, torch.full((1,), 2.0, device=device), ids)  # gives the lazy layers their shapes
+    return net
+
+
+def notebook_step(net: Any, batches: Iterator[tuple[Tensor, ...]]) -> Callable[[], tuple[float, float]]:
+    """The notebook's code: its loss and its optimizer, in fp32. Raises ImportError without `d2l`."""
     d2l = load_d2l()
-    net = d2l.BERTModel(
-        sizes.vocab_size,
-        num_hiddens=sizes.hidden_size,
-        ffn_num_hiddens=sizes.intermediate_size,
-        num_heads=sizes.num_attention_heads,
-        num_blks=sizes.num_hidden_layers,
-        dropout=sizes.hidden_dropout_prob,
-    ).to(device)
-    endless = itertools.cycle(batches)
-    tokens, segments, valid_lens, positions, *_ = next(endless)
-    net(tokens, segments, valid_lens.reshape(-1), positions)  # gives the lazy layers their shapes
+    vocab_size = net.encoder.token_embedding.num_embeddings
     optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
     loss = nn.CrossEntropyLoss()
 
     def step() -> tuple[float, float]:
         optimizer.zero_grad()
-        mlm, nsp, both = d2l._get_batch_loss_bert(net, loss, sizes.vocab_size, *next(endless))
+        mlm, nsp, both = d2l._get_batch_loss_bert(net, loss, vocab_size, *next(batches))
         both.backward()
         optimizer.step()
         return mlm.item(), nsp.item()  # the notebook sums them up on the host, each step
@@ -47,36 +57,8 @@ def notebook_step(
     return step
 
 
-def transformers_step(
-    sizes: BertConfig,
-    batches: Iterable[PaddedBatch],
-    dtype: torch.dtype,
-    compiled: bool,
-    lr: float,
-    device: str = "cpu",
-) -> Callable[[], Tensor]:
-    """transformers' BertForPreTraining with SDPA; Adam, fused. Raises ImportError without transformers."""
-    import transformers
-
-    config = transformers.BertConfig(**dataclasses.asdict(sizes), attn_implementation="sdpa")
-    model = transformers.BertForPreTraining(config).to(device).train()
-    run: Callable[..., Any] = torch.compile(model) if compiled else model
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    endless = itertools.cycle([_labelled(batch) for batch in batches])
-
-    def step() -> Tensor:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            loss = run(**next(endless)).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return loss.detach()
-
-    return step
-
-
-def _labelled(batch: PaddedBatch) -> dict[str, Tensor]:
-    """transformers wants a label for each token, -100 where nothing is predicted."""
+def transformers_batch(batch: PaddedBatch) -> dict[str, Tensor]:
+    """The batch's tensors as transformers names them. It wants a label for each token, -100 where none is predicted."""
     weighed = batch.mlm_weights.bool()
     rows = torch.arange(len(weighed), device=weighed.device).unsqueeze(1).expand_as(weighed)[weighed]
     labels = torch.full_like(batch.input_ids, -100)
@@ -88,3 +70,35 @@ def _labelled(batch: PaddedBatch) -> dict[str, Tensor]:
         "labels": labels,
         "next_sentence_label": batch.next_sentence_label,
     }
+
+
+def transformers_model(sizes: BertConfig, device: str = "cpu") -> Any:
+    """transformers' BertForPreTraining with SDPA, in training mode. Raises ImportError without transformers."""
+    import transformers
+
+    config = transformers.BertConfig(**dataclasses.asdict(sizes), attn_implementation="sdpa")
+    return transformers.BertForPreTraining(config).to(device).train()
+
+
+def transformers_step(
+    model: Any,
+    batches: Iterator[dict[str, Tensor]],
+    optimizer: torch.optim.Optimizer,
+    dtype: torch.dtype,
+    compiled: bool = False,
+    max_grad_norm: float = 0.0,
+) -> Callable[[], Tensor]:
+    """transformers' model and `optimizer`; in bfloat16 by autocast. Longer gradients are clipped, unless 0."""
+    run: Callable[..., Any] = torch.compile(model) if compiled else model
+
+    def step() -> Tensor:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = run(**next(batches)).loss
+        loss.backward()
+        if max_grad_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return step

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import torch
+from machine import origin, output
 from stage import arguments, save
-from versions import versions
 
 PACKAGES = (
     "bertfast",
@@ -24,20 +19,6 @@ PACKAGES = (
     "pybind11",
     "pytest",
 )
-ROOT = Path(__file__).parents[2]
-
-
-def output(*command: str) -> str | None:
-    """What a command says; None where it is missing or fails."""
-    if shutil.which(command[0]) is None:
-        return None
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def gpu() -> dict[str, object] | None:
@@ -62,15 +43,10 @@ def main() -> None:
         {
             "gpu": found,
             "gpus": torch.cuda.device_count(),
-            "cpu": processor(),
-            "cores": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(),
-            "versions": versions(PACKAGES),
+            **origin(PACKAGES),
             "torch_cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
             "nvcc": (output("nvcc", "--version") or "").split("\n")[-1] or None,
-            "commit": output("git", "rev-parse", "HEAD"),
-            "changed_files": (output("git", "status", "--porcelain") or "").splitlines(),
         }
     )
     if device == "cuda" and found is None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
-from peer_steps import notebook_step, transformers_step
+from peer_steps import (
+    notebook_batch,
+    notebook_model,
+    notebook_step,
+    transformers_batch,
+    transformers_model,
+    transformers_step,
+)
 from timing import seconds
-from torch import Tensor
 from workloads import Workload
 
 from bertfast.data.corpus import Corpus
@@ -41,14 +48,9 @@ def batches(workload: Workload, corpus: Corpus) -> list[PaddedBatch]:
 
 def notebook(workload: Workload, corpus: Corpus) -> Peer:
     """In fp32. Raises ImportError without `d2l`."""
-
-    def theirs(batch: PaddedBatch) -> tuple[Tensor, ...]:
-        lengths = batch.attention_mask.sum(1).float()
-        masked = batch.masked_positions, batch.mlm_weights, batch.labels
-        return batch.input_ids, batch.token_type_ids, lengths, *masked, batch.next_sentence_label
-
-    made = [theirs(batch) for batch in batches(workload, corpus)]
-    return Peer(workload, notebook_step(workload.model, made, workload.train.device))
+    made = [notebook_batch(batch) for batch in batches(workload, corpus)]
+    net = notebook_model(workload.model, workload.train.device)
+    return Peer(workload, notebook_step(net, itertools.cycle(made)))
 
 
 def transformers_compiled(workload: Workload, corpus: Corpus) -> Peer:
@@ -62,5 +64,7 @@ def transformers_eager(workload: Workload, corpus: Corpus) -> Peer:
 
 
 def _transformers(workload: Workload, corpus: Corpus, compiled: bool) -> Peer:
-    train, made = workload.train, batches(workload, corpus)
-    return Peer(workload, transformers_step(workload.model, made, torch.bfloat16, compiled, train.lr, train.device))
+    made = [transformers_batch(batch) for batch in batches(workload, corpus)]
+    model = transformers_model(workload.model, workload.train.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=workload.train.lr, fused=True)
+    return Peer(workload, transformers_step(model, itertools.cycle(made), optimizer, torch.bfloat16, compiled))
