@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 from learning.curve import Curve, Point, mean, one_a_kind
 from learning.held_out_loss import bert_loss, notebook_loss, standard_examples
 from learning.made_up import made_up_texts
-from learning.ours import OURS
+from learning.ours import OURS, Run
 from learning.peers import imported, peer_sizes, trimmed
 from learning.race import slice_ends
 from peer_steps import notebook_batch, notebook_model, transformers_batch, transformers_model
 from support.notebook import import_d2l
 
-from bertfast.config import SamplerConfig
+from bertfast.config import BertConfig, SamplerConfig, TrainConfig
+from bertfast.reporting.run_info import RunInfo
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.schedule import learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,40 @@ def test_trimming_a_batch_takes_only_padding(texts):
     for row in range(8):
         assert torch.equal(found.input_ids[row], batch.input_ids[row, :longest])
         assert not batch.attention_mask[row, longest:].any()
+
+
+class Clock:
+    """That of a machine on which every step takes 50 ms, and nothing else takes time."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("bertfast.training.trainer.time", self)
+        monkeypatch.setattr("bertfast.training.trainer.learning_rate", self.learning_rate)  # asked once for each step
+        monkeypatch.setattr("learning.ours.time", self)
+
+    def perf_counter(self):
+        return self.now
+
+    def learning_rate(self, step, config):
+        self.now += 0.05
+        return learning_rate(step, config)
+
+
+def test_our_clock_stands_still_between_slices_and_the_run_ends_on_time(texts, tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+    sizes = BertConfig(vocab_size=texts.train.vocab_size, hidden_size=16, num_hidden_layers=1, intermediate_size=16)
+    config = TrainConfig(minutes=0.1, batch_size=4, max_len=16, device="cpu", precision="fp32")
+    run = Run(OURS, OURS, sizes, config, texts.train, tmp_path / "run")
+    ends = slice_ends(config.minutes)
+    for end in ends[:-1]:
+        run.train_until(end)
+        assert end <= run.seconds + 1e-9 < end + 0.11  # a step or two
+        clock.now += 1000  # others train
+    run.train_until(ends[-1])
+    assert run.seconds == pytest.approx(60 * config.minutes, rel=0.03)
+    done = [json.loads(line) for line in (tmp_path / "run" / "times.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in done] == list(range(RunInfo.read(tmp_path / "run").train.steps))
+    assert done[-1]["seconds"] == pytest.approx(run.seconds, abs=1e-3)
 
 
 def test_slices_end_at_the_whole_time():
