@@ -16,6 +16,7 @@ if __name__ == "__main__":  # as pytest's `pythonpath` has it
 import argparse
 import dataclasses
 import datetime
+import importlib.util
 import json
 import os
 import tempfile
@@ -26,9 +27,9 @@ import torch
 from learning.contender import Contender
 from learning.curve import Curve
 from learning.held_out_loss import CPU, standard_examples
-from learning.made_up import made_up_texts
+from learning.made_up import made_up_probes, made_up_texts
 from learning.ours import OLD_DEFAULTS, OURS, old_defaults, ours
-from learning.peers import Notebook, Transformers
+from learning.peers import TRANSFORMERS, Notebook, Transformers
 from learning.picture import draw
 from learning.probes import figures, probe
 from learning.race import race, slice_ends
@@ -117,8 +118,8 @@ def compare(
             "minutes": minutes,
             **origin(PACKAGES),
             "threads": torch.get_num_threads(),
-            "train": texts.train.description,
-            "held_out": texts.held_out.description,
+            "train": texts.train.description[1:],  # the first line is the file's path
+            "held_out": texts.held_out.description[1:],
             "held_out_examples": examples.examples,
             "settings": {each.label: each.settings for each in those},
         }
@@ -133,7 +134,8 @@ def test_learning(benchmark, tables, tmp_path):
     benchmark.pedantic(lambda: None)
     minutes = 2 / 60
     out = tmp_path / "out"
-    lines = compare("tiny", minutes, made_up_texts(tmp_path), out, seeds=(0, 1), rates=(1e-4, 1e-3))
+    probes = made_up_probes(tmp_path) if importlib.util.find_spec("sklearn") else None
+    lines = compare("tiny", minutes, made_up_texts(tmp_path), out, seeds=(0, 1), rates=(1e-4, 1e-3), probes=probes)
     tables.append(lines)
     assert sorted(path.name for path in out.iterdir()) == ["loss.svg", "results.json", "table.txt"]
     result = json.loads((out / "results.json").read_text())
@@ -141,6 +143,8 @@ def test_learning(benchmark, tables, tmp_path):
     assert list(result["settings"]) == labels
     assert {curve["kind"] for curve in result["curves"]} >= {OURS, OLD_DEFAULTS}
     assert labels[:3] == ["ours, seed 0", "ours, seed 1", OLD_DEFAULTS]
+    probed = [OLD_DEFAULTS, *labels[:2], *(label for label in labels if label.startswith(TRANSFORMERS))]
+    assert not probes or set(labels[:3]) <= set(result["probes"]) <= set(probed)
     for curve in result["curves"]:
         seconds = [second for second, _ in curve["points"]]
         assert len(seconds) == len(slice_ends(minutes))
