@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
-from bertfast.hub.export import FORMS, check_form, export
+from bertfast.hub.export import check_form, export
+from bertfast.hub.forms import FORMS
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
@@ -22,14 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.export",
-        description="Add the files that another library needs to a model folder; nothing else in it changes.",
+        description="Add the files that another library needs to a model folder. Nothing else in it changes, except "
+        "that a model card by bertfast then says how to use them.",
     )
     add_model(parser)
     parser.add_argument(
         "--to",
         required=True,
         choices=list(FORMS),
-        help="sentence-transformers: the modules for SentenceTransformer(DIR); onnx: a graph in DIR/onnx/model.onnx",
+        help="; ".join(f"{name}: {form.purpose}" for name, form in FORMS.items()),
     )
     add_settings(parser, EncodeConfig, "sentence-transformers", ("pooling",))
     return parser
@@ -39,11 +41,11 @@ def _main(options: argparse.Namespace) -> None:
     if options.to == "onnx" and "pooling" in options:
         raise InputError("an ONNX graph returns every token's hidden states: leave out --pooling")
     check_form(options.to)
-    for name in FORMS[options.to]:
+    for name in FORMS[options.to].files:
         if (options.model / name).exists():
             raise InputError(f"{options.model / name} is there already: remove it, or export a copy of the folder")
     export(options.model, options.to, settings(EncodeConfig, options))
-    logger.info("added to %s: %s", options.model, ", ".join(FORMS[options.to]))
+    logger.info("added to %s: %s", options.model, ", ".join(FORMS[options.to].files))
 
 
 if __name__ == "__main__":

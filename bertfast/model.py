@@ -37,6 +37,8 @@ class Bert(nn.Module):
         self.config = config
         self.trained_len = 0
         """The most tokens of a sequence in training: later positions hold random embeddings. 0: not trained yet."""
+        self.base_model = ""
+        """What the Hugging Face Hub calls the model whose weights these were at first; empty if that is not known."""
         with _float32_on_the_cpu():
             self.embeddings = Embeddings(config)
             self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))

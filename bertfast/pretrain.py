@@ -39,7 +39,8 @@ from bertfast.data.sources.find import SOURCES
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import choose_devices
 from bertfast.errors import InputError
-from bertfast.hub.export import FORMS, check_form, export
+from bertfast.hub.export import check_form, export
+from bertfast.hub.forms import FORMS
 from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
 from bertfast.reporting.next_steps import next_steps

@@ -40,6 +40,9 @@ def generated_corpus(vocab_size: int, sentences_per_document: float, sentences: 
         folder=Path(),
         fingerprint=f"generated: {vocab_size} {sentences_per_document} {sentences}",
         description=("generated",),
+        figures=("generated",),
+        names=("generated",),
+        language="",
         warnings=(),
         document="a document",
     )

@@ -50,7 +50,13 @@ class Corpus:
     fingerprint: str
     """Hexadecimal. Equal for equal text and settings, on any machine with the same libraries."""
     description: tuple[str, ...]
-    """Lines for the log: the sources with their forms, and the counts."""
+    """Lines for the log: the sources with their forms, and the figures."""
+    figures: tuple[str, ...]
+    """The lines of `description` that name no source: the counts, what a form left out, duplicates."""
+    names: tuple[str, ...]
+    """What the sources are called, without the folders that they are in: for example, ("my_texts", "hf:owner/name")."""
+    language: str
+    """The code of the text's language, two or three letters, as its settings give it."""
     warnings: tuple[str, ...]
     """Lines about what is probably wrong with the corpus."""
     document: str
@@ -105,6 +111,9 @@ class Corpus:
             f"({unknown:.1%} unknown{f', with {characters:.1%} of the characters' * bool(characters)}), "
             f"vocabulary {tokenizer.vocab_size:,}{f' ({tokenizer.normalisation})' * bool(tokenizer.normalisation)}"
         )
+        figures = (*left_out, counts, *_duplicates(manifest["duplicates"]))
+        if not isinstance(manifest["language"], str):
+            raise ValueError("its language is no string")
         return cls(
             tokens=tokens,
             sentence_offsets=sentence_offsets,
@@ -115,7 +124,10 @@ class Corpus:
             folder=folder,
             fingerprint=manifest["fingerprint"],
             document=document,
-            description=(*left_out, counts, *_duplicates(manifest["duplicates"])),
+            description=figures,
+            figures=figures,
+            names=(folder.name,),
+            language=manifest["language"],
             warnings=(*_left_out_warnings(manifest["text"]["forms"]), *_unknown_warning(characters)),
         )
 

@@ -17,7 +17,7 @@ from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 
 # Raise this with every change to the layout of a corpus's or a build's files, or to the way text is processed.
-FORMAT = 6
+FORMAT = 7
 
 
 def fingerprint(

@@ -15,7 +15,7 @@ from bertfast.data.building.build import Plan, build
 from bertfast.data.building.units import units_of
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.fingerprint import digests_of, fingerprint, signature
-from bertfast.data.sources.find import embedded_source, find_source
+from bertfast.data.sources.find import embedded_source, find_source, last_name
 from bertfast.data.tokenizer import TRAINERS, Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import expanded, locked
@@ -98,7 +98,11 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
                 f"{sources[0]} is a built corpus with another tokenizer than {config.tokenizer}: "
                 f"build one with --tokenizer {config.tokenizer}"
             )
-    return dataclasses.replace(corpus, description=(f"{sources[0]} (a built corpus)", *corpus.description))
+    return dataclasses.replace(
+        corpus,
+        description=(f"{sources[0]} (a built corpus)", *corpus.figures),
+        names=(last_name(Path(sources[0])),),
+    )
 
 
 def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Path | None, progress: bool) -> Corpus:
@@ -124,7 +128,12 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
         logger.warning(line)
     if corpus.fingerprint != name:
         raise InputError(f"{folder} holds another corpus: name another folder")
-    return dataclasses.replace(corpus, description=(*(source.description for source in found), *corpus.description))
+    return dataclasses.replace(
+        corpus,
+        description=(*(source.description for source in found), *corpus.figures),
+        names=tuple(source.name for source in found),
+        language=config.base_language,  # texts in which no rule depends on it may have been built with another
+    )
 
 
 @contextmanager

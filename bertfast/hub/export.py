@@ -6,10 +6,8 @@ from pathlib import Path
 
 from bertfast.config import EncodeConfig
 from bertfast.hub import onnx, sentence_transformers
+from bertfast.hub.model_card import name_forms
 from bertfast.hub.transformers import POOLER, load_pretrained
-
-# Form -> the files it adds.
-FORMS = {"sentence-transformers": sentence_transformers.FILES, "onnx": (onnx.FILE,)}
 
 
 def check_form(form: str) -> None:
@@ -21,11 +19,13 @@ def check_form(form: str) -> None:
 def export(folder: str | Path, form: str, config: EncodeConfig | None = None) -> None:
     """Adds the files of `form`, one of `FORMS`, to a folder that bertfast or transformers saved.
 
-    Existing files are replaced. sentence-transformers takes the pooling from `config`; ONNX ignores it. A model without
-    a pooler has no `pooler_output` in ONNX. Raises InputError if the folder holds no model.
+    Existing files are replaced, and a model card by bertfast says how to use them. sentence-transformers takes the
+    pooling from `config`; ONNX ignores it. A model without a pooler has no `pooler_output` in ONNX. Raises InputError
+    if the folder holds no model.
     """
     pretrained = load_pretrained(folder)
     if form == "onnx":
         onnx.save_onnx(pretrained.folder, pretrained.model, POOLER not in pretrained.fresh)
     else:
         sentence_transformers.save_modules(pretrained.folder, pretrained.model, config or EncodeConfig())
+    name_forms(pretrained.folder)

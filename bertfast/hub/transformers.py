@@ -6,9 +6,11 @@ Writes a `transformers.BertForPreTraining`, as config.json and model.safetensors
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -197,6 +199,14 @@ def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in renamed.items() if name not in _BUFFERS}
 
 
+def num_parameters(model: Bert) -> int:
+    """The number of weights that `save_model` writes."""
+    return sum(
+        (tensor[: model.config.vocab_size] if name in _VOCABULARY else tensor).numel()
+        for name, tensor in model.named_parameters()
+    )
+
+
 def save_model(model: Bert, folder: Path) -> None:
     """Writes config.json and model.safetensors into `folder`."""
     config = {
@@ -282,6 +292,7 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     source, state = _load_tensors(folder)
     model = Bert(config)
     model.trained_len = _trained_len(folder, config)
+    model.base_model = _name_on_the_hub(folder)
     tied = _read_settings(folder / "config.json").get("tie_word_embeddings") is not False
     fresh, unused = import_state_dict(model, state, str(source), tied)
     for head in needed:
@@ -296,6 +307,29 @@ def _trained_len(folder: Path, config: BertConfig) -> int:
     limit = _read_settings(path).get("model_max_length") if path.exists() else None
     positions = config.max_position_embeddings
     return min(limit, positions) if isinstance(limit, int) and limit > 2 else positions
+
+
+# owner/name, or the one name of the oldest models.
+_REPOSITORY = r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?"
+_NAMED_BY_CARD = re.compile(rf"""^base_model:(?:\s*-)?[ ]*["']?({_REPOSITORY})["']?[ ]*$""", re.MULTILINE)
+
+
+def _name_on_the_hub(folder: Path) -> str:
+    """What the Hub calls a folder's model, or the model that this was trained on from; empty if that is not known.
+
+    From the folder's place in the Hub's cache (models--OWNER--NAME/snapshots/...), its card, or its config.json, where
+    transformers 4 wrote the name or the path by which the model was loaded.
+    """
+    cached = folder.absolute().parent.parent.name if folder.absolute().parent.name == "snapshots" else ""
+    if cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        header = (folder / "README.md").read_text(encoding="utf-8").split("\n---", 1)[0]
+        if header.startswith("---") and (named := _NAMED_BY_CARD.search(header)):
+            return named[1]
+    name = _read_settings(folder / "config.json").get("_name_or_path")
+    is_name = isinstance(name, str) and re.fullmatch(_REPOSITORY, name) and not Path(name).exists()
+    return str(name) if is_name else ""
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:

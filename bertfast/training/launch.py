@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from signal import SIGTERM
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -37,7 +38,7 @@ from bertfast.reporting.run_info import RunInfo
 from bertfast.reporting.tensorboard import require_tensorboard
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.run_directory import RunDirectory, claimed
-from bertfast.training.trainer import Run, Trainer
+from bertfast.training.trainer import Run, Trainer, base_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,13 +105,15 @@ def _start_workers(
     with tempfile.TemporaryDirectory(prefix="bertfast-") as name:
         job = Path(name)
         out = directory.path or job / "run"
+        base_model = base_of(model)
         save_tensors(model.state_dict(), job / "model.safetensors", {})
         settings = {
             "model": dataclasses.asdict(model.config),
             "trained_len": model.trained_len,
+            "base_model": model.base_model,
             "train": dataclasses.asdict(config),
-            "corpus": [str(corpus.folder), corpus.part],
-            "eval_corpus": eval_corpus and [str(eval_corpus.folder), eval_corpus.part],
+            "corpus": _reference(corpus),
+            "eval_corpus": eval_corpus and _reference(eval_corpus),
             "out": str(out),
             "resume": directory.resumed,
             "quiet": not shows_progress(),
@@ -125,7 +128,9 @@ def _start_workers(
         history = History(out / "metrics.jsonl", config.steps)
         history.complete()
         pairs_per_second = json.loads((job / "pairs_per_second.json").read_text(encoding="utf-8"))
-    return Run(model.eval(), corpus, config, history, devices, pairs_per_second)
+    if config.eval:
+        corpus, eval_corpus = corpus.split(config.eval_share)
+    return Run(model.eval(), corpus, config, history, devices, pairs_per_second, eval_corpus, base_model)
 
 
 def _run_workers(job: Path, count: int) -> None:
@@ -166,9 +171,20 @@ def _in_words(failures: Mapping[int, ProcessFailure]) -> str:
     return f"worker {rank} (process {first.pid}) {how}"
 
 
-def _open(folder: str, part: list[int] | None) -> Corpus:
-    corpus = Corpus.open(folder)
-    return corpus.documents(*part) if part else corpus
+def _reference(corpus: Corpus) -> dict[str, Any]:
+    """What a worker opens the corpus by, as JSON: its folder, and what that does not hold."""
+    names = ("part", "description", "names", "language")
+    return {"folder": str(corpus.folder), **{name: getattr(corpus, name) for name in names}}
+
+
+def _open(reference: dict[str, Any]) -> Corpus:
+    corpus = dataclasses.replace(
+        Corpus.open(reference["folder"]),
+        description=tuple(reference["description"]),
+        names=tuple(reference["names"]),
+        language=reference["language"],
+    )
+    return corpus.documents(*reference["part"]) if reference["part"] else corpus
 
 
 def _work(job: Path) -> int:
@@ -178,9 +194,9 @@ def _work(job: Path) -> int:
     try:
         config = TrainConfig(**settings["train"])
         model = Bert(BertConfig(**settings["model"]))
-        model.trained_len = settings["trained_len"]
+        model.trained_len, model.base_model = settings["trained_len"], settings["base_model"]
         model.load_state_dict(load_file(job / "model.safetensors"))
-        corpus, eval_corpus = (each and _open(*each) for each in (settings["corpus"], settings["eval_corpus"]))
+        corpus, eval_corpus = (each and _open(each) for each in (settings["corpus"], settings["eval_corpus"]))
         directory = RunDirectory(Path(settings["out"]), settings["resume"])
         run = Trainer(model, corpus, config, torchrun_world(config), directory, eval_corpus).train()
         if is_main_process():

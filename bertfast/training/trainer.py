@@ -27,6 +27,7 @@ from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, choose_precision, describe, why_not_deterministic
 from bertfast.errors import InputError, Stopped
+from bertfast.hub.model_card import CardFacts, save_card
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
@@ -73,9 +74,15 @@ class Run:
     history: History
     devices: list[torch.device]
     pairs_per_second: float
+    held_out: Corpus | None = None
+    """What it was evaluated on."""
+    base_model: str | None = None
+    """What the Hugging Face Hub calls the model that it began with, empty if that is not known. None: none, but random
+    weights."""
 
     def save(self, folder: str | Path) -> None:
-        """Writes the Hugging Face folder (config.json, model.safetensors, tokenizer files), loss.svg and loss.png."""
+        """Writes the Hugging Face folder: config.json, model.safetensors, tokenizer files, loss.svg, loss.png, and the
+        model card README.md. A card that the user has edited stays."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
@@ -83,6 +90,9 @@ class Run:
         for name in ("loss.svg", "loss.png"):
             entropy = unigram_entropy(self.corpus.token_counts)
             draw_losses(self.history, folder / name, entropy, self.config.objective)
+        dtype = choose_precision(self.config, self.devices[0])
+        texts = self.corpus, self.held_out
+        save_card(folder, CardFacts(self.model, self.config, *texts, self.history, dtype, self.base_model))
 
 
 class Trainer:
@@ -107,6 +117,7 @@ class Trainer:
         self._evaluated = None if held_out is None else HeldOut.of(held_out, config, world.device)
         prepare(model, corpus, config, world)
         self._corpus, self._held_out, self._directory = corpus, held_out, directory
+        self._base_model = base_of(model)
         long, short = (
             [Sampler(corpus, config.at(step), device) for device in world.local] if step >= 0 else []
             for step in (config.steps - 1, config.first_long_step - 1)
@@ -355,13 +366,27 @@ class Trainer:
         setup.model.eval()
         setup.model.trained_len = max(setup.model.trained_len, setup.config.max_len)
         self._history.complete()
-        run = Run(setup.model, self._corpus, setup.config, self._history, setup.world.devices, self._pairs_per_second)
+        run = Run(
+            setup.model,
+            self._corpus,
+            setup.config,
+            self._history,
+            setup.world.devices,
+            self._pairs_per_second,
+            self._held_out,
+            self._base_model,
+        )
         if self._checkpoints is not None and self._directory.path is not None:
             with noted_signals():
                 steps = setup.config.steps
                 last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
                 _write_all(*last, *self._unwritten(), functools.partial(run.save, self._directory.path))
         return run
+
+
+def base_of(model: Bert) -> str | None:
+    """`Run.base_model` of a run that is about to train `model`."""
+    return model.base_model if model.trained_len else None
 
 
 def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:

@@ -1,7 +1,7 @@
 """Everything that is read back from a disk, spoiled: only InputError, or a right result.
 
 Files are spoiled as bytes, and, where they hold JSON, as values too, so that not only the parser is reached. (The
-entries of the extension have test_native_fuzz.)
+entries of the extension are fuzzed by test_native.py.)
 """
 
 from __future__ import annotations
@@ -135,10 +135,10 @@ def make_checkpoint(folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> None:
-    model = Training(folder.with_name("another")).model
+    training = Training(folder.with_name("another"))
     found = checkpoint.newest(folder / "checkpoints")
     if found is not None:
-        checkpoint.misfit(found, model)
+        checkpoint.misfit(found, training.model, training.optimizer)
 
 
 def make_tokenizer(folder: Path, kind: str) -> None:

@@ -160,7 +160,7 @@ def test_the_command_adds_files_and_changes_none(folder, form, capfd):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     command = ["--model", str(folder), "--to", form]
     assert module.main(command) == 0
-    files = module.FORMS[form]
+    files = module.FORMS[form].files
     assert capfd.readouterr().err.splitlines()[-1] == f"added to {folder}: {', '.join(files)}"
     assert all(path.read_bytes() == content for path, content in before.items())
     added = {path for path in folder.rglob("*") if path.is_file()} - set(before)

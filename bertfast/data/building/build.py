@@ -169,7 +169,7 @@ def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
         tokenizer,
         folder,
         fingerprint,
-        plan.config.deduplicate,
+        plan.config,
         {"documents": _documents(plan), "forms": _forms(plan)},
         lambda count: _check_sentences(count, plan.sources),
     )

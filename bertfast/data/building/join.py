@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import chunks
 from bertfast.data.building.documents import with_documents
 from bertfast.data.deduplication import DocumentHashes, repeats
@@ -26,7 +27,7 @@ def join(
     tokenizer: Tokenizer,
     folder: Path,
     fingerprint: str,
-    deduplicate: bool,
+    config: CorpusConfig,
     text: dict[str, Any],
     check: Callable[[int], None],
 ) -> None:
@@ -40,7 +41,7 @@ def join(
     partial.mkdir(parents=True)
     try:
         repeated, duplicates = _duplicates(parts, tokenizer, partial)
-        counts = _write_arrays(parts, tokenizer, partial, repeated if deduplicate else None)
+        counts = _write_arrays(parts, tokenizer, partial, repeated if config.deduplicate else None)
         check(counts["sentences"])
         for path in partial.glob("hashes-*"):
             path.unlink()
@@ -50,8 +51,9 @@ def join(
             "fingerprint": fingerprint,
             "vocab_size": tokenizer.vocab_size,
             **counts,
+            "language": config.base_language,
             "text": text,
-            "duplicates": {**duplicates, "dropped": deduplicate},
+            "duplicates": {**duplicates, "dropped": config.deduplicate},
             "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
             "blake2b": {name: digest(partial / name) for name in _CHECKSUMMED},
         }

@@ -14,7 +14,7 @@ from bertfast.config import CorpusConfig
 from bertfast.data.sentences import LANGUAGES, rules_of
 from bertfast.data.sources.embedded import library_files
 from bertfast.data.sources.folders import find_files
-from bertfast.data.sources.hub_datasets import PREFIX, find_dataset
+from bertfast.data.sources.hub_datasets import PREFIX, find_dataset, title_of
 from bertfast.data.sources.standard_input import keep_standard_input
 from bertfast.data.sources.wikitext import NAMES, find_wikitext
 from bertfast.data.text_file import TextFile
@@ -39,6 +39,8 @@ class Source:
     """In the order in which they are read."""
     description: str
     """A line for the log: the name, and the kinds of its files."""
+    name: str
+    """What it is called, without the folders that it is in."""
     skipped: tuple[str, ...] = ()
     """A line for each file left out because it cannot be read; empty unless `skip_bad_files` is on."""
 
@@ -62,12 +64,15 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     name = str(name)
     if name == "-":
         paths, where = [keep_standard_input(cache)], "standard input"
+        title = where
     elif name.startswith(PREFIX):
         paths, where = [find_dataset(name, config.text_column, cache)], name
+        title = title_of(name)
     else:
         place = str(find_wikitext(name, cache)) if name in NAMES else name
         paths, note = find_files(place, refuse)
         where = f"{expanded(place)}{note}"
+        title = name if name in NAMES else last_name(expanded(name))
     files = []
     for path in paths:
         try:
@@ -79,7 +84,12 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     if not files:
         raise InputError(f"no file of {where} can be read: {skipped[0]}")
     left_out = f"; {len(skipped)} bad left out, the first: {skipped[0]}" if skipped else ""
-    return Source(tuple(files), f"{where} ({_forms(files)}{left_out})", tuple(skipped))
+    return Source(tuple(files), f"{where} ({_forms(files)}{left_out})", title, tuple(skipped))
+
+
+def last_name(path: Path) -> str:
+    """The last name of a path, also of `.` and `..`."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
 
 
 def _forms(files: list[TextFile]) -> str:
@@ -96,4 +106,5 @@ def _forms(files: list[TextFile]) -> str:
 def embedded_source() -> Source:
     """The default text: the documentation in CPython's standard library."""
     files = tuple(TextFile(path, "python") for path in library_files())
-    return Source(files, f"the prose of Python {platform.python_version()}'s own documentation")
+    title = f"the prose of Python {platform.python_version()}'s own documentation"
+    return Source(files, title, title)

@@ -40,6 +40,14 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
     return kept
 
 
+def title_of(name: str) -> str:
+    """The data set's name; of one in a folder, without the folders that this is in."""
+    match = _SOURCE.fullmatch(name)
+    if not match or not Path(match["path"]).is_dir():
+        return name
+    return f"{PREFIX}{Path(match['path']).resolve().name}{match[2] or ''}"
+
+
 def _rows(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[dict[str, Any]]]:
     """The rows in batches, streamed, with only that column or the one that it is nested in."""
     try:

@@ -1,0 +1,261 @@
+"""The model card of a run: what the Hub's own library reads of it, what it says, and when it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from support.processes import contents
+from support.small_run import CONFIG, make_model
+
+from bertfast.config import BertConfig, CorpusConfig
+from bertfast.data.load import load_corpus
+from bertfast.hub.export import export
+from bertfast.hub.forms import FORMS
+from bertfast.hub.transformers import load_pretrained
+from bertfast.model import Bert
+from bertfast.training.launch import train
+
+hub = pytest.importorskip("huggingface_hub")
+
+
+@pytest.fixture(scope="module")
+def run(corpus):
+    """A run that is evaluated, of a corpus in the folder texts."""
+    return train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, steps=20))
+
+
+def card_of(run: Any, folder: Path) -> str:
+    run.save(folder)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def row(card: str, name: str) -> str:
+    [value] = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", card, re.M)
+    return value
+
+
+# ---- the header
+
+
+def header(folder: Path) -> dict[str, Any]:
+    return hub.ModelCard.load(folder / "README.md").data.to_dict()
+
+
+def test_the_hub_reads_the_header(run, tmp_path):
+    run.save(tmp_path)
+    assert header(tmp_path) == {
+        "language": "en",
+        "library_name": "transformers",
+        "pipeline_tag": "fill-mask",
+        "tags": ["bert", "bertfast"],
+    }
+    assert "# license: yours to choose" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("given", "expected"), [("no", "no"), ("pt-BR", "pt"), ("DE", "de")])
+def test_the_language_is_the_corpus_s(run, tmp_path, given, expected):
+    """Also `no`, which is false in YAML; the Hub takes no regions."""
+    (tmp_path / "a.txt").write_text("Det er en trane. Han gikk. En trane til.\n" * 5)
+    corpus = load_corpus(tmp_path / "a.txt", config=CorpusConfig(language=given), cache_dir=tmp_path / "cache")
+    dataclasses.replace(run, corpus=corpus).save(tmp_path / "out")
+    assert header(tmp_path / "out")["language"] == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "expected"),
+    [
+        ("models--google--bert_uncased_L-2_H-128_A-2/snapshots/30b0a37c", None, "google/bert_uncased_L-2_H-128_A-2"),
+        ("mine", "google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("mine", "bert-base-uncased", "bert-base-uncased"),
+        ("mine", "/home/me/secret", None),
+        ("mine", "./secret", None),
+        ("mine", "mine", None),
+        ("mine", 'a"b', None),
+        ("mine", None, None),
+    ],
+)
+def test_the_base_model_is_named_if_it_is_known(run, tmp_path, monkeypatch, place, name, expected):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / place
+    card = card_of(run, folder)
+    assert "| began with | random weights |" in card
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, "_name_or_path": name}))
+    again = train(load_pretrained(folder).model, run.corpus, CONFIG)
+    card = card_of(again, tmp_path / "out")
+    assert header(tmp_path / "out").get("base_model") == expected
+    assert row(card, "began with") == (f"`{expected}`" if expected else "a model that was trained before")
+    assert "secret" not in card
+    # A run that begins with that one descends from the same model.
+    assert load_pretrained(tmp_path / "out").model.base_model == (expected or "")
+
+
+# ---- the body
+
+
+def test_what_the_card_says_is_so(run, tmp_path):
+    card = card_of(run, tmp_path)
+    theirs = transformers.BertForPreTraining.from_pretrained(tmp_path)
+    assert row(card, "parameters") == f"{theirs.num_parameters():,}"
+    assert row(card, "length") == "up to 24 tokens; of 512 positions, the others were not trained"
+    records = run.history.records
+    assert row(card, "tokens seen") == f"{sum(r.tokens for r in records):,}, special tokens included"
+    mlm, nsp = ((records[-1][i] + records[-2][i]) / 2 for i in (1, 2))
+    assert row(card, "training, mean of the last 2 steps") == f"{mlm:.3f} | {nsp:.3f}"
+    [found] = [each for each in run.history.evaluations if each.step == 19]
+    assert row(card, "held-out text, after step 20").startswith(f"{found.eval_mlm_loss:.3f} (perplexity ")
+    assert row(card, "held-out text, after step 20").endswith(f"(accuracy {found.eval_nsp_accuracy:.1%})")
+    assert row(card, "precision") == "float32"
+    assert "- of these, the documents 1 to 57 were trained on:" in card
+    assert "Evaluated on the documents 58 to 60 of the same text:" in card
+    assert "(loss.png)" in card
+    assert (tmp_path / "loss.png").is_file()
+
+
+def test_without_pairs_the_heads_that_were_not_trained_are_named(corpus, tmp_path):
+    run = train(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective="none", optimizer="muon"))
+    card = card_of(run, tmp_path)
+    assert row(card, "not trained") == "pooler and next-sentence head"
+    assert row(card, "optimizer").startswith("Muon for the matrices")
+    assert row(card, "peak learning rate").startswith("0.02 (Muon), 0.005 (AdamW)")
+    assert "next-sentence prediction" not in card
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_no_folder_of_the_machine_is_named(tmp_path, monkeypatch, relative):
+    secret = tmp_path / "secret" / "te`xt\n# s"
+    secret.mkdir(parents=True)
+    (secret / "texts.txt").write_text("A crane is flying. He just left. The crane came.\n\n" * 60)
+    monkeypatch.chdir(secret)
+    corpus = load_corpus("." if relative else secret, secret / "texts.txt", cache_dir=tmp_path / "cache")
+    run = train(make_model(corpus), corpus, CONFIG, eval_corpus=corpus)
+    card = card_of(run, tmp_path / "out")
+    assert "trained on `te?xt?# s`, `texts.txt`\n" in card
+    assert "secret" not in card
+    assert str(tmp_path) not in card
+
+
+def test_workers_leave_the_same_card(corpus, tmp_path):
+    """The run that `gpus=2` returns saves the card that its workers wrote."""
+    cards = []
+    for gpus, out in ((1, "one"), (2, "two")):
+        config = dataclasses.replace(CONFIG, eval=True, gpus=gpus, deterministic=True, shards=4)
+        run = train(make_model(corpus), corpus, config, out=tmp_path / out)
+        cards += [(tmp_path / out / "README.md").read_bytes(), card_of(run, tmp_path / f"{out} again").encode()]
+    assert cards[1:] == cards[:1] * 3
+
+
+@pytest.mark.parametrize("form", [None, *FORMS])
+def test_its_examples_run(run, tmp_path, form):
+    if form:
+        pytest.importorskip({"onnx": "onnxruntime", "sentence-transformers": "sentence_transformers"}[form])
+    run.save(tmp_path)
+    if form:
+        export(tmp_path, form)
+    card = (tmp_path / "README.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```$", card, re.M | re.S)
+    assert len(examples) == 2 + bool(form)
+    namespace: dict[str, Any] = {}
+    with contextlib.chdir(tmp_path) if sys.version_info >= (3, 11) else pytest.skip("contextlib.chdir is of 3.11"):
+        for example in examples[2:] or examples:
+            exec(example, namespace)
+
+
+def test_the_command_to_publish_is_the_hub_s(run, tmp_path):
+    card = card_of(run, tmp_path)
+    (tmp_path / "run.json").touch()
+    [command] = re.findall(r"^hf (upload .*)$", card, re.M)
+    script = Path(sys.executable).with_name("hf")
+    if not script.exists():
+        pytest.skip("this huggingface_hub has no command hf")
+    done = subprocess.run([script, "upload", "--help"], capture_output=True, text=True)
+    for option in re.findall(r"--\w+", command):
+        assert option in done.stdout
+    patterns = re.findall(r'--exclude "(\S+)"', command)
+    left = hub.utils.filter_repo_objects(
+        ["run.json", "checkpoints/a", "tensorboard/b", "1_Pooling/c"], ignore_patterns=patterns
+    )
+    assert list(left) == ["1_Pooling/c"]
+
+
+# ---- the card and the user
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda card: card.replace(b"# license: yours to choose", b"license: mit # so", 1),
+        lambda card: card.replace(b"\n", b"\r\n"),
+        lambda card: card + b"\n",
+        lambda card: b"# My model\n",
+        lambda card: b"",
+        lambda card: b"\xff\xfe",
+    ],
+)
+def test_a_card_that_the_user_edited_is_kept(run, tmp_path, said, edit):
+    run.save(tmp_path)
+    written = (tmp_path / "README.md").read_bytes()
+    edited = edit(written)
+    assert edited != written
+    (tmp_path / "README.md").write_bytes(edited)
+    run.save(tmp_path)
+    export(tmp_path, "sentence-transformers")
+    assert (tmp_path / "README.md").read_bytes() == edited
+    assert said[-2:] == [
+        f"{tmp_path}/README.md was edited, or is not bertfast's: it stays as it is",
+        f"{tmp_path}/README.md was edited, or is not bertfast's: it does not name the export",
+    ]
+
+
+def test_a_card_that_nobody_edited_is_written_anew(run, corpus, tmp_path, said):
+    train(make_model(corpus), corpus, CONFIG).save(tmp_path / "out")
+    run.save(tmp_path / "out")
+    assert (tmp_path / "out" / "README.md").read_text() == card_of(run, tmp_path / "another")
+    assert not any("README.md" in line for line in said)
+
+
+def test_an_exported_run_is_the_same_in_any_order_and_saved_again(run, tmp_path):
+    onnx, both = tmp_path / "onnx", tmp_path / "both"
+    for folder, forms in ((onnx, ["onnx", "sentence-transformers"]), (both, ["sentence-transformers", "onnx"])):
+        run.save(folder)
+        for form in forms:
+            export(folder, form)
+    assert header(both)["tags"] == ["bert", "bertfast", "sentence-transformers", "onnx"]
+    assert contents(onnx) == contents(both)
+    before = contents(both)
+    run.save(both)
+    assert contents(both) == before
+    for name in FORMS["onnx"].files:
+        (both / name).unlink()
+    run.save(both)
+    assert header(both)["tags"] == ["bert", "bertfast", "sentence-transformers"]
+    assert "onnx" not in (both / "README.md").read_text()
+
+
+def test_sentence_transformers_and_transformers_open_the_folder_as_before(run, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    run.save(tmp_path / "out")
+    export(tmp_path / "out", "sentence-transformers")
+    before = contents(tmp_path / "out")
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert theirs.encode(["a crane"]).shape == (1, 32)
+    transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_parameters_of_a_padded_vocabulary(run, tmp_path):
+    """Of a vocabulary that fills its padding, and of one that does not."""
+    for vocab_size in (128, 129):
+        model = Bert(BertConfig(vocab_size=vocab_size, hidden_size=32))
+        card = card_of(dataclasses.replace(run, model=model), tmp_path / str(vocab_size))
+        theirs = transformers.BertForPreTraining.from_pretrained(tmp_path / str(vocab_size))
+        assert row(card, "parameters") == f"{theirs.num_parameters():,}"
