@@ -44,12 +44,12 @@ def _main(options: argparse.Namespace) -> None:
     if options.labels is None and (options.similarity is None or options.test is not None):
         raise InputError("give --labels FILE, or --similarity FILE, or both")
     require_scikit_learn()
-    config = settings(ProbeConfig, options)
+    encoder = Encoder.load(options.model)
+    config = settings(ProbeConfig, options, **encoder.defaults(vars(options)))
     columns, delimiter = settings(LabelColumns, options), settings(CorpusConfig, options).delimiter
     train = read_labelled(options.labels, columns, delimiter) if options.labels else None
     test = read_labelled(options.test, columns, delimiter) if options.test else None
     pairs = read_scored_pairs(options.similarity) if options.similarity else None
-    encoder = Encoder.load(options.model)
     if train:
         print(*probe_labels(encoder, train, test, config).lines(), sep="\n")
     if pairs:

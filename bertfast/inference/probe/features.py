@@ -66,7 +66,7 @@ def vectors(encoder: Encoder, texts: Sequence[str], config: EncodeConfig) -> tup
             of_texts, truncated = each.embed_texts(texts, config, advance)
             found.append(of_texts.numpy())
     if truncated:
-        logger.warning("%s of %s texts were %s", truncated, len(texts), encoder.truncation)
+        logger.warning("%s of %s texts were %s", truncated, len(texts), encoder.truncation(config))
     return found[0], found[1]
 
 
