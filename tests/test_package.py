@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from support.small_run import CONFIG, make_model
 
@@ -23,3 +24,8 @@ def test_the_former_name_of_train_warns():
     assert "DeprecationWarning: bertfast.pretrain(...) is called bertfast.train(...) now" in done.stderr
     script = "import bertfast; assert bertfast.pretrain is bertfast.train"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_the_citation_names_this_version():
+    citation = (Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {bertfast.__version__}\n" in citation

@@ -76,7 +76,7 @@ def _pooled(path: Path) -> dict[str, Any]:
     config = _read(path, dict)
     flags = [name for name, given in config.items() if name.startswith("pooling_mode_") and given is True]
     modes = config.get("pooling_mode") or flags or "mean"
-    modes = [modes] if isinstance(modes, str) else modes
+    modes = modes if isinstance(modes, list) else [modes]
     for mode, flag in _POOLING_MODES.items():
         if modes in ([mode], [flag]):
             return {"pooling": mode, "normalize": normalize}

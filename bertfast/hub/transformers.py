@@ -6,7 +6,6 @@ Writes a `transformers.BertForPreTraining`, as config.json and model.safetensors
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -310,8 +309,8 @@ def _trained_len(folder: Path, config: BertConfig) -> int:
 
 
 # owner/name, or the one name of the oldest models.
-_REPOSITORY = r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?"
-_NAMED_BY_CARD = re.compile(rf"""^base_model:(?:\s*-)?[ ]*["']?({_REPOSITORY})["']?[ ]*$""", re.MULTILINE)
+_ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_NAMED_BY_CARD = re.compile(r"""^base_model:(?:\s*-)?[ ]*["']?([^\s"']+)["']?[ ]*$""", re.MULTILINE)
 
 
 def _name_on_the_hub(folder: Path) -> str:
@@ -320,16 +319,22 @@ def _name_on_the_hub(folder: Path) -> str:
     From the folder's place in the Hub's cache (models--OWNER--NAME/snapshots/...), its card, or its config.json, where
     transformers 4 wrote the name or the path by which the model was loaded.
     """
-    cached = folder.absolute().parent.parent.name if folder.absolute().parent.name == "snapshots" else ""
-    if cached.startswith("models--"):
-        return cached.removeprefix("models--").replace("--", "/")
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        header = (folder / "README.md").read_text(encoding="utf-8").split("\n---", 1)[0]
-        if header.startswith("---") and (named := _NAMED_BY_CARD.search(header)):
-            return named[1]
-    name = _read_settings(folder / "config.json").get("_name_or_path")
-    is_name = isinstance(name, str) and re.fullmatch(_REPOSITORY, name) and not Path(name).exists()
-    return str(name) if is_name else ""
+    in_cache = re.fullmatch("models--(.+)/snapshots/.+", "/".join(folder.absolute().parts[-3:]))
+    name = in_cache[1].replace("--", "/") if in_cache else _named_by_card(folder / "README.md")
+    if name is None:
+        name = _read_settings(folder / "config.json").get("_name_or_path")
+        if not isinstance(name, str) or not _ON_THE_HUB.fullmatch(name) or Path(name).exists():
+            return ""
+    return name if _ON_THE_HUB.fullmatch(name) else ""
+
+
+def _named_by_card(path: Path) -> str | None:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = _NAMED_BY_CARD.search(content.split("\n---", 1)[0]) if content.startswith("---") else None
+    return found[1] if found else None
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:

@@ -23,11 +23,12 @@ from support.checkpoints import Training
 from support.processes import write_texts
 from support.run_info import INFO
 
-from bertfast.config import BertConfig, CorpusConfig
+from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
+from bertfast.hub.sentence_transformers import load_modules, save_modules
 from bertfast.hub.transformers import load_config, load_pretrained, save_model
 from bertfast.model import Bert
 from bertfast.reporting.metrics import Evaluation, History, Record
@@ -170,12 +171,24 @@ def make_model(folder: Path) -> None:
         vocab_size=40, hidden_size=8, num_attention_heads=2, intermediate_size=8, max_position_embeddings=16
     )
     save_model(Bert(config), folder)
+    (folder / "README.md").write_text("---\nbase_model: owner/name\n---\n")
 
 
 def read_model(folder: Path) -> None:
     # A size that is only large, and not wrong, would take the memory for it.
     if max(load_config(folder).__dict__.values()) < 1000:
         load_pretrained(folder)
+
+
+def make_modules(folder: Path) -> None:
+    make_model(folder)
+    save_modules(folder, load_pretrained(folder).model, EncodeConfig())
+    for path in (folder / "model.safetensors", folder / "README.md"):
+        path.unlink()
+
+
+def read_modules(folder: Path) -> None:
+    load_modules(folder, load_config(folder), Tokenizer.load(folder))
 
 
 def make_metrics(folder: Path) -> None:
@@ -210,6 +223,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
     "wordpiece tokenizer": (lambda folder: make_tokenizer(folder, "wordpiece"), read_tokenizer),
     "vocab.txt": (make_vocabulary, read_tokenizer),
     "model": (make_model, read_model),
+    "modules": (make_modules, read_modules),
     "run.json": (INFO.write, RunInfo.read),
     "metrics.jsonl": (make_metrics, read_metrics),
     "times.jsonl": (make_times, read_times),

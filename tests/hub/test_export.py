@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,6 +154,16 @@ def test_the_graph_holds_nothing_of_this_machine(exported):
 
 
 # ---- the command
+
+
+def test_help_and_documentation_list_the_forms(capsys):
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    told = "".join(capsys.readouterr().out.split())
+    page = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
+    for name, form in module.FORMS.items():
+        assert f"{name}:{''.join(form.purpose.split())}" in told
+        assert f"\n| `{name}` | {', '.join(f'`{file}`' for file in form.files)} |" in page
 
 
 @pytest.mark.parametrize("form", module.FORMS)

@@ -138,7 +138,9 @@ def test_what_we_do_not_compute_is_one_clear_error(plain, folder, tmp_path, caps
 
 
 @pytest.mark.parametrize("name", ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"])
-@pytest.mark.parametrize("content", [b"", b"\xff", b"7", b'[{"type": 5}]', None])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"7", b'[{"type": 5}]', b'{"pooling_mode": 7, "max_seq_length": "7"}', None]
+)
 def test_a_file_that_is_no_such_file_is_named(folder, name, content):
     write(folder, ["mean_tokens"])
     if content is not None:
