@@ -25,6 +25,8 @@ _LONG_WORD = 12
 _FULL = 0.85
 # Fewer of the last lines of paragraphs may end like a sentence by chance.
 _SOME_END = 0.15
+# Among the first three words, as in "Jan 12 10:00:00" and "INFO 2024-01-12".
+_NUMBER_FIRST = re.compile(r"(?:\S+\s+){0,2}\W*\d")
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
@@ -88,6 +90,8 @@ def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
         return blocks > 1  # in one block, `plain` finds the same sentences, or better ones if a line holds two
     if blocks > 1 and _wraps_sentences(inner, last):
         return False
+    if len(written) >= 10 * blocks and _numbered(written):  # in blocks of ten lines or more
+        return True
     if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
         return False
     return not _is_wrapped(lines, written)
@@ -101,6 +105,11 @@ def _wraps_sentences(inner: list[str], last: list[str]) -> bool:
     """
     ending = _ending(last)
     return ending > 0.5 or (ending > max(_SOME_END, 3 * _ending(inner)) and ending * len(last) >= 3)
+
+
+def _numbered(written: list[str]) -> bool:
+    """Whether most lines begin with a date, a time or another number, as in logs. No wrapped prose does."""
+    return sum(1 for line in written if _NUMBER_FIRST.match(line)) > 0.5 * len(written)
 
 
 def _ending(lines: list[str]) -> float:

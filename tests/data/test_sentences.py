@@ -357,6 +357,17 @@ READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in r
 SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
 THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
 LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
+# Logs whose lines are of one length, or nearly so, and hold ends of sentences.
+HEARTBEATS = "".join(f"2024-01-{i % 28 + 1:02} 10:{i % 60:02} INFO worker-{i % 7} is up. OK\n" for i in range(99))
+ACCESSES = "".join(
+    f'10.0.{i % 4}.{i % 250} - - "GET /{"abc"[i % 3]}.html HTTP/1.1" 200 {i * 97 % 1000}\n' for i in range(99)
+)
+SYSLOG = "".join(
+    f"Jan {i % 28 + 1:2} host{i % 3} cron[{100 + i}]: session opened for user a{i % 9}\n" for i in range(99)
+)
+# Wrapped all the same.
+QUOTED = textwrap.indent(WRAPPED, "> ")
+NUMBERED = "".join(f"{i}. {textwrap.fill('a clause of a contract ' * 9, 60)}\n\n" for i in range(20))
 WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
 WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
 CHANGES = "".join(
@@ -380,6 +391,7 @@ JAPANESE_MANUAL = "".join(
 STANZAS = "".join(
     f"{'word ' * (3 + i * 7 % 11)}end of line {i}{'.' * (i % 5 == 0)}\n{chr(10) * (i % 4 == 3)}" for i in range(80)
 )
+LINE_BY_LINE = (CHINESE, PROTEINS, READS, SMILES, THAI, LOG, HEARTBEATS, ACCESSES, SYSLOG)
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
@@ -403,8 +415,8 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", VERSE, "plain"),
         ("mine.html", TITLES, "plain"),
         *((f"mine{suffix}", text, "plain") for suffix in (".md", ".RST", ".md.gz") for text in (TITLES, LINES)),
-        *(("mine.txt", text, "lines") for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG)),
-        *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI)),
+        *(("mine.txt", text, "lines") for text in LINE_BY_LINE),
+        *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI, QUOTED, NUMBERED)),
         ("mine.txt", CHANGES, "plain"),
         ("mine.txt", JAPANESE, "plain"),
         *(("mine.txt", text, "plain") for text in (MANUAL, JAPANESE_MANUAL)),
@@ -423,8 +435,8 @@ def test_the_form_is_inferred_from_name_and_beginning(write, name, content, form
     assert form in found.description
 
 
-def test_no_line_without_spaces_is_lost(write):
-    for text in (CHINESE, PROTEINS, READS, SMILES, THAI, LOG):
+def test_no_such_line_is_lost(write):
+    for text in LINE_BY_LINE:
         [file] = source(write(text)).files
         assert list(chain.from_iterable(documents_of(file))) == [line.strip() for line in text.splitlines()]
 
