@@ -53,6 +53,7 @@ def refusal(name: str, cache: Path, **settings: str) -> str:
 def test_a_data_set_of_a_folder(folder, tmp_path):
     found = source(f"hf:{folder}", tmp_path / "cache")
     assert found.description == f"hf:{folder} (parquet, plain)"
+    assert found.name == f"hf:{folder.name}"  # without the folders that it is in
     stream = list(sentences(found.files[0]))
     assert stream[:6] == ["It rains 0 times.", "It pours.", "", "It rains 1 times.", "It pours.", ""]
     assert stream.count("") == 600
