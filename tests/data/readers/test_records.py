@@ -110,6 +110,24 @@ def test_all_of_parquets_types_of_text(tmp_path, type):
     assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.", "", "Two.", "One."]
 
 
+@pytest.mark.parametrize("by_pyarrow", [False, True])
+def test_what_polars_writes(tmp_path, by_pyarrow):
+    """Text, categories, lists, and a column within a struct; with its own writer, and with pyarrow's."""
+    polars = pytest.importorskip("polars")
+    values = ["One.", None, "Two.", "One."]
+    columns = {
+        "text": polars.Series(values),
+        "category": polars.Series(values, dtype=polars.Categorical),
+        "list": polars.Series([None if value is None else [value, "More."] for value in values]),
+        "data": polars.Series([{"text": value, "id": 1} for value in values]),
+    }
+    path = tmp_path / "a.parquet"
+    polars.DataFrame(columns).write_parquet(path, use_pyarrow=by_pyarrow)
+    for column in ("text", "category", "data.text"):
+        assert list(records(path, "parquet", column)) == [value or "" for value in values]
+    assert list(records(path, "parquet", "list")) == ["One.\n\nMore.", "", "Two.\n\nMore.", "One.\n\nMore."]
+
+
 @pytest.mark.parametrize("list_of", LISTS)
 @pytest.mark.parametrize("type", TEXTS, ids=str)
 def test_a_list_of_texts_is_a_text_of_paragraphs(tmp_path, type, list_of):
