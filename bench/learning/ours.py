@@ -100,7 +100,7 @@ def ours(preset: str, minutes: float, seeds: Sequence[int], corpus: Corpus, fold
             f"{OURS}, seed {seed}",
             preset,
             {},
-            TrainConfig(minutes=minutes, seed=seed, device="cpu", **PRESETS[preset].train),
+            TrainConfig(**{**PRESETS[preset].train, "minutes": minutes}, seed=seed, device="cpu"),
             corpus,
             folder / f"ours-{seed}",
         )
