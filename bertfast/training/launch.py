@@ -106,7 +106,10 @@ def _start_workers(
         job = Path(name)
         out = directory.path or job / "run"
         base_model = base_of(model)
-        save_tensors(model.state_dict(), job / "model.safetensors", {})
+        try:
+            save_tensors(model.state_dict(), job / "model.safetensors", {})
+        except InputError as error:
+            raise InputError(f"{error}: with TMPDIR, name a folder that has room for the workers' model") from None
         settings = {
             "model": dataclasses.asdict(model.config),
             "trained_len": model.trained_len,

@@ -289,6 +289,27 @@ def test_a_small_disk(story: Story, tmp_path: Path, small_disk: Path) -> None:
     assert "step-00000004.safetensors, step 4" in goes_on_exactly(story, out)
 
 
+@pytest.mark.parametrize("room", [0.5, 1.5])
+def test_a_small_disk_for_temporary_files(
+    story: Story, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, room: float
+) -> None:
+    """It takes the model as the workers get it, once; or the run ends before it has trained."""
+    model = (story.whole / "model.safetensors").stat().st_size
+    (small_disk / "ballast").write_bytes(bytes(4 * 1024 * 1024 - int(room * model)))
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    command = [*story.options, "--gpus", "2", "--export", "sentence-transformers", "--out", tmp_path / "out"]
+    done = run(command, tmp_path / "log")
+    if room > 1:
+        assert done.status == 0, done.err
+        assert (tmp_path / "out" / "modules.json").exists()
+    else:
+        assert done.status == 2
+        assert f"error: {small_disk}/bertfast-" in done.err.splitlines()[-1]
+        assert "No space left on device" in done.err.splitlines()[-1]
+        assert done.err.endswith("with TMPDIR, name a folder that has room for the workers' model\n")
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_disk_that_may_not_be_written(story: Story, tmp_path: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     done = run([*story.options, "--out", small_disk / "out"], tmp_path / "log")

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +64,7 @@ def run(arguments: Sequence[object], log: Path, *faults: Fault, module: str = "p
 def _live(module: str, arguments: list[str], log: Path, environment: dict[str, str], faults: Sequence[Fault]) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # which the server may have looked up
     for descriptor, suffix in ((1, ".out"), (2, ".err")):
         file = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
