@@ -131,11 +131,18 @@ def _report(line: str) -> None:
 
 
 def _checked(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments. Raises InputError for one that was not UTF-8, of which Python makes half of a surrogate pair."""
+    """The arguments. Raises InputError for one that Python could not decode, whose bytes it makes halves of surrogate
+    pairs: because it is not UTF-8, or the locale's encoding is another."""
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
-            shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            raise InputError(f"the argument '{shown}' is not UTF-8: convert it, or rename the file")
+            given = argument.encode("utf-8", "surrogateescape")
+            shown = given.decode("utf-8", "backslashreplace")
+            try:
+                given.decode("utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"the argument '{shown}' is not UTF-8: convert it, or rename the file") from None
+            encoding = sys.getfilesystemencoding()
+            raise InputError(f"the argument '{shown}' is UTF-8, and the locale's encoding {encoding}: set PYTHONUTF8=1")
     return arguments
 
 

@@ -73,6 +73,18 @@ def test_an_argument_that_is_not_utf8():
     assert done.stderr == b"error: the argument 'caf\\xe9' is not UTF-8: convert it, or rename the file\n"
 
 
+def test_a_locale_that_is_not_utf8():
+    """It doesn't change what is wrong with an argument, or that nothing is wrong with it."""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = command("Zürich".encode(), stdout=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == (
+        b"error: the argument 'Z\\xfcrich' is UTF-8, and the locale's encoding ascii: set PYTHONUTF8=1\n"
+    )
+    done = command("Zürich".encode(), stdout=subprocess.PIPE, env={**environment, "PYTHONUTF8": "1"})
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 # ---- a user without a home
 
 
