@@ -10,12 +10,12 @@ import contextlib
 import dataclasses
 import json
 import logging
+import signal
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from signal import SIGTERM
 from typing import Any
 
 import torch
@@ -137,6 +137,9 @@ def _start_workers(
 
 
 def _run_workers(job: Path, count: int) -> None:
+    ends = ["SIGTERM", "SIGINT", "SIGQUIT"]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # torchrun's agent would handle it under nohup, too
+        ends.append("SIGHUP")
     launch = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -146,6 +149,7 @@ def _run_workers(job: Path, count: int) -> None:
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
+        signals_to_handle=",".join(ends),
     )
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # `_worker_errors` reports failures
     elastic_launch(launch, sys.executable)("-m", "bertfast.training.launch", str(job))
@@ -169,7 +173,9 @@ def _worker_errors(job: Path) -> Iterator[None]:
 
 def _in_words(failures: Mapping[int, ProcessFailure]) -> str:
     """Which worker ended first, and how. Workers that torchrun then stopped don't count."""
-    rank, first = min(failures.items(), key=lambda failure: (failure[1].exitcode == -SIGTERM, failure[1].timestamp))
+    rank, first = min(
+        failures.items(), key=lambda failure: (failure[1].exitcode == -signal.SIGTERM, failure[1].timestamp)
+    )
     how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else "ended: its own message says why"
     return f"worker {rank} (process {first.pid}) {how}"
 

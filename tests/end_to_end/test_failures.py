@@ -113,7 +113,7 @@ def test_killed_at_a_random_time(story: Story, tmp_path: Path, seed: int) -> Non
     print(f"{kills} kills")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "out"
     done = run(
@@ -121,7 +121,7 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
         tmp_path / "log",
         Fault("bertfast.training.optimizer:Optimizer.step", 6, what=number),
     )
-    assert done.status == 128 + number
+    assert done.status == 128 + (signal.SIGTERM if number == signal.SIGHUP else number)
     kept = out / "checkpoints" / "step-00000007.safetensors"
     assert f"\nstopped after step 7, saved in {kept}: continue with --resume\n" in done.err
     assert "Traceback" not in done.err
@@ -170,6 +170,23 @@ def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signa
     assert told, err
     assert Path(told[2]).is_file()
     assert len([line for line in (out / "metrics.jsonl").read_text().splitlines() if "lr" in line]) == int(told[1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_that_is_ignored_ends_nothing(story: Story, tmp_path: Path, workers: int) -> None:
+    """As nohup has it, which sets what its command inherits."""
+    out = tmp_path / "out"
+    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "bertfast.pretrain", *story.options]
+    command += ["--gpus", workers, "--out", out]
+    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "deterministic over" in line:  # the workers are there
+                process.send_signal(signal.SIGHUP)
+                break
+        err = process.stderr.read()
+    assert process.returncode == 0, err
+    assert contents(out) == contents(story.whole)
 
 
 def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
