@@ -12,15 +12,17 @@ from bertfast.distributed.world import World
 
 @contextlib.contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Records the first SIGINT or SIGTERM in the list instead of interrupting the step; a second one interrupts.
+    """Records each SIGINT and SIGTERM in the list instead of interrupting the step; a second SIGINT interrupts.
 
-    SIGHUP, which a closed terminal sends, counts as SIGTERM, unless it is ignored, as under nohup.
+    SIGHUP, which a closed terminal sends, counts as SIGTERM, unless it is ignored, as under nohup. Further ones change
+    nothing: the shell and the kernel send a SIGHUP each, a scheduler and torchrun's agent a SIGTERM each.
     """
     noted: list[int] = []
 
     def note(number: int, frame: object) -> None:
         noted.append(signal.SIGTERM if number == signal.SIGHUP else number)
-        signal.signal(number, signal.default_int_handler)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
 
     if threading.current_thread() is not threading.main_thread():
         yield noted
