@@ -68,6 +68,7 @@ def _live(module: str, arguments: list[str], log: Path, environment: dict[str, s
     for descriptor, suffix in ((1, ".out"), (2, ".err")):
         file = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which has it ignored
     for fault in faults:
         _arm(fault)
     status = importlib.import_module(f"bertfast.{module}").main(arguments)
