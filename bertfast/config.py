@@ -220,7 +220,8 @@ class TrainConfig(SamplerConfig):
     steps: int = setting(50, "training steps")
     epochs: float = setting(0.0, "train until each example was seen this often, on average, instead of --steps")
     minutes: float = setting(
-        0.0, "train for this long instead of --steps: as many steps as fit; evaluations count, loading does not"
+        0.0,
+        "train for this long instead of --steps: as many steps as fit; loading and the last evaluation do not count",
     )
     batch_size: int = setting(512, "examples per step, over all workers")
     short_len: int = setting(

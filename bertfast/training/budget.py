@@ -45,13 +45,16 @@ class Budget:
         """Whether to estimate again after `done` steps."""
         return not self.settled and done >= self._next
 
-    def estimate(self, done: int, seconds: float) -> int:
-        """The number of steps of the run, of which `done` took `seconds`."""
+    def estimate(self, done: int, seconds: float, evaluating: float = 0.0) -> int:
+        """The number of steps of the run, of which `done` took `seconds`, `evaluating` of them with evaluations.
+
+        Those come seldom, so they are spread over all steps instead of counted where they fall.
+        """
         first = self._measured[0][0]
         latest = min(5, (done - first + 1) // 2)  # steps, at least: single ones vary
         since, before = next(each for each in reversed(self._measured) if each[0] <= done - latest)
-        self._measured.append((done, seconds))
-        per_step = (seconds - before) / (done - since)
+        self._measured.append((done, seconds - evaluating))
+        per_step = (seconds - evaluating - before) / (done - since) + evaluating / (done - first)
         left, long_share = max(0.0, 60 * self.config.minutes - seconds), self.config.long_share
         steps = int((left + per_step * done) / (per_step + long_share * self._extra))
         # Not so few that long examples should have begun already.

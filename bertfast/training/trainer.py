@@ -134,6 +134,7 @@ class Trainer:
         self._budget: Budget | None = None
         self._first_step, self._pairs_per_second = 0, 0.0
         self._begun = self._saved = 0.0  # times of the first step and of the latest checkpoint
+        self._evaluating = 0.0  # seconds
 
     def train(self) -> Run:
         """The whole run. Raises Stopped if a signal ends it, and InputError for errors that the user can fix."""
@@ -240,7 +241,7 @@ class Trainer:
         """Sets the number of steps to what fits into the run's minutes, by what `done` steps took."""
         world = self._setup.world
         seconds = time.perf_counter() - self._begun + (0.0 if self._times is None else self._times.before)
-        steps = from_rank_0(world, budget.estimate(done, seconds))
+        steps = from_rank_0(world, budget.estimate(done, seconds, self._evaluating))
         budget.plan(done, steps)
         self._setup = self._setup.with_steps(steps)
         take_step.set_number(steps)
@@ -335,7 +336,9 @@ class Trainer:
         setup = self._setup
         if setup.world.rank == 0 and step + 1 == setup.config.steps:
             logger.info("evaluating on %s held-out examples", held_out.examples)
+        begun = time.perf_counter()
         found = evaluate(setup.model, held_out, step, setup.dtype, setup.world)
+        self._evaluating += time.perf_counter() - begun
         self._history.add(found)
         if setup.world.rank == 0:
             logger.info("step %s, held-out text: %s", step + 1, in_words(found, setup.config.objective))

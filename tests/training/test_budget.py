@@ -54,6 +54,19 @@ def test_a_machine_whose_speed_changes_in_the_middle(factor):
     assert seconds == pytest.approx(60, rel=ON_TIME)
 
 
+def test_evaluations_are_spread_over_the_steps():
+    """Ten of a second each, wherever they fall among the estimates."""
+    budget, done, now, evaluating = Budget(TIMED, 0, 0.0), 0, 0.0, 0.0
+    while done < budget.config.steps:
+        now += 0.08
+        done += 1
+        if done * 10 // budget.config.steps > (done - 1) * 10 // budget.config.steps and done < budget.config.steps:
+            now, evaluating = now + 1.0, evaluating + 1.0
+        if budget.is_due(done):
+            budget.plan(done, budget.estimate(done, now, evaluating))
+    assert now == pytest.approx(60, rel=ON_TIME)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_long_examples_at_the_end(decay):
     config = dataclasses.replace(TIMED, short_len=8, decay=decay)
