@@ -34,8 +34,10 @@ class Setup(NamedTuple):
         """The setup of a run of another number of steps."""
         return self._replace(config=dataclasses.replace(self.config, steps=steps))
 
+    def samplers_at(self, step: int) -> Sequence[Sampler]:
+        """Those that make the examples of `step`."""
+        return self.short_samplers if step < self.config.first_long_step else self.samplers
+
     def stage(self, step: int) -> Setup:
         """The setup for `step` and those of its length."""
-        config = self.config.at(step)
-        samplers = self.short_samplers if step < self.config.first_long_step else self.samplers
-        return self._replace(config=config, samplers=samplers, short_samplers=())
+        return self._replace(config=self.config.at(step), samplers=self.samplers_at(step), short_samplers=())

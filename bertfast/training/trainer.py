@@ -316,11 +316,8 @@ class Trainer:
         if not measured.is_finite():
             raise InputError(non_finite(measured, config.optimizer, self._directory.path))
         lr = learning_rate(measured.step, config)
-        tokens = int(
-            self._setup.stage(measured.step)
-            .sampler.plan(measured.step * config.batch_size, config.batch_size)
-            .lengths.sum()
-        )
+        sampler = self._setup.samplers_at(measured.step)[0]
+        tokens = int(sampler.plan(measured.step * config.batch_size, config.batch_size).lengths.sum())
         self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens))
         seconds = time.perf_counter() - self._begun
         if self._times is not None:
@@ -429,7 +426,7 @@ def _readings(setup: Setup, corpus: Corpus) -> float:
     config = setup.config
     stages = ((0, 1 - config.long_share), (config.steps - 1, config.long_share))
     tokens = sum(
-        share * int(setup.stage(step).sampler.plan(0, config.batch_size).lengths.sum()) for step, share in stages
+        share * int(setup.samplers_at(step)[0].plan(0, config.batch_size).lengths.sum()) for step, share in stages
     )
     return config.steps * tokens / corpus.num_tokens
 
