@@ -167,8 +167,9 @@ class Sampler:
         Args:
             first_example: (1,) int64, on this sampler's device.
             count: examples.
-            tokens, predictions: the sizes of the batch's tensors, which end in zeros. The caller makes sure, with
-                `plan`, that the examples have no more: a GPU doesn't check.
+            tokens: the tokens of the batch's tensors, which end in zeros. The caller makes sure, with `plan`, that
+                the examples have no more: a GPU doesn't check.
+            predictions: the same of their predictions.
         """
         return self._packed(self._plan_from(first_example, count, self._native), tokens, predictions, torch.zeros)
 
