@@ -59,11 +59,13 @@ def test_corpus(compare: Any, tmp_path: Path, kind: str) -> None:
         build,
         {"encode_batch_fast alone": encode},
         rounds=5,
-        items=path.stat().st_size,
-        unit="B",
+        items=path.stat().st_size / 1e6,
+        unit="MB",
+        bars={"encode_batch_fast alone": 1.0},
     )
 
 
+@pytest.mark.long
 def test_memory(benchmark: Any, tables: list[list[str]], tmp_path: Path) -> None:
     """Of all processes together, as the system counts what each has resident: shared libraries several times."""
     path = tmp_path / "wiki.train.tokens"

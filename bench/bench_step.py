@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
-import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from memory import peak_memory
-from peer_steps import notebook_model, notebook_step, transformers_batch, transformers_model, transformers_step
+from memory import peak_memory, peak_of_process
+from peer_steps import (
+    notebook_model,
+    notebook_step,
+    transformers_batch,
+    transformers_model,
+    transformers_step,
+    trimmed,
+)
 from sizes import sized
 from support.notebook import notebook_dataset, wikitext_folder
 from torch.profiler import ProfilerActivity, profile
 
+from bertfast._native import native
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import choose_precision, make_world
@@ -69,10 +75,11 @@ def notebook():
 
 
 def theirs(config, dtype, compiled, model_config=None):
-    """transformers' BertForPreTraining of the same sizes on our padded batches, made beforehand."""
+    """transformers' BertForPreTraining of the same sizes. Its batches are made beforehand, and trimmed."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     sampler = Sampler(corpus, config)
-    batches = [transformers_batch(sampler.padded(number * config.batch_size, config.batch_size)) for number in range(8)]
+    firsts = range(0, 8 * config.batch_size, config.batch_size)
+    batches = [transformers_batch(trimmed(sampler.padded(first, config.batch_size))) for first in firsts]
     model = transformers_model(model_config or BertConfig(vocab_size=corpus.vocab_size))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     return transformers_step(model, itertools.cycle(batches), optimizer, dtype, compiled)
@@ -85,14 +92,13 @@ def transformers_at_its_best(config, request, model_config=None):
     return {label: theirs(config, torch.bfloat16, compiled, model_config)}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "auto"])
-def test_step_at_the_notebooks_size(compare, request, precision):
+@pytest.mark.parametrize("precision, bar, bar_with_amx", [("fp32", 4.0, 6.5), ("auto", 7.5, 14.0)])
+def test_step_at_the_notebooks_size(compare, request, precision, bar, bar_with_amx):
     config = dataclasses.replace(NOTEBOOK, precision=precision)
     peers = {"notebook (d2l), fp32": notebook()}
     if precision == "fp32":
         peers["transformers, fp32"] = theirs(config, torch.float32, compiled=False)
     else:
-        peers["transformers, bf16"] = theirs(config, torch.bfloat16, compiled=False)
         peers |= transformers_at_its_best(config, request)
     compare(
         f"training step, notebook's size, batch {config.batch_size}, {precision}",
@@ -102,9 +108,11 @@ def test_step_at_the_notebooks_size(compare, request, precision):
         unit="pairs",
         rounds=9,
         warmup=WARMUP,
+        bars={"notebook (d2l), fp32": bar_with_amx if native.isa() == "amx" else bar},
     )
 
 
+@pytest.mark.long
 def test_step_of_bert_mini(compare, request):
     compare(
         "training step, 4 layers of 256, 128 filled pairs of up to 128 tokens, vocabulary 30,522, auto",
@@ -117,6 +125,7 @@ def test_step_of_bert_mini(compare, request):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_cores(compare, precision):
     """The same steps by one thread, and by as many as there are cores.
@@ -182,20 +191,17 @@ CANDIDATES = {
 }
 
 
-def test_peak_memory(benchmark, tables):
+@pytest.mark.long
+def test_peak_memory(benchmark, add_row):
     """What training takes beyond the model and its data, each candidate in a process of its own."""
     benchmark.pedantic(lambda: None)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    peaks = {}
-    for label in sized([*CANDIDATES], smoke=["ours, auto, --deterministic", "notebook (d2l), fp32"]):
-        done = subprocess.run(
-            [sys.executable, __file__, label], capture_output=True, text=True, check=True, env=environment
-        )
-        benchmark.extra_info[f"{label} (peak MB)"] = peaks[label] = float(done.stdout)
-    table = ["peak memory of three training steps, notebook's size, batch 512"]
+    candidates = sized([*CANDIDATES], smoke=["ours, auto, --deterministic", "notebook (d2l), fp32"])
+    peaks = {label: peak_of_process(__file__, label) for label in candidates}
+    benchmark.extra_info.update({f"{label} (peak MB)": peak for label, peak in peaks.items()})
+    notebooks = peaks.pop("notebook (d2l), fp32")
     for label, peak in peaks.items():
-        table.append(f"  {label:<44} {peak:>14,.0f} MB{peak / peaks['notebook (d2l), fp32']:>16.3f} of the notebook's")
-    tables.append(table)
+        name = f"peak memory of three training steps, notebook's size, batch {NOTEBOOK.batch_size}, {label}"
+        add_row(name, "notebook (d2l), fp32", "MB", peak, notebooks, peak / notebooks)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""`compare`: ours beside its peers in one run, alternating and warm; medians and ratios in the summary."""
+"""`compare`: ours beside its peers in one run, alternating and warm; medians and ratios in one table at the end."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,8 +18,36 @@ PACKAGES = ("bertfast", "torch", "numpy", "transformers", "sentence-transformers
 TABLES: list[list[str]] = []
 
 
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    peer: str
+    unit: str
+    ours: float
+    theirs: float
+    ratio: float
+    least: float
+    """The bar; 0: there is none."""
+    most: float
+    """The bar, where less is better; 0: there is none."""
+
+    def bar(self) -> str:
+        if os.environ.get(SMOKE):
+            return ""
+        if self.least:
+            return f">= {self.least:g}" + " (missed)" * (self.ratio < self.least)
+        if self.most:
+            return f"<= {self.most:g}" + " (missed)" * (self.ratio > self.most)
+        return ""
+
+
+ROWS: list[Row] = []
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before the benchmarks are imported, whose sizes depend on it."""
+    config.option.benchmark_quiet = True  # its own table ranks each benchmark's time among all others'
     if config.getoption("benchmark_disable"):
         os.environ[SMOKE] = "1"
 
@@ -32,18 +61,31 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 @pytest.fixture
 def tables() -> list[list[str]]:
-    """Tables, each a list of lines, for the terminal's summary."""
+    """What is no ratio: tables, each a list of lines, for the terminal's summary."""
     return TABLES
 
 
 @pytest.fixture
-def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
-    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0) -> median seconds of one item, by label.
+def add_row() -> Callable[..., None]:
+    """add_row(name, peer, unit, ours, theirs, ratio, least=0, most=0): a line of the table, with its bar."""
+
+    def add(
+        name: str, peer: str, unit: str, ours: float, theirs: float, ratio: float, least: float = 0, most: float = 0
+    ) -> None:
+        ROWS.append(Row(name, peer, unit, ours, theirs, ratio, least, most))
+
+    return add
+
+
+@pytest.fixture
+def compare(benchmark: Any, add_row: Callable[..., None]) -> Callable[..., dict[str, float]]:
+    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0, bars={}) -> median seconds of one, by label.
 
     ours: callable without arguments that does its work to the end (on a GPU: synchronises before it returns).
     peers: label -> callable that does the same task.
     items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
     warmup: calls of ours before all others, where one is not enough.
+    bars: peer's label -> the least that the peer's time over ours should be.
 
     Each round times every peer once and then ours, so that a slow spell of the machine meets all alike; one
     round before them warms up. What pytest-benchmark saves is ours; `extra_info` holds all rates.
@@ -54,9 +96,10 @@ def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
         ours: Callable[[], object],
         peers: Mapping[str, Callable[[], object]],
         rounds: int = 7,
-        items: int | Mapping[str, int] = 1,
+        items: float | Mapping[str, float] = 1,
         unit: str = "call",
         warmup: int = 0,
+        bars: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         calls = {"ours": ours, **peers}
         seconds: dict[str, list[float]] = {label: [] for label in calls}
@@ -75,22 +118,20 @@ def compare(benchmark: Any) -> Callable[..., dict[str, float]]:
         benchmark.pedantic(timed, args=("ours",), setup=time_peers, rounds=rounds, warmup_rounds=1)
         # With --benchmark-disable there is one round, cold.
         warm = {label: times[1:] or times for label, times in seconds.items()}
-        count = {label: items if isinstance(items, int) else items[label] for label in calls}
+        count = {label: items[label] if isinstance(items, Mapping) else items for label in calls}
         cost = {label: statistics.median(times) / count[label] for label, times in warm.items()}
-        table = [name]
         for label in calls:
-            rate = 1 / cost[label]
-            benchmark.extra_info[f"{label} ({unit}/s)"] = rate
-            ratio = f"{cost[label] / cost['ours']:10.2f}x ours' time"
-            table.append(f"  {label:<44} {rate:>14,.1f} {unit}/s" + (ratio if label != "ours" else ""))
-        TABLES.append(table)
+            benchmark.extra_info[f"{label} ({unit}/s)"] = 1 / cost[label]
+        for label in peers:
+            ratio = cost[label] / cost["ours"]
+            add_row(name, label, f"{unit}/s", 1 / cost["ours"], 1 / cost[label], ratio, (bars or {}).get(label, 0))
         return cost
 
     return run
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not TABLES:
+    if not TABLES and not ROWS:
         return
     machine = config.hook.pytest_benchmark_generate_machine_info(config=config)
     commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
@@ -101,6 +142,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         f"Python {machine['python_version']}, " + ", ".join(f"{k} {v}" for k, v in versions(PACKAGES).items())
     )
     terminalreporter.line(f"commit {commit['id']}" + (" with changes" if commit["dirty"] else ""))
-    for table in TABLES:
-        for line in table:
-            terminalreporter.line(line)
+    for line in (*_table(ROWS), *(line for table in TABLES for line in table)):
+        terminalreporter.line(line)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    """A heading for each benchmark, and under it a line for each peer."""
+    lines: list[str] = [f"{'':<46}{'ours':>13}{'theirs':>13}  {'':<14}{'ratio':>7}  bar"] if rows else []
+    for name, group in itertools.groupby(rows, key=lambda row: row.name):
+        lines.append(name)
+        for row in group:
+            rates = "".join(f"{rate:>13,.{0 if rate >= 100 else 1 if rate >= 10 else 2}f}" for rate in row[3:5])
+            lines.append(f"  {row.peer:<44}{rates}  {row.unit:<14}{row.ratio:>7.2f}  {row.bar()}".rstrip())
+    return lines

@@ -1,8 +1,11 @@
-"""Peak memory of a call, as the system sees it."""
+"""Peak memory of a call or of a process, as the system sees it."""
 
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +24,13 @@ def peak_memory(run: Callable[[], object]) -> float:
     before = _resident_peak()
     run()
     return (_resident_peak() - before) / 1e3
+
+
+def peak_of_process(script: str, argument: str) -> float:
+    """The megabytes that `script`, started with this argument, prints."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, script, argument]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
 def _resident_peak() -> float:

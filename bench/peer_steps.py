@@ -57,6 +57,13 @@ def notebook_step(net: Any, batches: Iterator[tuple[Tensor, ...]]) -> Callable[[
     return step
 
 
+def trimmed(batch: PaddedBatch) -> PaddedBatch:
+    """The batch, padded to its longest example."""
+    longest = int(batch.attention_mask.sum(1).max())
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    return batch._replace(**{name: getattr(batch, name)[:, :longest] for name in names})
+
+
 def transformers_batch(batch: PaddedBatch) -> dict[str, Tensor]:
     """The batch's tensors as transformers names them. It wants a label for each token, -100 where none is predicted."""
     weighed = batch.mlm_weights.bool()

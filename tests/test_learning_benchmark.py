@@ -11,9 +11,9 @@ from learning.curve import Curve, Point, mean, one_a_kind
 from learning.held_out_loss import bert_loss, notebook_loss, standard_examples
 from learning.made_up import made_up_texts
 from learning.ours import OURS, Run
-from learning.peers import imported, peer_sizes, trimmed
+from learning.peers import imported, peer_sizes
 from learning.race import slice_ends
-from peer_steps import notebook_batch, notebook_model, transformers_batch, transformers_model
+from peer_steps import notebook_batch, notebook_model, transformers_batch, transformers_model, trimmed
 from support.notebook import import_d2l
 
 from bertfast.config import BertConfig, SamplerConfig, TrainConfig

@@ -21,6 +21,7 @@ from peer_steps import (
     transformers_batch,
     transformers_model,
     transformers_step,
+    trimmed,
 )
 
 from bertfast.config import PRESETS, BertConfig, SamplerConfig
@@ -127,13 +128,6 @@ def peer_sizes(preset: str, vocab_size: int, dropout: float) -> BertConfig:
     """The preset's sizes with a peer's own dropout: the preset's belongs to our recipe."""
     sizes = BertConfig(vocab_size=vocab_size, **PRESETS[preset].model)
     return dataclasses.replace(sizes, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-
-
-def trimmed(batch: PaddedBatch) -> PaddedBatch:
-    """The batch, padded to its longest example."""
-    longest = int(batch.attention_mask.sum(1).max())
-    names = ("input_ids", "token_type_ids", "attention_mask")
-    return batch._replace(**{name: getattr(batch, name)[:, :longest] for name in names})
 
 
 def _batches(sampler: Sampler, size: int) -> Iterator[PaddedBatch]:

@@ -1,0 +1,144 @@
+"""The training step at the sizes that people train: small batches, MiniLM's and BERT-base's models, long sequences."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import NamedTuple
+
+import pytest
+import torch
+from bench_step import CPU, MINI, MINI_MODEL, NOTEBOOK, our_step, theirs
+from memory import peak_memory, peak_of_process
+from sizes import sized
+
+from bertfast.config import PRESETS, BertConfig, TrainConfig
+from bertfast.distributed.world import make_world
+from bertfast.model import Bert
+
+VOCAB_SIZE = 30522
+PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class Size(NamedTuple):
+    """A model and its batches."""
+
+    model: BertConfig | None
+    """None: the notebook's."""
+    train: TrainConfig
+
+
+def size(layers: int, hidden: int, batch_size: int, max_len: int, segments: str = "sentence") -> Size:
+    model = BertConfig(
+        vocab_size=VOCAB_SIZE,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+    )
+    return Size(model, TrainConfig(batch_size=batch_size, max_len=max_len, segments=segments, device="cpu"))
+
+
+MINILM = sized(size(6, 384, 32, 128), smoke=size(1, 128, 4, 128))
+BASE = sized(size(12, 768, 16, 128), smoke=size(1, 128, 4, 128))
+BASE_LONG = sized(size(12, 768, 8, 512, "fill"), smoke=size(1, 128, 2, 512, "fill"))
+
+
+def described(of: Size) -> str:
+    model = of.model or BertConfig(vocab_size=VOCAB_SIZE)
+    return f"{model.num_hidden_layers} x {model.hidden_size}, batch {of.train.batch_size} x {of.train.max_len}"
+
+
+def beside_transformers(compare, of: Size, precision: str, bar: float) -> None:
+    config = dataclasses.replace(of.train, precision=precision)
+    peer = f"transformers, {precision}"
+    compare(
+        f"training step, {described(of)}, {precision}",
+        our_step(config, of.model),
+        {peer: theirs(config, PRECISIONS[precision], compiled=False, model_config=of.model)},
+        items=config.batch_size,
+        unit="pairs",
+        rounds=3,
+        warmup=2,
+        bars={peer: bar},
+    )
+
+
+@pytest.mark.parametrize("precision, bar", [("bf16", 6.5), ("fp32", 4.0)])
+def test_minilm(compare, precision, bar):
+    beside_transformers(compare, MINILM, precision, bar)
+
+
+@pytest.mark.parametrize("precision, bar", [("bf16", 4.0), ("fp32", 2.8)])
+def test_base(compare, precision, bar):
+    beside_transformers(compare, BASE, precision, bar)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("precision, bar", [("bf16", 2.0), ("fp32", 1.3)])
+def test_base_with_long_sequences(compare, precision, bar):
+    beside_transformers(compare, BASE_LONG, precision, bar)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "mini"])
+def test_small_batches(compare, preset):
+    """By the preset's recipe; a call trains the same number of examples in both."""
+    large = sized(512, smoke=16)
+    small = large // 8
+    settings = {name: value for name, value in PRESETS[preset].train.items() if name not in ("dropout", "minutes")}
+    config = TrainConfig(**settings, max_len=64, device="cpu")
+    model = BertConfig(vocab_size=VOCAB_SIZE, **PRESETS[preset].model)
+    one = our_step(dataclasses.replace(config, batch_size=large), model)
+    several = our_step(dataclasses.replace(config, batch_size=small), model)
+    peer = f"batch {large}"
+    compare(
+        f"training step, {preset}, batch {small}",
+        lambda: [several() for _ in range(8)],
+        {peer: one},
+        items=large,
+        unit="examples",
+        rounds=5,
+        warmup=2,
+        bars={peer: 0.85},
+    )
+
+
+@pytest.mark.parametrize("precision", sized([*PRECISIONS], smoke=["bf16"]))
+@pytest.mark.parametrize(
+    "of", [Size(None, NOTEBOOK), Size(MINI_MODEL, MINI), MINILM, BASE], ids=["notebook", "mini", "minilm", "base"]
+)
+def test_price_of_determinism(compare, of, precision):
+    """The bar holds where a run is deterministic unless told otherwise."""
+    config = dataclasses.replace(of.train, precision=precision)
+    default = make_world(config, [CPU], [CPU]).deterministic
+    peer = "--no-deterministic"
+    compare(
+        f"--deterministic, {described(of)}, {precision}" + ", the default" * default,
+        our_step(dataclasses.replace(config, deterministic=True), of.model),
+        {peer: our_step(dataclasses.replace(config, deterministic=False), of.model)},
+        items=config.batch_size,
+        unit="pairs",
+        rounds=5,
+        warmup=2,
+        bars={peer: 0.95} if default else {},
+    )
+
+
+CANDIDATES = {
+    "ours": lambda: our_step(dataclasses.replace(BASE.train, precision="bf16"), BASE.model),
+    "transformers": lambda: theirs(BASE.train, torch.bfloat16, compiled=False, model_config=BASE.model),
+}
+
+
+def test_memory(benchmark, add_row):
+    """The peak of two steps beyond the weights and Adam's two averages, each candidate in a process of its own."""
+    benchmark.pedantic(lambda: None)
+    ours, peer = (peak_of_process(__file__, candidate) for candidate in CANDIDATES)
+    name = f"memory beyond weights and optimizer, {described(BASE)}, bf16"
+    add_row(name, "transformers, bf16", "MB", ours, peer, ours / peer, most=0.5)
+
+
+if __name__ == "__main__":
+    # Before its first step neither has touched its averages' memory, so the peak has them: 8 bytes a parameter.
+    step, averages = CANDIDATES[sys.argv[1]](), 8 * sum(each.numel() for each in Bert(BASE.model).parameters())
+    print(peak_memory(lambda: [step() for _ in range(2)]) - averages / 1e6)
