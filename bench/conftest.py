@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -78,7 +79,7 @@ def add_row() -> Callable[..., None]:
 
 
 @pytest.fixture
-def compare(benchmark: Any, add_row: Callable[..., None]) -> Callable[..., dict[str, float]]:
+def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[..., dict[str, float]]]:
     """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0, bars={}) -> median seconds of one, by label.
 
     ours: callable without arguments that does its work to the end (on a GPU: synchronises before it returns).
@@ -127,7 +128,8 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Callable[..., dict[
             add_row(name, label, f"{unit}/s", 1 / cost["ours"], 1 / cost[label], ratio, (bars or {}).get(label, 0))
         return cost
 
-    return run
+    yield run
+    gc.collect()  # models hold themselves in cycles, and the next benchmark's are as large
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
