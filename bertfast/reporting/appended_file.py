@@ -12,14 +12,16 @@ logger = logging.getLogger(__name__)
 
 
 class AppendedFile:
-    """An existing file. What the disk refuses is kept in memory and written with a later line."""
+    """An existing file, or None to drop every line. What the disk refuses is kept in memory and written later."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._size = path, path.stat().st_size
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._size = path, 0 if path is None else path.stat().st_size
         self._unwritten = b""
 
     def add(self, line: bytes) -> None:
         """Appends a line, which ends in a line feed. Warns if it can't be written, once for failures in a row."""
+        if self._path is None:
+            return
         failing = self._unwritten != b""
         self._unwritten += line
         try:
@@ -30,7 +32,7 @@ class AppendedFile:
 
     def write(self) -> None:
         """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""
-        if not self._unwritten:
+        if self._path is None or not self._unwritten:
             return
         try:
             with self._path.open("ab") as file:

@@ -65,16 +65,15 @@ class History:
         self.records: list[Record] = []
         self.evaluations: list[Evaluation] = []
         self._path = path
-        self._file: AppendedFile | None = None
         self._events: EventFiles | None = None
         self._unread = 0  # bytes at the start of the file
         self._missing = 0  # steps before `first_step` that the file lacks, or that are not read yet
+        lines = b"" if path is None else cut_back(path, first_step, _step)
+        self._file = AppendedFile(path)
         if path is None:
             return
         if tensorboard:
             self._events = EventFiles(path.with_name("tensorboard"), first_step)
-        lines = cut_back(path, first_step, _step)
-        self._file = AppendedFile(path)
         self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1
         self.records, self.evaluations = _entries(lines[self._unread :])
         self._missing = first_step - len(self.records)
@@ -84,16 +83,14 @@ class History:
             self.records.append(entry)
         else:
             self.evaluations.append(entry)
-        if self._file is not None:
-            self._file.add(_line(entry))
+        self._file.add(_line(entry))
         if self._events is not None:
             figures = _figures(entry)
             self._events.add(figures.pop("step"), figures)
 
     def write(self) -> None:
         """Writes the entries that are not in the file yet, after earlier writes failed. Raises OSError."""
-        if self._file is not None:
-            self._file.write()
+        self._file.write()
 
     def complete(self) -> None:
         """Reads the earlier entries; warns if the file lacks completed steps."""

@@ -18,9 +18,13 @@ class Times:
     Evaluations and waiting for checkpoints count, setting up and the time between a run's parts do not.
     """
 
-    def __init__(self, path: Path, first_step: int) -> None:
-        """Continues from the file's lines before `first_step`, and drops the others."""
-        lines = cut_back(path, first_step, lambda line: None if (time := _time(line)) is None else time[0])
+    def __init__(self, path: Path | None = None, first_step: int = 0) -> None:
+        """Continues from the file's lines before `first_step`, and drops the others. Without `path`, writes none."""
+        lines = (
+            b""
+            if path is None
+            else cut_back(path, first_step, lambda line: None if (time := _time(line)) is None else time[0])
+        )
         last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
         self.before = 0.0 if last is None else last[1]
         self._file = AppendedFile(path)

@@ -129,7 +129,7 @@ class Trainer:
         self._optimizer = make_optimizer(self._setup)
         self._diagnosis = Diagnosis(_subject(self._setup, corpus, held_out), config)
         self._history = History()
-        self._times: Times | None = None
+        self._times = Times()
         self._checkpoints: checkpoint.Writer | None = None
         self._budget: Budget | None = None
         self._first_step, self._pairs_per_second = 0, 0.0
@@ -231,8 +231,7 @@ class Trainer:
         """The setup for `settled` steps; 0: for a number that is still to be estimated."""
         setup = self._setup
         if not settled:
-            seconds = 0.0 if self._times is None else self._times.before
-            self._budget = Budget(setup.config, self._first_step, seconds, extra_seconds(setup))
+            self._budget = Budget(setup.config, self._first_step, self._times.before, extra_seconds(setup))
             settled = self._budget.config.steps
         self._setup = setup.with_steps(settled)
         return self._setup
@@ -240,7 +239,7 @@ class Trainer:
     def _estimate(self, budget: Budget, done: int, take_step: Steps) -> None:
         """Sets the number of steps to what fits into the run's minutes, by what `done` steps took."""
         world = self._setup.world
-        seconds = time.perf_counter() - self._begun + (0.0 if self._times is None else self._times.before)
+        seconds = time.perf_counter() - self._begun + self._times.before
         steps = from_rank_0(world, budget.estimate(done, seconds, self._evaluating))
         budget.plan(done, steps)
         self._setup = self._setup.with_steps(steps)
@@ -320,8 +319,7 @@ class Trainer:
         tokens = int(sampler.plan(measured.step * config.batch_size, config.batch_size).lengths.sum())
         self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens))
         seconds = time.perf_counter() - self._begun
-        if self._times is not None:
-            self._times.add(measured.step, seconds)
+        self._times.add(measured.step, seconds)
         self._pairs_per_second = (step + 1 - self._first_step) * config.batch_size / seconds
         pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
         self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}, {self._pairs_per_second:.0f} pairs/s")
@@ -351,15 +349,12 @@ class Trainer:
     def _stop(self, signal: int, steps: int) -> None:
         """Ends the run after `steps` steps, with a checkpoint."""
         if self._checkpoints is not None:
-            _write_all(functools.partial(self._checkpoints.save_now, steps), *self._unwritten())
+            last = functools.partial(self._checkpoints.save_now, steps)
+            _write_all(last, self._history.write, self._times.write)
             path = self._checkpoints.path(steps)
             logger.info("stopped after step %s, saved in %s: continue with --resume", steps, path)
         wait_for_all(self._setup.world)  # torchrun ends all once one has ended, and rank 0 may still be writing
         raise Stopped(signal)
-
-    def _unwritten(self) -> list[Callable[[], None]]:
-        """What writes the lines that the disk has refused so far."""
-        return [self._history.write] if self._times is None else [self._history.write, self._times.write]
 
     def _finish(self) -> Run:
         setup = self._setup
@@ -380,7 +375,8 @@ class Trainer:
             with noted_signals():
                 steps = setup.config.steps
                 last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
-                _write_all(*last, *self._unwritten(), functools.partial(run.save, self._directory.path))
+                save = functools.partial(run.save, self._directory.path)
+                _write_all(*last, self._history.write, self._times.write, save)
         return run
 
 
