@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertfast.reporting.appended_file import AppendedFile, cut_back
-from bertfast.reporting.tensorboard import EventFiles
+from bertfast.reporting.tensorboard import event_writer
 
 logger = logging.getLogger(__name__)
 
@@ -62,20 +62,13 @@ class History:
 
         With `tensorboard`, event files go beside it, into tensorboard/.
         """
-        self.records: list[Record] = []
-        self.evaluations: list[Evaluation] = []
         self._path = path
-        self._events: EventFiles | None = None
-        self._unread = 0  # bytes at the start of the file
-        self._missing = 0  # steps before `first_step` that the file lacks, or that are not read yet
+        self._events = event_writer(path.with_name("tensorboard"), first_step) if path and tensorboard else None
         lines = b"" if path is None else cut_back(path, first_step, _step)
         self._file = AppendedFile(path)
-        if path is None:
-            return
-        if tensorboard:
-            self._events = EventFiles(path.with_name("tensorboard"), first_step)
-        self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1
+        self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1  # bytes at the start of the file
         self.records, self.evaluations = _entries(lines[self._unread :])
+        # Steps before `first_step` that the file lacks, or that are not read yet.
         self._missing = first_step - len(self.records)
 
     def add(self, entry: Record | Evaluation) -> None:
@@ -85,8 +78,9 @@ class History:
             self.evaluations.append(entry)
         self._file.add(_line(entry))
         if self._events is not None:
-            figures = _figures(entry)
-            self._events.add(figures.pop("step"), figures)
+            for name, value in _figures(entry).items():
+                if name != "step":
+                    self._events.add_scalar(name, value, entry.step)
 
     def write(self) -> None:
         """Writes the entries that are not in the file yet, after earlier writes failed. Raises OSError."""

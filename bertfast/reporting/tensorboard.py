@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bertfast.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 def require_tensorboard() -> None:
@@ -15,20 +18,8 @@ def require_tensorboard() -> None:
         raise InputError("--tensorboard needs the package of that name: pip install tensorboard, or leave it out")
 
 
-class EventFiles:
-    """Writes a run's metrics into event files in `folder`.
+def event_writer(folder: Path, first_step: int) -> SummaryWriter:
+    """A writer of event files. TensorBoard ignores what an earlier run wrote there for `first_step` and later steps."""
+    from torch.utils.tensorboard import SummaryWriter  # slow to import, and rarely needed
 
-    TensorBoard ignores what an earlier run wrote there for `first_step` and later steps.
-    """
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and rarely needed
-
-        self._writer = SummaryWriter(folder, purge_step=first_step)
-
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
+    return SummaryWriter(folder, purge_step=first_step)

@@ -20,11 +20,7 @@ class Times:
 
     def __init__(self, path: Path | None = None, first_step: int = 0) -> None:
         """Continues from the file's lines before `first_step`, and drops the others. Without `path`, writes none."""
-        lines = (
-            b""
-            if path is None
-            else cut_back(path, first_step, lambda line: None if (time := _time(line)) is None else time[0])
-        )
+        lines = b"" if path is None else cut_back(path, first_step, _step)
         last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
         self.before = 0.0 if last is None else last[1]
         self._file = AppendedFile(path)
@@ -36,6 +32,10 @@ class Times:
     def write(self) -> None:
         """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""
         self._file.write()
+
+
+def _step(line: bytes) -> int | None:
+    return None if (time := _time(line)) is None else time[0]
 
 
 def _time(line: bytes) -> tuple[int, float] | None:
