@@ -142,7 +142,9 @@ def _checked(arguments: Sequence[str]) -> Sequence[str]:
             except UnicodeDecodeError:
                 raise InputError(f"the argument '{shown}' is not UTF-8: convert it, or rename the file") from None
             encoding = sys.getfilesystemencoding()
-            raise InputError(f"the argument '{shown}' is UTF-8, and the locale's encoding {encoding}: set PYTHONUTF8=1")
+            raise InputError(
+                f"the argument '{shown}' is UTF-8, but the locale's encoding is {encoding}: set PYTHONUTF8=1"
+            )
     return arguments
 
 

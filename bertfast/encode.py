@@ -74,7 +74,7 @@ def _main(options: argparse.Namespace) -> None:
     if options.out.suffix != ".npy":
         raise InputError(f"--out {options.out} must end in .npy, for it will hold a NumPy array")
     if not options.out.absolute().parent.is_dir():
-        raise InputError(f"--out {options.out}: there is no folder {options.out.parent}; make it first")
+        raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist: create it first")
     texts: Callable[[], Iterator[str]]
     if options.input is None:
         texts, count = partial(iter, [options.text]), 1

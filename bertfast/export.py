@@ -43,7 +43,7 @@ def _main(options: argparse.Namespace) -> None:
     check_form(options.to)
     for name in FORMS[options.to].files:
         if (options.model / name).exists():
-            raise InputError(f"{options.model / name} is there already: remove it, or export a copy of the folder")
+            raise InputError(f"{options.model / name} already exists: remove it, or export a copy of the folder")
     export(options.model, options.to, settings(EncodeConfig, options))
     logger.info("added to %s: %s", options.model, ", ".join(FORMS[options.to].files))
 

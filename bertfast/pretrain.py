@@ -144,7 +144,9 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
     if form and not options.eval_corpus:
         raise InputError("--eval-text-form is for the text of --eval-corpus: give one, or leave it out")
     if form and any(map(is_built, options.eval_corpus)):
-        raise InputError("--eval-corpus names a built corpus, whose settings stand: leave out --eval-text-form")
+        raise InputError(
+            "--eval-corpus names a built corpus, whose settings can't be changed: leave out --eval-text-form"
+        )
     for name in ("corpus", "eval_corpus"):
         if "" in getattr(options, name):
             raise InputError(

@@ -79,7 +79,7 @@ def test_a_locale_that_is_not_utf8():
     done = command("Zürich".encode(), stdout=subprocess.PIPE, env=environment)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == (
-        b"error: the argument 'Z\\xfcrich' is UTF-8, and the locale's encoding ascii: set PYTHONUTF8=1\n"
+        b"error: the argument 'Z\\xfcrich' is UTF-8, but the locale's encoding is ascii: set PYTHONUTF8=1\n"
     )
     done = command("Zürich".encode(), stdout=subprocess.PIPE, env={**environment, "PYTHONUTF8": "1"})
     assert (done.returncode, done.stderr) == (0, b"")

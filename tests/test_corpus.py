@@ -77,9 +77,9 @@ def test_training_and_evaluating_on_a_built_corpus(built, tmp_path, capsys):
 
 def test_settings_beside_a_built_corpus_are_refused(built, text, tmp_path, capsys):
     assert pretrain_main(["--corpus", str(built), "--min-freq", "2", *TINY]) == 2
-    stands = f"error: {built} is a built corpus, whose settings stand: leave out"
+    stands = f"error: {built} is a built corpus, whose settings can't be changed: leave out"
     assert capsys.readouterr().err == f"{stands} --min-freq, or build another\n"
-    with pytest.raises(InputError, match="which stands alone: give no other, or build one from all texts"):
+    with pytest.raises(InputError, match="which can't be combined: give it alone, or build one from all texts"):
         load_corpus(built, text)
     other = load_corpus(text, config=CorpusConfig(min_freq=1)).folder
     with pytest.raises(InputError, match=rf"another tokenizer than {other}: build one with --tokenizer {other}$"):

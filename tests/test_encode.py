@@ -130,7 +130,7 @@ def test_bad_input_leaves_nothing(model, tmp_path, capsys, monkeypatch, name, co
         (["--input", "b"], "--input needs --out FILE.npy, the array to write"),
         (["a", "b", "--out", "v.npy"], "--out takes a vector for each text, and a pair has none"),
         (["a", "--out", "v.txt"], "--out v.txt must end in .npy"),
-        (["a", "--out", "nowhere/v.npy"], "--out nowhere/v.npy: there is no folder nowhere; make it first"),
+        (["a", "--out", "nowhere/v.npy"], "--out nowhere/v.npy: the folder nowhere does not exist: create it first"),
         (["--input", "nowhere.txt", "--out", "v.npy"], "no such file or folder: nowhere.txt"),
     ],
 )

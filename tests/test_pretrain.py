@@ -154,7 +154,10 @@ def test_a_built_text_to_evaluate_on_has_its_form(texts, tmp_path, capfd):
     build_corpus(texts, out=tmp_path / "built", config=CorpusConfig())
     main = importlib.import_module("bertfast.pretrain").main
     assert main(["--corpus", str(texts), "--eval-corpus", str(tmp_path / "built"), "--eval-text-form", "lines"]) == 2
-    assert "--eval-corpus names a built corpus, whose settings stand: leave out --eval" in capfd.readouterr().err
+    assert (
+        "--eval-corpus names a built corpus, whose settings can't be changed: leave out --eval"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_non_finite_loss_names_its_batch(texts, tmp_path):

@@ -104,7 +104,7 @@ def test_quiet(model, files, capsys):
             "the test has the label 'x', which no text to learn from has:",
         ),
         (["--labels", "train.tsv", "--layer", "7"], "--layer 7: the model has the layers 0 (embeddings) to 1"),
-        (["--similarity", "train.tsv"], "train.tsv:1: not a score, a text and a text, separated by tabs: mend"),
+        (["--similarity", "train.tsv"], "train.tsv:1: expected a score, a text and a text, separated by tabs: fix"),
     ],
 )
 def test_wrong_input_is_one_line(model, files, capsys, monkeypatch, arguments, message):

@@ -113,7 +113,7 @@ class Corpus:
         )
         figures = (*left_out, counts, *_duplicates(manifest["duplicates"]))
         if not isinstance(manifest["language"], str):
-            raise ValueError("its language is no string")
+            raise ValueError("its language is not a string")
         return cls(
             tokens=tokens,
             sentence_offsets=sentence_offsets,

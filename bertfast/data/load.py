@@ -54,7 +54,7 @@ def load_corpus(
 def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig, progress: bool = True) -> Corpus:
     """Like `load_corpus`, but writes the corpus to `out`. Raises `InputError` if that folder holds anything else."""
     if any(map(is_built, sources)):
-        raise InputError("a built corpus is built: give text")
+        raise InputError("a source is a corpus that is already built: give text")
     if out.is_file() or (_used(out) and not is_built(out)):
         raise InputError(f"--out {out} is in use and holds no corpus: name another folder")
     return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), progress)
@@ -75,8 +75,8 @@ def refuse_settings(sources: Sources, given: Container[str]) -> None:
         for field in dataclasses.fields(CorpusConfig):
             if field.name in given:
                 raise InputError(
-                    f"{source} is a built corpus, whose settings stand: leave out {flag(CorpusConfig, field.name)}, or "
-                    "build another"
+                    f"{source} is a built corpus, whose settings can't be changed: "
+                    f"leave out {flag(CorpusConfig, field.name)}, or build another"
                 )
 
 
@@ -87,7 +87,9 @@ def _given(config: CorpusConfig) -> Tokenizer:
 def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
     if len(sources) > 1:
         folder = next(filter(is_built, sources))
-        raise InputError(f"{folder} is a built corpus, which stands alone: give no other, or build one from all texts")
+        raise InputError(
+            f"{folder} is a built corpus, which can't be combined: give it alone, or build one from all texts"
+        )
     corpus = Corpus.open(sources[0])
     for line in corpus.warnings:
         logger.warning(line)

@@ -68,7 +68,7 @@ def _pooled(path: Path) -> dict[str, Any]:
         names = [module["type"].rpartition(".")[2] for module in modules]
         paths = [path.parent / module["path"] for module in modules]
     except (AttributeError, KeyError, TypeError):
-        raise InputError(f"{path} is no list of modules") from None
+        raise InputError(f"{path} is not a list of modules") from None
     normalize = names[2:] == ["Normalize"]
     if names != ["Transformer", "Pooling", *["Normalize"] * normalize]:
         raise InputError(f"{path} has the modules {', '.join(names)}, which bertfast does not compute")

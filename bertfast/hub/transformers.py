@@ -116,9 +116,7 @@ class Pretrained(NamedTuple):
             for reason, heads in reasons.items()
         ]
         if self.unused:
-            lines.append(
-                f"left aside, since pretraining has no use for it: {_enumerated(self.unused)} of {self.folder}"
-            )
+            lines.append(f"not used in pretraining: {_enumerated(self.unused)} of {self.folder}")
         return lines
 
 

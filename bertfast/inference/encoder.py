@@ -103,7 +103,7 @@ class Encoder:
         given = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(given):
             if not isinstance(text, str):
-                raise InputError(f"texts[{index}] is no text but {text!r}: leave it out, or convert it with str()")
+                raise InputError(f"texts[{index}] is {text!r}, not a string: leave it out, or convert it with str()")
         config = EncodeConfig(**self.defaults(settings), **settings)
         vectors, truncated = self.embed_texts(given, config)
         if truncated:

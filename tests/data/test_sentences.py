@@ -698,7 +698,7 @@ def test_what_is_no_language(write, said):
     path = write("Ein Satz.")
     for name in ("", "German", "d", "de;fr"):
         assert refusal(lambda name=name: source(path, language=name)) == (
-            f"--language {name!r} is no language code: give one like en, de or zh"
+            f"--language {name!r} is not a language code: give one like en, de or zh"
         )
     assert source(path, language="de").files
     assert said == []

@@ -178,7 +178,7 @@ def test_the_command_adds_files_and_changes_none(folder, form, capfd):
     assert added == {folder / name for name in files}
     # Again: what is there might be somebody's own.
     assert module.main(command) == 2
-    assert f"{folder / files[0]} is there already" in capfd.readouterr().err
+    assert f"{folder / files[0]} already exists" in capfd.readouterr().err
     transformers.AutoModel.from_pretrained(folder)
 
 

@@ -235,7 +235,7 @@ def test_what_starts_fresh_or_is_unused_is_logged(tmp_path):
     save_theirs(tmp_path, "BertForSequenceClassification")
     assert load_pretrained(tmp_path).notes() == [
         f"the masked-LM head and the next-sentence head start fresh: {tmp_path} has none",
-        f"left aside, since pretraining has no use for it: classifier of {tmp_path}",
+        f"not used in pretraining: classifier of {tmp_path}",
     ]
     save_theirs(tmp_path)
     assert load_pretrained(tmp_path).notes() == []

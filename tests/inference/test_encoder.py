@@ -222,7 +222,7 @@ def test_any_iterable_of_texts_and_a_single_one(encoder, texts):
 
 @pytest.mark.parametrize("wrong", [None, float("nan"), 7, ["a crane"], b"a crane"])
 def test_an_item_that_is_no_text_is_named(encoder, wrong):
-    with pytest.raises(InputError, match=rf"^texts\[2\] is no text but {re.escape(repr(wrong))}: "):
+    with pytest.raises(InputError, match=rf"^texts\[2\] is {re.escape(repr(wrong))}, not a string: "):
         encoder.embed(["a crane", "he just left", wrong])
 
 

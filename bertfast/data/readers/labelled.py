@@ -85,7 +85,5 @@ def _label(record: dict[str, Any], column: str, where: object) -> str:
     if value is None or value == "":
         raise InputError(f"{where}: no label under {column!r}: add it, or remove the record")
     if not isinstance(value, (str, int, float)):
-        raise InputError(
-            f"{where}: {column!r} holds {json_type(value)}, which is no label: name another {_LABEL_COLUMN}"
-        )
+        raise InputError(f"{where}: {column!r} holds {json_type(value)}, not a label: name another {_LABEL_COLUMN}")
     return str(value)

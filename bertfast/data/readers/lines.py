@@ -185,6 +185,6 @@ def _not_utf8(path: Path, byte: int, reason: str, ascii_before: bool) -> InputEr
     way_out = (
         "convert it, with iconv for example"
         if ascii_before
-        else "what comes before is UTF-8, so the file mixes encodings: convert the rest alone"
+        else "what comes before is UTF-8, so the file mixes encodings: convert only the rest"
     )
     return InputError(f"{path} is not UTF-8: byte {byte} ({reason}); {way_out}")

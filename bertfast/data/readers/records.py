@@ -100,7 +100,7 @@ def text_of(record: dict[str, Any], column: str, where: object) -> str:
 
 
 def value_of(record: dict[str, Any], column: str, where: object, option: str = _TEXT_COLUMN) -> Any:
-    """What a record has under a key or a nested key. Raises `InputError`, which tells to give another `option`."""
+    """A record's value under a key or a nested key. Raises `InputError` that names the `option` to change."""
     if column in record:
         return record[column]
     value: Any = record
@@ -123,15 +123,13 @@ def _checked(value: Any, column: str, where: object, container: str = "") -> str
             f"{where}: {column!r} holds {container}{json_type(value)}, not text: name another {_TEXT_COLUMN}"
         )
     if "\0" in value:
-        raise InputError(f"{where}: the text holds a NUL character, so it is no text: mend that record")
+        raise InputError(f"{where}: the text holds a NUL character, so it is not text: fix that record")
     if not value.isascii():
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
             half = f"\\u{ord(value[error.start]):04x}"
-            raise InputError(
-                f"{where}: {half} is half of a surrogate pair, and no character: mend that record"
-            ) from None
+            raise InputError(f"{where}: {half} is half of a surrogate pair, not a character: fix that record") from None
     return value
 
 
@@ -168,7 +166,7 @@ def _jsonl(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Spa
                 f"{where}: not JSON ({error.msg}, column {error.pos + 1}): give a JSON object on each line"
             ) from None
         except (ValueError, RecursionError) as error:  # a number of too many digits, brackets nested too deep
-            raise InputError(f"{where}: JSON that can't be read ({error}): mend or remove that line") from None
+            raise InputError(f"{where}: JSON that can't be read ({error}): fix or remove that line") from None
         yield where, _object(record, columns, where)
 
 
@@ -280,7 +278,7 @@ def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: 
         for row in rows:
             if row and len(row) != len(header):
                 raise InputError(
-                    f"{path}:{line}: a row of {len(row)} fields, where the header has {len(header)}: mend that row"
+                    f"{path}:{line}: a row of {len(row)} fields, but the header has {len(header)}: fix that row"
                 )
             if row:
                 yield f"{path}:{line}", {column: row[index] for column, index in indices.items()}
@@ -318,7 +316,7 @@ def _parquet(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: S
                     try:
                         record = {name: value.as_py() for name, value in zip(batch.schema.names, values, strict=True)}
                     except UnicodeDecodeError as error:
-                        raise InputError(f"{where}: not UTF-8 ({error.reason}): mend that row") from None
+                        raise InputError(f"{where}: not UTF-8 ({error.reason}): fix that row") from None
                     yield where, record
                 on_read(size * (row - before) // total - reported)
                 reported = size * (row - before) // total
@@ -326,7 +324,9 @@ def _parquet(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: S
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
-        raise InputError(f"{path} is no whole parquet file ({str(error).splitlines()[0]}): get it again") from None
+        raise InputError(
+            f"{path} is not a complete parquet file ({str(error).splitlines()[0]}): get it again"
+        ) from None
 
 
 def _check_column(path: Path, column: str, schema: Any, text: bool) -> None:

@@ -39,7 +39,7 @@ def read_scored_pairs(name: str | Path) -> ScoredPairs:
             continue
         score = _number(fields[0])
         if len(fields) != 3 or score is None:
-            raise InputError(f"{path}:{number}: not a score, a text and a text, separated by tabs: mend that line")
+            raise InputError(f"{path}:{number}: expected a score, a text and a text, separated by tabs: fix that line")
         first.append(fields[1])
         second.append(fields[2])
         scores.append(score)

@@ -27,7 +27,7 @@ def library_files() -> list[Path]:
         folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith(("_", ".", "config-"))]
         found += [Path(place, name) for name in names if name.endswith(".py")]
     if not found:
-        raise InputError("this Python carries no source of its library, hence no default text: give --corpus")
+        raise InputError("this Python comes without its library's source, which is the default text: give --corpus")
     return sorted(found)
 
 

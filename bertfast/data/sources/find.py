@@ -53,7 +53,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     `config.skip_bad_files`, for the first file that cannot be read.
     """
     if not re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)*", config.language):
-        raise InputError(f"--language {config.language!r} is no language code: give one like en, de or zh")
+        raise InputError(f"--language {config.language!r} is not a language code: give one like en, de or zh")
     skipped: list[str] = []
 
     def refuse(line: str) -> None:

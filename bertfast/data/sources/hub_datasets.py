@@ -73,7 +73,7 @@ def _rows(name: str, repository: str, config: str | None, split: str, column: st
     except Exception as error:  # the library's, the hub's or HTTP's: all the same to the user
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{name} can't be loaded ({reason}): mend the name (hf:OWNER/NAME[/CONFIG][:SPLIT]), run once with a "
+            f"{name} can't be loaded ({reason}): correct the name (hf:OWNER/NAME[/CONFIG][:SPLIT]), run once with a "
             "network, or give files (.parquet, .jsonl, ...)"
         ) from None
 

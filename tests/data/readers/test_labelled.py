@@ -86,7 +86,7 @@ def test_nested_columns_and_a_delimiter(tmp_path):
         ("a.tsv", "", " holds no texts and labels: give a file with a record for each text"),
         ("a.tsv", "text\tlabel\n", " holds no texts and labels"),
         ("a.tsv", "text\tlabel\na\tb\nc\t\n", ":3: no label under 'label': add it, or remove the record"),
-        ("a.tsv", "text\tlabel\na\tb\nc\n", ":3: a row of 1 fields, where the header has 2"),
+        ("a.tsv", "text\tlabel\na\tb\nc\n", ":3: a row of 1 fields, but the header has 2"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": null}', ":2: no label under 'label'"),
         (
             "a.jsonl",
@@ -96,7 +96,7 @@ def test_nested_columns_and_a_delimiter(tmp_path):
         (
             "a.jsonl",
             '{"text": "a", "label": [1]}',
-            ":1: 'label' holds a list, which is no label: name another --label-",
+            ":1: 'label' holds a list, not a label: name another --label-",
         ),
         ("a.jsonl", '{"text": 7, "label": 1}', ":1: 'text' holds a number, not text: name another --text-column"),
         ("a.json", "[1]", ", record 1: a record is a JSON object, not a number"),

@@ -268,8 +268,8 @@ def refusal(path: Path, kind: str, content: bytes | None = None, column: str = "
         (b'{"text": 5}', ":1: 'text' holds a number, not text: name another --text-column"),
         (b'{"text": ["a", 5]}', ":1: 'text' holds a list with a number, not text: name another --text-column"),
         (b'{"text": {"a": "b"}}', ":1: 'text' holds an object, not text: name another --text-column"),
-        (b'{"text": "a\\u0000b"}', ":1: the text holds a NUL character, so it is no text: mend that record"),
-        (b'{"text": "a\\ud83db"}', ":1: \\ud83d is half of a surrogate pair, and no character: mend that record"),
+        (b'{"text": "a\\u0000b"}', ":1: the text holds a NUL character, so it is not text: fix that record"),
+        (b'{"text": "a\\ud83db"}', ":1: \\ud83d is half of a surrogate pair, not a character: fix that record"),
         (b"[" * 100_000, ":1: JSON that can't be read ("),
         (b'{"text": ' + b"1" * 5000 + b"}", ":1: JSON that can't be read ("),
         (
@@ -309,10 +309,10 @@ def test_a_malformed_json_array(tmp_path, content, message):
     ("content", "message"),
     [
         (b"id,body\n1,a\n", ": no column 'text'; there are 'id', 'body': name one with --text-column"),
-        (b'id,text\n1,"a\nb"\n\n2\n', ":5: a row of 1 fields, where the header has 2: mend that row"),
-        (b"id,text\n1,a,b\n", ":2: a row of 3 fields, where the header has 2: mend that row"),
+        (b'id,text\n1,"a\nb"\n\n2\n', ":5: a row of 1 fields, but the header has 2: fix that row"),
+        (b"id,text\n1,a,b\n", ":2: a row of 3 fields, but the header has 2: fix that row"),
         (b'id,text\n1,a\n2,"b\nc\n', ":3: the row that begins here is broken (unexpected end of data): a field with"),
-        (b'"the\nid",text\n1\n', ":3: a row of 1 fields, where the header has 2: mend that row"),
+        (b'"the\nid",text\n1\n', ":3: a row of 1 fields, but the header has 2: fix that row"),
         (b'id,text\n1,"a"b\n', ":2: the row that begins here is broken ("),
         (b"id,text\n1,caf\xe9\n", " is not UTF-8: byte 13 ("),
     ],
@@ -347,7 +347,7 @@ def test_a_parquet_with_a_row_that_is_not_utf8(tmp_path):
 def test_a_damaged_parquet(tmp_path):
     whole = write(tmp_path / "whole.parquet", [f"Text number {i} of them." for i in range(2000)]).read_bytes()
     for content in (whole[: len(whole) // 2], b"PAR1", b"some text", whole[:-4] + b"PAR2", bytes(2000) + whole[2000:]):
-        assert refusal(tmp_path / "a.parquet", "parquet", content).startswith(" is no whole parquet file (")
+        assert refusal(tmp_path / "a.parquet", "parquet", content).startswith(" is not a complete parquet file (")
 
 
 def test_a_parquet_is_read_in_bounded_memory(tmp_path):

@@ -34,7 +34,7 @@ def test_what_was_written_is_read(tmp_path, header):
 )
 def test_a_line_of_another_form_is_named(tmp_path, content, line):
     (tmp_path / "a.tsv").write_text(content)
-    message = f"{tmp_path / 'a.tsv'}:{line}: not a score, a text and a text, separated by tabs: mend that line"
+    message = f"{tmp_path / 'a.tsv'}:{line}: expected a score, a text and a text, separated by tabs: fix that line"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         read_scored_pairs(tmp_path / "a.tsv")
 
