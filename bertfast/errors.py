@@ -1,4 +1,4 @@
-"""The exceptions that command lines tell in one line."""
+"""The exceptions that the commands report in one line."""
 
 from importlib.util import find_spec
 
@@ -12,7 +12,7 @@ class InputError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the run after a step; where its checkpoint lies has been said.
+    """A signal ended the run after a step; the path of its checkpoint has been logged.
 
     Command lines exit with status 128 + `signal`, as shells count it.
     """
@@ -27,6 +27,6 @@ class ProcessLost(Exception):
 
 
 def require_package(name: str, purpose: str) -> None:
-    """Raises InputError where a package that nothing but `purpose` needs is missing."""
+    """Raises InputError if a package that only `purpose` needs is missing."""
     if find_spec(name) is None:
         raise InputError(f"{purpose} needs the package {name}: pip install {name}")

@@ -66,12 +66,12 @@ def show_messages(quiet: bool = False) -> None:
 
 
 def shows_progress() -> bool:
-    """Whether this process tells how far it is: the main process does, unless it shows warnings alone."""
+    """Whether this process reports progress: the main process does, unless it shows only warnings."""
     return is_main_process() and logging.getLogger("bertfast").level <= logging.INFO
 
 
 def shows_bars() -> bool:
-    """Whether it draws that as bars, which only a terminal can show."""
+    """Whether it reports progress as bars, which only a terminal can show."""
     return shows_progress() and standard_error.isatty()
 
 

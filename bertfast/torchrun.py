@@ -1,4 +1,4 @@
-"""What torchrun's environment says of this process. Nothing else reads it."""
+"""This process's place in a torchrun job, from the environment variables that nothing else reads."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def restarts() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks and writes for the run: rank 0, or the only one."""
+    """Whether this process logs and writes files for the run: rank 0, or the only one."""
     return rank() == 0

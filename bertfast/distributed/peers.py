@@ -45,7 +45,7 @@ class Peers:
     """The ranks of one incarnation. They have their own part of the job's store, which outlives them."""
 
     def __init__(self, job: Store, threads_job: Store, rank: int, size: int) -> None:
-        """Meets the other ranks. `job` and `threads_job` are two connections to the job's store.
+        """Waits for all ranks. `job` and `threads_job` are two connections to the job's store.
 
         Raises ProcessLost if not all ranks start in time.
         """
@@ -116,7 +116,7 @@ class Peers:
         self._updated.wait(1)
         self._stalled = self._stalled + 1 if self._rounds == rounds else 0
         if dead := self._silent(MISSED_ON_ARRIVAL):
-            raise ProcessLost(f"rank {self._rank} waited for {dead}, which shows no sign of life any more")
+            raise ProcessLost(f"rank {self._rank} waited for {dead}, which no longer responds")
         if self._stalled == _PATIENCE:
             raise ProcessLost(f"rank {self._rank} {_CUT_OFF}")
 
@@ -152,7 +152,7 @@ class Peers:
             raise ProcessLost(f"rank {self._rank} waited for {self._names[0]}, which failed: its own message says why")
 
     def lost(self) -> str | None:
-        """For a rank whose connection to another has just broken: what it lost, or None if that is unknown."""
+        """After a broken connection: which rank was lost, as the end of a message; None if unknown."""
         rounds = self._rounds
         time.sleep((MISSED_AFTER_A_LOSS + 2) * BEAT)
         if dead := self._silent(MISSED_AFTER_A_LOSS):

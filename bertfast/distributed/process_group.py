@@ -29,7 +29,9 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
         return
     store, theirs = peers().arrive(json.dumps(run))
     if found := differences(json.loads(theirs), run):
-        raise InputError(f"rank {world.rank} would compute otherwise than rank 0 (rank 0's -> its): {'; '.join(found)}")
+        raise InputError(
+            f"rank {world.rank} would not compute the same as rank 0 (rank 0's -> its): {'; '.join(found)}"
+        )
     clean_exit = True
     try:
         dist.init_process_group(

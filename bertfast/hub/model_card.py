@@ -39,7 +39,7 @@ _PRIVATE = ("checkpoints/*", "tensorboard/*", "run.json")
 
 
 class CardFacts(NamedTuple):
-    """What a card tells of a run."""
+    """What a card says about a run."""
 
     model: Bert
     config: TrainConfig
@@ -56,13 +56,13 @@ def save_card(folder: Path, facts: CardFacts) -> None:
     """Writes the card into `folder`, unless it holds one that is not as bertfast wrote it."""
     path = folder / FILE
     if path.exists() and _unedited(path) is None:
-        logger.info("%s was edited, or is not bertfast's: it stays as it is", path)
+        logger.info("%s was edited, or is not bertfast's: it is left as it is", path)
     else:
         _write(path, _card(facts))
 
 
 def name_forms(folder: Path) -> None:
-    """Has the folder's card say how to use the forms that the folder was exported to.
+    """Updates the folder's card to say how to use the forms that the folder was exported to.
 
     Does nothing without a card, or if it is not as bertfast wrote it.
     """
@@ -71,7 +71,7 @@ def name_forms(folder: Path) -> None:
     if card is not None:
         _write(path, card)
     elif path.exists():
-        logger.info("%s was edited, or is not bertfast's: it does not name the export", path)
+        logger.info("%s was edited, or is not bertfast's: it is left without the export", path)
 
 
 def _write(path: Path, card: str) -> None:

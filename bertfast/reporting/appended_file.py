@@ -28,7 +28,9 @@ class AppendedFile:
             self.write()
         except OSError as error:
             if not failing:
-                logger.warning("%s can't be written: %s; what it lacks is kept", self._path, error.strerror)
+                logger.warning(
+                    "%s can't be written: %s; the lines are kept and written later", self._path, error.strerror
+                )
 
     def write(self) -> None:
         """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""

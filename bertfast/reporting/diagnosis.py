@@ -1,4 +1,4 @@
-"""What a run's figures say is wrong with it: warnings, each told once, each with what to do."""
+"""Finds what is wrong with a run by its figures: warnings, each given once, each with what to do."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Diagnosis:
         latest = _Window.of(records[-window:])
         training = self._subject.training
         bound = _bound(latest.now, latest.error, training)
-        # By three standard errors, as it is asked again and again: by two, a run that learns is told by chance.
+        # By three standard errors: the check is repeated, and with two it would warn of runs that learn by chance.
         hardly_falls = latest.fall + 1.5 * latest.uncertain <= _LEAST_FALL * training.frequencies
         may_not_fall = latest.fall <= latest.uncertain and _is_at_frequencies(latest.now, latest.error, training)
         if bound is None or not (hardly_falls or may_not_fall):

@@ -102,7 +102,7 @@ class Writer:
             self._failing = False
         except InputError as error:
             if not self._failing:
-                logger.warning("%s; training goes on, and the next one will be tried", error)
+                logger.warning("%s; training continues, and the next one will be tried", error)
             self._failing = True
 
     def _write(self, step: int) -> None:

@@ -191,7 +191,7 @@ class Trainer:
         if found is not None:
             if has_ended(found, written) and (config.steps > found.step or (config.minutes and not settled)):
                 logger.info(
-                    "the run had ended after %s steps: it goes on with a longer run's learning rate", found.step
+                    "the run had ended after %s steps: continuing it with the learning rate of a longer run", found.step
                 )
                 found = extended(found, run)
             self._first_step = _resume(found, model, self._optimizer, run, config)
@@ -479,7 +479,9 @@ def _resume(
             f"--inexact to resume all the same. What differs:{changes}"
         )
     if changes:
-        logger.warning("the run won't end as the one that wrote %s would have. What differs:%s", found.path, changes)
+        logger.warning(
+            "the result will differ from that of the run that wrote %s. What differs:%s", found.path, changes
+        )
     checkpoint.restore(found, model, optimizer)
     done = ", which is the end: nothing is left to do" if found.step >= config.steps else ""
     logger.info("resuming from %s, step %s%s", found.path, found.step, done)

@@ -90,7 +90,7 @@ def test_waiting_for_a_dead_rank_raises(incarnation, monkeypatch):
     found[2].end()
     for rank in range(2):
         with pytest.raises(
-            ProcessLost, match=rf"rank {rank} waited for rank 2 \(host .*, process \d+\), which shows no"
+            ProcessLost, match=rf"rank {rank} waited for rank 2 \(host .*, process \d+\), which no longer"
         ):
             found[rank].arrive("")
 

@@ -20,7 +20,7 @@ def test_a_rank_that_would_compute_otherwise_is_refused(monkeypatch):
 
     monkeypatch.setattr(process_group, "peers", Peers)
     with (
-        pytest.raises(InputError, match=r"rank 1 would compute otherwise than rank 0 .*: precision: bf16 -> fp32$"),
+        pytest.raises(InputError, match=r"rank 1 would not compute the same as rank 0 .*: precision: bf16 -> fp32$"),
         process_group.joined(World(1, 2, [CPU] * 2, [CPU], True, 8), {"precision": "fp32", "--lr": 1.0}, 5),
     ):
         pass

@@ -221,7 +221,7 @@ def test_another_batch_size(story: Story, tmp_path: Path) -> None:
     assert contents(out) == before
     done = run([*other, "--inexact"], tmp_path / "log")
     assert done.status == 0, done.err
-    assert "warning: the run won't end as the one that wrote" in done.err
+    assert "warning: the result will differ from that of the run that wrote" in done.err
     assert "\n  --batch-size: 16 -> 8\n" in done.err
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines() if '"lr"' in line]
     assert steps == list(range(STEPS))
@@ -254,7 +254,7 @@ def test_a_disk_that_is_full_for_a_while(story: Story, tmp_path: Path) -> None:
     warnings = [line for line in done.err.splitlines() if line.startswith("warning: ")]
     assert warnings == [
         f"warning: the checkpoint {out}/checkpoints/step-00000004.safetensors can't be written: File too large; "
-        "training goes on, and the next one will be tried"
+        "training continues, and the next one will be tried"
     ]
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-00000012.safetensors"]
     assert (out / "metrics.jsonl").read_bytes() == (story.whole / "metrics.jsonl").read_bytes()

@@ -210,8 +210,8 @@ def test_a_card_that_the_user_edited_is_kept(run, tmp_path, said, edit):
     export(tmp_path, "sentence-transformers")
     assert (tmp_path / "README.md").read_bytes() == edited
     assert said[-2:] == [
-        f"{tmp_path}/README.md was edited, or is not bertfast's: it stays as it is",
-        f"{tmp_path}/README.md was edited, or is not bertfast's: it does not name the export",
+        f"{tmp_path}/README.md was edited, or is not bertfast's: it is left as it is",
+        f"{tmp_path}/README.md was edited, or is not bertfast's: it is left without the export",
     ]
 
 

@@ -57,7 +57,7 @@ def test_what_the_disk_refused_is_written_later(tmp_path, said):
             history.write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert said == [f"warning: {path} can't be written: File too large; what it lacks is kept"]
+    assert said == [f"warning: {path} can't be written: File too large; the lines are kept and written later"]
     assert len(path.read_bytes()) == line
     history.add(EVALUATIONS[0])
     for entry in [*RECORDS[3:], EVALUATIONS[1]]:

@@ -200,7 +200,7 @@ def test_a_disk_that_refuses_is_reported_once(training: Training, said: list[str
     training.writer.save(4)
     training.writer.close()
     assert len(said) == 1
-    assert "step-00000001.safetensors can't be written: File exists; training goes on" in said[0]
+    assert "step-00000001.safetensors can't be written: File exists; training continues" in said[0]
     assert [path.name for path in training.folder.iterdir()] == ["step-00000004.safetensors"]
 
 
