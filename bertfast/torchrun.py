@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+_NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 def under_torchrun() -> bool:
     """Whether torchrun (or a launcher with its environment) started this process."""
@@ -36,3 +38,8 @@ def restarts() -> int:
 def is_main_process() -> bool:
     """Whether this process logs and writes files for the run: rank 0, or the only one."""
     return rank() == 0
+
+
+def environment_outside() -> dict[str, str]:
+    """This process's environment without torchrun's variables, for a process that must not join the job."""
+    return {name: value for name, value in os.environ.items() if name not in _NAMES and "TORCHELASTIC" not in name}

@@ -28,6 +28,7 @@ from bertfast._native import native
 from bertfast._version import __version__
 from bertfast.data.load import default_cache
 from bertfast.files import whole_file
+from bertfast.torchrun import environment_outside
 from bertfast.training.device_check.job import ALL_REDUCE, FUSED, REPLAY, SAMPLER, Job
 
 logger = logging.getLogger(__name__)
@@ -208,11 +209,6 @@ def _worker_process(
 ) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str | None], IO[bytes]]]:
     """Yields a worker, its output lines (None at the end), and its standard error; then kills its process group."""
     lines: queue.Queue[str | None] = queue.Queue()
-    # The worker must not join a torchrun job.
-    named = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {
-        name: value for name, value in os.environ.items() if name not in named and "TORCHELASTIC" not in name
-    }
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
@@ -221,7 +217,7 @@ def _worker_process(
             stderr=errors,
             stdin=subprocess.DEVNULL,
             text=True,
-            env=environment,
+            env=environment_outside(),
             start_new_session=True,
         ) as process,
     ):
