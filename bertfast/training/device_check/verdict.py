@@ -64,11 +64,6 @@ class Verdict:
         return {each.check: each.said for each in self.outcomes if each.failed}
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every check ran."""
-        return all(each.status != "not checked" for each in self.outcomes)
-
-    @property
     def is_good(self) -> bool:
         """Whether every check passed."""
         return all(each.status == "passed" for each in self.outcomes)
@@ -117,17 +112,15 @@ def kept(device: torch.device, devices: int) -> Verdict | None:
     return None
 
 
-def make(device: torch.device, devices: int, worker: Sequence[str] = WORKER, seconds: float = SECONDS) -> Verdict:
-    """Makes a new verdict, and caches it if it is complete."""
-    verdict = Verdict(tuple(examine(device, devices, worker, seconds)))
-    keep(verdict, device, devices)
+def make(device: torch.device, devices: int) -> Verdict:
+    """Makes a new verdict, and caches it if every check ran."""
+    verdict = Verdict(tuple(examine(device, devices)))
+    if all(each.status != "not checked" for each in verdict.outcomes):
+        _cache(verdict, device, devices)
     return verdict
 
 
-def keep(verdict: Verdict, device: torch.device, devices: int) -> None:
-    """Writes the verdict to the cache, if it is complete."""
-    if not verdict.is_whole:
-        return
+def _cache(verdict: Verdict, device: torch.device, devices: int) -> None:
     path = _path(device, devices)
     text = {"of": subject(device, devices), "outcomes": [dataclasses.asdict(each) for each in verdict.outcomes]}
     try:
