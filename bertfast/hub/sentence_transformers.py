@@ -10,6 +10,7 @@ from bertfast.config import BertConfig, EncodeConfig
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import whole_file
+from bertfast.hub.transformers import read_json, read_settings
 from bertfast.model import Bert
 
 FILES = ("modules.json", "sentence_bert_config.json", "1_Pooling/config.json")
@@ -63,7 +64,7 @@ def load_modules(folder: Path, model: BertConfig, tokenizer: Tokenizer) -> Modul
 
 def _pooled(path: Path) -> dict[str, Any]:
     """The pooling, and whether a Normalize follows it."""
-    modules = _read(path, list)
+    modules = read_json(path)
     try:
         names = [module["type"].rpartition(".")[2] for module in modules]
         paths = [path.parent / module["path"] for module in modules]
@@ -73,7 +74,7 @@ def _pooled(path: Path) -> dict[str, Any]:
     if names != ["Transformer", "Pooling", *["Normalize"] * normalize]:
         raise InputError(f"{path} has the modules {', '.join(names)}, which bertfast does not compute")
     path = paths[1] / "config.json"
-    config = _read(path, dict)
+    config = read_settings(path)
     flags = [name for name, given in config.items() if name.startswith("pooling_mode_") and given is True]
     modes = config.get("pooling_mode") or flags or "mean"
     modes = modes if isinstance(modes, list) else [modes]
@@ -87,7 +88,7 @@ def _max_len(folder: Path, model: BertConfig) -> int:
     """The most tokens of a text, where sentence-transformers looks for it. Version 6 writes it to the tokenizer's."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = folder / name
-        most = _read(path, dict).get(key) if path.is_file() else None
+        most = read_settings(path).get(key) if path.is_file() else None
         if most is not None:
             if not isinstance(most, int) or most < 3:
                 raise InputError(f"{path} has {key} {most!r}, which should be a number of tokens")
@@ -100,20 +101,10 @@ def _refuse_other_texts(folder: Path, tokenizer: Tokenizer) -> None:
     path = folder / "sentence_bert_config.json"
     normalizer = tokenizer.backend.normalizer
     cased = normalizer is None or normalizer.normalize_str("A") != "a"
-    if cased and path.is_file() and _read(path, dict).get("do_lower_case"):
+    if cased and path.is_file() and read_settings(path).get("do_lower_case"):
         raise InputError(f"{path} lower-cases texts, and the folder's tokenizer does not")
     path = folder / "config_sentence_transformers.json"
-    config = _read(path, dict) if path.is_file() else {}
+    config = read_settings(path) if path.is_file() else {}
     prompts, name = config.get("prompts"), config.get("default_prompt_name")
     if name is not None and isinstance(prompts, dict) and prompts.get(name):
         raise InputError(f"{path} puts {prompts[name]!r} before each text, which bertfast does not")
-
-
-def _read(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} can't be read ({error})") from None
-    if not isinstance(content, kind):
-        raise InputError(f"{path} can't be read (it is no {'list' if kind is list else 'set of settings'})")
-    return content

@@ -229,15 +229,17 @@ _ONLY = {
 _DEFAULTS = BertConfig(**PRESETS["base"].model)
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Any:
+    """The content of a model folder's JSON file. Raises InputError if it can't be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path.parent} holds no {path.name}: give a folder that bertfast or transformers saved"
-        ) from None
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The same for a file that holds an object."""
+    values = read_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} can't be read: it holds no settings")
     return values
@@ -246,7 +248,9 @@ def _read_settings(path: Path) -> dict[str, Any]:
 def load_config(folder: Path) -> BertConfig:
     """The BertConfig of a Hugging Face folder. Raises InputError if it describes another kind of model."""
     path = folder / "config.json"
-    values = _read_settings(path)
+    if not path.exists():
+        raise InputError(f"{folder} holds no config.json: give a folder that bertfast or transformers saved")
+    values = read_settings(path)
     if values.get("model_type", "bert") != "bert":
         raise InputError(f"{path} describes a model of type {values['model_type']!r}; only 'bert' can be loaded")
     for name, only in _ONLY.items():
@@ -290,7 +294,7 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     model = Bert(config)
     model.trained_len = _trained_len(folder, config)
     model.base_model = _name_on_the_hub(folder)
-    tied = _read_settings(folder / "config.json").get("tie_word_embeddings") is not False
+    tied = read_settings(folder / "config.json").get("tie_word_embeddings") is not False
     fresh, unused = import_state_dict(model, state, str(source), tied)
     for head in needed:
         if head in fresh:
@@ -301,7 +305,7 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
 def _trained_len(folder: Path, config: BertConfig) -> int:
     """The tokenizer's `model_max_length`; all positions if that is missing, or a huge number."""
     path = folder / "tokenizer_config.json"
-    limit = _read_settings(path).get("model_max_length") if path.exists() else None
+    limit = read_settings(path).get("model_max_length") if path.exists() else None
     positions = config.max_position_embeddings
     return min(limit, positions) if isinstance(limit, int) and limit > 2 else positions
 
@@ -320,7 +324,7 @@ def _name_on_the_hub(folder: Path) -> str:
     in_cache = re.fullmatch("models--(.+)/snapshots/.+", "/".join(folder.absolute().parts[-3:]))
     name = in_cache[1].replace("--", "/") if in_cache else _named_by_card(folder / "README.md")
     if name is None:
-        name = _read_settings(folder / "config.json").get("_name_or_path")
+        name = read_settings(folder / "config.json").get("_name_or_path")
         if not isinstance(name, str) or not _ON_THE_HUB.fullmatch(name) or Path(name).exists():
             return ""
     return name if _ON_THE_HUB.fullmatch(name) else ""
@@ -341,7 +345,7 @@ def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     if single.is_file():
         return single, _load_safetensors([single])
     if index.is_file():
-        files = _read_settings(index).get("weight_map")
+        files = read_settings(index).get("weight_map")
         if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
             raise InputError(f"{index} can't be read: it maps no weights to files")
         return index, _load_safetensors(folder / Path(name).name for name in sorted(set(files.values())))
