@@ -3,7 +3,8 @@
 torchrun's store outlives the processes: after one dies and torchrun restarts them all, the keys of the dead are still
 there, and gloo would connect to them. So the ranks first agree on a name that only this incarnation knows, and keep all
 their keys under it. A thread in each process then sends a heartbeat, so that a waiting rank knows whether another can
-still arrive, and a rank that loses a connection can name the rank it lost.
+still arrive, and a rank that loses a connection can name the rank it lost. torchrun's own reports can't: they name a
+process on its own host only, and a rank on another host learns no more than the address of the broken connection.
 """
 
 from __future__ import annotations
