@@ -26,3 +26,11 @@ def test_a_run_whose_times_are_lost_counts_from_0(tmp_path):
     path.write_bytes(b"[1]\n{}\n\xff\nnull\n" + b"[" * 10_000 + b'\n{"step": 1, "seconds": "x"}\n')
     Times(path, 7).add(7, 1.0)
     assert seconds(path) == {7: 1.0}
+
+
+def test_a_run_without_a_folder_keeps_no_lines():
+    times = Times()
+    times.add(0, 1.5)
+    times.write()
+    assert times.before == 0
+    assert times._file._unwritten == b""  # it would grow with every step

@@ -62,6 +62,21 @@ def test_a_hang_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcomes(monkeypatch, "hang", "bias_gelu", seconds=0.1) == {"bias_gelu": ("failed", "it hangs")}
 
 
+def test_a_check_does_not_join_the_torchrun_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process says what it sees of torchrun."""
+    monkeypatch.setattr(verdict, "checks_of", lambda device, devices: ["adam"])
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    said = """
+import json, os
+print(json.dumps({"ready": True}))
+seen = [name for name in os.environ if name.endswith("RANK") or name.startswith(("WORLD", "MASTER", "TORCHELASTIC"))]
+print(json.dumps({"check": "adam", "status": "passed", "said": " ".join(seen), "seconds": 0.0}))
+"""
+    [outcome] = examine(CPU, 1, (sys.executable, "-c", said))
+    assert outcome == Outcome("adam", "passed", "", 0.0)
+
+
 @pytest.mark.parametrize(("fault", "said"), [("memory", "no memory is left"), ("beginning", "no device is here")])
 def test_what_could_not_be_checked_is_no_failure(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
     status, why = outcomes(monkeypatch, fault, "bias_gelu")["bias_gelu"]
