@@ -648,7 +648,7 @@ def test_not_utf8_names_the_byte(write, monkeypatch, block, content, byte):
     for form in ("wikitext", "lines", "plain"):
         message = refusal(lambda form=form: documents(path, form))
         assert message.startswith(f"{path} is not UTF-8: byte {byte} (")
-        mixed = "the file mixes encodings: convert the rest alone"
+        mixed = "the file mixes encodings: convert only the rest"
         assert message.endswith(mixed if "é".encode() in content else "convert it, with iconv for example")
 
 

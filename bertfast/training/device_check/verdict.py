@@ -113,14 +113,16 @@ def kept(device: torch.device, devices: int) -> Verdict | None:
 
 
 def make(device: torch.device, devices: int) -> Verdict:
-    """Makes a new verdict, and caches it if every check ran."""
+    """Makes a new verdict, and caches it."""
     verdict = Verdict(tuple(examine(device, devices)))
-    if all(each.status != "not checked" for each in verdict.outcomes):
-        _cache(verdict, device, devices)
+    keep(verdict, device, devices)
     return verdict
 
 
-def _cache(verdict: Verdict, device: torch.device, devices: int) -> None:
+def keep(verdict: Verdict, device: torch.device, devices: int) -> None:
+    """Caches the verdict, if every check ran."""
+    if any(each.status == "not checked" for each in verdict.outcomes):
+        return
     path = _path(device, devices)
     text = {"of": subject(device, devices), "outcomes": [dataclasses.asdict(each) for each in verdict.outcomes]}
     try:
