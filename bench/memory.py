@@ -26,10 +26,10 @@ def peak_memory(run: Callable[[], object]) -> float:
     return (_resident_peak() - before) / 1e3
 
 
-def peak_of_process(script: str, argument: str) -> float:
-    """The megabytes that `script`, started with this argument, prints."""
+def peak_of_process(script: str, *arguments: str) -> float:
+    """The megabytes that `script`, started with these arguments, prints."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, script, argument]
+    command = [sys.executable, script, *arguments]
     return float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
