@@ -460,7 +460,7 @@ def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset
 
 
 # Of small models, which have minutes to hours: no dropout, masked tokens alone, a rate that stays up until its last
-# third. docs/training.md has what each gives.
+# third. docs/recipes.md has what each gives.
 _SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "objective": "none",

@@ -25,7 +25,7 @@ _TOGETHER = 16
 """Matrices of one shape that a GPU computes in one product. Not all of them, so that ranks have some to share out."""
 
 # Jordan's: five steps bring singular values from 0.002 of the matrix's norm on between 0.68 and 1.21. The Polar Express
-# (Amsel et al., 2025) brings them nearer to 1, and models learned less with it (docs/training.md).
+# (Amsel et al., 2025) brings them nearer to 1, and models learned less with it (docs/recipes.md).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
