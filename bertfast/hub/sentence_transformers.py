@@ -65,6 +65,8 @@ def load_modules(folder: Path, model: BertConfig, tokenizer: Tokenizer) -> Modul
 def _pooled(path: Path) -> dict[str, Any]:
     """The pooling, and whether a Normalize follows it."""
     modules = read_json(path)
+    if not isinstance(modules, list):
+        raise InputError(f"{path} is not a list of modules")
     try:
         names = [module["type"].rpartition(".")[2] for module in modules]
         paths = [path.parent / module["path"] for module in modules]

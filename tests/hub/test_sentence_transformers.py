@@ -153,6 +153,12 @@ def test_a_file_that_is_no_such_file_is_named(folder, name, content):
         Encoder.load(folder).embed(["a crane"])
 
 
+def test_modules_that_are_an_object(folder):
+    (folder / "modules.json").write_text("{}")
+    with pytest.raises(InputError, match=f"^{folder / 'modules.json'} is not a list of modules"):
+        Encoder.load(folder).embed(TEXTS)
+
+
 def test_texts_that_are_changed_first_are_refused(folder):
     write(folder, ["mean_tokens"], transformer={"max_seq_length": 9, "do_lower_case": True})
     Encoder.load(folder).embed(["a crane"])  # its tokenizer does it, too
