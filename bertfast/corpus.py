@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(info, SamplerConfig, "examples (only if DIR is a corpus; a run has its own settings)", _EXAMPLE)
     show = commands.add_parser("show", help="print a training batch with its masks marked")
     show.add_argument("folder", metavar="DIR", type=Path, help="a run directory, or a folder written by build")
-    show.add_argument("--step", required=True, metavar="N", type=int, help="step of the batch, from 0")
+    show.add_argument(
+        "--step", default=0, metavar="N", type=int, help="step of the batch, from 0 (default: %(default)s)"
+    )
     show.add_argument(
         "--examples",
         default=10,

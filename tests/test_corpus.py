@@ -251,7 +251,7 @@ def test_show_joins_pieces(tmp_path, capsys):
     (tmp_path / "some.txt").write_text("unbelievable unaffable\n" * 9)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##affable\n##believable\n")
     corpus = load_corpus(tmp_path / "some.txt", tokenizer=tmp_path, config=CorpusConfig(text_form="lines"))
-    options = "--step 0 --objective none --mlm-probability 0 --max-len 6 --mask-share 1 --random-share 0"
+    options = "--objective none --mlm-probability 0 --max-len 6 --mask-share 1 --random-share 0"
     _, output, _ = command(capsys, "show", corpus.folder, *options.split(), "--segments", "sentence")
     texts = [line.split(": ", 1)[1] for line in output.splitlines()[1:-1]]
     assert set(texts) <= {

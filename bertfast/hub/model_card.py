@@ -255,7 +255,9 @@ def _of_training(facts: CardFacts) -> Iterator[tuple[str, str]]:
         start = f"`{facts.base_model}`" if facts.base_model else "a model that was trained before"
     yield "began with", start
     yield "objective", " and ".join([_masking(config), *filter(None, [_OBJECTIVES.get(config.objective)])])
-    yield "steps", f"{config.steps:,}, with batches of {config.batch_size:,} examples"
+    done = records[-1].step + 1 if records else config.steps
+    planned = f" of {config.steps:,}" if done < config.steps else ""
+    yield "steps", f"{done:,}{planned}, with batches of {config.batch_size:,} examples"
     short = f"; {config.short_len} in the first {config.first_long_step:,} steps" if config.short_len else ""
     yield "length of an example", f"up to {config.max_len} tokens{short}"
     tokens = [record.tokens for record in records if record.tokens is not None]

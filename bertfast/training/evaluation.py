@@ -154,6 +154,6 @@ def in_words(found: Evaluation, objective: str) -> str:
     )
     if found.eval_nsp_loss is not None:
         words += f", {objective.upper()} loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
-    if found.eval_standard_mlm_loss is not None:
+    if found.eval_standard_mlm_loss not in (None, found.eval_mlm_loss):  # else the run's own examples are these
         words += f"; on the standard examples: MLM loss {found.eval_standard_mlm_loss:.3f}"
     return words

@@ -347,21 +347,35 @@ class Trainer:
         return self._checkpoints is not None and time.perf_counter() - self._saved > CHECKPOINT_SECONDS
 
     def _stop(self, signal: int, steps: int) -> None:
-        """Ends the run after `steps` steps, with a checkpoint."""
-        if self._checkpoints is not None:
-            last = functools.partial(self._checkpoints.save_now, steps)
-            _write_all(last, self._history.write, self._times.write)
+        """Ends the run after `steps` steps, with a checkpoint and the model as it is."""
+        if self._checkpoints is not None and self._directory.path is not None:
+            self._write_end(steps, self._checkpoints, self._directory.path)
             path = self._checkpoints.path(steps)
             logger.info("stopped after step %s, saved in %s: continue with --resume", steps, path)
         wait_for_all(self._setup.world)  # torchrun ends all once one has ended, and rank 0 may still be writing
         raise Stopped(signal)
 
     def _finish(self) -> Run:
+        steps = self._setup.config.steps
+        if self._checkpoints is None or self._directory.path is None:
+            return self._run(steps)
+        with noted_signals():
+            return self._write_end(steps, self._checkpoints, self._directory.path)
+
+    def _write_end(self, steps: int, checkpoints: checkpoint.Writer, folder: Path) -> Run:
+        """Writes all files of a run that ends after `steps` steps."""
+        run = self._run(steps)
+        last = [functools.partial(checkpoints.save_now, steps)] if self._first_step < steps else []
+        _write_all(*last, self._history.write, self._times.write, functools.partial(run.save, folder))
+        return run
+
+    def _run(self, steps: int) -> Run:
+        """The run, which ends after `steps` steps."""
         setup = self._setup
         setup.model.eval()
-        setup.model.trained_len = max(setup.model.trained_len, setup.config.max_len)
+        setup.model.trained_len = max(setup.model.trained_len, setup.config.at(steps - 1).max_len)
         self._history.complete()
-        run = Run(
+        return Run(
             setup.model,
             self._corpus,
             setup.config,
@@ -371,13 +385,6 @@ class Trainer:
             self._held_out,
             self._base_model,
         )
-        if self._checkpoints is not None and self._directory.path is not None:
-            with noted_signals():
-                steps = setup.config.steps
-                last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
-                save = functools.partial(run.save, self._directory.path)
-                _write_all(*last, self._history.write, self._times.write, save)
-        return run
 
 
 def base_of(model: Bert) -> str | None:

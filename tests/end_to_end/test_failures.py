@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+from safetensors.torch import load_file
 from support.processes import TINY, Fault, contents, run, start, write_texts
+
+from bertfast.hub.transformers import export_state_dict, load_pretrained
 
 STEPS, EVERY = 12, 4
 
@@ -126,6 +130,10 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
     kept = out / "checkpoints" / "step-00000007.safetensors"
     assert f"\nstopped after step 7, saved in {kept}: continue with --resume\n" in done.err
     assert "Traceback" not in done.err
+    weights = export_state_dict(load_pretrained(out).model)  # the model as it is is left, too
+    saved = load_file(kept)
+    assert np.array_equal(weights["bert.pooler.dense.weight"], saved["model.pooler.weight"])
+    assert f"| steps | 7 of {STEPS}, with batches" in (out / "README.md").read_text()
     assert f"resuming from {kept}, step 7" in goes_on_exactly(story, out)
 
 

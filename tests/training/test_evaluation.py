@@ -254,10 +254,13 @@ def test_the_command_prints_the_runs_last_figures(run, folder, capsys, monkeypat
         f"accuracy {last.eval_mlm_accuracy:.1%}), NSP loss {last.eval_nsp_loss:.3f} "
         f"(accuracy {last.eval_nsp_accuracy:.1%})\n"
     )
-    assert command.main([*arguments, "--objective", "none", "--max-len", "64"]) == 0
+    arguments += ["--objective", "none", "--max-len", "64"]
+    assert command.main([*arguments, "--segments", "sentence"]) == 0
     shown = capsys.readouterr().out
     assert "NSP" not in shown
     assert "; on the standard examples: MLM loss " in shown
+    assert command.main(arguments) == 0
+    assert "standard" not in capsys.readouterr().out  # the examples are the standard ones
 
 
 @pytest.mark.parametrize(
