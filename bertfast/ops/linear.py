@@ -76,6 +76,8 @@ def linear_gradients(grad: Tensor, x: Tensor) -> Linear:
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """`grad^T x` in float32: (rows, out) and (rows, in) -> (out, in)."""
+    if grad.is_cuda and grad.dtype != torch.float32:
+        return torch.mm(grad.T, x, out_dtype=torch.float32)  # it sums in float32 anyway, and need not round
     return matrix_product(grad.T, x).float().contiguous()
 
 

@@ -15,7 +15,7 @@ template <typename T>
 struct AttentionShared {
     Tile<T> left, right;
     Tile<T> dropped, grad_scores;
-    LogSumExp part[TILE][TILE / 4];  // of a row: four columns each, which one thread holds
+    LogSumExp part[TILE][TILE / 4 + 1];  // of a row: four columns each, which one thread holds; padded for the banks
     LogSumExp row[TILE];
 };
 
@@ -67,7 +67,7 @@ class AttentionBlock {
             block_.each([&](int thread, AttentionRegisters&) {
                 if (thread >= TILE) return;
                 LogSumExp row = empty_log_sum_exp();
-                for (const LogSumExp& part : shared_.part[thread]) row = merge(row, part);
+                for (int i = 0; i < TILE / 4; ++i) row = merge(row, shared_.part[thread][i]);
                 shared_.row[thread] = row;
                 if (query + thread < queries_) {
                     tensors.log_sum_exp[statistic(query + thread)] = (row.maximum + logf(row.sum)) / scale_;
@@ -82,6 +82,7 @@ class AttentionBlock {
                     block_.each([&](int thread, AttentionRegisters& mine) {
                         load_keys(tensors.key_value, part_.value_offset, key, d, thread, shared_.right);
                         drop_probabilities(thread, query, key, mine);
+                        block_.wait(thread);
                     });
                     block_.each([&](int thread, AttentionRegisters& mine) {
                         multiply<false, true>(shared_.dropped, shared_.right, thread, mine.first);
@@ -128,7 +129,7 @@ class AttentionBlock {
             block_.each([&](int thread, AttentionRegisters&) {
                 if (thread >= TILE || query + thread >= queries_) return;
                 float delta = 0.0f;
-                for (const LogSumExp& part : shared_.part[thread]) delta += part.sum;
+                for (int i = 0; i < TILE / 4; ++i) delta += shared_.part[thread][i].sum;
                 delta_[query + thread] = delta;
             });
             for (int d = 0; d < width_; d += TILE) {
@@ -138,6 +139,7 @@ class AttentionBlock {
                     block_.each([&](int thread, AttentionRegisters& mine) {
                         load_keys(tensors.key_value, part_.key_offset, key, d, thread, shared_.right);
                         store_gradients(thread, query, mine);
+                        block_.wait(thread);
                     });
                     block_.each([&](int thread, AttentionRegisters& mine) {
                         multiply<false, true>(shared_.grad_scores, shared_.right, thread, mine.first);
@@ -162,6 +164,7 @@ class AttentionBlock {
                         load_queries(tensors.grad, query, d, thread, shared_.right);
                         store_gradients(thread, query, mine);
                         store_dropped(thread, mine);
+                        block_.wait(thread);
                     });
                     block_.each([&](int thread, AttentionRegisters& mine) {
                         multiply<true, true>(shared_.grad_scores, shared_.left, thread, mine.first);
@@ -191,14 +194,14 @@ class AttentionBlock {
     // --- Tiles ---
 
     BERTFAST_HD_MEMBER void load_queries(const T* from, int query, int d, int thread, Tile<T>& to) const {
-        load_tile(from + part_.query_offset + query * part_.query_stride + d, part_.query_stride, queries_ - query,
-                  width_ - d, whole_, thread, to);
+        load_tile(block_, from + part_.query_offset + query * part_.query_stride + d, part_.query_stride,
+                  queries_ - query, width_ - d, whole_, thread, to);
     }
 
     // `first`: part_.key_offset or part_.value_offset.
     BERTFAST_HD_MEMBER void load_keys(const T* from, int64_t first, int key, int d, int thread, Tile<T>& to) const {
-        load_tile(from + first + key * part_.key_stride + d, part_.key_stride, keys_ - key, width_ - d, whole_, thread,
-                  to);
+        load_tile(block_, from + first + key * part_.key_stride + d, part_.key_stride, keys_ - key, width_ - d, whole_,
+                  thread, to);
     }
 
     using Sum = float (AttentionRegisters::*)[TILE_ELEMENTS];
@@ -210,6 +213,7 @@ class AttentionBlock {
                 if (d == 0) clear(mine.*sum);
                 load_queries(queries, query, d, thread, shared_.left);
                 load_keys(keys, first, key, d, thread, shared_.right);
+                block_.wait(thread);
             });
             block_.each([&](int thread, AttentionRegisters& mine) {
                 multiply<false, false>(shared_.left, shared_.right, thread, mine.*sum);

@@ -18,20 +18,23 @@ struct DeviceBlock {
         __syncthreads();
     }
 
-    // Begins to copy 4 or 16 bytes to shared memory. Other threads see them after the barrier that follows this
-    // thread's next `wait`.
+    // Begins to copy 4 or 16 bytes to shared memory, zeros unless `is_there`. Other threads see them after the barrier
+    // that follows this thread's next `wait`.
     template <typename T>
-    __device__ void copy(int, const T* from, T* to) const {
+    __device__ void copy(int, bool is_there, const T* from, T* to) const {
         static_assert(sizeof(T) == 4 || sizeof(T) == 16);
 #if __CUDA_ARCH__ >= 800
         const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+        const int bytes = is_there ? sizeof(T) : 0;  // the rest is filled with zeros, without a branch
         if constexpr (sizeof(T) == 16) {
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
+                         : "memory");
         } else {
-            asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(address), "l"(from) : "memory");
+            asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(bytes)
+                         : "memory");
         }
 #else
-        *to = *from;
+        *to = is_there ? *from : T{};
 #endif
     }
 

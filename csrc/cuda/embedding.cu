@@ -6,25 +6,28 @@ namespace bertfast::cuda {
 
 namespace {
 
-template <typename T>
-__global__ void __launch_bounds__(MOST_WARPS* WARP, 4) embedding_kernel(EmbeddingLayerNorm<T> call, bool whole) {
+template <typename T, typename Whole>
+__global__ void __launch_bounds__(MOST_WARPS* WARP, 4) embedding_kernel(EmbeddingLayerNorm<T> call, Whole whole) {
     for_each_item(call.tables.tokens, call.tables.hidden, EMBEDDING_ROWS,
                   [&](int64_t token, const WarpLanes& lanes) { embedding_token(call, whole, token, lanes); });
 }
 
-template <typename T>
+template <typename T, typename Whole>
 __global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
-    embedding_backward_kernel(EmbeddingLayerNormBackward<T> call, bool whole, float* partial, int64_t slices) {
+    embedding_backward_kernel(EmbeddingLayerNormBackward<T> call, Whole whole, float* partial, int64_t slices) {
     for_each_item(
         slices, call.tables.hidden, embedding_backward_rows(call.tables),
         [&](int64_t slice, const WarpLanes& lanes) { embedding_slice(call, whole, slice, slices, partial, lanes); });
 }
 
-__global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums sums) {
-    extern __shared__ float4 shared_memory[];
+// blockIdx.y: which ENTRY_COLUMNS columns.
+template <typename Whole>
+__global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums sums, Whole whole) {
+    __shared__ EntryShared shared;
     for (int64_t entry = blockIdx.x; entry < sums.entries; entry += gridDim.x) {
         for (int phase = 0; phase < ENTRY_PHASES; ++phase) {
-            entry_phase(phase, sums, entry, static_cast<int>(threadIdx.x), reinterpret_cast<float*>(shared_memory));
+            entry_phase(phase, sums, whole, entry, int64_t{blockIdx.y} * ENTRY_COLUMNS, static_cast<int>(threadIdx.x),
+                        shared);
             __syncthreads();
         }
     }
@@ -35,23 +38,25 @@ void forward(const EmbeddingLayerNorm<T>& call, void* stream) {
     const EmbeddingTables& tables = call.tables;
     if (tables.tokens == 0) return;
     const std::string what = "embedding_layer_norm" + of_size(tables.tokens, tables.hidden);
-    const auto kernel = embedding_kernel<T>;
-    const WarpsLaunch launch = warps_launch(kernel, tables.tokens, tables.hidden, EMBEDDING_ROWS, what);
     const bool whole =
         in_fours(tables.hidden, tables.word, tables.type, tables.position, call.weight, call.bias, call.out);
-    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole);
+    with_constant(whole, [&](auto constant) {
+        const auto kernel = embedding_kernel<T, decltype(constant)>;
+        const WarpsLaunch launch = warps_launch(kernel, tables.tokens, tables.hidden, EMBEDDING_ROWS, what);
+        kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, constant);
+    });
     check_launch(what);
 }
 
 void add_by_entry(const float* rows, const TokensByEntry& tokens, int64_t entries, int64_t hidden, float* grad,
                   void* stream) {
-    const unsigned blocks = grid(entries, 1);
-    if (blocks == 0) return;
-    const std::string what = "a table's gradient" + of_size(entries, hidden);
-    const int bytes = shared_bytes(entry_kernel, entry_shared_floats(hidden) * int64_t{sizeof(float)}, what);
-    entry_kernel<<<blocks, ENTRY_THREADS, bytes, static_cast<cudaStream_t>(stream)>>>(
-        {rows, tokens, entries, hidden, grad, in_fours(hidden, rows, grad)});
-    check_launch(what);
+    const dim3 blocks(grid(entries, 1), static_cast<unsigned>((hidden + ENTRY_COLUMNS - 1) / ENTRY_COLUMNS));
+    if (blocks.x == 0) return;
+    with_constant(in_fours(hidden, rows, grad), [&](auto whole) {
+        entry_kernel<<<blocks, ENTRY_THREADS, 0, static_cast<cudaStream_t>(stream)>>>(
+            {rows, tokens, entries, hidden, grad}, whole);
+    });
+    check_launch("a table's gradient" + of_size(entries, hidden));
 }
 
 template <typename T>
@@ -61,12 +66,14 @@ void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by
     const int64_t hidden = tables.hidden, stride = embedding_sums(tables) * hidden;
     if (hidden == 0) return;
     const std::string what = "embedding_layer_norm_backward" + of_size(tables.tokens, hidden);
-    const auto kernel = embedding_backward_kernel<T>;
-    const WarpsLaunch launch = warps_launch(kernel, slices, hidden, embedding_backward_rows(tables), what);
     const bool whole =
         in_fours(hidden, call.grad, tables.word, tables.type, tables.position, call.weight, call.grad_sum, partial);
-    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole, partial,
-                                                                                               slices);
+    with_constant(whole, [&](auto constant) {
+        const auto kernel = embedding_backward_kernel<T, decltype(constant)>;
+        const WarpsLaunch launch = warps_launch(kernel, slices, hidden, embedding_backward_rows(tables), what);
+        kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, constant,
+                                                                                                   partial, slices);
+    });
     check_launch(what);
     column_sums(partial, slices, stride, hidden, call.grad_weight, stream);
     column_sums(partial + hidden, slices, stride, hidden, call.grad_bias, stream);

@@ -22,7 +22,8 @@ BERTFAST_HD int64_t embedding_backward_rows(const EmbeddingTables& tables) {
 
 // Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN, since to report it would
 // stop the stream.
-BERTFAST_HD void add_up(const EmbeddingTables& tables, bool whole, int64_t token, const WarpRows& warp) {
+template <typename Whole>
+BERTFAST_HD void add_up(const EmbeddingTables& tables, Whole whole, int64_t token, const WarpRows& warp) {
     const int64_t word = tables.input_ids[token], type = tables.token_type_ids[token];
     const int64_t position = tables.position_ids[token];
     const bool known = word >= 0 && word < tables.words && type >= 0 && type < tables.types && position >= 0 &&
@@ -42,8 +43,8 @@ BERTFAST_HD void add_up(const EmbeddingTables& tables, bool whole, int64_t token
 }
 
 // One of NORMALIZE_PHASES phases.
-template <typename T>
-BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, bool whole, int64_t token,
+template <typename T, typename Whole>
+BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, Whole whole, int64_t token,
                                  const WarpRows& warp) {
     const auto put = [&](int64_t c, float (&x)[4]) {
         if (call.drops) drop_four(call.rule, call.row_keys[token], c, x);
@@ -54,14 +55,14 @@ BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, b
         [&] { add_up(call.tables, whole, token, warp); }, put);
 }
 
-template <typename T, typename Lanes>
-BERTFAST_HD void embedding_token(const EmbeddingLayerNorm<T>& call, bool whole, int64_t token, const Lanes& lanes) {
+template <typename T, typename Whole, typename Lanes>
+BERTFAST_HD void embedding_token(const EmbeddingLayerNorm<T>& call, Whole whole, int64_t token, const Lanes& lanes) {
     in_phases(NORMALIZE_PHASES, lanes,
               [&](int phase, const WarpRows& warp) { embedding_phase(phase, call, whole, token, warp); });
 }
 
-template <typename T>
-BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBackward<T>& call, bool whole,
+template <typename T, typename Whole>
+BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBackward<T>& call, Whole whole,
                                           int64_t token, const WarpRows& warp) {
     const Moments moments{call.moments[2 * token], call.moments[2 * token + 1]};
     if (phase == 0) {
@@ -90,8 +91,8 @@ BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBac
     }
 }
 
-template <typename T, typename Lanes>
-BERTFAST_HD void embedding_slice(const EmbeddingLayerNormBackward<T>& call, bool whole, int64_t slice, int64_t slices,
+template <typename T, typename Whole, typename Lanes>
+BERTFAST_HD void embedding_slice(const EmbeddingLayerNormBackward<T>& call, Whole whole, int64_t slice, int64_t slices,
                                  float* partial, const Lanes& lanes) {
     sum_slice(call.tables.tokens, slices, slice, embedding_sums(call.tables), whole, partial, lanes,
               [&](int phase, int64_t token, const WarpRows& warp) {
@@ -102,50 +103,58 @@ BERTFAST_HD void embedding_slice(const EmbeddingLayerNormBackward<T>& call, bool
 // --- The gradient of a table, from the gradients of its tokens ---
 
 constexpr int ENTRY_WARPS = 8, ENTRY_THREADS = ENTRY_WARPS * WARP, ENTRY_PHASES = 2;
+constexpr int ENTRY_COLUMNS = 4 * WARP;  // of a block
+constexpr int ENTRY_TOGETHER = 8;        // rows that a warp loads before it adds them
 
 struct EntrySums {
     const float* rows;  // (tokens, hidden)
     TokensByEntry tokens;
     int64_t entries, hidden;
     float* grad;  // (entries, hidden), accumulated into
-    bool whole;   // see in_fours
 };
 
-BERTFAST_HD int64_t entry_shared_floats(int64_t hidden) {
-    return ENTRY_WARPS * 4 * fours(hidden);
-}
+struct EntryShared {
+    alignas(16) float sum[ENTRY_WARPS][ENTRY_COLUMNS];
+};
 
-// Warp w adds up every eighth token from the w-th on; then the eight sums are added to the gradient. The block has a
-// barrier after each phase. `shared` is aligned to 16 bytes.
-BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, int64_t entry, int thread, float* shared) {
-    const int64_t begin = sums.tokens.begin[entry], end = sums.tokens.begin[entry + 1], room = 4 * fours(sums.hidden);
+// An entry's ENTRY_COLUMNS columns from `column` on. Warp w adds up every eighth token from the w-th on; then the eight
+// sums are added to the gradient. The block has a barrier after each phase. `whole`: see in_fours.
+template <typename Whole>
+BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, Whole whole, int64_t entry, int64_t column, int thread,
+                             EntryShared& shared) {
+    const int64_t begin = sums.tokens.begin[entry], end = sums.tokens.begin[entry + 1];
+    const int warp = thread / WARP, place = thread % WARP * 4;
+    const int64_t c = column + place, left = sums.hidden - c;
+    if (c >= sums.hidden || begin == end) return;
     if (phase == 0) {
-        const int warp = thread / WARP;
-        if (begin + warp >= end) return;
-        for (int64_t c = thread % WARP * 4; c < sums.hidden; c += WarpRows::STEP) {
-            float sum[4] = {};
-            for (int64_t i = begin + warp; i < end; i += ENTRY_WARPS) {
-                float row[4];
-                load_four(sums.rows + sums.tokens.order[i] * sums.hidden + c, sums.hidden - c, sums.whole, row);
-                for (int j = 0; j < 4; ++j) sum[j] += row[j];
+        float sum[4] = {};
+        for (int64_t first = begin + warp; first < end; first += ENTRY_TOGETHER * ENTRY_WARPS) {
+            float row[ENTRY_TOGETHER][4] = {};
+            BERTFAST_UNROLL
+            for (int i = 0; i < ENTRY_TOGETHER; ++i) {
+                const int64_t token = first + i * ENTRY_WARPS;
+                if (token >= end) continue;
+                load_four(sums.rows + sums.tokens.order[token] * sums.hidden + c, left, whole, row[i]);
             }
-            store_four(sum, 4, true, shared + warp * room + c);
+            BERTFAST_UNROLL
+            for (int i = 0; i < ENTRY_TOGETHER; ++i) {
+                for (int j = 0; j < 4; ++j) sum[j] += row[i][j];
+            }
         }
+        store_four(sum, 4, true, shared.sum[warp] + place);
         return;
     }
-    if (begin == end) return;
+    if (warp > 0) return;
+    float sum[4];
+    float* const to = sums.grad + entry * sums.hidden + c;
+    load_four(to, left, whole, sum);
     const int64_t used = end - begin < ENTRY_WARPS ? end - begin : ENTRY_WARPS;
-    for (int64_t c = thread * 4; c < sums.hidden; c += 4 * ENTRY_THREADS) {
-        float* const to = sums.grad + entry * sums.hidden + c;
-        float sum[4];
-        load_four(to, sums.hidden - c, sums.whole, sum);
-        for (int64_t warp = 0; warp < used; ++warp) {
-            float part[4];
-            load_four(shared + warp * room + c, 4, true, part);
-            for (int j = 0; j < 4; ++j) sum[j] += part[j];
-        }
-        store_four(sum, sums.hidden - c, sums.whole, to);
+    for (int64_t each = 0; each < used; ++each) {
+        float part[4];
+        load_four(shared.sum[each] + place, 4, true, part);
+        for (int j = 0; j < 4; ++j) sum[j] += part[j];
     }
+    store_four(sum, left, whole, to);
 }
 
 }  // namespace bertfast::cuda

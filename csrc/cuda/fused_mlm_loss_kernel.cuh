@@ -240,21 +240,21 @@ class FusedMlmLossBlock {
 
     // The rows in shared_.source.
     BERTFAST_HD_MEMBER void load_rows(int thread, int buffer) {
-        for_each_piece(thread, ROWS, [&](int line, int column) {
+        for_each_piece<ROWS>(thread, [&](int line, int column) {
             const int64_t source = shared_.source[buffer][line];
-            load_piece(thread, source < 0 ? nullptr : call_.rows + source * call_.hidden, line % TILE, column,
+            load_piece(thread, call_.rows, source, source >= 0, line % TILE, column,
                        shared_.rows[buffer][column / TILE][line / TILE]);
         });
     }
 
     BERTFAST_HD_MEMBER void load_words(int thread, int64_t word, int buffer) {
-        for_each_piece(thread, TILE, [&](int line, int column) {
-            load_piece(thread, word + line < call_.vocab_size ? call_.decoder + (word + line) * call_.hidden : nullptr,
-                       line, column, shared_.words[buffer][column / TILE]);
+        for_each_piece<TILE>(thread, [&](int line, int column) {
+            load_piece(thread, call_.decoder, word + line, word + line < call_.vocab_size, line, column,
+                       shared_.words[buffer][column / TILE]);
         });
         if (thread >= TILE) return;
         if (word + thread < call_.vocab_size) {
-            block_.copy(thread, call_.bias + word + thread, shared_.bias[buffer] + thread);
+            block_.copy(thread, true, call_.bias + word + thread, shared_.bias[buffer] + thread);
         } else {
             shared_.bias[buffer][thread] = -HUGE_VALF;
         }
@@ -264,30 +264,31 @@ class FusedMlmLossBlock {
         if (thread >= ROWS) return;
         RowStatistics& to = shared_.statistics[buffer][thread];
         if (row + thread < call.count) {
-            block_.copy(thread, call.statistics + row + thread, &to);
+            block_.copy(thread, true, call.statistics + row + thread, &to);
         } else {
             to = no_row();
         }
     }
 
-    // Calls body(row, first column) for a thread's pieces of a tile of `rows` rows.
-    template <typename Body>
-    BERTFAST_HD_MEMBER static void for_each_piece(int thread, int rows, const Body& body) {
+    // Calls body(row, first column) for a thread's pieces of a tile of `TILE_ROWS` rows.
+    template <int TILE_ROWS, typename Body>
+    BERTFAST_HD_MEMBER static void for_each_piece(int thread, const Body& body) {
         constexpr int SIZE = Piece<bfloat16>::SIZE, PIECES = Size::MOST_HIDDEN / SIZE;
-        for (int number = thread; number < rows * PIECES; number += TILE_THREADS) {
+        static_assert(TILE_ROWS * PIECES % TILE_THREADS == 0);
+        BERTFAST_UNROLL
+        for (int turn = 0; turn < TILE_ROWS * PIECES / TILE_THREADS; ++turn) {
+            const int number = thread + turn * TILE_THREADS;
             body(number / PIECES, number % PIECES * SIZE);
         }
     }
 
-    // Loads from `row`, or zeros where it is null or has no such column.
-    BERTFAST_HD_MEMBER void load_piece(int thread, const bfloat16* row, int line, int column, Operand& tile) {
-        bfloat16* const at = tile.data + Operand::index(line, column % TILE);
-        Piece<bfloat16>* const to = reinterpret_cast<Piece<bfloat16>*>(at);
-        if (row && column < call_.hidden) {
-            block_.copy(thread, reinterpret_cast<const Piece<bfloat16>*>(row + column), to);
-        } else {
-            *to = {};
-        }
+    // Loads from row `row` of `rows`, or zeros where there is no such row or column.
+    BERTFAST_HD_MEMBER void load_piece(int thread, const bfloat16* rows, int64_t row, bool is_row, int line, int column,
+                                       Operand& tile) {
+        bfloat16* const to = tile.data + Operand::index(line, column % TILE);
+        block_.copy(thread, is_row && column < call_.hidden,
+                    reinterpret_cast<const Piece<bfloat16>*>(rows + row * call_.hidden + column),
+                    reinterpret_cast<Piece<bfloat16>*>(to));
     }
 
     // --- Logits and their gradients ---
@@ -347,6 +348,7 @@ class FusedMlmLossBlock {
         for (int held = 0; held < HELD; ++held) {
             const Place at = Products::first(thread, held);
             const RowStatistics row = shared_.statistics[row_buffer][at.row];
+            const float shift = row.maximum * -LOG2_E;  // -infinity if there is no row
             const int label = static_cast<int>(row.label) - static_cast<int>(word) - at.column;
             BERTFAST_UNROLL
             for (int begin = 0; begin < COUNT; begin += RUN) {
@@ -354,7 +356,7 @@ class FusedMlmLossBlock {
                 BERTFAST_UNROLL
                 for (int i = 0; i < RUN; ++i) {
                     float& x = mine.logits[Products::element(held, begin + i)];
-                    x = fast_exponential(x - row.maximum) * row.scale;
+                    x = fast_power_of_two(x * LOG2_E + shift) * row.scale;
                     if (Products::column(begin + i) == label) x -= row.weight;
                     from_float(x, rounded.element[i]);
                 }

@@ -24,8 +24,8 @@ BERTFAST_HD Normal<float> normal(float u) {
 }
 
 // item in [0, rows * fours(columns)). `whole`: see in_fours.
-template <typename T>
-BERTFAST_HD void gelu_thread(const BiasGelu<T>& call, bool whole, int64_t item) {
+template <typename T, typename Whole>
+BERTFAST_HD void gelu_thread(const BiasGelu<T>& call, Whole whole, int64_t item) {
     const int64_t slots = fours(call.columns), column = item % slots * 4, left = call.columns - column;
     const int64_t first = item / slots * call.columns + column;
     float u[4], bias[4];
@@ -40,8 +40,8 @@ BERTFAST_HD void gelu_thread(const BiasGelu<T>& call, bool whole, int64_t item) 
 
 // item in [0, slices * fours(columns)). gelu'(u) = Phi(u) + u phi(u). The bias's gradient from the slice's rows goes to
 // partial[slice, column].
-template <typename T>
-BERTFAST_HD void gelu_backward_thread(const BiasGeluBackward<T>& call, bool whole, float* partial, int64_t slices,
+template <typename T, typename Whole>
+BERTFAST_HD void gelu_backward_thread(const BiasGeluBackward<T>& call, Whole whole, float* partial, int64_t slices,
                                       int64_t item) {
     const int64_t slots = fours(call.columns), slice = item / slots, column = item % slots * 4;
     const int64_t left = call.columns - column;

@@ -6,15 +6,15 @@ namespace bertfast::cuda {
 
 namespace {
 
-template <typename T>
-__global__ void __launch_bounds__(MOST_WARPS* WARP) layer_norm_kernel(DropoutAddLayerNorm<T> call, bool whole) {
+template <typename T, typename Whole>
+__global__ void __launch_bounds__(MOST_WARPS* WARP) layer_norm_kernel(DropoutAddLayerNorm<T> call, Whole whole) {
     for_each_item(call.rows, call.columns, LAYER_NORM_ROWS,
                   [&](int64_t row, const WarpLanes& lanes) { layer_norm_row(call, whole, row, lanes); });
 }
 
-template <typename T>
+template <typename T, typename Whole>
 __global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
-    layer_norm_backward_kernel(DropoutAddLayerNormBackward<T> call, bool whole, float* partial, int64_t slices) {
+    layer_norm_backward_kernel(DropoutAddLayerNormBackward<T> call, Whole whole, float* partial, int64_t slices) {
     for_each_item(slices, call.columns, LAYER_NORM_BACKWARD_ROWS, [&](int64_t slice, const WarpLanes& lanes) {
         layer_norm_slice(call, whole, slice, slices, partial, lanes);
     });
@@ -24,10 +24,12 @@ template <typename T>
 void forward(const DropoutAddLayerNorm<T>& call, void* stream) {
     if (call.rows == 0) return;
     const std::string what = "dropout_add_layer_norm" + of_size(call.rows, call.columns);
-    const auto kernel = layer_norm_kernel<T>;
-    const WarpsLaunch launch = warps_launch(kernel, call.rows, call.columns, LAYER_NORM_ROWS, what);
     const bool whole = in_fours(call.columns, call.x, call.residual, call.weight, call.bias, call.out);
-    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole);
+    with_constant(whole, [&](auto constant) {
+        const auto kernel = layer_norm_kernel<T, decltype(constant)>;
+        const WarpsLaunch launch = warps_launch(kernel, call.rows, call.columns, LAYER_NORM_ROWS, what);
+        kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, constant);
+    });
     check_launch(what);
 }
 
@@ -35,12 +37,14 @@ template <typename T>
 void backward(const DropoutAddLayerNormBackward<T>& call, float* partial, int64_t slices, void* stream) {
     if (call.columns == 0) return;
     const std::string what = "dropout_add_layer_norm_backward" + of_size(call.rows, call.columns);
-    const auto kernel = layer_norm_backward_kernel<T>;
-    const WarpsLaunch launch = warps_launch(kernel, slices, call.columns, LAYER_NORM_BACKWARD_ROWS, what);
     const bool whole =
         in_fours(call.columns, call.grad, call.x, call.residual, call.weight, call.grad_x, call.grad_residual, partial);
-    kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, whole, partial,
-                                                                                               slices);
+    with_constant(whole, [&](auto constant) {
+        const auto kernel = layer_norm_backward_kernel<T, decltype(constant)>;
+        const WarpsLaunch launch = warps_launch(kernel, slices, call.columns, LAYER_NORM_BACKWARD_ROWS, what);
+        kernel<<<launch.blocks, launch.threads, launch.bytes, static_cast<cudaStream_t>(stream)>>>(call, constant,
+                                                                                                   partial, slices);
+    });
     check_launch(what);
     const int64_t stride = LAYER_NORM_SUMS * call.columns;
     column_sums(partial, slices, stride, call.columns, call.grad_weight, stream);

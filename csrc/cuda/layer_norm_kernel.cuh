@@ -11,8 +11,8 @@ namespace bertfast::cuda {
 constexpr int64_t LAYER_NORM_ROWS = 1, LAYER_NORM_BACKWARD_ROWS = 4;  // in a warp's shared memory
 
 // Row 0 = dropout(x) + residual.
-template <typename Call>
-BERTFAST_HD void add_up(const Call& call, bool whole, int64_t row, const WarpRows& warp) {
+template <typename Call, typename Whole>
+BERTFAST_HD void add_up(const Call& call, Whole whole, int64_t row, const WarpRows& warp) {
     for (int64_t c = warp.begin(); c < call.columns; c += WarpRows::STEP) {
         const int64_t first = row * call.columns + c, left = call.columns - c;
         float x[4], residual[4];
@@ -25,8 +25,8 @@ BERTFAST_HD void add_up(const Call& call, bool whole, int64_t row, const WarpRow
 }
 
 // One of NORMALIZE_PHASES phases.
-template <typename T>
-BERTFAST_HD void layer_norm_phase(int phase, const DropoutAddLayerNorm<T>& call, bool whole, int64_t row,
+template <typename T, typename Whole>
+BERTFAST_HD void layer_norm_phase(int phase, const DropoutAddLayerNorm<T>& call, Whole whole, int64_t row,
                                   const WarpRows& warp) {
     const auto put = [&](int64_t c, const float (&x)[4]) {
         store_four(x, call.columns - c, whole, call.out + row * call.columns + c);
@@ -36,14 +36,14 @@ BERTFAST_HD void layer_norm_phase(int phase, const DropoutAddLayerNorm<T>& call,
         [&] { add_up(call, whole, row, warp); }, put);
 }
 
-template <typename T, typename Lanes>
-BERTFAST_HD void layer_norm_row(const DropoutAddLayerNorm<T>& call, bool whole, int64_t row, const Lanes& lanes) {
+template <typename T, typename Whole, typename Lanes>
+BERTFAST_HD void layer_norm_row(const DropoutAddLayerNorm<T>& call, Whole whole, int64_t row, const Lanes& lanes) {
     in_phases(NORMALIZE_PHASES, lanes,
               [&](int phase, const WarpRows& warp) { layer_norm_phase(phase, call, whole, row, warp); });
 }
 
-template <typename T>
-BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormBackward<T>& call, bool whole,
+template <typename T, typename Whole>
+BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormBackward<T>& call, Whole whole,
                                            int64_t row, const WarpRows& warp) {
     const Moments moments{call.moments[2 * row], call.moments[2 * row + 1]};
     if (phase == 0) {
@@ -69,9 +69,9 @@ BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormB
 
 constexpr int64_t LAYER_NORM_SUMS = 2;  // weight's and bias's gradients
 
-template <typename T, typename Lanes>
-BERTFAST_HD void layer_norm_slice(const DropoutAddLayerNormBackward<T>& call, bool whole, int64_t slice, int64_t slices,
-                                  float* partial, const Lanes& lanes) {
+template <typename T, typename Whole, typename Lanes>
+BERTFAST_HD void layer_norm_slice(const DropoutAddLayerNormBackward<T>& call, Whole whole, int64_t slice,
+                                  int64_t slices, float* partial, const Lanes& lanes) {
     sum_slice(call.rows, slices, slice, LAYER_NORM_SUMS, whole, partial, lanes,
               [&](int phase, int64_t row, const WarpRows& warp) {
                   layer_norm_backward_phase(phase, call, whole, row, warp);

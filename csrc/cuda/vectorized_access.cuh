@@ -1,6 +1,8 @@
 // Loads and stores of four neighbouring columns by one memory access, in rows of any width.
 #pragma once
 
+#include <type_traits>
+
 #include "core/math/bfloat16.h"
 
 namespace bertfast::cuda {
@@ -20,9 +22,17 @@ BERTFAST_HD bool in_fours(int64_t columns, const T*... first) {
     return columns % 4 == 0 && ((reinterpret_cast<uintptr_t>(first) % sizeof(Four<T>) == 0) && ...);
 }
 
-// Loads the four at `from`, in a row with `left` columns left, and 0 beyond its end. `whole`: see in_fours.
-template <typename T>
-BERTFAST_HD void load_four(const T* from, int64_t left, bool whole, float (&to)[4]) {
+// Calls body(std::true_type) or body(std::false_type). A kernel that is compiled for one of them has no branch between
+// its loads, and so waits once for several.
+template <typename Body>
+void with_constant(bool value, const Body& body) {
+    value ? body(std::true_type()) : body(std::false_type());
+}
+
+// Loads the four at `from`, in a row with `left` columns left, and 0 beyond its end. `whole`: see in_fours; a bool, or
+// std::true_type or std::false_type.
+template <typename T, typename Whole>
+BERTFAST_HD void load_four(const T* from, int64_t left, Whole whole, float (&to)[4]) {
     if (whole) {
         const Four<T> four = *reinterpret_cast<const Four<T>*>(from);
         for (int i = 0; i < 4; ++i) to[i] = to_float(four.element[i]);
@@ -31,8 +41,8 @@ BERTFAST_HD void load_four(const T* from, int64_t left, bool whole, float (&to)[
     }
 }
 
-template <typename T>
-BERTFAST_HD void store_four(const float (&from)[4], int64_t left, bool whole, T* to) {
+template <typename T, typename Whole>
+BERTFAST_HD void store_four(const float (&from)[4], int64_t left, Whole whole, T* to) {
     if (whole) {
         Four<T> four;
         for (int i = 0; i < 4; ++i) from_float(from[i], four.element[i]);

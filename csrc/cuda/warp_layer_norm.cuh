@@ -68,8 +68,9 @@ BERTFAST_HD Moments moments_of(const WarpRows& warp, float eps) {
 }
 
 // Four columns of the result at c.
+template <typename Whole>
 BERTFAST_HD void normalized_four(const WarpRows& warp, const Moments& moments, const float* weight, const float* bias,
-                                 int64_t c, bool whole, float (&x)[4]) {
+                                 int64_t c, Whole whole, float (&x)[4]) {
     float factor[4], shift[4];
     load_four(warp.row(0) + c, 4, true, x);
     load_four(weight + c, warp.columns - c, whole, factor);
@@ -87,9 +88,9 @@ constexpr int NORMALIZE_PHASES = 3;
 
 // add_up() writes the lane's columns of row 0, and put(c, x) takes four columns of the result at c. After the last
 // phase's barrier the warp may go on to another row.
-template <typename AddUp, typename Put>
+template <typename Whole, typename AddUp, typename Put>
 BERTFAST_HD void normalize_phase(int phase, const WarpRows& warp, const float* weight, const float* bias, float eps,
-                                 bool whole, float* to_moments, const AddUp& add_up, const Put& put) {
+                                 Whole whole, float* to_moments, const AddUp& add_up, const Put& put) {
     if (phase == 0) {
         add_up();
         phase_sum(warp);
@@ -110,7 +111,8 @@ BERTFAST_HD void normalize_phase(int phase, const WarpRows& warp, const float* w
 
 // The gradient's first phase (core/math/moments.h): row 0 becomes n and row 1, which is grad, becomes g, with each
 // lane's sums of g and g n in lanes(0) and lanes(1). Adds to weight's and bias's gradients in rows 2 and 3.
-BERTFAST_HD void phase_products(const WarpRows& warp, const Moments& moments, const float* weight, bool whole) {
+template <typename Whole>
+BERTFAST_HD void phase_products(const WarpRows& warp, const Moments& moments, const float* weight, Whole whole) {
     float sum = 0.0f, products = 0.0f;
     for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
         float n[4], g[4], of[4], grad_weight[4], grad_bias[4];
@@ -171,7 +173,8 @@ BERTFAST_HD void clear_sums(const WarpRows& warp, int64_t sums) {
     }
 }
 
-BERTFAST_HD void store_sums(const WarpRows& warp, int64_t sums, bool whole, float* partial) {
+template <typename Whole>
+BERTFAST_HD void store_sums(const WarpRows& warp, int64_t sums, Whole whole, float* partial) {
     for (int64_t number = 0; number < sums; ++number) {
         for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
             float sum[4];
@@ -182,8 +185,8 @@ BERTFAST_HD void store_sums(const WarpRows& warp, int64_t sums, bool whole, floa
 }
 
 // Runs phase(number, row, warp) for each row of a slice, and stores the sums in partial[slice].
-template <typename Lanes, typename Phase>
-BERTFAST_HD void sum_slice(int64_t rows, int64_t slices, int64_t slice, int64_t sums, bool whole, float* partial,
+template <typename Whole, typename Lanes, typename Phase>
+BERTFAST_HD void sum_slice(int64_t rows, int64_t slices, int64_t slice, int64_t sums, Whole whole, float* partial,
                            const Lanes& lanes, const Phase& phase) {
     lanes([&](const WarpRows& warp) { clear_sums(warp, sums); });
     const int64_t end = slice_row(rows, slices, slice + 1);

@@ -48,8 +48,8 @@ struct HostBlock {
     }
 
     template <typename T>
-    void copy(int thread, const T* from, T* to) {
-        copies[thread].push_back([=] { *to = *from; });
+    void copy(int thread, bool is_there, const T* from, T* to) {
+        copies[thread].push_back([=] { *to = is_there ? *from : T{}; });
         if (!late) wait(thread);
     }
 

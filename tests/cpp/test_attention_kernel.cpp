@@ -20,7 +20,7 @@ void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
     for (int64_t item = 0; item < shape.batch * shape.heads; ++item) {
         auto shared = poisoned<cuda::AttentionShared<T>>(1);
         auto delta = poisoned<float>(shape.max_seqlen);
-        Block block{TILE_THREADS};
+        Block block{TILE_THREADS, item % 2 == 0};
         body(cuda::AttentionBlock<T, Block>(block, shape, item, whole, shared[0], delta.data()));
     }
 }

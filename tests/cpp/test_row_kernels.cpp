@@ -109,12 +109,15 @@ bool layer_norm(int64_t rows, int64_t columns, int64_t slices, bool whole, bool 
 std::vector<float> add_by_entry(const OrderByEntry& by, const std::vector<float>& rows, int64_t hidden, bool whole,
                                 std::vector<float> grad) {
     const int64_t entries = by.begin.size() - 1;
-    const cuda::EntrySums sums{rows.data(), {by.order.data(), by.begin.data()}, entries, hidden, grad.data(), whole};
+    const cuda::EntrySums sums{rows.data(), {by.order.data(), by.begin.data()}, entries, hidden, grad.data()};
     for (int64_t entry = 0; entry < entries; ++entry) {
-        auto shared = poisoned<float>(cuda::entry_shared_floats(hidden));
-        for (int phase = 0; phase < cuda::ENTRY_PHASES; ++phase) {
-            every_thread(cuda::ENTRY_THREADS,
-                         [&](int thread) { cuda::entry_phase(phase, sums, entry, thread, shared.data()); });
+        for (int64_t column = 0; column < hidden; column += cuda::ENTRY_COLUMNS) {
+            auto shared = poisoned<cuda::EntryShared>(1);
+            for (int phase = 0; phase < cuda::ENTRY_PHASES; ++phase) {
+                every_thread(cuda::ENTRY_THREADS, [&](int thread) {
+                    cuda::entry_phase(phase, sums, whole, entry, column, thread, shared[0]);
+                });
+            }
         }
     }
     return grad;

@@ -35,28 +35,41 @@ struct alignas(16) Piece {
 };
 
 // Loads a tile from `from`, whose rows are `stride` apart, with `rows` rows and `columns` columns and 0 beyond them.
-// `whole`: columns and stride consist of pieces, aligned to 16 bytes.
-template <typename T>
-BERTFAST_HD void load_tile(const T* from, int64_t stride, int rows, int columns, bool whole, int thread,
+// `whole`: columns and stride consist of pieces, aligned to 16 bytes. A bfloat16 tile that is whole is there after the
+// barrier that follows the thread's next block.wait(thread).
+template <typename T, typename Block>
+BERTFAST_HD void load_tile(Block& block, const T* from, int64_t stride, int rows, int columns, bool whole, int thread,
                            Tile<T>& tile) {
-    constexpr int SIZE = Piece<T>::SIZE, PIECES = TILE / SIZE;
-    for (int number = thread; number < TILE * PIECES; number += TILE_THREADS) {
-        const int row = number / PIECES, column = number % PIECES * SIZE;
-        Piece<T> piece = {};
-        if (row < rows && column < columns) {
-            const T* const at = from + row * stride + column;
-            if (whole) {
-                piece = *reinterpret_cast<const Piece<T>*>(at);
-            } else {
-                for (int i = 0; i < SIZE && column + i < columns; ++i) piece.element[i] = at[i];
+    constexpr int SIZE = Piece<T>::SIZE, PIECES = TILE / SIZE, TURNS = TILE * PIECES / TILE_THREADS;
+    const int column = thread % PIECES * SIZE;
+    const auto row = [&](int turn) { return (thread + turn * TILE_THREADS) / PIECES; };
+    const auto is_there = [&](int turn) { return row(turn) < rows && column < columns; };
+    const auto to = [&](int turn) { return tile.data + Tile<T>::index(row(turn), column); };
+    if constexpr (sizeof(T) == 2) {
+        if (whole) {
+            BERTFAST_UNROLL
+            for (int turn = 0; turn < TURNS; ++turn) {
+                block.copy(thread, is_there(turn),
+                           reinterpret_cast<const Piece<T>*>(from + row(turn) * stride + column),
+                           reinterpret_cast<Piece<T>*>(to(turn)));
             }
+            return;
         }
-        T* const to = tile.data + Tile<T>::index(row, column);
-        if constexpr (sizeof(T) == 2) {
-            *reinterpret_cast<Piece<T>*>(to) = piece;
+    }
+    Piece<T> pieces[TURNS] = {};
+    BERTFAST_UNROLL
+    for (int turn = 0; turn < TURNS; ++turn) {
+        if (!is_there(turn)) continue;
+        const T* const at = from + row(turn) * stride + column;
+        if (whole) {
+            pieces[turn] = *reinterpret_cast<const Piece<T>*>(at);
         } else {
-            for (int i = 0; i < SIZE; ++i) to[i] = piece.element[i];
+            for (int i = 0; i < SIZE && column + i < columns; ++i) pieces[turn].element[i] = at[i];
         }
+    }
+    BERTFAST_UNROLL
+    for (int turn = 0; turn < TURNS; ++turn) {
+        for (int i = 0; i < SIZE; ++i) to(turn)[i] = pieces[turn].element[i];
     }
 }
 
