@@ -116,7 +116,9 @@ def bench_bias_gelu(compare: Compare, dtype: str) -> None:
 @each_dtype
 def bench_embedding_layer_norm(compare: Compare, dtype: str) -> None:
     entries = (VOCAB_SIZE, 2, MAX_LEN)
-    ids = [torch.randint(count, (TOKENS,), generator=GENERATOR).to(DEVICE) for count in entries]
+    ids = [torch.randint(count, (TOKENS,), generator=GENERATOR).to(DEVICE) for count in entries[:2]]
+    ids.append(torch.arange(TOKENS, device=DEVICE) % MAX_LEN)
+    cu_seqlens = torch.tensor([*range(0, TOKENS, MAX_LEN), TOKENS], dtype=torch.int32, device=DEVICE)
     leaves = [normal(count, HIDDEN) for count in entries] + [normal(HIDDEN) for _ in range(2)]
 
     def torchs(word: Tensor, type_: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -125,7 +127,7 @@ def bench_embedding_layer_norm(compare: Compare, dtype: str) -> None:
 
     def ours(word: Tensor, type_: Tensor, position: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         tables, norm = Tables(word, type_, position), Norm(weight, bias, EPS)
-        return embedding_layer_norm(Ids(*ids), tables, norm, DROPOUT, DTYPES[dtype])[0]
+        return embedding_layer_norm(Ids(*ids, cu_seqlens), tables, norm, DROPOUT, DTYPES[dtype])[0]
 
     report(compare, "embedding_layer_norm", dtype, step(ours, *leaves), torch=step(torchs, *leaves))
 

@@ -19,6 +19,7 @@ from bertfast.config import BertConfig
 from bertfast.ops.arguments import Dropout, Ids, Lengths, Linear, Norm, Predictions, Tables
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
+from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import linear
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 from bertfast.ops.self_attention import self_attention
@@ -76,7 +77,7 @@ class Bert(nn.Module):
         labels = batch.next_sentence_label
         if not labels.numel():
             return mlm_loss, torch.zeros_like(mlm_loss)
-        logits = self.next_sentence_logits(self.pooled(hidden_states[rows.first[: labels.numel()]]))
+        logits = self.next_sentence_logits(self.pooled(gather_rows(hidden_states, rows.first[: labels.numel()])))
         return mlm_loss, F.cross_entropy(logits.float(), labels)
 
     def hidden_states(
@@ -167,7 +168,7 @@ class Embeddings(nn.Module):
 
     def forward(self, batch: PackedBatch, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(T, H), and the words for the masked-LM head, whose gradient of them comes back through here."""
-        ids = Ids(batch.input_ids, batch.token_type_ids, batch.position_ids)
+        ids = Ids(batch.input_ids, batch.token_type_ids, batch.position_ids, batch.cu_seqlens)
         tables = Tables(self.word.weight, self.token_type.weight, self.position.weight)
         dropout = Dropout(batch.row_keys, self.p if self.training else 0.0, seed, site=0)
         return embedding_layer_norm(ids, tables, Norm.of(self.norm), dropout, dtype)

@@ -78,7 +78,9 @@ class Ids(NamedTuple):
     token_type: Tensor
     """(tokens,) int64."""
     position: Tensor
-    """(tokens,) int64."""
+    """(tokens,) int64, from 0 in each sequence."""
+    cu_seqlens: Tensor
+    """(sequences + 1,) int32: where the sequences begin, and the last one's end."""
 
 
 class Tables(NamedTuple):

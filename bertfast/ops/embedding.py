@@ -56,7 +56,7 @@ def _embedding_layer_norm(
     moments = norm.weight.new_empty(ids.word.shape[0], 2)
     parameters = (norm.weight.contiguous(), norm.bias.contiguous(), norm.eps)
     with torch.cuda.device_of(out):
-        native.embedding_layer_norm(*ids, *tables, *parameters, *dropout.for_kernel(), out, moments)
+        native.embedding_layer_norm(*ids[:3], *tables, *parameters, *dropout.for_kernel(), out, moments)
     return out, moments
 
 
@@ -92,12 +92,12 @@ def _embedding_layer_norm_backward(
     )
     working = (
         *_tokens_by_entry(ids.word, tables.word.shape[0]),
-        *_tokens_by_entry(ids.position, tables.position.shape[0]),
+        ids.cu_seqlens if ids.word.is_cuda else None,  # by which a position's tokens are found without sorting
         partial_sums(grad_sum, 2 + tables.token_type.shape[0]),
     )
     with torch.cuda.device_of(grad):
         native.embedding_layer_norm_backward(
-            grad.contiguous(), *ids, *tables, weight, moments, *dropout.for_kernel(), grad_sum, *grads, *working
+            grad.contiguous(), *ids[:3], *tables, weight, moments, *dropout.for_kernel(), grad_sum, *grads, *working
         )
     return grads
 

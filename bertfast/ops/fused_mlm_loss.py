@@ -60,6 +60,19 @@ def _splits(count: int, hidden: int, vocab_size: int) -> int:
     return max(1, min(BLOCKS // max(1, tiles), -(-vocab_size // 64)))
 
 
+def _backward_splits(count: int, hidden: int, vocab_size: int) -> int:
+    """The same for the gradient of the rows, whose blocks run beside one for each 64 words.
+
+    A block of either kind takes time in proportion to the tiles of the other kind that it loops over. So that all
+    blocks fill whole rounds of BLOCKS, and none of them takes much longer than the rest.
+    """
+    tiles, words = max(1, -(-count // (128 if hidden <= 128 else 64))), -(-vocab_size // 64)
+    rounds = -(-words // BLOCKS)
+    while (splits := (rounds * BLOCKS - words) // tiles) < words / (2 * tiles):
+        rounds += 1
+    return max(1, min(splits, words))
+
+
 @op("fused_mlm_loss")
 def _fused_mlm_loss(rows: Tensor, predictions: Predictions, decoder: Linear, vocab_size: int) -> tuple[Tensor, Tensor]:
     """The loss, and (n, 4) float32, from which the backward pass rebuilds a row's probabilities."""
@@ -103,7 +116,7 @@ def _fused_mlm_loss_backward(
     """The gradients of the rows, and of the decoder's weight and bias."""
     inputs = _for_kernel(rows, predictions, decoder, vocab_size)
     count, hidden = predictions.labels.shape[0], rows.shape[1]
-    partial = predictions.weights.new_empty(_splits(count, hidden, vocab_size), count, hidden)
+    partial = predictions.weights.new_empty(_backward_splits(count, hidden, vocab_size), count, hidden)
     rows = inputs[0]
     grad_rows = torch.empty_like(rows) if predictions.positions is None else torch.zeros_like(rows)
     grads = (grad_rows, torch.empty_like(inputs[2]), torch.empty_like(decoder.bias))

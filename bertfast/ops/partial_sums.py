@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 MOST_SLICES = 2112
-"""Into how many parts a sum over rows is split on a GPU: a warp each, as many as an H100's or H200's 132 multiprocessors
-hold of these kernels at once. The order of a sum depends on it."""
+"""Into how many parts a sum over rows is split on a GPU: a warp each, as many as the 132 multiprocessors of an H100 or
+H200 hold of these kernels at once. The order of a sum depends on it."""
 
 
 def partial_sums(x: Tensor, sums: int) -> Tensor | None:

@@ -49,15 +49,26 @@ struct Tables {
     }
 };
 
-// Which tokens hold each entry of a table, on a CUDA device; None on a CPU. The contents are not checked.
-struct ByEntry {
+// Which tokens hold each word, on a CUDA device; None on a CPU. The contents are not checked.
+struct ByWord {
     TokensByEntry addresses = {};
 
-    ByEntry(py::handle order, py::handle begin, const std::string& name, int64_t tokens, const Tensor& table) {
-        if (!table.place().cuda) return;
-        addresses.order = Tensor(order, (name + "_order").c_str(), Dtype::int64, {tokens}, table).data<const int64_t>();
-        addresses.begin =
-            Tensor(begin, (name + "_begin").c_str(), Dtype::int64, {table.size(0) + 1}, table).data<const int64_t>();
+    ByWord(py::handle order, py::handle begin, int64_t tokens, const Tensor& words) {
+        if (!words.place().cuda) return;
+        addresses.order = Tensor(order, "word_order", Dtype::int64, {tokens}, words).data<const int64_t>();
+        addresses.begin = Tensor(begin, "word_begin", Dtype::int64, {words.size(0) + 1}, words).data<const int64_t>();
+    }
+};
+
+// Likewise, where the sequences begin.
+struct ByPosition {
+    TokensByPosition addresses = {};
+
+    ByPosition(py::handle cu_seqlens, const Tensor& words) {
+        if (!words.place().cuda) return;
+        const Tensor offsets(cu_seqlens, "cu_seqlens", Dtype::int32, {ANY}, words);
+        if (offsets.size(0) < 1) throw py::value_error("cu_seqlens is empty");
+        addresses = {offsets.data<const int32_t>(), offsets.size(0) - 1};
     }
 };
 
@@ -97,7 +108,7 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
                                    int64_t seed, int64_t place, py::handle grad_sum_, py::handle grad_word_,
                                    py::handle grad_type_, py::handle grad_position_, py::handle grad_weight_,
                                    py::handle grad_bias_, py::handle word_order, py::handle word_begin,
-                                   py::handle position_order, py::handle position_begin, py::handle partial_) {
+                                   py::handle cu_seqlens_, py::handle partial_) {
     const Tables tables(input_ids, token_type_ids, position_ids, word, type, position);
     const Tensor& words = tables.word;
     const int64_t tokens = tables.input_ids.size(0), hidden = words.size(1);
@@ -116,8 +127,8 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
     check_apart({&grad_sum, &grad_word, &grad_type, &grad_position, &grad_weight, &grad_bias},
                 {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word, &tables.type,
                  &tables.position, &weight, &moments, &row_keys});
-    const ByEntry by_word(word_order, word_begin, "word", tokens, words);
-    const ByEntry by_position(position_order, position_begin, "position", tokens, tables.position);
+    const ByWord by_word(word_order, word_begin, tokens, words);
+    const ByPosition by_position(cu_seqlens_, words);
     const PartialSums partial(partial_, 2 + tables.type.size(0), words,
                               {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
                                &tables.type, &tables.position, &weight, &moments, &row_keys, &grad_sum, &grad_word,
@@ -157,7 +168,7 @@ void bind_embedding(py::module_& module) {
                py::arg("position_weight"), py::arg("weight"), py::arg("moments"), py::arg("row_keys"), py::arg("p"),
                py::arg("seed"), py::arg("place"), py::arg("grad_sum"), py::arg("grad_word"), py::arg("grad_type"),
                py::arg("grad_position"), py::arg("grad_weight"), py::arg("grad_bias"), py::arg("word_order"),
-               py::arg("word_begin"), py::arg("position_order"), py::arg("position_begin"), py::arg("partial"));
+               py::arg("word_begin"), py::arg("cu_seqlens"), py::arg("partial"));
 }
 
 }  // namespace bertfast::bindings

@@ -52,4 +52,10 @@ struct TokensByEntry {
     const int64_t* begin;  // (entries + 1,)
 };
 
+// Which tokens are at each position: cu_seqlens[s] + p in each sequence s that is longer than p.
+struct TokensByPosition {
+    const int32_t* cu_seqlens;  // (sequences + 1,)
+    int64_t sequences;
+};
+
 }  // namespace bertfast

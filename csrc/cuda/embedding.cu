@@ -21,8 +21,8 @@ __global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
 }
 
 // blockIdx.y: which ENTRY_COLUMNS columns.
-template <typename Whole>
-__global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums sums, Whole whole) {
+template <typename Tokens, typename Whole>
+__global__ void __launch_bounds__(ENTRY_THREADS) entry_kernel(EntrySums<Tokens> sums, Whole whole) {
     __shared__ EntryShared shared;
     for (int64_t entry = blockIdx.x; entry < sums.entries; entry += gridDim.x) {
         for (int phase = 0; phase < ENTRY_PHASES; ++phase) {
@@ -48,20 +48,20 @@ void forward(const EmbeddingLayerNorm<T>& call, void* stream) {
     check_launch(what);
 }
 
-void add_by_entry(const float* rows, const TokensByEntry& tokens, int64_t entries, int64_t hidden, float* grad,
-                  void* stream) {
+template <typename Tokens>
+void add_by_entry(const float* rows, const Tokens& tokens, int64_t entries, int64_t hidden, float* grad, void* stream) {
     const dim3 blocks(grid(entries, 1), static_cast<unsigned>((hidden + ENTRY_COLUMNS - 1) / ENTRY_COLUMNS));
     if (blocks.x == 0) return;
     with_constant(in_fours(hidden, rows, grad), [&](auto whole) {
-        entry_kernel<<<blocks, ENTRY_THREADS, 0, static_cast<cudaStream_t>(stream)>>>(
-            {rows, tokens, entries, hidden, grad}, whole);
+        const EntrySums<Tokens> sums{rows, tokens, entries, hidden, grad};
+        entry_kernel<<<blocks, ENTRY_THREADS, 0, static_cast<cudaStream_t>(stream)>>>(sums, whole);
     });
     check_launch("a table's gradient" + of_size(entries, hidden));
 }
 
 template <typename T>
-void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by_word, const TokensByEntry& by_position,
-              float* partial, int64_t slices, void* stream) {
+void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by_word,
+              const TokensByPosition& by_position, float* partial, int64_t slices, void* stream) {
     const EmbeddingTables& tables = call.tables;
     const int64_t hidden = tables.hidden, stride = embedding_sums(tables) * hidden;
     if (hidden == 0) return;
@@ -93,12 +93,12 @@ void embedding_layer_norm(const EmbeddingLayerNorm<bfloat16>& call, void* stream
 }
 
 void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<float>& call, const TokensByEntry& by_word,
-                                   const TokensByEntry& by_position, float* partial, int64_t slices, void* stream) {
+                                   const TokensByPosition& by_position, float* partial, int64_t slices, void* stream) {
     backward(call, by_word, by_position, partial, slices, stream);
 }
 
 void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<bfloat16>& call, const TokensByEntry& by_word,
-                                   const TokensByEntry& by_position, float* partial, int64_t slices, void* stream) {
+                                   const TokensByPosition& by_position, float* partial, int64_t slices, void* stream) {
     backward(call, by_word, by_position, partial, slices, stream);
 }
 

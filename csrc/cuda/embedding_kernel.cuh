@@ -106,9 +106,29 @@ constexpr int ENTRY_WARPS = 8, ENTRY_THREADS = ENTRY_WARPS * WARP, ENTRY_PHASES 
 constexpr int ENTRY_COLUMNS = 4 * WARP;  // of a block
 constexpr int ENTRY_TOGETHER = 8;        // rows that a warp loads before it adds them
 
+// Of an entry's places, in which its tokens are: how many there are, and a place's token, or -1 if it has none.
+BERTFAST_HD int64_t places(const TokensByEntry& tokens, int64_t entry) {
+    return tokens.begin[entry + 1] - tokens.begin[entry];
+}
+
+BERTFAST_HD int64_t token_at(const TokensByEntry& tokens, int64_t entry, int64_t place) {
+    return tokens.order[tokens.begin[entry] + place];
+}
+
+BERTFAST_HD int64_t places(const TokensByPosition& tokens, int64_t) {
+    return tokens.sequences;
+}
+
+BERTFAST_HD int64_t token_at(const TokensByPosition& tokens, int64_t position, int64_t place) {
+    const int64_t token = tokens.cu_seqlens[place] + position;
+    return token < tokens.cu_seqlens[place + 1] ? token : -1;
+}
+
+// Tokens: TokensByEntry or TokensByPosition.
+template <typename Tokens>
 struct EntrySums {
     const float* rows;  // (tokens, hidden)
-    TokensByEntry tokens;
+    Tokens tokens;
     int64_t entries, hidden;
     float* grad;  // (entries, hidden), accumulated into
 };
@@ -117,41 +137,41 @@ struct EntryShared {
     alignas(16) float sum[ENTRY_WARPS][ENTRY_COLUMNS];
 };
 
-// An entry's ENTRY_COLUMNS columns from `column` on. Warp w adds up every eighth token from the w-th on; then the eight
+// An entry's ENTRY_COLUMNS columns from `column` on. Warp w adds up every eighth place from the w-th on; then the eight
 // sums are added to the gradient. The block has a barrier after each phase. `whole`: see in_fours.
-template <typename Whole>
-BERTFAST_HD void entry_phase(int phase, const EntrySums& sums, Whole whole, int64_t entry, int64_t column, int thread,
-                             EntryShared& shared) {
-    const int64_t begin = sums.tokens.begin[entry], end = sums.tokens.begin[entry + 1];
-    const int warp = thread / WARP, place = thread % WARP * 4;
-    const int64_t c = column + place, left = sums.hidden - c;
-    if (c >= sums.hidden || begin == end) return;
+template <typename Tokens, typename Whole>
+BERTFAST_HD void entry_phase(int phase, const EntrySums<Tokens>& sums, Whole whole, int64_t entry, int64_t column,
+                             int thread, EntryShared& shared) {
+    const int64_t count = places(sums.tokens, entry);
+    const int warp = thread / WARP, lane = thread % WARP * 4;
+    const int64_t c = column + lane, left = sums.hidden - c;
+    if (c >= sums.hidden || count == 0) return;
     if (phase == 0) {
         float sum[4] = {};
-        for (int64_t first = begin + warp; first < end; first += ENTRY_TOGETHER * ENTRY_WARPS) {
+        for (int64_t first = warp; first < count; first += ENTRY_TOGETHER * ENTRY_WARPS) {
             float row[ENTRY_TOGETHER][4] = {};
             BERTFAST_UNROLL
             for (int i = 0; i < ENTRY_TOGETHER; ++i) {
-                const int64_t token = first + i * ENTRY_WARPS;
-                if (token >= end) continue;
-                load_four(sums.rows + sums.tokens.order[token] * sums.hidden + c, left, whole, row[i]);
+                const int64_t place = first + i * ENTRY_WARPS;
+                const int64_t token = place < count ? token_at(sums.tokens, entry, place) : -1;
+                if (token >= 0) load_four(sums.rows + token * sums.hidden + c, left, whole, row[i]);
             }
             BERTFAST_UNROLL
             for (int i = 0; i < ENTRY_TOGETHER; ++i) {
                 for (int j = 0; j < 4; ++j) sum[j] += row[i][j];
             }
         }
-        store_four(sum, 4, true, shared.sum[warp] + place);
+        store_four(sum, 4, true, shared.sum[warp] + lane);
         return;
     }
     if (warp > 0) return;
     float sum[4];
     float* const to = sums.grad + entry * sums.hidden + c;
     load_four(to, left, whole, sum);
-    const int64_t used = end - begin < ENTRY_WARPS ? end - begin : ENTRY_WARPS;
+    const int64_t used = count < ENTRY_WARPS ? count : ENTRY_WARPS;
     for (int64_t each = 0; each < used; ++each) {
         float part[4];
-        load_four(shared.sum[each] + place, 4, true, part);
+        load_four(shared.sum[each] + lane, 4, true, part);
         for (int j = 0; j < 4; ++j) sum[j] += part[j];
     }
     store_four(sum, left, whole, to);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "cuda/device_block.cuh"
 #include "cuda/fused_mlm_loss_kernel.cuh"
 #include "cuda/launch.cuh"
@@ -11,11 +13,11 @@ constexpr int ADDING_THREADS = 256;
 
 // Blocks on a multiprocessor at once: at most as many as its shared memory holds.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int GRAD_ROWS_BLOCKS = 1;
+constexpr int GRADIENT_BLOCKS = 1;
 #else
-constexpr int GRAD_ROWS_BLOCKS = 2;
+constexpr int GRADIENT_BLOCKS = 2;
 #endif
-constexpr int BLOCKS = 2;
+constexpr int LOSS_BLOCKS = 2;
 
 #if defined(BERTFAST_WGMMA)
 template <typename Size>
@@ -48,22 +50,25 @@ __device__ void with_block(const FusedMlmLoss& call, const Body& body) {
 }
 
 template <typename Size>
-__global__ void __launch_bounds__(TILE_THREADS, BLOCKS) loss_kernel(const __grid_constant__ FusedMlmLossForward call) {
+__global__ void __launch_bounds__(TILE_THREADS, LOSS_BLOCKS)
+    loss_kernel(const __grid_constant__ FusedMlmLossForward call) {
     const int64_t split = blockIdx.x % call.splits, tile = blockIdx.x / call.splits;
     with_block<Size, LoopsOver::words>(call, [&](auto block) { block.forward(call, tile * Size::ROWS, split); });
 }
 
+// The first `row_blocks` blocks compute the rows' gradients, the others the words'. One launch does both, so that no
+// multiprocessor waits for the last blocks of the first; the longer ones come first.
 template <typename Size>
-__global__ void __launch_bounds__(TILE_THREADS, GRAD_ROWS_BLOCKS)
-    grad_rows_kernel(const __grid_constant__ FusedMlmLossBackward call) {
-    const int64_t split = blockIdx.x % call.splits, tile = blockIdx.x / call.splits;
-    with_block<Size, LoopsOver::words>(call, [&](auto block) { block.grad_rows(call, tile * Size::ROWS, split); });
-}
-
-template <typename Size>
-__global__ void __launch_bounds__(TILE_THREADS, BLOCKS)
-    grad_words_kernel(const __grid_constant__ FusedMlmLossBackward call) {
-    with_block<Size, LoopsOver::rows>(call, [&](auto block) { block.grad_words(call, int64_t{blockIdx.x} * TILE); });
+__global__ void __launch_bounds__(TILE_THREADS, GRADIENT_BLOCKS)
+    gradients_kernel(const __grid_constant__ FusedMlmLossBackward call, int64_t row_blocks) {
+    const int64_t index = blockIdx.x;
+    if (index < row_blocks) {
+        const int64_t split = index % call.splits, tile = index / call.splits;
+        with_block<Size, LoopsOver::words>(call, [&](auto block) { block.grad_rows(call, tile * Size::ROWS, split); });
+    } else {
+        with_block<Size, LoopsOver::rows>(call,
+                                          [&](auto block) { block.grad_words(call, (index - row_blocks) * TILE); });
+    }
 }
 
 __global__ void __launch_bounds__(ADDING_THREADS) add_losses_kernel(const __grid_constant__ FusedMlmLossForward call) {
@@ -79,21 +84,14 @@ std::string sizes_of(const FusedMlmLoss& call) {
     return of_size(call.count, call.hidden) + " rows, " + std::to_string(call.vocab_size) + " words";
 }
 
-template <typename Kernel, typename Call>
-void launch(Kernel* kernel, int64_t shared, const Call& call, int64_t blocks, const std::string& what,
-            cudaStream_t stream) {
-    if (blocks == 0) return;
-    const int bytes = shared_bytes(kernel, shared, what);
-    kernel<<<static_cast<unsigned>(blocks), TILE_THREADS, bytes, stream>>>(call);
-    check_launch(what);
-}
-
 template <typename Size>
 void forward(const FusedMlmLossForward& call, cudaStream_t stream) {
     const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS;
-    const std::string what = "fused_mlm_loss" + sizes_of(call);
-    launch(loss_kernel<Size>, SHARED_BYTES<Size, LoopsOver::words>, call, tiles * call.splits, what, stream);
     if (tiles == 0) return;
+    const std::string what = "fused_mlm_loss" + sizes_of(call);
+    const int bytes = shared_bytes(loss_kernel<Size>, SHARED_BYTES<Size, LoopsOver::words>, what);
+    loss_kernel<Size><<<static_cast<unsigned>(tiles * call.splits), TILE_THREADS, bytes, stream>>>(call);
+    check_launch(what);
     add_losses_kernel<<<grid(call.count, ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
     check_launch(what + ", sums");
 }
@@ -101,9 +99,13 @@ void forward(const FusedMlmLossForward& call, cudaStream_t stream) {
 template <typename Size>
 void backward(const FusedMlmLossBackward& call, cudaStream_t stream) {
     const int64_t tiles = (call.count + Size::ROWS - 1) / Size::ROWS, words = (call.padded_vocab + TILE - 1) / TILE;
+    const int64_t row_blocks = tiles * call.splits;
     const std::string what = "fused_mlm_loss_backward" + sizes_of(call);
-    launch(grad_words_kernel<Size>, SHARED_BYTES<Size, LoopsOver::rows>, call, words, what + ", decoder", stream);
-    launch(grad_rows_kernel<Size>, SHARED_BYTES<Size, LoopsOver::words>, call, tiles * call.splits, what, stream);
+    constexpr int64_t SHARED = std::max(SHARED_BYTES<Size, LoopsOver::words>, SHARED_BYTES<Size, LoopsOver::rows>);
+    const int bytes = shared_bytes(gradients_kernel<Size>, SHARED, what);
+    gradients_kernel<Size>
+        <<<static_cast<unsigned>(row_blocks + words), TILE_THREADS, bytes, stream>>>(call, row_blocks);
+    check_launch(what);
     if (tiles == 0) return;
     add_grad_rows_kernel<<<grid(call.count * (call.hidden / 4), ADDING_THREADS), ADDING_THREADS, 0, stream>>>(call);
     check_launch(what + ", sums");

@@ -55,9 +55,9 @@ void embedding_layer_norm(const EmbeddingLayerNorm<bfloat16>& call, void* stream
 
 // `partial`: working memory, (slices, 2 + types, hidden), slices >= 1.
 void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<float>& call, const TokensByEntry& by_word,
-                                   const TokensByEntry& by_position, float* partial, int64_t slices, void* stream);
+                                   const TokensByPosition& by_position, float* partial, int64_t slices, void* stream);
 void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<bfloat16>& call, const TokensByEntry& by_word,
-                                   const TokensByEntry& by_position, float* partial, int64_t slices, void* stream);
+                                   const TokensByPosition& by_position, float* partial, int64_t slices, void* stream);
 
 // --- GELU ---
 

@@ -151,13 +151,16 @@ struct ByEntry {
 template <typename T>
 void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t positions) {
     constexpr int64_t TYPES = 2;
-    const auto ids = ints(tokens, words), types = ints(tokens, TYPES), places = ints(tokens, positions);
+    const auto ids = ints(tokens, words), types = ints(tokens, TYPES);
+    const Places places(tokens, positions, numbers);
     const auto word = floats(words * hidden), kind = floats(TYPES * hidden), position = floats(positions * hidden);
     const auto weight = floats(hidden), bias = floats(hidden), grad = floats(tokens * hidden);
     const auto row_keys = ints(tokens, 1 << 30);
     const Dropout rule = make_dropout(0.1, 12, 0);
-    const EmbeddingTables tables = {ids.data(), types.data(), places.data(), word.data(), kind.data(), position.data(),
-                                    words,      TYPES,        positions,     tokens,      hidden};
+    const EmbeddingTables tables = {ids.data(),  types.data(), places.positions.data(),
+                                    word.data(), kind.data(),  position.data(),
+                                    words,       TYPES,        positions,
+                                    tokens,      hidden};
     std::vector<float> out(tokens * hidden), moments(2 * tokens), grad_sum(tokens * hidden), grad_type(kind.size());
     std::vector<float> grad_weight(hidden), grad_bias(hidden);
     auto grad_word = floats(word.size()), grad_position = floats(position.size());
@@ -168,7 +171,8 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
         grad.data(), tables, weight.data(), moments.data(), row_keys.data(), true, rule, grad_sum.data(),
         grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
 
-    const Array<int64_t> dids(ids), dtypes(types), dplaces(places), keys(row_keys);
+    const Array<int64_t> dids(ids), dtypes(types), dplaces(places.positions), keys(row_keys);
+    const Array<int32_t> dcu_seqlens(places.cu_seqlens);
     const Array<float> dword(word), dkind(kind), dposition(position), dweight(weight), dbias(bias);
     const EmbeddingTables on_device = {dids.data(),  dtypes.data(),    dplaces.data(), dword.data(),
                                        dkind.data(), dposition.data(), words,          TYPES,
@@ -177,7 +181,7 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
     const Array<float> dmoments(2 * tokens), dgrad_sum(tokens * hidden);
     const Array<float> dgrad_type(kind.size()), dgrad_weight(hidden), dgrad_bias(hidden),
         partial(SLICES * (2 + TYPES) * hidden);
-    const ByEntry by_word(OrderByEntry(ids, words)), by_position(OrderByEntry(places, positions));
+    const ByEntry by_word(OrderByEntry(ids, words));
     cuda::embedding_layer_norm(EmbeddingLayerNorm<T>{on_device, dweight.data(), dbias.data(), EPS, keys.data(), true,
                                                      rule, dout.data(), dmoments.data()},
                                nullptr);
@@ -185,7 +189,7 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
         EmbeddingLayerNormBackward<T>{dgrad.data(), on_device, dweight.data(), dmoments.data(), keys.data(), true, rule,
                                       dgrad_sum.data(), dgrad_word.data(), dgrad_type.data(), dgrad_position.data(),
                                       dgrad_weight.data(), dgrad_bias.data()},
-        by_word.addresses, by_position.addresses, partial.data(), SLICES, nullptr);
+        by_word.addresses, {dcu_seqlens.data(), places.sequences()}, partial.data(), SLICES, nullptr);
     const std::string what =
         "embedding_layer_norm of " + std::to_string(tokens) + " x " + std::to_string(hidden) + type<T>();
     near(dout.values(), out, TOLERANCE<T>, what);

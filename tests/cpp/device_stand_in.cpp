@@ -59,7 +59,7 @@ namespace bertfast::cuda {
         BERTFAST_DISPATCH(embedding_layer_norm(call));                                                            \
     }                                                                                                             \
     void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry&,           \
-                                       const TokensByEntry&, float*, int64_t, void*) {                            \
+                                       const TokensByPosition&, float*, int64_t, void*) {                         \
         BERTFAST_DISPATCH(embedding_layer_norm_backward(call));                                                   \
     }                                                                                                             \
     void attention(const AttentionShape& shape, const AttentionForward<T>& tensors, void*) {                      \

@@ -75,6 +75,23 @@ struct OrderByEntry {
     }
 };
 
+// The positions of tokens in sequences of up to `longest`, some of them empty.
+struct Places {
+    std::vector<int64_t> positions;
+    std::vector<int32_t> cu_seqlens{0};
+
+    Places(int64_t tokens, int64_t longest, std::mt19937& random) {
+        while (cu_seqlens.back() < tokens) {
+            const int64_t begin = cu_seqlens.back(),
+                          length = std::min<int64_t>(random() % (longest + 1), tokens - begin);
+            for (int64_t i = 0; i < length; ++i) positions.push_back(i);
+            cu_seqlens.push_back(static_cast<int32_t>(begin + length));
+        }
+    }
+
+    int64_t sequences() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }
+};
+
 // Parameters and their state, of any sizes. All tensors of a kind share one array, so that they begin anywhere.
 struct AdamState {
     std::vector<int64_t> sizes;

@@ -106,10 +106,10 @@ bool layer_norm(int64_t rows, int64_t columns, int64_t slices, bool whole, bool 
            near(column_sums(second, slices, 2 * columns, columns), grad_bias, 1e-5, "bias's gradient");
 }
 
-std::vector<float> add_by_entry(const OrderByEntry& by, const std::vector<float>& rows, int64_t hidden, bool whole,
-                                std::vector<float> grad) {
-    const int64_t entries = by.begin.size() - 1;
-    const cuda::EntrySums sums{rows.data(), {by.order.data(), by.begin.data()}, entries, hidden, grad.data()};
+template <typename Tokens>
+std::vector<float> add_by_entry(const Tokens& tokens, int64_t entries, const std::vector<float>& rows, int64_t hidden,
+                                bool whole, std::vector<float> grad) {
+    const cuda::EntrySums<Tokens> sums{rows.data(), tokens, entries, hidden, grad.data()};
     for (int64_t entry = 0; entry < entries; ++entry) {
         for (int64_t column = 0; column < hidden; column += cuda::ENTRY_COLUMNS) {
             auto shared = poisoned<cuda::EntryShared>(1);
@@ -128,7 +128,7 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
     constexpr int64_t WORDS = 9, TYPES = 2, POSITIONS = 70;
     std::mt19937 random(static_cast<uint32_t>(tokens * 1009 + hidden));
     const auto ids = random_ints(tokens, random, WORDS), types = random_ints(tokens, random, TYPES);
-    const auto places = random_ints(tokens, random, POSITIONS);
+    const Places places(tokens, POSITIONS, random);
     const auto word = random_floats<float>(WORDS * hidden, random), type = random_floats<float>(TYPES * hidden, random);
     const auto position = random_floats<float>(POSITIONS * hidden, random);
     const auto weight = random_floats<float>(hidden, random), bias = random_floats<float>(hidden, random);
@@ -136,8 +136,10 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
     const auto grad = random_floats<T>(tokens * hidden, random);
     const auto wide_grad = floats_of(grad);
     const Dropout rule = make_dropout(0.2, 11, 256 * 5);
-    const EmbeddingTables tables = {ids.data(), types.data(), places.data(), word.data(), type.data(), position.data(),
-                                    WORDS,      TYPES,        POSITIONS,     tokens,      hidden};
+    const EmbeddingTables tables = {ids.data(),  types.data(), places.positions.data(),
+                                    word.data(), type.data(),  position.data(),
+                                    WORDS,       TYPES,        POSITIONS,
+                                    tokens,      hidden};
     std::vector<float> out(tokens * hidden), moments(2 * tokens), grad_sum(out.size()), grad_type(type.size());
     std::vector<float> grad_weight(hidden), grad_bias(hidden);
     const auto words_before = random_floats<float>(word.size(), random);
@@ -164,6 +166,7 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
         const HostLanes lanes(hidden, cuda::embedding_backward_rows(tables));
         cuda::embedding_slice(backward, whole, slice, slices, partial.data(), lanes);
     }
+    const OrderByEntry by_word(ids, WORDS);
     const int64_t stride = (2 + TYPES) * hidden;
     const auto sums = [&](int64_t first, int64_t columns) {
         return column_sums(partial.data() + first, slices, stride, columns);
@@ -173,10 +176,12 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
            near(sums(0, hidden), grad_weight, 1e-5, "weight's gradient") &&
            near(sums(hidden, hidden), grad_bias, 1e-5, "bias's gradient") &&
            near(sums(2 * hidden, TYPES * hidden), grad_type, 1e-5, "types' gradient") &&
-           near(add_by_entry({ids, WORDS}, our_grad_sum, hidden, whole, words_before), grad_word, 1e-5,
-                "words' gradient") &&
-           near(add_by_entry({places, POSITIONS}, our_grad_sum, hidden, whole, positions_before), grad_position, 1e-5,
-                "positions' gradient");
+           near(add_by_entry(TokensByEntry{by_word.order.data(), by_word.begin.data()}, WORDS, our_grad_sum, hidden,
+                             whole, words_before),
+                grad_word, 1e-5, "words' gradient") &&
+           near(add_by_entry(TokensByPosition{places.cu_seqlens.data(), places.sequences()}, POSITIONS, our_grad_sum,
+                             hidden, whole, positions_before),
+                grad_position, 1e-5, "positions' gradient");
 }
 
 // An id beyond its table makes only its row NaN, and reads nothing out of bounds: AddressSanitizer would see it.

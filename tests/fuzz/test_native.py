@@ -178,7 +178,7 @@ def embedding_layer_norm_backward(rng: random.Random, memory: Memory) -> Argumen
         "grad_position": memory.floats(positions, hidden),
         "grad_weight": memory.empty(hidden),
         "grad_bias": memory.empty(hidden),
-        **dict.fromkeys(["word_order", "word_begin", "position_order", "position_begin", "partial"]),
+        **dict.fromkeys(["word_order", "word_begin", "cu_seqlens", "partial"]),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from bertfast._native import native
 from bertfast.ops import masked_lm_loss as module
 from bertfast.ops.fused_mlm_loss import (
     BLOCKS,
+    _backward_splits,
     _fused_mlm_loss,
     _fused_mlm_loss_backward,
     _splits,
@@ -227,3 +229,25 @@ def test_splits_fill_the_device_and_are_never_empty(hidden: int) -> None:
             assert 1 <= splits <= -(-vocab_size // 64)
             assert tiles * splits <= max(BLOCKS, tiles)
     assert _splits(3500, 128, 20_256) == 9
+
+
+@pytest.mark.parametrize(
+    ("count", "hidden", "vocab_size"),
+    [
+        (5120, 128, 20_256),
+        (3500, 128, 30_522),
+        (640, 128, 20_256),
+        (1, 64, 20_256),
+        (5000, 256, 30_522),
+        (9800, 256, 512),
+    ],
+)
+def test_the_backward_s_blocks_end_together(count: int, hidden: int, vocab_size: int) -> None:
+    """Each block that ends makes place for the next. The floor is the work, shared out evenly, or one block's."""
+    splits, tiles = _backward_splits(count, hidden, vocab_size), -(-count // (128 if hidden <= 128 else 64))
+    words = -(-vocab_size // 64)
+    assert 1 <= splits <= words
+    ends = [0.0] * BLOCKS
+    for work in [words / splits] * (tiles * splits) + [float(tiles)] * words:
+        heapq.heapreplace(ends, ends[0] + work)
+    assert max(ends) <= 1.15 * max(2 * tiles * words / BLOCKS, tiles)

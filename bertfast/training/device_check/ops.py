@@ -147,7 +147,10 @@ def check_dropout_add_layer_norm(given: Inputs) -> Iterator[Difference]:
 
 def check_embedding_layer_norm(given: Inputs) -> Iterator[Difference]:
     size, rule = given.size, Dropout(given.row_keys(), P, SEED, SITE)
-    ids = Ids(*(given.integers(entries, size.tokens) for entries in (size.words, 2, 512)))
+    words, types = (given.integers(entries, size.tokens) for entries in (size.words, 2))
+    offsets = given.offsets()
+    positions = torch.cat([torch.arange(length, device=given.device) for length in size.lengths])
+    ids = Ids(words, types, positions, offsets)
     leaves = [given.normal(entries, size.hidden) for entries in (size.words, 2, 512)]
     leaves += [given.normal(size.hidden), given.normal(size.hidden)]
 

@@ -14,11 +14,23 @@ SHAPES = [(1, 2, 5), (3, 33, 5), (130, 96, 300), (65, 64, 10), (700, 511, 40), (
 
 def inputs(tokens: int, hidden: int, words: int) -> tuple[Ids, list[Tensor], Tensor, Tensor]:
     generator = torch.Generator().manual_seed(tokens * 10007 + hidden)
-    ids = Ids(*(torch.randint(0, entries, (tokens,), generator=generator) for entries in (words, 2, 64)))
+    words_, types = (torch.randint(0, entries, (tokens,), generator=generator) for entries in (words, 2))
+    ids = Ids(words_, types, *sequences(tokens, generator))
     tables = [torch.randn(entries, hidden, generator=generator) for entries in (words, 2, 64)]
     weight, bias = torch.randn(2, hidden, generator=generator)
     keys = torch.randint(0, 2**60, (tokens,), generator=generator)
     return ids, [*tables, weight, bias], keys, torch.randn(tokens, hidden, generator=generator)
+
+
+def sequences(tokens: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions, and cu_seqlens of sequences of 0 to 64 tokens."""
+    lengths = torch.randint(0, 65, (2 + tokens // 16,), generator=generator)
+    ends = lengths.cumsum(0).clamp(max=tokens)
+    ends[-1] = tokens if tokens - ends[-2] <= 64 else ends[-1]
+    assert ends[-1] == tokens
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
+    starts = torch.repeat_interleave(offsets[:-1], offsets.diff())
+    return torch.arange(tokens) - starts, offsets.int()
 
 
 def of(
