@@ -236,6 +236,12 @@ class TrainConfig(SamplerConfig):
     )
     lr: float = setting(5e-3, "AdamW's peak learning rate")
     muon_lr: float = setting(0.02, "Muon's peak learning rate; it rises and falls as --lr does")
+    head_first: float = setting(
+        0.0,
+        "share of the steps, the first ones, in which only the masked-LM head learns, as suits a new head on a trained "
+        "model",
+    )
+    head_lr: float = setting(2e-3, "AdamW's peak learning rate in these steps")
     weight_decay: float = setting(
         0.0,
         "share, times the learning rate, by which each step shrinks weights and embeddings; not biases and LayerNorms",
@@ -300,6 +306,8 @@ class TrainConfig(SamplerConfig):
     inexact: bool = setting(
         False, "let --resume continue even if the result would differ from an uninterrupted run, and list why"
     )
+    init_weights: str = ""
+    """The digest of the weights that --init gave; empty without it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -322,21 +330,30 @@ class TrainConfig(SamplerConfig):
             raise InputError(
                 f"--warmup {self.warmup:g} and --decay {self.decay:g} must be shares of the run, together at most 1"
             )
+        if not 0 <= self.head_first < 1:
+            raise InputError(f"--head-first must be at least 0 and less than 1, not {self.head_first}")
         if not 0 < self.eval_share < 1:
             raise InputError(f"--eval-share must lie between 0 and 1, not {self.eval_share}")
-        for name in ("lr", "muon_lr"):
+        for name in ("lr", "muon_lr", "head_lr"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{flag(TrainConfig, name)} must be a positive number, not {getattr(self, name)}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise InputError(f"--weight-decay must be 0 or a positive number, not {self.weight_decay}")
 
     @property
+    def head_steps(self) -> int:
+        """The steps, the first ones, in which only the masked-LM head learns."""
+        return round(self.head_first * self.steps)
+
+    @property
     def warmup_steps(self) -> int:
-        return round(self.warmup * self.steps)
+        """The first ones of those in which all parameters learn."""
+        return round(self.warmup * (self.steps - self.head_steps))
 
     @property
     def decay_steps(self) -> int:
-        return round(self.decay * self.steps)
+        """The last ones of those in which all parameters learn."""
+        return round(self.decay * (self.steps - self.head_steps))
 
     @property
     def long_share(self) -> float:
@@ -491,5 +508,8 @@ DEFAULT_PRESET = "notebook"
 # A model that was trained before, by --init, learns at a low rate, so that it keeps what it knows.
 CONTINUED = {"objective": "none", "lr": 1e-4, "batch_size": 64, "minutes": 30.0}
 
+# If it has no masked-LM head: gradients through an untrained one would only disturb it.
+NEW_HEAD = {"head_first": 0.1}
+
 # Settings whose default is the preset's.
-PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, "tokenizer")}
+PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, *NEW_HEAD, "tokenizer")}

@@ -23,6 +23,7 @@ from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import (
     CONTINUED,
     DEFAULT_PRESET,
+    NEW_HEAD,
     PRESET_FIELDS,
     PRESETS,
     TEXT_FORMS,
@@ -41,10 +42,11 @@ from bertfast.distributed.world import choose_devices
 from bertfast.errors import InputError
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
-from bertfast.hub.transformers import Pretrained, load_pretrained
+from bertfast.hub.transformers import MASKED_LM_HEAD, Pretrained, load_pretrained
 from bertfast.model import Bert
 from bertfast.reporting.next_steps import next_steps
 from bertfast.torchrun import is_main_process, under_torchrun
+from bertfast.training.averaging import Judge, write_average
 from bertfast.training.launch import check_extras, train_in
 from bertfast.training.run_directory import claimed
 from bertfast.training.trainer import Run
@@ -85,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
         help=f"sizes of the model, and a way to train it (default: {DEFAULT_PRESET}; not with --init)",
     )
     what.add_argument("--init", metavar="DIR", type=Path, help="start from the model and tokenizer in this folder")
+    what.add_argument(
+        "--probe-labels",
+        metavar="FILE",
+        help="labelled texts: write as much of what training changed in --init's model as classifies them best, as in "
+        "python -m bertfast.probe --labels",
+    )
+    what.add_argument(
+        "--probe-similarity",
+        metavar="FILE.tsv",
+        help="scored pairs: write no more of it than leaves their similarity at most a point worse, as in "
+        "python -m bertfast.probe --similarity",
+    )
     what.add_argument("--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)")
     what.add_argument(
         "--export",
@@ -112,13 +126,14 @@ def _main(options: argparse.Namespace) -> None:
     torch.manual_seed(settings(SamplerConfig, options).seed)
     start = load_pretrained(options.init) if options.init else None
     preset = _preset(options, start)
-    config = _train_config(options, preset)
+    config = _train_config(options, preset, start)
     model_config = _model_config(options, preset, config)
     if start:
         start.model.config.check_takes(start.tokenizer.vocab_size, config)
     check_extras(config, bool(options.eval_corpus))
     for form in options.export:
         check_form(form)
+    judge = _judge(options, start)
     if not under_torchrun():
         choose_devices(config)  # raises, if it does, before the corpus is built
     out = _run_directory(options.out, options.resume)
@@ -126,11 +141,18 @@ def _main(options: argparse.Namespace) -> None:
         corpus, eval_corpus = _corpora(options, preset)
         for line in start.notes() if start else ():
             logger.info(line)
+        if start and not judge:
+            logger.warning(
+                "training on may cost the model more on other text than it gains on this (docs/recipes.md): give "
+                "--probe-labels FILE or --probe-similarity FILE, and probes decide how much of the change is written"
+            )
         logger.info("writing to %s", out)
         model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
         logger.info(_recipe(model.config, config))
         run = train_in(directory, model, corpus, config, eval_corpus)
         if is_main_process():
+            if judge:
+                run = write_average(run, judge, out)
             for form in options.export:
                 export(out, form)
             print(closing_lines(run), flush=True)
@@ -182,20 +204,29 @@ def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
     """The model, the way to train it and the tokenizer that the options ask for, but for their single settings."""
     preset = PRESETS[options.preset or DEFAULT_PRESET]
     if start is not None:
-        preset = Preset({}, CONTINUED, "")
+        preset = Preset({}, CONTINUED | (NEW_HEAD if MASKED_LM_HEAD in start.fresh else {}), "")
     if options.recipe == "notebook":
         sizes = {name: value for name, value in preset.model.items() if "dropout" not in name}
         preset = Preset(sizes, {}, preset.tokenizer)
     return preset
 
 
-def _train_config(options: argparse.Namespace, preset: Preset) -> TrainConfig:
+def _judge(options: argparse.Namespace, start: Pretrained | None) -> Judge | None:
+    """What decides which weights the main process writes; None: those that were trained."""
+    if options.probe_labels is None and options.probe_similarity is None:
+        return None
+    if start is None:
+        raise InputError("--probe-labels and --probe-similarity compare with --init's model: give --init")
+    return Judge(start, options.probe_labels, options.probe_similarity) if is_main_process() else None
+
+
+def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained | None) -> TrainConfig:
     lengths = [name for name in ("steps", "epochs", "minutes") if name in options]
     if len(lengths) > 1:
         both = " and ".join(flag(TrainConfig, name) for name in lengths)
         raise InputError(f"{both} both say how long to train: give one of them")
     train = {name: value for name, value in preset.train.items() if not (lengths and name == "minutes")}
-    return settings(TrainConfig, options, **train)
+    return settings(TrainConfig, options, **train, init_weights=start.digest() if start else "")
 
 
 def _recipe(model: BertConfig, config: TrainConfig) -> str:
@@ -204,10 +235,11 @@ def _recipe(model: BertConfig, config: TrainConfig) -> str:
     if config.epochs or config.minutes:
         length = f"{config.epochs:g} epochs" if config.epochs else f"{config.minutes:g} minutes"
     rates = f"AdamW {config.lr:g}" + f", Muon {config.muon_lr:g}" * (config.optimizer == "muon")
+    alone = f"; first the masked-LM head alone for {config.head_first:.0%} of the steps, at {config.head_lr:g}"
     return (
         f"{length} with batches of {config.batch_size}, {rates}, rising over {config.warmup:.0%} and falling over "
         f"{config.decay:.0%} of the steps, weight decay {config.weight_decay:g}, "
-        f"dropout {model.hidden_dropout_prob:g}, objective {config.objective}"
+        f"dropout {model.hidden_dropout_prob:g}, objective {config.objective}{alone * (config.head_first > 0)}"
     )
 
 

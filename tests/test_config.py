@@ -34,6 +34,7 @@ def test_every_class_of_settings_checks_its_choices():
         ({"weight_decay": float("inf")}, "--weight-decay must be 0 or a positive number, not inf"),
         ({"muon_lr": 0.0}, r"--muon-lr must be a positive number, not 0\.0"),
         ({"muon_lr": float("inf")}, "--muon-lr must be a positive number, not inf"),
+        ({"head_lr": 0.0}, r"--head-lr must be a positive number, not 0\.0"),
         ({"lr": -1.0}, r"--lr must be a positive number, not -1\.0"),
     ],
 )

@@ -321,6 +321,7 @@ BAD = {
     "init": (["--init", "nowhere"], "nowhere: no such folder"),
     "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
     "init with a preset": (["--init", "x", "--preset", "tiny"], "leave out --preset"),
+    "probe without init": (["--probe-labels", "x.tsv"], "compare with --init's model: give --init"),
     "two lengths": (["--steps", "5", "--minutes", "1"], "--steps and --minutes both say how long to train"),
     "too many workers": (["--device", "cpu", "--gpus", "4096"], "--gpus 4096 asks for more CPU workers than"),
     "empty corpus name": (["--corpus", ""], "--corpus was given an empty name"),

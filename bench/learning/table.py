@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from learning.curve import Curve, one_a_kind
 
-from bertfast.inference.probe.figure import table
+from bertfast.reporting.figure import table
 
 MINUTES = (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60)
 

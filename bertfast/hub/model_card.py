@@ -23,6 +23,7 @@ from bertfast.files import whole_file
 from bertfast.hub.forms import FORMS
 from bertfast.hub.transformers import num_parameters
 from bertfast.model import Bert
+from bertfast.reporting.average import Average
 from bertfast.reporting.context_free import unigram_entropy
 from bertfast.reporting.metrics import History
 
@@ -49,6 +50,8 @@ class CardFacts(NamedTuple):
     dtype: torch.dtype
     """Of matrix products."""
     base_model: str | None
+    """As in `Run`."""
+    average: Average | None
     """As in `Run`."""
 
 
@@ -128,14 +131,14 @@ A BERT encoder with its pretraining heads (`BertForPreTraining`), trained by ber
 ## Training
 
 {training}
-
+{weights}
 ## Losses
 
 ![training curve](loss.png)
 
 {losses}
 
-In nats, for each predicted token or pair.
+In nats, for each predicted token or pair{losses_of}.
 
 ## With transformers
 
@@ -159,7 +162,7 @@ encoder.embed(["one text", "another"])
 ## Limits
 
 All that it knows it has learned from {teachers}, errors and prejudices included, and it was tested on nothing but the
-losses above.
+{tests} above.
 
 <!--
 bertfast wrote this card. It writes it anew when the run is resumed or saved again, unless you have edited it.
@@ -178,7 +181,10 @@ def _card(facts: CardFacts) -> str:
         model=_table(_of_model(facts)),
         text="\n".join(_text(facts)),
         training=_table(_of_training(facts)),
+        weights="" if facts.average is None else _weights(facts.average),
         losses=_losses(facts),
+        losses_of=", with the weights as trained" * (facts.average is not None),
+        tests="losses" if facts.average is None else "losses and the figures of its weights",
         mask=MASK,
         teachers="the text above" if facts.base_model is None else "the text above and in its earlier training",
         exclude=" ".join(f'--exclude "{name}"' for name in _PRIVATE),
@@ -263,6 +269,8 @@ def _of_training(facts: CardFacts) -> Iterator[tuple[str, str]]:
     tokens = [record.tokens for record in records if record.tokens is not None]
     if len(tokens) == config.steps:
         yield "tokens seen", f"{sum(tokens):,}, special tokens included"
+    if config.head_steps:
+        yield "masked-LM head alone", f"in the first {config.head_steps:,} steps, peak rate {config.head_lr:g}"
     muon = config.optimizer == "muon"
     yield "optimizer", "Muon for the matrices of the layers, AdamW for the rest" if muon else "AdamW"
     rates = f"{config.muon_lr:g} (Muon), {config.lr:g} (AdamW)" if muon else f"{config.lr:g}"
@@ -279,6 +287,22 @@ def _of_training(facts: CardFacts) -> Iterator[tuple[str, str]]:
     )
     yield "precision", "float32" if facts.dtype == torch.float32 else "bfloat16, with weights in float32"
     yield "seed", f"{config.seed}"
+
+
+def _weights(average: Average) -> str:
+    header, *rows = average.rows()
+    lines = [header, ["---"] * len(header), *rows]
+    figures = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"""
+## Weights
+
+They are start + {average.share:g} x (trained - start), an average of those that training began with and those that it
+ended with. A head that was new is as trained. {average.reason}
+
+{figures}
+
+Accuracy in % of a classifier on frozen vectors, Spearman's correlation x 100, both ± two standard errors.
+"""
 
 
 def _masking(config: SamplerConfig) -> str:

@@ -7,6 +7,7 @@ Writes a `transformers.BertForPreTraining`, as config.json and model.safetensors
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -105,6 +106,19 @@ class Pretrained(NamedTuple):
     """Heads that start fresh -> the reason."""
     unused: list[str]
     """Weights that a pretraining model doesn't have, such as a fine-tuned model's classifier."""
+
+    def given(self) -> dict[str, Tensor]:
+        """The model's parameters that the folder gave: all but those of heads that start fresh."""
+        fresh = {ours for head in self.fresh for ours in _head_names(head)}
+        return {name: each.detach() for name, each in self.model.named_parameters() if name not in fresh}
+
+    def digest(self) -> str:
+        """Of these parameters."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, each in self.given().items():
+            digest.update(name.encode())
+            digest.update(each.numpy().data)
+        return digest.hexdigest()
 
     def notes(self) -> list[str]:
         """Lines for the log of a run that starts from the folder: what starts fresh, and what is unused."""

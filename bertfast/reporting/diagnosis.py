@@ -118,7 +118,7 @@ class Diagnosis:
         """Whether the masked-LM loss is stuck at a level that needs no context, or ends there."""
         config, records = self._config, history.records
         ended = self._done == config.steps
-        seen = min(len(records), self._done - config.warmup_steps)
+        seen = min(len(records), self._done - config.head_steps - config.warmup_steps)
         window = min(_MOST, config.steps // 5, int(_SECONDS / pace) if (pace := self._pace()) else _MOST)
         window = max(_FEWEST, window // 2 * 2)
         if ended:

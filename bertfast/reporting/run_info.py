@@ -43,6 +43,8 @@ class RunInfo:
     held_out: Text | None
     settled: bool = True
     """Whether `train.steps` is final: with --minutes it is estimated at first."""
+    average: dict[str, Any] | None = None
+    """The fields of the `Average` that was written in place of the trained weights."""
 
     def write(self, folder: Path) -> None:
         """Writes `folder`/run.json, with the versions of the software."""
@@ -67,7 +69,7 @@ class RunInfo:
             if corpus is None:
                 raise ValueError("it names no corpus")
             train, settled = TrainConfig(**content["train"]), bool(content.get("settled", True))
-            return cls(BertConfig(**content["model"]), train, corpus, held_out, settled)
+            return cls(BertConfig(**content["model"]), train, corpus, held_out, settled, content.get("average"))
         except FileNotFoundError:
             raise InputError(f"{folder} holds no run.json: give a folder that bertfast.pretrain wrote") from None
         except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:

@@ -35,7 +35,7 @@ _IRRELEVANT = (
     "check",
     "epochs",  # `steps` has their number
 )
-_RESOLVED = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss")
+_RESOLVED = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss", "init_weights")
 
 # Entries that differ between kinds of hosts.
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
@@ -61,6 +61,11 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
             values[flag(TrainConfig, name)] = value
     if config.optimizer != "muon":
         del values[flag(TrainConfig, "muon_lr")]
+    if not config.head_first:
+        for name in ("head_first", "head_lr"):
+            del values[flag(TrainConfig, name)]
+    if config.init_weights:
+        values["weights of --init"] = config.init_weights
     if config.minutes:  # the number of steps is not a setting, but found by a clock
         del values[flag(TrainConfig, "steps")]
     cuda = world.device.type == "cuda"

@@ -6,7 +6,7 @@ shard. The optimizer has each weight at hand when it changes, so it writes both 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,27 +23,36 @@ def make_optimizer(setup: Setup) -> Optimizer:
     matrices = {weight: count for weight, count in layer_matrices(setup.model).items() if weight.requires_grad}
     if config.optimizer == "muon" and matrices:
         muon = Muon(matrices, config.muon_lr / config.lr, setup.dtype, setup.world)
-    return Optimizer(setup.model.parameters(), setup.dtype, config.weight_decay, muon)
+    head = set(setup.model.masked_lm_head.parameters()) if config.head_first else ()
+    return Optimizer(setup.model.parameters(), setup.dtype, config.weight_decay, muon, head)
 
 
 class Optimizer:
     """AdamW over those of `parameters`, of one device, that require gradients, but for those that `muon` has.
 
     Before a step, every parameter of two dimensions shrinks: W -= its rate * `weight_decay` * W. Biases and LayerNorms
-    do not. Until `close`, each parameter has a copy in `dtype`, that of products.
+    do not. Until `close`, each parameter has a copy in `dtype`, that of products. The parameters in `head` have a
+    learning rate of their own.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], dtype: torch.dtype, weight_decay: float, muon: Muon | None = None
+        self,
+        parameters: Iterable[nn.Parameter],
+        dtype: torch.dtype,
+        weight_decay: float,
+        muon: Muon | None = None,
+        head: Collection[nn.Parameter] = (),
     ) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.count = torch.zeros((), dtype=torch.float32, device=self.parameters[0].device)
         """The steps taken."""
         self._weight_decay, self._muon = weight_decay, muon
         by_muon = {} if muon is None else muon.state
-        self._by_adam: list[Tensor] = [each for each in self.parameters if each not in by_muon]
+        by_adam: list[Tensor] = [each for each in self.parameters if each not in by_muon]
+        self._head = [each for each in by_adam if each in head]
+        self._others = [each for each in by_adam if each not in head]
         self._adams: dict[Tensor, dict[str, Tensor]] = {
-            each: {name: torch.zeros_like(each) for name in ("exp_avg", "exp_avg_sq")} for each in self._by_adam
+            each: {name: torch.zeros_like(each) for name in ("exp_avg", "exp_avg_sq")} for each in by_adam
         }
         self.state: dict[Tensor, dict[str, Tensor]] = {**self._adams, **by_muon}
         """By parameter: momentum, or torch.optim.Adam's exp_avg and exp_avg_sq."""
@@ -51,26 +60,35 @@ class Optimizer:
         self._copies: dict[Tensor, Copy] = {each: Copy.keep(each, dtype) for each in kept}
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], rate: Tensor, factor: Tensor, refused: Tensor) -> None:
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        rate: Tensor,
+        factor: Tensor,
+        refused: Tensor,
+        head_rate: Tensor | None = None,
+    ) -> None:
         """A step with the parameters' gradients. A refused one is not counted.
 
         Args:
             gradients: float32, the parameters', in their order; with Muon equal on all ranks.
-            rate: AdamW's learning rate. It and the next two are float32 scalars on the parameters' device, so that the
-                host need not wait for them.
+            rate: AdamW's learning rate. It and the next three are float32 scalars on the parameters' device, so that
+                the host need not wait for them.
             factor: what the gradients are multiplied by.
             refused: 0, or 1: nothing changes, even if gradients are non-finite.
+            head_rate: AdamW's learning rate of the parameters in `head`; None: the same.
         """
         self.count += 1 - refused
         for parameter, copy in self._copies.items():
             if not copy.is_current(parameter):  # it was loaded or broadcast, and the step may be refused
                 copy.tensor.copy_(parameter)
         given: dict[Tensor, Tensor] = dict(zip(self.parameters, gradients, strict=True))
-        taken = rate * (1 - refused)
-        self._decay(self._by_adam, taken)
-        self._step_adam([given[each] for each in self._by_adam], rate, factor, refused)
+        for parameters, each in ((self._others, rate), (self._head, rate if head_rate is None else head_rate)):
+            if parameters:
+                self._decay(parameters, each * (1 - refused))
+                self._step_adam(parameters, [given[one] for one in parameters], each, factor, refused)
         if self._muon is not None:
-            taken = self._muon.relative_rate * taken
+            taken = self._muon.relative_rate * rate * (1 - refused)
             self._decay(self._muon.parameters, taken)
             self._muon.step([given[each] for each in self._muon.parameters], taken, factor, refused)
             for parameter in self._muon.parameters if self._copies else ():
@@ -88,10 +106,10 @@ class Optimizer:
         if self._weight_decay and matrices:
             torch._foreach_mul_(matrices, 1 - rate * self._weight_decay)
 
-    def _step_adam(self, gradients: Sequence[Tensor], rate: Tensor, factor: Tensor, refused: Tensor) -> None:
-        exp_avgs, exp_avg_sqs = (
-            [self._adams[each][name] for each in self._by_adam] for name in ("exp_avg", "exp_avg_sq")
-        )
-        copies = [self._copies[each].tensor for each in self._by_adam] if self._copies else None
-        adam(self._by_adam, gradients, exp_avgs, exp_avg_sqs, copies, self.count, rate, factor, refused)
-        torch.autograd.graph.increment_version(self._by_adam)
+    def _step_adam(
+        self, parameters: list[Tensor], gradients: Sequence[Tensor], rate: Tensor, factor: Tensor, refused: Tensor
+    ) -> None:
+        exp_avgs, exp_avg_sqs = ([self._adams[each][name] for each in parameters] for name in ("exp_avg", "exp_avg_sq"))
+        copies = [self._copies[each].tensor for each in parameters] if self._copies else None
+        adam(parameters, gradients, exp_avgs, exp_avg_sqs, copies, self.count, rate, factor, refused)
+        torch.autograd.graph.increment_version(parameters)

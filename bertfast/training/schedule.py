@@ -1,15 +1,41 @@
-"""The learning rate over a run."""
+"""The learning rates over a run."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from bertfast.config import TrainConfig
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Rises linearly over the first `warmup` steps, stays constant, falls linearly to 0 over the last `decay` steps.
+class Rates(NamedTuple):
+    """AdamW's learning rates in one step."""
 
-    With warmup + decay = 1 that is BERT's schedule; with a short decay, a trapezoid (Zhai et al., 2022).
+    head: float
+    """Of the masked-LM head."""
+    others: float
+    """Of all other parameters."""
+
+
+def learning_rates(step: int, config: TrainConfig) -> Rates:
+    """Both are `learning_rate`, but only the masked-LM head learns in the first `config.head_steps` steps."""
+    rate = learning_rate(step, config)
+    return Rates(rate, 0.0 if step < config.head_steps else rate)
+
+
+def learning_rate(step: int, config: TrainConfig) -> float:
+    """The rate of the parameters that learn in `step`.
+
+    It rises linearly over the first `warmup` steps, stays constant, falls linearly to 0 over the last `decay` steps.
+    With warmup + decay = 1 that is BERT's schedule; with a short decay, a trapezoid (Zhai et al., 2022). The steps of
+    the masked-LM head alone, if there are any, have such a schedule of their own, with the peak `head_lr`.
     """
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    return config.lr * min(1.0, max(0, config.steps - step) / max(1, config.decay_steps))
+    alone = config.head_steps
+    if step < alone:
+        return _trapezoid(step, alone, config.head_lr, round(config.warmup * alone), round(config.decay * alone))
+    return _trapezoid(step - alone, config.steps - alone, config.lr, config.warmup_steps, config.decay_steps)
+
+
+def _trapezoid(step: int, steps: int, peak: float, rising: int, falling: int) -> float:
+    if step < rising:
+        return peak * (step + 1) / rising
+    return peak * min(1.0, max(0, steps - step) / max(1, falling))

@@ -23,7 +23,7 @@ from bertfast.sampling.padding import Buckets, PaddedSize, fill
 from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.optimizer import Optimizer
 from bertfast.training.ring import MOST_STEPS, Ring
-from bertfast.training.schedule import learning_rate
+from bertfast.training.schedule import learning_rates
 from bertfast.training.setup import Setup
 
 PLANNED_STEPS = 1000
@@ -100,9 +100,9 @@ class EagerSteps:
         mlm_loss, nsp_loss, flags = losses.tolist()
         measured = Measured(step, mlm_loss, nsp_loss, norm.item(), flags)
         if measured.is_finite():
-            rate = torch.full_like(norm, learning_rate(step, self._config))
+            head_rate, rate = (torch.full_like(norm, each) for each in learning_rates(step, self._config))
             factor = clip_factor(norm, self._config.max_grad_norm)
-            self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm))
+            self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm), head_rate)
         return measured
 
 
@@ -134,8 +134,8 @@ class BucketedSteps:
         self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
         self._first = self._step * config.batch_size
-        self._rates = torch.zeros(_RATES, dtype=torch.float32, device=device)
-        """Of each step, at its number modulo `_RATES`."""
+        self._rates = torch.zeros(_RATES, 2, dtype=torch.float32, device=device)
+        """The two of each step, at its number modulo `_RATES`."""
         self._next_rates = 0  # the first step whose rate is not among them
         self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
@@ -168,8 +168,8 @@ class BucketedSteps:
 
     def _set_rates(self, first: int) -> None:
         """Writes the rates of `_RATES` steps from `first` on. The device is past the ones that are overwritten."""
-        rates = [learning_rate(step, self._config) for step in range(first, first + _RATES)]
-        self._rates.copy_(torch.tensor(rates, dtype=torch.float32, device="cpu").roll(first % _RATES))
+        rates = [learning_rates(step, self._config) for step in range(first, first + _RATES)]
+        self._rates.copy_(torch.tensor(rates, dtype=torch.float32, device="cpu").roll(first % _RATES, 0))
         self._next_rates = first + _RATES
 
     def _capture_largest(self, steps: range) -> None:
@@ -210,11 +210,9 @@ class BucketedSteps:
             *gradients, found = self._sum([*gradients, found])
         norm = gradient_norm(gradients)
         measured = torch.cat([found, norm[None]])
-        rate, refused = (
-            self._rates.index_select(0, self._step % _RATES)[0],
-            measured.sum().isfinite().logical_not().float(),
-        )
-        self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused)
+        head_rate, rate = self._rates.index_select(0, self._step % _RATES)[0].unbind()
+        refused = measured.sum().isfinite().logical_not().float()
+        self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused, head_rate)
         self._ring.write(self._step, measured)
         self._step += 1
         self._first += config.batch_size

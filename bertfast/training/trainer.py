@@ -31,6 +31,7 @@ from bertfast.hub.model_card import CardFacts, save_card
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
+from bertfast.reporting.average import Average
 from bertfast.reporting.context_free import ContextFree, unigram_entropy
 from bertfast.reporting.diagnosis import Diagnosis, Subject
 from bertfast.reporting.metrics import History, Record
@@ -79,6 +80,8 @@ class Run:
     base_model: str | None = None
     """What the Hugging Face Hub calls the model that it began with, empty if that is not known. None: none, but random
     weights."""
+    average: Average | None = None
+    """What `model` has in place of the trained weights, if it has."""
 
     def save(self, folder: str | Path) -> None:
         """Writes the Hugging Face folder: config.json, model.safetensors, tokenizer files, loss.svg, loss.png, and the
@@ -92,7 +95,9 @@ class Run:
             draw_losses(self.history, folder / name, entropy, self.config.objective)
         dtype = choose_precision(self.config, self.devices[0])
         texts = self.corpus, self.held_out
-        save_card(folder, CardFacts(self.model, self.config, *texts, self.history, dtype, self.base_model))
+        save_card(
+            folder, CardFacts(self.model, self.config, *texts, self.history, dtype, self.base_model, self.average)
+        )
 
 
 class Trainer:

@@ -15,8 +15,8 @@ pretrain = importlib.import_module("bertfast.pretrain").main
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on, and the
-    last step has longer examples than the others."""
+    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on, the masked-LM
+    head learns alone in the first three steps, and the last step has longer examples than the others."""
     folder = tmp_path_factory.mktemp("whole")
     generator = np.random.default_rng(0)
     words = [f"w{i}" for i in range(20)]
@@ -39,6 +39,7 @@ def whole(tmp_path_factory):
         16,
         "--deterministic",
     ]
+    arguments += ["--head-first", 0.25]
     arguments += ["--optimizer", "muon", "--weight-decay", 0.1]  # and AdamW for all but the layers' matrices
     assert pretrain([str(word) for word in [*arguments, "--out", folder / "out", *TINY]]) == 0
     yield folder / "out", arguments

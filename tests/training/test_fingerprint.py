@@ -94,6 +94,19 @@ def test_another_optimizer(corpus: Corpus) -> None:
     assert from_checkpoint(muon) == muon
 
 
+def test_another_start_and_a_head_that_learns_first(corpus: Corpus) -> None:
+    """Each is told where there is one, so checkpoints of runs without them stay as they were."""
+    one = of(corpus)
+    assert not one.keys() & {"--head-first", "--head-lr", "init_weights", "weights of --init"}
+    assert differences(one, of(corpus, head_lr=0.5)) == []
+    head = of(corpus, head_first=0.2)
+    assert differences(one, head) == ["--head-first: unknown -> 0.2", "--head-lr: unknown -> 0.002"]
+    assert differences(head, of(corpus, head_first=0.2, head_lr=0.5)) == ["--head-lr: 0.002 -> 0.5"]
+    started = of(corpus, init_weights="a1")
+    assert differences(one, started) == ["weights of --init: unknown -> a1"]
+    assert differences(started, of(corpus, init_weights="b2")) == ["weights of --init: a1 -> b2"]
+
+
 def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     before = of(corpus)
     monkeypatch.setattr(torch, "__version__", "9.9")

@@ -57,6 +57,31 @@ def test_weight_decay_is_that_of_torchs_adamw(decay: float) -> None:
             assert torch.equal(in_type(each, torch.bfloat16), each.bfloat16())
 
 
+@pytest.mark.parametrize("by_muon", [False, True])
+def test_the_head_has_a_rate_of_its_own(by_muon: bool) -> None:
+    """torch's AdamW with two groups; with a rate of 0 the others keep every bit."""
+    shapes = [(5, 5), (3, 7), (7,), (4, 6)]
+    ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
+    head = ours[1:3]
+    theirs = [torch.nn.Parameter(each.detach().double()) for each in ours]
+    truth = torch.optim.AdamW([{"params": theirs[1:3]}, {"params": [theirs[3]]}], weight_decay=0.0)
+    world = World(0, 1, [CPU], [CPU], True, 8)
+    muon = Muon({ours[0]: 1}, 10.0, torch.float32, world) if by_muon else None
+    optimizer = Optimizer(ours, torch.bfloat16, 0.0, muon, set(head))
+    before = [each.detach().clone() for each in ours]
+    for step in range(6):
+        rate, head_rate = (0.0, 0.3) if step < 3 else (0.01, 0.02)
+        gradients = [torch.randn(shape) for shape in shapes]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient.double()
+        truth.param_groups[0]["lr"], truth.param_groups[1]["lr"] = head_rate, rate
+        truth.step()
+        optimizer.step(gradients, *map(scalar, (rate, 1, 0, head_rate)))
+        moved = [not torch.equal(each, old) for each, old in zip(ours, before, strict=True)]
+        assert moved == [step >= 3, True, True, step >= 3]
+    torch.testing.assert_close([each.detach() for each in ours[1:]], [each.detach().float() for each in theirs[1:]])
+
+
 def test_torch_knows_that_a_step_has_changed_the_weights() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     loss = (weight * weight).sum()

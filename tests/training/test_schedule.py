@@ -6,7 +6,7 @@ import transformers
 
 from bertfast.config import TrainConfig
 from bertfast.errors import InputError
-from bertfast.training.schedule import learning_rate
+from bertfast.training.schedule import learning_rate, learning_rates
 
 
 def rates(**settings):
@@ -44,6 +44,23 @@ def test_straight_lines_are_those_of_transformers(steps, warmup):
 def test_a_few_steps_all_have_a_rate(steps):
     assert all(0 < rate <= 1 for rate in rates(steps=steps))
     assert rates(steps=1, warmup=0.0, decay=0.0) == [1.0]
+
+
+def test_the_head_alone_has_a_schedule_of_its_own():
+    """A run of the first steps, with its rate, and then one of the others, in which all have one rate."""
+    shape = {"warmup": 0.2, "decay": 0.4}
+    config = TrainConfig(steps=50, head_first=0.4, lr=0.01, head_lr=0.5, **shape)
+    head, others = zip(*(learning_rates(step, config) for step in range(50)), strict=True)
+    alone, together = ([rate * peak for rate in rates(steps=n, **shape)] for n, peak in ((20, 0.5), (30, 0.01)))
+    assert head == pytest.approx(alone + together)
+    assert others == pytest.approx([0.0] * 20 + together)
+    assert [learning_rate(step, config) for step in range(50)] == list(head)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 7])
+def test_a_share_of_the_head_that_is_none(share):
+    with pytest.raises(InputError, match=r"--head-first must be at least 0 and less than 1, not"):
+        TrainConfig(head_first=share)
 
 
 @pytest.mark.parametrize("shares", [(0.6, 0.5), (-0.1, 0.5), (0.1, 1.1), (5, 0.9)])

@@ -71,9 +71,11 @@ def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
 @pytest.mark.parametrize(("clip", "optimizer"), [(0.05, "adamw"), (0.0, "adamw"), (0.05, "muon")])
-def test_buckets_change_nothing(corpus, objective, clip, optimizer):
+@pytest.mark.parametrize("head_first", [0.0, 0.4])
+def test_buckets_change_nothing(corpus, objective, clip, optimizer, head_first):
     """Losses, norms and, at the end, the weights of the plain way; dropout on."""
     changes = {"objective": objective, "max_grad_norm": clip, "optimizer": optimizer, "weight_decay": 0.1}
+    changes |= {"head_first": head_first, "head_lr": 0.02}
     config = dataclasses.replace(PLAIN, **changes)
     one, filled, _ = bucketed(corpus, config)
     two, whole = plain(corpus, config)
@@ -82,6 +84,34 @@ def test_buckets_change_nothing(corpus, objective, clip, optimizer):
         assert ours == pytest.approx(theirs, rel=1e-4)
     for mine, its in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", [plain, bucketed])
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_head_learns_first(corpus, way, kind):
+    """All else keeps every bit until it does; it comes to no harm if the number of steps then grows."""
+    config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1, head_first=0.4)
+    model, steps, *_ = way(corpus, config)
+    before = {name: each.detach().clone() for name, each in model.named_parameters()}
+
+    def moved():
+        learn = {name for name, each in model.named_parameters() if each.requires_grad}
+        changed = {name for name, each in model.named_parameters() if not torch.equal(each, before[name])}
+        assert changed <= learn
+        return changed, {name for name in learn if name.startswith("masked_lm_head.")}, learn
+
+    for step in range(2):
+        steps(step, 0.0, wait=True)
+        changed, head, learn = moved()
+        assert changed == head < learn
+    steps(2, 0.0, wait=True)
+    changed, _, learn = moved()
+    assert changed == learn
+    frozen = {name: each.detach().clone() for name, each in model.named_parameters()}
+    steps.set_number(20)
+    steps(3, 0.0, wait=True)
+    for name, each in model.named_parameters():
+        assert torch.equal(each, frozen[name]) == (name not in head)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -100,7 +130,7 @@ def test_a_step_asks_the_host_for_nothing(corpus, monkeypatch, dtype, kind):
         with Watch():
             function()
 
-    config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1)
+    config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1, head_first=0.4)
     _, step, optimizer = bucketed(corpus, config, dtype, graphs=Around(watched))
     for number in range(3):
         step(number, 0.0, wait=True)

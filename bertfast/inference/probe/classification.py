@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from bertfast.config import ProbeConfig
 from bertfast.data.readers.labelled import Labelled
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, vectors, words
+from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, untrained, vectors, words
 from bertfast.inference.probe.verdict import (
     RANDOM,
     ROWS,
@@ -58,28 +58,78 @@ def probe_labels(
     """
     require_scikit_learn()
     config = config or ProbeConfig()
+    train, test = divided(train, test)
+    drawn = Drawn.of(train, test, config)
+    texts = _Texts(encoder, drawn, config)
+    columns = []
+    fits = sum(map(len, drawn.draws.values())) * len(ROWS)
+    with progress_bar(desc="logistic regressions", total=fits, leave=False) as bar:
+        for count, draws in drawn.draws.items():
+            logger.info("learning from %s labels", f"{count:,}")
+            correct: dict[str, list[npt.NDArray[np.bool_]]] = {row: [] for row in ROWS}
+            for draw in draws:
+                for row, found in texts.learned(draw):
+                    correct[row].append(found)
+                    bar.update()
+            columns.append(Column(count, {row: np.stack(found) for row, found in correct.items()}))
+    largest = max(Counter(test.labels).values()) / len(test.labels)
+    return Classification(tuple(columns), len(test.labels), len(set(train.labels)), largest)
+
+
+def compare_labels(encoders: Iterable[tuple[str, Encoder]], drawn: Drawn, config: ProbeConfig) -> Column:
+    """What `probe_labels` finds for the vectors alone, of several encoders: a row for each, by its name.
+
+    For the fewest labels of `drawn`. An encoder is used before the next one is asked for.
+    """
+    count, draws = next(iter(drawn.draws.items()))
+    correct = {}
+    for name, encoder in encoders:
+        logger.info("learning from %s labels: %s", f"{count:,}", name)
+        [found] = vectors([encoder], drawn.texts, config)
+        correct[name] = np.stack([drawn.learned(draw, *_of_draw(found, draw, drawn)) for draw in draws])
+    return Column(count, correct)
+
+
+def divided(train: Labelled, test: Labelled | None = None) -> tuple[Labelled, Labelled]:
+    """The texts to learn from and those to test on, without texts that have no words.
+
+    `test`: None for a fifth of `train`. Raises InputError as `probe_labels` does.
+    """
     train = _with_words(train, "labelled")
     if test is None:
         train, test = _divided(train)
     else:
         test = _with_words(test, "test")
     _check(train, test)
-    draws = _draws(config, np.array(train.labels))
-    drawn = np.unique(np.concatenate([draw for each in draws.values() for draw in each]))
-    texts = _Texts(encoder, Labelled([train.texts[i] for i in drawn], [train.labels[i] for i in drawn]), test, config)
-    columns = []
-    fits = sum(map(len, draws.values())) * len(ROWS)
-    with progress_bar(desc="logistic regressions", total=fits, leave=False) as bar:
-        for count, each in draws.items():
-            logger.info("learning from %s labels", f"{count:,}")
-            correct: dict[str, list[npt.NDArray[np.bool_]]] = {row: [] for row in ROWS}
-            for draw in each:
-                for row, found in texts.learned(np.searchsorted(drawn, draw)):
-                    correct[row].append(found)
-                    bar.update()
-            columns.append(Column(count, {row: np.stack(found) for row, found in correct.items()}))
-    largest = max(Counter(test.labels).values()) / len(test.labels)
-    return Classification(tuple(columns), len(test.labels), len(set(train.labels)), largest)
+    return train, test
+
+
+class Drawn(NamedTuple):
+    """Texts to learn from, drawn several times, and those to test on."""
+
+    train: Labelled
+    """Those in any draw."""
+    test: Labelled
+    draws: dict[int, list[Numbers]]
+    """For each number of labels, ascending, the indices in `train` of each draw's texts."""
+
+    @classmethod
+    def of(cls, train: Labelled, test: Labelled, config: ProbeConfig) -> Drawn:
+        """Draws as many of `train` as `config.labels_each` says, as `probe_labels` does."""
+        draws = _draws(config, np.array(train.labels))
+        used = np.unique(np.concatenate([draw for each in draws.values() for draw in each]))
+        kept = Labelled([train.texts[i] for i in used], [train.labels[i] for i in used])
+        return cls(kept, test, {count: [np.searchsorted(used, draw) for draw in each] for count, each in draws.items()})
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them, those of the test last."""
+        return [*self.train.texts, *self.test.texts]
+
+    def learned(self, draw: Numbers, of_draw: Any, of_tests: Any) -> npt.NDArray[np.bool_]:
+        """Which of the test's texts get their label from a model of the draw, by the features of both."""
+        found = _fitted(of_draw, np.array(self.train.labels)[draw]).predict(of_tests) == np.array(self.test.labels)
+        return np.asarray(found)
 
 
 def _with_words(given: Labelled, which: str) -> Labelled:
@@ -162,24 +212,23 @@ def _stratified_order(labels: Numbers, rng: np.random.Generator) -> Numbers:
 
 
 class _Texts:
-    """Texts to learn from and to test on, with the vectors of all, computed once."""
+    """The texts of a probe, with the vectors of all, computed once."""
 
-    def __init__(self, encoder: Encoder, train: Labelled, test: Labelled, config: ProbeConfig) -> None:
-        self._train, self._test = train, test
-        self._labels, self._test_labels = np.array(train.labels), np.array(test.labels)
-        self._vectors = vectors(encoder, [*train.texts, *test.texts], config)
+    def __init__(self, encoder: Encoder, drawn: Drawn, config: ProbeConfig) -> None:
+        self._drawn = drawn
+        self._vectors = vectors([encoder, untrained(encoder)], drawn.texts, config)
 
     def learned(self, draw: Numbers) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
         """For each of `ROWS`, which of the test's texts get their label from a model of the draw."""
-        for row, (of_draw, of_tests) in self._features(draw).items():
-            yield row, _fitted(of_draw, self._labels[draw]).predict(of_tests) == self._test_labels
+        for row, features in self._features(draw).items():
+            yield row, self._drawn.learned(draw, *features)
 
     def _features(self, draw: Numbers) -> dict[str, tuple[Any, Any]]:
         """For each of `ROWS`, the features of the draw and of the test, dense or sparse."""
-        vectorizer = tf_idf(longest=2)
-        counted = vectorizer.fit_transform([self._train.texts[i] for i in draw]), vectorizer.transform(self._test.texts)
-        tests = len(self._test.texts)
-        by_model, by_random = (_standardised(each[:-tests][draw], each[-tests:]) for each in self._vectors)
+        vectorizer, drawn = tf_idf(longest=2), self._drawn
+        of_draw = vectorizer.fit_transform([drawn.train.texts[i] for i in draw])
+        counted = of_draw, vectorizer.transform(drawn.test.texts)
+        by_model, by_random = (_of_draw(each, draw, drawn) for each in self._vectors)
         return {
             WORDS: counted,
             VECTORS: by_model,
@@ -187,6 +236,12 @@ class _Texts:
             RANDOM: by_random,
             WITH_RANDOM: _joined(counted, by_random),
         }
+
+
+def _of_draw(found: Vectors, draw: Numbers, drawn: Drawn) -> tuple[Numbers, Numbers]:
+    """The features of the draw and of the test that are the texts' vectors."""
+    tests = len(drawn.test.texts)
+    return _standardised(found[:-tests][draw], found[-tests:])
 
 
 def _standardised(of_draw: Vectors, of_tests: Vectors) -> tuple[Numbers, Numbers]:

@@ -1,10 +1,10 @@
-"""What a probe knows of a text: its words, and its vectors by a model and by the same model untrained."""
+"""What a probe knows of a text: its words, and its vectors by a model, or by the same model untrained."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,27 +50,33 @@ def tf_idf(longest: int) -> Any:
     )
 
 
-def vectors(encoder: Encoder, texts: Sequence[str], config: EncodeConfig) -> tuple[Vectors, Vectors]:
-    """(texts, hidden): the texts' vectors as `Encoder.embed` gives them, and those of random weights.
+def vectors(encoders: Iterable[Encoder], texts: Sequence[str], config: EncodeConfig) -> list[Vectors]:
+    """For each encoder, (texts, hidden): the texts' vectors as `Encoder.embed` gives them.
 
-    The random weights are newly initialised ones of the same model. Warns if texts were truncated.
+    Warns if texts were truncated.
     """
-    with progress_bar(desc="vectors", total=2 * len(texts), unit=" texts", leave=False) as bar:
-        found = []
-        for each in (encoder, _untrained(encoder)):
-            before = bar.n
-
-            def advance(pieces: int, most: int = before + len(texts)) -> None:
-                bar.update(min(pieces, most - bar.n))  # a windowed text is several pieces
-
-            of_texts, truncated = each.embed_texts(texts, config, advance)
-            found.append(of_texts.numpy())
-    if truncated:
-        logger.warning("%s of %s texts were %s", truncated, len(texts), encoder.truncation(config))
-    return found[0], found[1]
+    found, warning = [], ""
+    for encoder in encoders:
+        of_texts, truncated = _vectors(encoder, texts, config)
+        found.append(of_texts)
+        if truncated:
+            warning = f"{truncated} of {len(texts)} texts were {encoder.truncation(config)}"
+    if warning:
+        logger.warning(warning)
+    return found
 
 
-def _untrained(encoder: Encoder) -> Encoder:
+def _vectors(encoder: Encoder, texts: Sequence[str], config: EncodeConfig) -> tuple[Vectors, int]:
+    with progress_bar(desc="vectors", total=len(texts), unit=" texts", leave=False) as bar:
+
+        def advance(pieces: int) -> None:
+            bar.update(min(pieces, len(texts) - bar.n))  # a windowed text is several pieces
+
+        of_texts, truncated = encoder.embed_texts(texts, config, advance)
+    return of_texts.numpy(), truncated
+
+
+def untrained(encoder: Encoder) -> Encoder:
     """An encoder with the same configuration and tokenizer, and newly initialised weights."""
     with torch.random.fork_rng():
         torch.manual_seed(SEED)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,10 @@ from bertfast.config import EncodeConfig
 from bertfast.data.readers.scored_pairs import ScoredPairs
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, vectors
-from bertfast.inference.probe.figure import Figure, table
+from bertfast.inference.probe.features import SEED, Vectors, require_scikit_learn, tf_idf, untrained, vectors
+from bertfast.reporting.figure import Figure, table
+
+logger = logging.getLogger(__name__)
 
 WORDS, VECTORS, RANDOM = "bag of words with IDF", "vectors", "random weights"
 _FEWEST = 10
@@ -51,26 +55,67 @@ def probe_similarity(encoder: Encoder, pairs: ScoredPairs, config: EncodeConfig 
     give the same result. Raises InputError without scikit-learn, and for pairs that are few or have one score.
     """
     require_scikit_learn()
-    count = len(pairs.scores)
-    if count < _FEWEST or len(set(pairs.scores)) < 2:
-        raise InputError(f"similarity needs at least {_FEWEST} pairs with different scores: there are {count} pairs")
-    texts = [*pairs.first, *pairs.second]
+    check_pairs(pairs)
+    count, texts = len(pairs.scores), [*pairs.first, *pairs.second]
     counted = tf_idf(longest=1).fit_transform(texts)  # rows have length 1
-    by_model, by_random = vectors(encoder, texts, config or EncodeConfig())
+    by_model, by_random = vectors([encoder, untrained(encoder)], texts, config or EncodeConfig())
     cosines = {
         WORDS: np.asarray(counted[:count].multiply(counted[count:]).sum(axis=1)).ravel(),
         VECTORS: _cosines(by_model),
         RANDOM: _cosines(by_random),
     }
-    scores = np.array(pairs.scores)
-    rng = np.random.default_rng(SEED)
-    samples = [np.arange(count), *(rng.integers(count, size=count) for _ in range(_RESAMPLES))]
-    found = {
-        row: 100 * np.array([_spearman(each[sample], scores[sample]) for sample in samples])
-        for row, each in cosines.items()
-    }
-    gaps = {other: _figure(found[VECTORS] - found[other]) for other in (WORDS, RANDOM)}
-    return Similarity(count, {row: _figure(each) for row, each in found.items()}, gaps)
+    found = Correlations.of(cosines, pairs)
+    gaps = {other: found.gap(VECTORS, other) for other in (WORDS, RANDOM)}
+    return Similarity(count, {row: found.figure(row) for row in cosines}, gaps)
+
+
+def compare_similarity(
+    encoders: Iterable[tuple[str, Encoder]], pairs: ScoredPairs, config: EncodeConfig
+) -> Correlations:
+    """What `probe_similarity` finds for the vectors of several encoders: a row for each, by its name.
+
+    An encoder is used before the next one is asked for.
+    """
+    texts, cosines = [*pairs.first, *pairs.second], {}
+    for name, encoder in encoders:
+        logger.info("similarity of %s pairs: %s", f"{len(pairs.scores):,}", name)
+        [found] = vectors([encoder], texts, config)
+        cosines[name] = _cosines(found)
+    return Correlations.of(cosines, pairs)
+
+
+def check_pairs(pairs: ScoredPairs) -> None:
+    """Raises InputError for pairs that are few or have one score."""
+    if len(pairs.scores) < _FEWEST or len(set(pairs.scores)) < 2:
+        raise InputError(
+            f"similarity needs at least {_FEWEST} pairs with different scores: there are {len(pairs.scores)} pairs"
+        )
+
+
+class Correlations(NamedTuple):
+    """Spearman correlations of several rows of cosines with the same scores, times 100."""
+
+    found: dict[str, npt.NDArray[np.float64]]
+    """Of each row: on all pairs, then on each of `_RESAMPLES` resamples, the same ones for every row."""
+
+    @classmethod
+    def of(cls, cosines: Mapping[str, npt.NDArray[Any]], pairs: ScoredPairs) -> Correlations:
+        scores, count = np.array(pairs.scores), len(pairs.scores)
+        rng = np.random.default_rng(SEED)
+        samples = [np.arange(count), *(rng.integers(count, size=count) for _ in range(_RESAMPLES))]
+        return cls(
+            {
+                row: 100 * np.array([_spearman(each[sample], scores[sample]) for sample in samples])
+                for row, each in cosines.items()
+            }
+        )
+
+    def figure(self, row: str) -> Figure:
+        return _figure(self.found[row])
+
+    def gap(self, row: str, other: str) -> Figure:
+        """How far a row is above another."""
+        return _figure(self.found[row] - self.found[other])
 
 
 def _cosines(of_both: Vectors) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from bertfast.inference.probe.figure import Figure, table
+from bertfast.reporting.figure import Figure, table
 
 WORDS = "TF-IDF, words and pairs of words"
 VECTORS, WITH_VECTORS = "vectors", "vectors with TF-IDF"
@@ -22,11 +22,11 @@ class Column:
 
     labels: int
     correct: dict[str, npt.NDArray[np.bool_]]
-    """For each of `ROWS`, (draws, test texts): which texts got their label."""
+    """For each row, in a `Classification` each of `ROWS`, (draws, test texts): which texts got their label."""
 
     @property
     def draws(self) -> int:
-        return len(self.correct[WORDS])
+        return len(next(iter(self.correct.values())))
 
     def accuracy(self, row: str) -> Figure:
         return _percent(self.correct[row].astype(float))

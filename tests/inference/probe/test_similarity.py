@@ -16,9 +16,9 @@ from support import planted_labels
 from bertfast.data.readers.scored_pairs import ScoredPairs
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe.figure import Figure
 from bertfast.inference.probe.similarity import RANDOM, VECTORS, WORDS, Similarity, probe_similarity
 from bertfast.model import Bert
+from bertfast.reporting.figure import Figure
 
 
 def pairs(count: int = 300) -> ScoredPairs:

@@ -1,4 +1,4 @@
-"""A figure with its margin of error, and the table in which a probe shows its figures."""
+"""A probe's figure with its margin of error, and the table that shows several."""
 
 from __future__ import annotations
 

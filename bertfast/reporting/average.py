@@ -1,0 +1,53 @@
+"""What a run wrote that trained a given model on: an average of the weights before and after, and why that one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from bertfast.reporting.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The figures of the model with the weights start + `share` (trained - start)."""
+
+    share: float
+    labels: Figure | None
+    """Accuracy of a classifier on frozen vectors, in percent."""
+    similarity: Figure | None
+    """Spearman's correlation of cosines with the scores of pairs, times 100."""
+    mlm_loss: float | None
+    """On held-out text, in nats."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Average:
+    """The weights that a run wrote, and the figures by which they were chosen."""
+
+    share: float
+    judged: tuple[Judged, ...]
+    labels: int
+    """How many the classifier learned from; 0 if there were none."""
+    reason: str
+    """Sentences."""
+
+    def rows(self) -> list[list[str]]:
+        """The figures as a table whose first row is its header. A column that nothing was measured for is left out."""
+        columns = {
+            "share": [f"{each.share:g}" for each in self.judged],
+            f"accuracy, {self.labels:,} labels": [_cell(each.labels) for each in self.judged],
+            "similarity": [_cell(each.similarity) for each in self.judged],
+            "held-out MLM loss": ["" if each.mlm_loss is None else f"{each.mlm_loss:.3f}" for each in self.judged],
+        }
+        return [list(row) for row in zip(*_filled(columns), strict=True)]
+
+
+def _cell(figure: Figure | None) -> str:
+    return "" if figure is None else str(figure)
+
+
+def _filled(columns: dict[str, list[str]]) -> Iterator[list[str]]:
+    for name, cells in columns.items():
+        if any(cells):
+            yield [name, *cells]
