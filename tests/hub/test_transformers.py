@@ -55,6 +55,22 @@ def test_transformers_finds_every_weight(run_folder, kind):
     assert type(model).__module__.startswith("transformers.models.bert")
 
 
+def test_a_digest_of_the_weights_that_a_folder_gives(run_folder, tmp_path):
+    """Whichever its place and whatever heads it lacks, which start from other numbers each time."""
+    whole = load_pretrained(run_folder)
+    assert set(whole.given()) == {name for name, _ in whole.model.named_parameters()}
+    assert load_pretrained(run_folder).digest() == whole.digest()
+    transformers.AutoModel.from_pretrained(run_folder).save_pretrained(tmp_path)
+    whole.tokenizer.save(tmp_path, 32)
+    one, other = load_pretrained(tmp_path), load_pretrained(tmp_path)
+    assert not torch.equal(one.model.masked_lm_head.transform.weight, other.model.masked_lm_head.transform.weight)
+    assert one.digest() == other.digest() != whole.digest()
+    assert {name.split(".")[0] for name in one.given()} == {"embeddings", "layers", "pooler"}
+    with torch.no_grad():
+        other.model.layers[1].output.bias[-1] += 1e-6
+    assert one.digest() != other.digest()
+
+
 def test_encodings_equal_transformers(run_folder):
     encoder = Encoder.load(run_folder)
     model = transformers.AutoModel.from_pretrained(run_folder).eval()

@@ -88,6 +88,14 @@ def test_it_warns_soon_after_the_window_is_full():
     assert 10 + 200 <= step + 1 <= 10 + 300  # a fifth of the run after the warm-up
 
 
+def test_a_head_that_learns_alone_is_not_judged():
+    """It learns little of context; the window begins after the warm-up of all parameters."""
+    config = dataclasses.replace(CONFIG, head_first=0.4)
+    assert told((6.2 + noise(600)).tolist(), config) == []
+    ((step, _),) = told((6.2 + noise(1000)).tolist(), config)
+    assert 400 + 6 + 200 <= step + 1 <= 400 + 6 + 300
+
+
 def test_noise_does_not_hide_a_fall():
     falling = 6.2 - 0.6 * np.arange(1000) / 1000
     assert told((falling + noise(1000, 0.2)).tolist(), CONFIG) == []
