@@ -252,6 +252,15 @@ def test_the_encoder_stays_as_it_came_where_nothing_is_certainly_better(files, s
 
 
 @pytest.mark.usefixtures("cache")
+def test_a_head_that_the_model_has_does_not_learn_first(files, start, tmp_path):
+    for model, share in ((start, 0.1), (planted_labels.save(tmp_path, knows=True), 0.0)):
+        out = tmp_path / f"out of {model.name}"
+        without = [word for word in arguments(files, model, out) if word not in ("--head-first", "0.4")]
+        assert pretrain([*without, "--steps", "1"]) == 0
+        assert json.loads((out / "run.json").read_text())["train"]["head_first"] == share
+
+
+@pytest.mark.usefixtures("cache")
 def test_another_start_is_refused(files, start, tmp_path, capfd):
     out = tmp_path / "out"
     assert pretrain(arguments(files, start, out)) == 0
