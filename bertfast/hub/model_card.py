@@ -297,11 +297,12 @@ def _weights(average: Average) -> str:
 ## Weights
 
 They are start + {average.share:g} x (trained - start), an average of those that training began with and those that it
-ended with. A head that was new is as trained. {average.reason}
+ended with. A head that was new is as trained.
 
 {figures}
 
 Accuracy in % of a classifier on frozen vectors, Spearman's correlation x 100, both ± two standard errors.
+{average.reason}
 """
 
 

@@ -93,7 +93,8 @@ class Judge:
             for each in SHARES
         )
         found = Average(share, judged, labels.labels if labels else 0, reason)
-        for line in (*table(found.rows()), reason):
+        meaning = "start + share (trained - start); accuracy in % and Spearman correlation x 100, ± two standard errors"
+        for line in (meaning, *table(found.rows()), reason):
             logger.info(line)
         _load(run.model, average(start, trained, share))
         return dataclasses.replace(run, average=found)
