@@ -90,14 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--probe-labels",
         metavar="FILE",
-        help="labelled texts: write as much of what training changed in --init's model as classifies them best, as in "
-        "python -m bertfast.probe --labels",
+        help="with --init, labelled texts as for python -m bertfast.probe --labels: write as much of what training "
+        "changed in the model as classifies them best (needs the extra probe)",
     )
     what.add_argument(
         "--probe-similarity",
         metavar="FILE.tsv",
-        help="scored pairs: write no more of it than leaves their similarity at most a point worse, as in "
-        "python -m bertfast.probe --similarity",
+        help="with --init, scored pairs as for python -m bertfast.probe --similarity: write no more of it than leaves "
+        "their similarity at most a point worse; without --probe-labels, as much as makes it best",
     )
     what.add_argument("--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)")
     what.add_argument(
