@@ -13,10 +13,14 @@
 
 namespace py = pybind11;
 using bertfast::cpu::Isa;
+using bertfast::cpu::ISA_NAMES;
 
 namespace {
 
-constexpr const char* ISA_NAMES[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};  // in the order of Isa
+// The names of the processor's instruction sets, the best last.
+std::vector<std::string> isas() {
+    return {std::begin(ISA_NAMES), std::begin(ISA_NAMES) + static_cast<int>(bertfast::cpu::best_isa()) + 1};
+}
 
 // For tests: selects an instruction set below the processor's best.
 void use_isa(const std::string& name) {
@@ -28,15 +32,6 @@ void use_isa(const std::string& name) {
         return;
     }
     throw py::value_error("unknown instruction set: " + name);
-}
-
-// Whether the processor multiplies bfloat16 itself; elsewhere it is emulated.
-bool cpu_has_bf16() {
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
 }
 
 bool cpu_is_intel() {
@@ -63,7 +58,8 @@ PYBIND11_MODULE(_bertfast, module) {
     module.attr("__version__") = BERTFAST_VERSION;
     module.attr("has_cuda") = bertfast::bindings::HAS_CUDA;
     module.def("isa", [] { return ISA_NAMES[static_cast<int>(bertfast::cpu::active_isa())]; });
-    module.def("cpu_has_bf16", &cpu_has_bf16);
+    module.def("cpu_has_bf16", &bertfast::cpu::has_bf16);
+    module.def("isas", &isas);
     module.def("cpu_is_intel", &cpu_is_intel);
     module.def("keep_freed_memory", &keep_freed_memory);
     module.def("use_isa", &use_isa, py::arg("name"));

@@ -117,7 +117,7 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     }
 }
 
-#if defined(__AVX512BF16__)
+#if defined(BERTFAST_HAS_BF16_PRODUCTS)
 void forward(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin, int64_t end) {
     forward_bf16(shape, tensors, begin, end);
 }

@@ -2,17 +2,20 @@
 // before they are multiplied, as torch's are. Everything between the products is in float32.
 #pragma once
 
-#if defined(__AVX512BF16__)
-
 #include "cpu/attention_softmax.h"
 #include "cpu/dropout_factors.h"
 #include "cpu/simd/amx_tiles.h"
 #include "cpu/simd/bf16_dot_pairs.h"
+#include "cpu/simd/bfmmla_blocks.h"
+
+#if defined(BERTFAST_HAS_BF16_PRODUCTS)
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 #if defined(__AMX_BF16__)
 using Products = TileProducts;
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+using Products = BlockProducts;
 #else
 using Products = VectorProducts;
 #endif

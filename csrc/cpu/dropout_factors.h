@@ -37,7 +37,7 @@ static inline void store_factors(float* to, Longs draws, const Dropout& dropout)
     Halves halves[2];
     memcpy(halves, &draws, sizeof halves);
     for (int h = 0; h < 2; ++h) {
-        const Words kept = (Words)(__builtin_convertvector(halves[h], Words) <= last_kept);
+        const Words kept = (Words)(widened(halves[h]) <= last_kept);
         store(to + h * LANES, bits_as<Floats>(kept & scale));
     }
 #endif

@@ -4,8 +4,6 @@
 
 #if defined(__AMX_BF16__)
 
-#include <immintrin.h>
-
 #include "cpu/simd/bf16_dot_pairs.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {

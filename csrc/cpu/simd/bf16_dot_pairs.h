@@ -1,22 +1,22 @@
-// The layouts of bfloat16 matrices for products by the processor's own instructions, which multiply and add two terms
-// of a sum at a time.
+// The layouts of bfloat16 matrices for products by the processor's own instructions, which multiply and add several
+// terms of a sum at a time.
 //
 // The left factor keeps its layout, with rows of whole pairs. Row k of the right factor holds, for each column, the
 // numbers 2k and 2k + 1 of its depth, side by side. A pair is stored as the bits of one float. Padding in the depth
 // must be zero; padding elsewhere may be any number, and gives rows and columns that are never read.
 #pragma once
 
-#if defined(__AVX512BF16__)
-
-#include <immintrin.h>
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define BERTFAST_HAS_BF16_PRODUCTS
 
 #include "cpu/simd/matrix.h"
 #include "cpu/simd/row_vectors.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-constexpr int64_t PAIRED = 32;  // numbers in a vector; the strides of these matrices are multiples of it
+constexpr int64_t PAIRED = 32;  // numbers in a cache line; the strides of these matrices are multiples of it
 
+#if defined(__AVX512BF16__)
 // The elements of a product are pairs: two terms at once.
 struct PairTerms {
     static Floats spread(const float* pair) {
@@ -49,6 +49,7 @@ class VectorProducts {
         product<PairTerms>(rows, columns, depth / 2, pairs, 1, pairs_stride, b, b_stride, c, c_stride, add);
     }
 };
+#endif
 
 // to (to_rows, to_stride) = from (rows, columns) + bias, padded with zeros. `bias` is a row of whole cache lines, or
 // null.
@@ -69,20 +70,24 @@ static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, 
     if (to_rows > rows) memset(to, 0, (to_rows - rows) * to_stride * sizeof(bfloat16));
 }
 
+// The lanes a0 b0 a1 b1 ..., beginning with the lane FIRST of both.
+template <int FIRST, typename Row, int... LANE>
+static inline Row interleave_from(Row a, Row b, std::integer_sequence<int, LANE...>) {
+    constexpr int ALL = sizeof...(LANE);
+    return __builtin_shufflevector(a, b, (FIRST + LANE / 2 + LANE % 2 * ALL)...);
+}
+
 // Interleaves rows 2k and 2k + 1 of `from` (rows, stride) into row k of pairs. `rows` is even, `stride` a multiple of
 // PAIRED.
 static inline void pair_rows(const bfloat16* from, int64_t rows, int64_t stride, float* to) {
-    typedef uint16_t Row __attribute__((vector_size(64)));
+    typedef uint16_t Row __attribute__((vector_size(4 * LANES)));
+    constexpr std::make_integer_sequence<int, 2 * LANES> ALL;
     for (int64_t row = 0; row < rows; row += 2, from += 2 * stride, to += stride) {
-        for (int64_t c = 0; c < stride; c += PAIRED) {
+        for (int64_t c = 0; c < stride; c += 2 * LANES) {
             Row even, odd;
             memcpy(&even, from + c, sizeof even);
             memcpy(&odd, from + stride + c, sizeof odd);
-            const Row first = __builtin_shufflevector(even, odd, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39,
-                                                      8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47);
-            const Row second =
-                __builtin_shufflevector(even, odd, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24,
-                                        56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63);
+            const Row first = interleave_from<0>(even, odd, ALL), second = interleave_from<LANES>(even, odd, ALL);
             memcpy(to + c, &first, sizeof first);
             memcpy(to + c + LANES, &second, sizeof second);
         }

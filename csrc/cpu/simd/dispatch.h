@@ -2,20 +2,47 @@
 // the baseline processor may include this header.
 #pragma once
 
-#if defined(__x86_64__) && defined(__linux__)
+#include "cpu/simd/isa.h"
+
+#if defined(__linux__) && defined(__x86_64__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__linux__) && defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace bertfast::cpu {
 
-enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
+#define BERTFAST_ENUMERATOR(ISA, ...) ISA,
+enum class Isa { BERTFAST_EACH_ISA(BERTFAST_ENUMERATOR) };
+
+#define BERTFAST_NAME(ISA, ...) #ISA,
+constexpr const char* ISA_NAMES[] = {BERTFAST_EACH_ISA(BERTFAST_NAME)};
 
 // Asks Linux for AMX's tiles, and returns whether this process may use them.
 inline bool may_use_tiles() {
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__linux__) && defined(__x86_64__)
     constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+// Whether the processor multiplies bfloat16 itself.
+inline bool has_bf16() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16");
+#elif defined(__linux__) && defined(__aarch64__)
+    return getauxval(AT_HWCAP2) & HWCAP2_BF16;
+#elif defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_BF16", &has, &size, nullptr, 0) == 0 && has;
 #else
     return false;
 #endif
@@ -26,14 +53,18 @@ inline Isa best_isa() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
-        if (!__builtin_cpu_supports("avx512bf16")) return Isa::avx512;
+        if (!has_bf16()) return Isa::avx512;
         return __builtin_cpu_supports("amx-bf16") && may_use_tiles() ? Isa::amx : Isa::avx512_bf16;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
         return Isa::avx2;
     }
-#endif
     return Isa::portable;
+#elif defined(__aarch64__)
+    return has_bf16() ? Isa::neon_bf16 : Isa::neon;
+#else
+    return Isa::portable;
+#endif
 }
 
 inline Isa& active_isa() {
@@ -43,14 +74,7 @@ inline Isa& active_isa() {
 
 }  // namespace bertfast::cpu
 
-// BERTFAST_DISPATCH(function(arguments)) calls the active set's function.
-#if defined(__x86_64__)
-#define BERTFAST_DISPATCH(...)                                                                                        \
-    (::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::amx           ? ::bertfast::cpu::amx::__VA_ARGS__         \
-     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512_bf16 ? ::bertfast::cpu::avx512_bf16::__VA_ARGS__ \
-     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx512      ? ::bertfast::cpu::avx512::__VA_ARGS__      \
-     : ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::avx2        ? ::bertfast::cpu::avx2::__VA_ARGS__        \
-                                                                          : ::bertfast::cpu::portable::__VA_ARGS__)
-#else
-#define BERTFAST_DISPATCH(...) (::bertfast::cpu::portable::__VA_ARGS__)
-#endif
+// BERTFAST_DISPATCH(function(arguments)) calls the active set's function, which returns nothing.
+#define BERTFAST_CALL_IF_ACTIVE(ISA, ...) \
+    ::bertfast::cpu::active_isa() == ::bertfast::cpu::Isa::ISA ? ::bertfast::cpu::ISA::__VA_ARGS__:
+#define BERTFAST_DISPATCH(...) (BERTFAST_EACH_ISA(BERTFAST_CALL_IF_ACTIVE, __VA_ARGS__) static_cast<void>(0))

@@ -21,13 +21,15 @@ struct FloatTerms {
     static Floats add(Floats sum, Floats left, Floats right) { return sum + left * right; }
 };
 
-// A product's tile in registers: ROWS x VECTORS sums, VECTORS vectors of b and one of a.
+// A product's tile in registers: ROWS x VECTORS sums, VECTORS vectors of b and one of a. NEON's multiplications take an
+// element of a from a register of its own, so that ROWS hold them.
 #if defined(__AVX512F__)
-constexpr int TILE_VECTORS = 4;
+constexpr int TILE_ROWS = 6, TILE_VECTORS = 4;
+#elif defined(__aarch64__)
+constexpr int TILE_ROWS = 5, TILE_VECTORS = 4;
 #else
-constexpr int TILE_VECTORS = 2;
+constexpr int TILE_ROWS = 6, TILE_VECTORS = 2;
 #endif
-constexpr int TILE_ROWS = 6;
 
 // c (ROWS, VECTORS * LANES) = or += a b; element (r, k) of a is a[r * a_row + k * a_depth].
 template <typename Terms, int ROWS, int VECTORS>
@@ -90,7 +92,7 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
             case 1:
                 product_panel<Terms, 1>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
                 break;
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)
             case 2:
                 product_panel<Terms, 2>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
                 break;

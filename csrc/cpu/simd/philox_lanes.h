@@ -24,6 +24,8 @@ struct LaneWords {
         return (Longs)_mm256_mul_epu32((__m256i)a, (__m256i)all(b));
 #elif defined(__SSE2__)
         return (Longs)_mm_mul_epu32((__m128i)a, (__m128i)all(b));
+#elif defined(__aarch64__)
+        return (Longs)vmull_u32(vmovn_u64((uint64x2_t)a), vdup_n_u32(b));
 #else
         return (a & 0xFFFFFFFF) * all(b);
 #endif

@@ -10,6 +10,8 @@
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace bertfast::cpu::BERTFAST_ISA {
@@ -43,6 +45,15 @@ static inline To bits_as(From from) {
     return to;
 }
 
+// Without the intrinsic, GCC 12 converts element by element on ARM.
+static inline Words widened(Halves halves) {
+#if defined(__aarch64__)
+    return (Words)vmovl_u16((uint16x4_t)halves);
+#else
+    return __builtin_convertvector(halves, Words);
+#endif
+}
+
 static inline Floats load(const float* from) {
     Floats value;
     memcpy(&value, from, sizeof value);
@@ -52,17 +63,21 @@ static inline Floats load(const float* from) {
 static inline Floats load(const bfloat16* from) {
     Halves halves;
     memcpy(&halves, from, sizeof halves);
-    return bits_as<Floats>(__builtin_convertvector(halves, Words) << 16);
+    return bits_as<Floats>(widened(halves) << 16);
 }
 
+// Not memcpy, for which GCC 12 moves each vector through general registers on ARM.
 static inline void store(float* to, Floats value) {
-    memcpy(to, &value, sizeof value);
+    typedef Floats Anywhere __attribute__((aligned(4), may_alias));
+    *reinterpret_cast<Anywhere*>(to) = value;
 }
 
-// Rounds to nearest, ties to even. A NaN stays a NaN. The processor's own instruction flushes subnormal numbers to 0.
+// Rounds to nearest, ties to even. A NaN stays a NaN. AVX512_BF16's instruction flushes subnormal numbers to 0.
 static inline void store(bfloat16* to, Floats value) {
 #if defined(__AVX512BF16__)
     const __m256bh halves = _mm512_cvtneps_pbh((__m512)value);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+    const bfloat16x4_t halves = vcvt_bf16_f32((float32x4_t)value);
 #else
     const Words bits = bits_as<Words>(value);
     Words rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
