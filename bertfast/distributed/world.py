@@ -174,8 +174,8 @@ def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
     if device.type == "cuda":
         native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native_bf16 = native.cpu_has_bf16()
+    else:  # torch's fast products in bfloat16 are oneDNN's, which its builds for Macs lack
+        native_bf16 = native.cpu_has_bf16() and torch.backends.mkldnn.is_available()
     return torch.bfloat16 if native_bf16 else torch.float32
 
 

@@ -18,8 +18,10 @@ using bertfast::cpu::ISA_NAMES;
 namespace {
 
 // The names of the processor's instruction sets, the best last.
-std::vector<std::string> isas() {
-    return {std::begin(ISA_NAMES), std::begin(ISA_NAMES) + static_cast<int>(bertfast::cpu::best_isa()) + 1};
+py::list isas() {
+    py::list names;
+    for (int i = 0; i <= static_cast<int>(bertfast::cpu::best_isa()); ++i) names.append(ISA_NAMES[i]);
+    return names;
 }
 
 // For tests: selects an instruction set below the processor's best.

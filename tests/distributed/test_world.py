@@ -17,9 +17,14 @@ from bertfast.distributed.world import choose_devices, choose_precision, describ
 from bertfast.errors import InputError
 
 
-@pytest.mark.parametrize("computes_bf16", [True, False])
-def test_auto_is_bf16_where_the_processor_computes_it(monkeypatch: pytest.MonkeyPatch, computes_bf16: bool) -> None:
-    monkeypatch.setattr(world_module.native, "cpu_has_bf16", lambda: computes_bf16)
+@pytest.mark.parametrize("processor", [True, False])
+@pytest.mark.parametrize("torch_has_onednn", [True, False])
+def test_auto_is_bf16_where_processor_and_torch_compute_it(
+    monkeypatch: pytest.MonkeyPatch, processor: bool, torch_has_onednn: bool
+) -> None:
+    monkeypatch.setattr(world_module.native, "cpu_has_bf16", lambda: processor)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: torch_has_onednn)
+    computes_bf16 = processor and torch_has_onednn
     world = make_world(TrainConfig(), [CPU], [CPU])
     for config in (TrainConfig(precision="auto"), EncodeConfig(precision="auto")):
         dtype = choose_precision(config, CPU)
@@ -33,10 +38,24 @@ def test_the_processor_is_asked() -> None:
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         pytest.skip("the system doesn't list the processor's instructions")
-    flags = cpuinfo.read_text()
-    assert native.cpu_has_bf16() == ("avx512_bf16" in flags)
+    flags = set(cpuinfo.read_text().split())
+    assert native.cpu_has_bf16() == bool({"avx512_bf16", "bf16"} & flags)  # an x86's, an ARM's
     assert native.cpu_is_intel() == ("GenuineIntel" in flags)
     assert (native.isa() == "amx") <= ("amx_bf16" in flags)
+    assert (native.isa() == "neon_bf16") <= ("bf16" in flags)
+
+
+def test_instruction_sets_are_listed() -> None:
+    """The best last, and each can be chosen; others can't."""
+    best = native.isa()
+    assert native.isas()[-1] == best
+    for name in (*native.isas(), best):
+        native.use_isa(name)
+        assert native.isa() == name
+    for name in ("avx2", "neon", "mmx"):
+        if name not in native.isas():
+            with pytest.raises(ValueError, match=name):
+                native.use_isa(name)
 
 
 def test_a_gpu_without_kernels_is_reported(said, monkeypatch):

@@ -446,7 +446,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "fused_mlm_loss": (native.fused_mlm_loss, fused_mlm_loss),
     "fused_mlm_loss_backward": (native.fused_mlm_loss_backward, fused_mlm_loss_backward),
     "mlm_loss": (native.mlm_loss, mlm_loss),
-    "use_isa": (native.use_isa, lambda rng, _: {"name": rng.choice(["portable", native.isa()])}),
+    "use_isa": (native.use_isa, lambda rng, _: {"name": rng.choice(native.isas())}),
     "SamplerOptions": (native.SamplerOptions, sampler_options),
     "Sampler": (call_sampler, sampler),
     "Sampler.plan": (native.Sampler.plan, plan),
@@ -456,7 +456,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
 # Entries that refuse what lies on a CPU, last of all.
 OF_CUDA = {"fused_mlm_loss", "fused_mlm_loss_backward"}
 # Entries that take nothing.
-PLAIN = {"isa", "cpu_has_bf16", "cpu_is_intel", "keep_freed_memory"}
+PLAIN = {"isa", "isas", "cpu_has_bf16", "cpu_is_intel", "keep_freed_memory"}
 
 
 def test_every_entry_is_fuzzed() -> None:

@@ -44,7 +44,7 @@ def test_against_float64(isa: str, function, case: str, dtype: torch.dtype) -> N
     grad = upstream(inputs)
     truth = run(of(sdpa, inputs), doubled(leaves(inputs)), grad)
     # The factors of products are bfloat16 in the twin and where the processor multiplies it, not in torch's kernel.
-    peer = products if function is twin or isa in ("avx512_bf16", "amx") else sdpa
+    peer = products if function is twin or isa in ("avx512_bf16", "amx", "neon_bf16") else sdpa
     ours = run(of(function, inputs, 0.0, 0, 0), leaves(inputs), grad)
     assert_as_exact(ours, run(of(peer, inputs), leaves(inputs), grad), truth, head_dim + inputs.max_seqlen)
 

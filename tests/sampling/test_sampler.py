@@ -45,8 +45,7 @@ from bertfast.sampling.sampler import _options as sampler_options
 def isas() -> Iterator[list[str]]:
     """The instruction sets that this processor has; whichever a test chose, the best is chosen after it."""
     best = native.isa()
-    names = ["portable", "avx2", "avx512", "avx512_bf16", "amx"]
-    yield names[: names.index(best) + 1]
+    yield native.isas()
     native.use_isa(best)
 
 
