@@ -1,9 +1,11 @@
-"""Builds and runs the C++ tests, which step the CUDA kernels' threads on the host."""
+"""Builds the C++ code and runs its tests, which step the CUDA kernels' threads on the host; configures it for a Mac."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,52 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_cpp(tmp_path: Path) -> None:
     if not all(map(shutil.which, ("cmake", "ninja"))) or not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("needs cmake, ninja and a C++ compiler")
     options = ["-DBERTFAST_CPP_TESTS=ON", "-DBERTFAST_PYTHON=OFF", "-DBERTFAST_CUDA=OFF"]
-    for command in (
-        ["cmake", "-G", "Ninja", "-S", ROOT, "-B", tmp_path, *options],
-        ["cmake", "--build", tmp_path],
-        ["ctest", "--test-dir", tmp_path, "--output-on-failure"],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    if sys.platform == "darwin":  # the tests load no torch, whose libomp the kernels would use
+        options.append("-DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON")
+    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", tmp_path, *options)
+    run("cmake", "--build", tmp_path)
+    run("ctest", "--test-dir", tmp_path, "--output-on-failure")
+
+
+@pytest.mark.parametrize("has_libomp", [True, False])
+def test_on_a_mac_the_extension_uses_torchs_libomp(tmp_path: Path, has_libomp: bool) -> None:
+    """CMake configures for Apple's clang, which another clang stands in for. Nothing is compiled for a Mac here."""
+    clang = shutil.which("clang++") or shutil.which("clang++-19")
+    if not clang or not all(map(shutil.which, ("cmake", "ninja"))):
+        pytest.skip("needs cmake, ninja and clang")
+    pybind11 = pytest.importorskip("pybind11")
+    brew, build = tmp_path / "brew", tmp_path / "build"
+    if has_libomp:
+        for file in ("lib/libomp.dylib", "include/omp.h"):
+            (brew / file).parent.mkdir(parents=True)
+            (brew / file).touch()
+    mac = {
+        "CMAKE_SYSTEM_NAME": "Darwin",
+        "CMAKE_SYSTEM_PROCESSOR": "arm64",
+        "CMAKE_CXX_COMPILER": clang,
+        "CMAKE_CXX_COMPILER_TARGET": "arm64-apple-macos11",
+        "CMAKE_CXX_FLAGS": "-D__apple_build_version__=15000000",
+        "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",  # there is no linker
+        "CMAKE_CROSSCOMPILING_EMULATOR": "env",  # this Python stands in for a Mac's
+        "CMAKE_PREFIX_PATH": brew,
+        "Python_EXECUTABLE": sys.executable,
+        "pybind11_DIR": pybind11.get_cmake_dir(),
+        "BERTFAST_CUDA": "OFF",
+    }
+    run("cmake", "-G", "Ninja", "-S", ROOT, "-B", build, *(f"-D{name}={value}" for name, value in mac.items()))
+    steps = (build / "build.ninja").read_text().split("\n\n")
+    kernels = [step for step in steps if re.search(r"build \S+/csrc/cpu/\w+\.cpp\.o:", step)]
+    assert {re.search(r"-DBERTFAST_ISA=(\w+)", step)[1] for step in kernels} == {"neon", "neon_bf16"}
+    assert all("-Xclang -fopenmp" in step for step in kernels)
+    (extension,) = (step for step in steps if "CXX_MODULE_LIBRARY_LINKER___bertfast" in step)
+    assert re.search(r"LINK_LIBRARIES = libbertfast_cpu\.a\s", extension)
+    assert re.search(r"-undefined\S* \S*\s?dynamic_lookup|-undefined,dynamic_lookup", extension)
