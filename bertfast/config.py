@@ -250,7 +250,7 @@ class TrainConfig(SamplerConfig):
     decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
     precision: str = setting(
         "auto",
-        "precision of matrix products; auto: bf16 if the device supports it natively, else fp32",
+        "precision of matrix products; auto: bf16 if device and torch support it natively, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
     device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
@@ -392,7 +392,7 @@ class EncodeConfig(Checked):
     overlap: int = setting(0, "tokens that a window shares with the previous one")
     precision: str = setting(
         "fp32",
-        "precision of matrix products; auto: bf16 if the device supports it natively, else fp32",
+        "precision of matrix products; auto: bf16 if device and torch support it natively, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
 

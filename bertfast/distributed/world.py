@@ -161,7 +161,7 @@ def _why_not_cuda() -> str | None:
 
 
 def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -> torch.dtype:
-    """The dtype of activations and matrix products: bf16 only if requested or native to the device.
+    """The dtype of activations and matrix products: bf16 only if requested or native to device and torch.
 
     Raises InputError if bf16 is requested on a GPU without it.
     """
