@@ -21,8 +21,8 @@ struct FloatTerms {
     static Floats add(Floats sum, Floats left, Floats right) { return sum + left * right; }
 };
 
-// A product's tile in registers: ROWS x VECTORS sums, VECTORS vectors of b and one of a. NEON's multiplications take an
-// element of a from a register of its own, so that ROWS hold them.
+// A product's tile in registers: ROWS x VECTORS sums, VECTORS vectors of b and one of a. For NEON the compiler keeps
+// the elements of a in ROWS registers: 29 of 32 are taken, where 6 rows would be too many.
 #if defined(__AVX512F__)
 constexpr int TILE_ROWS = 6, TILE_VECTORS = 4;
 #elif defined(__aarch64__)
