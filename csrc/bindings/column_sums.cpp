@@ -1,12 +1,13 @@
 #include "bindings/module.h"
 #include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
 namespace {
 
 void column_sums(py::handle x_, py::handle sums_) {
-    const Tensor x(x_, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
+    const Tensor x = checked_x(x_);
     const Tensor sums(sums_, "sums", Dtype::float32, {x.size(1)}, x);
     if (x.place().cuda) throw py::value_error("column_sums runs on CPUs only");
     check_apart({&sums}, {&x});

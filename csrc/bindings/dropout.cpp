@@ -14,7 +14,7 @@ void run(const Tensor& x, const Tensor& row_keys, const Dropout& rule, const Ten
 }
 
 void dropout(py::handle x_, py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_) {
-    const Tensor x(x_, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
+    const Tensor x = checked_x(x_);
     const Tensor row_keys(row_keys_, "row_keys", {Dtype::int64}, {x.size(0)});
     const Tensor out(out_, "out", {x.dtype()}, {x.size(0), x.size(1)});
     row_keys.beside(x);

@@ -6,10 +6,6 @@ namespace bertfast::bindings {
 
 namespace {
 
-Tensor checked_x(py::handle object) {
-    return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
-}
-
 template <typename T>
 void forward(const Tensor& x, const Tensor& bias, const Tensor& out) {
     const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};

@@ -6,10 +6,6 @@ namespace bertfast::bindings {
 
 namespace {
 
-Tensor checked_x(py::handle object) {
-    return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
-}
-
 template <typename T>
 void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
              const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments,

@@ -8,6 +8,11 @@
 
 namespace bertfast::bindings {
 
+// Activations, (rows, columns), in float32 or bfloat16.
+inline Tensor checked_x(py::handle object) {
+    return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
+}
+
 // Raises ValueError unless 0 <= p < 1 and the place fits the counter's 24 bits.
 inline Dropout checked_dropout(double p, int64_t seed, int64_t place) {
     if (!(p >= 0.0 && p <= 1.0 - 1.0 / 4294967296.0)) throw py::value_error("p must be in [0, 1)");
