@@ -49,14 +49,13 @@ class Dropout(NamedTuple):
     site: int
     """Which dropout of the model this is, in [0, 65536)."""
 
-    @property
     def place(self) -> int:
-        """The first of the site's places."""
+        """The first of the site's places. Not a property: torch 2.10 cannot compile a NamedTuple's."""
         return PLACES_PER_SITE * self.site
 
     def for_kernel(self) -> tuple[Tensor, float, int, int]:
         """As the kernels take it."""
-        return self.row_keys.contiguous(), self.p, self.seed, self.place
+        return self.row_keys.contiguous(), self.p, self.seed, self.place()
 
 
 class Lengths(NamedTuple):

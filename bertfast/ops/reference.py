@@ -66,7 +66,7 @@ def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropo
     scores = scores.masked_fill(is_padding[:, None, None, :], torch.finfo(scores.dtype).min)
     probabilities = scores.softmax(dim=3)
     if dropout.p > 0:
-        places = range(dropout.place, dropout.place + heads)
+        places = range(dropout.place(), dropout.place() + heads)
         kept = torch.stack([dropout_mask(dropout, longest, place) for place in places], dim=1)
         probabilities = pad(kept, query_slot).transpose(1, 2) * (probabilities * (1.0 / (1.0 - dropout.p)))
     out: Tensor = probabilities.to(query.dtype) @ v
@@ -122,7 +122,7 @@ def apply_dropout(x: Tensor, dropout: Dropout) -> Tensor:
     """The scale is rounded to float32, as the kernels hold it."""
     if dropout.p == 0:
         return x
-    kept = dropout_mask(dropout, x.shape[1], dropout.place)
+    kept = dropout_mask(dropout, x.shape[1], dropout.place())
     return torch.where(kept, (_widened(x) * (1.0 / (1.0 - dropout.p))).to(x.dtype), 0.0)
 
 
