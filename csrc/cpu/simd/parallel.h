@@ -7,10 +7,7 @@
 #include <exception>
 #include <mutex>
 
-#if defined(_OPENMP) && defined(__APPLE__)
-extern "C" int omp_in_parallel();  // Xcode has no omp.h
-extern "C" int omp_get_max_threads();
-#elif defined(_OPENMP)
+#if defined(_OPENMP)
 #include <omp.h>
 #else
 #include <thread>
