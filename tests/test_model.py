@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 import transformers
+from support.dispatched import Dispatched
 from support.random_model import LENGTHS, make_config, random_batch, randomised
 
 from bertfast.hub.transformers import export_state_dict, import_state_dict
@@ -59,6 +60,19 @@ def test_losses_and_gradients_equal_transformers():
     for (name, ours), expected in zip(model.named_parameters(), gradients.parameters(), strict=True):
         error = (ours.grad - expected).norm() / expected.norm().clamp_min(1e-6)
         assert error < 1e-4, f"{name}: {error}"
+
+
+def test_the_training_pass_reads_rows_by_no_index():
+    """An index's gradient adds up, since a row may be read twice: on a GPU that is a sort and more."""
+    config = make_config()
+    model = randomised(config).train()
+    batch, _ = random_batch(config)
+    count = batch.labels.numel()
+    with Dispatched() as dispatched:
+        losses = model(batch, torch.full((count,), 1 / count), 0, torch.float32)
+        torch.autograd.grad(sum(losses), list(model.parameters()))
+    assert "aten::index_copy_" in dispatched.names  # scatter_rows: the backward pass is seen
+    assert not [name for name in dispatched.names if "index_put" in name]
 
 
 def test_weights_move_there_and_back():

@@ -77,7 +77,7 @@ class Ids(NamedTuple):
     token_type: Tensor
     """(tokens,) int64."""
     position: Tensor
-    """(tokens,) int64, from 0 in each sequence."""
+    """(tokens,) int64, from 0 in each sequence whose gradient is not 0: fillers' are all 0."""
     cu_seqlens: Tensor
     """(sequences + 1,) int32: where the sequences begin, and the last one's end."""
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
+from support.dispatched import Dispatched
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from support.op_cases.embedding import SHAPES, both, inputs, of
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bertfast.ops import reference
+from bertfast.ops import embedding, reference
+from bertfast.ops.arguments import Dropout, Ids, Tables
 from bertfast.ops.embedding import (
     _embedding_layer_norm,
     _embedding_layer_norm_backward,
@@ -92,6 +97,27 @@ def test_opcheck() -> None:
     arguments = (grad, *ids, *parameters, torch.ones(5, 2), keys, 0.2, 7, 3)
     for grad_word in (None, torch.ones(10, 33)):
         torch.library.opcheck(_embedding_layer_norm_backward.registered, (*arguments, grad_word))
+
+
+def test_a_gpu_sorts_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A position's tokens follow from cu_seqlens. No GPU computes here."""
+    passed: list[Tensor] = []
+    kernels = SimpleNamespace(embedding_layer_norm_backward=lambda *arguments: passed.extend(arguments))
+    monkeypatch.setattr(embedding, "native", kernels)
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: contextlib.nullcontext())
+    ids, leaves, keys, grad = inputs(70, 33, 10)
+    with FakeTensorMode(), Dispatched() as dispatched:
+
+        def cuda(each: Tensor) -> Tensor:
+            return torch.empty(each.shape, dtype=each.dtype, device="cuda")
+
+        ids, tables = Ids._make(map(cuda, ids)), Tables._make(map(cuda, leaves[:3]))
+        dropout, moments = Dropout(cuda(keys), 0.2, 7, 3), torch.empty(70, 2, device="cuda")
+        _embedding_layer_norm_backward.function(cuda(grad), ids, tables, cuda(leaves[3]), moments, dropout, None)
+    assert dispatched.names.count("aten::sort") == 1
+    order, begin, cu_seqlens, _ = passed[-4:]
+    assert (order.shape, begin.shape) == ((70,), (11,))
+    assert (cu_seqlens.dtype, cu_seqlens.shape) == (torch.int32, ids.cu_seqlens.shape)
 
 
 def test_compiles_whole() -> None:

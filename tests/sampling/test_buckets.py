@@ -42,6 +42,20 @@ def test_nothing_of_the_fillers_is_learned(corpus, objective):
             torch.testing.assert_close(mine, its, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fillers_hand_no_gradient_to_the_embeddings(corpus, dtype):
+    """Exactly none: a GPU adds it up by cu_seqlens, as if a filler's positions were not all 0."""
+    model, sampler = make_model(corpus).train(), Sampler(corpus, CONFIG)
+    embedded = []
+    model.embeddings.register_forward_hook(lambda module, given, out: embedded.append(out[0]))
+    _, _, (whole, weights) = filled(sampler, Buckets(CONFIG.batch_size, CONFIG.max_len), 0, CONFIG.batch_size)
+    (grad,) = torch.autograd.grad(sum(model(whole, weights, CONFIG.seed, dtype)), embedded)
+    own = whole.cu_seqlens[CONFIG.batch_size]
+    assert grad[:own].any(1).all()
+    assert len(grad[own:]) > 0
+    assert not grad[own:].any()
+
+
 @pytest.mark.parametrize(("count", "max_len"), [(12, 24), (1, 5), (300, 5), (2048, 24)])
 def test_fillers_are_sequences(corpus, count, max_len):
     """None is empty or too long, none of their predictions is a first token or comes twice; the batch stays whole."""
