@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -96,6 +97,16 @@ def test_figures_rehearsed(tmp_path):
         assert any(line.startswith("1 CPU process") for line in ours["said"])
 
 
+@pytest.mark.parametrize(("call", "stages"), [("check", CHECK), ("figures", FIGURES)])
+def test_the_budget_bounds_the_whole(tmp_path, call, stages):
+    """No stage begins in the last five seconds, and each is recorded, in order: what matters most comes first."""
+    done = run(SCRIPT, call, "--seconds", "4", tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 1
+    entries = json.loads((tmp_path / "results.json").read_text())
+    assert [entry["stage"] for entry in entries] == list(stages)
+    assert {(entry["status"], entry["reason"]) for entry in entries} == {("out of time", "no time left")}
+
+
 def test_a_call_that_is_none_is_told(tmp_path):
     done = run(SCRIPT, "numbers")
     assert done.returncode == 2 and "bench/gpu.sh figures" in done.stdout
@@ -135,6 +146,29 @@ def test_the_build_names_all_that_is_missing(tmp_path):
     project = tomllib.loads((SCRIPT.parents[1] / "pyproject.toml").read_text())["project"]
     needed = [re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]]
     assert missing == ["pip", "scikit_build_core", "pybind11", *needed]
+
+
+WHEEL = "bertfast-1-cp312-cp312-linux_x86_64.whl"
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_the_package_is_what_was_built_beforehand_or_built_here(tmp_path, carried):
+    """In a tree of its own. What is carried needs no network."""
+    parts, work = tmp_path / "bench" / "gpu", tmp_path / "work"
+    parts.mkdir(parents=True)
+    work.mkdir()
+    shutil.copy(PARTS / "install.sh", parts)
+    stub(parts / "build.sh", 'mkdir -p "$1/tests/cpp"', 'echo built >"$1/tests/cpp/device_self_test"')
+    if carried:
+        stub(tmp_path / ".carry" / "device_self_test", "carried")
+        (tmp_path / ".carry" / WHEEL).touch()
+    python = stub(tmp_path / "python", f'echo "$*" >>{tmp_path}/calls')
+    done = run(parts / "install.sh", work, PYTHON=str(python))
+    assert done.returncode == 0, done.stderr
+    assert ("carried" if carried else "built") in (work / "device_self_test").read_text()
+    installs = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("-m pip install")]
+    assert len(installs) == carried
+    assert all(" --no-index " in line and line.endswith(f" .carry/{WHEEL}") for line in installs)
 
 
 SELF_TEST = """
