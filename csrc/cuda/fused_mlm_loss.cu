@@ -11,18 +11,17 @@ namespace {
 
 constexpr int ADDING_THREADS = 256;
 
-// Blocks on a multiprocessor at once: at most as many as its shared memory holds.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int GRADIENT_BLOCKS = 1;
-#else
-constexpr int GRADIENT_BLOCKS = 2;
-#endif
+// Blocks on a multiprocessor at once. Without wgmma, two blocks of the gradients would not have enough registers.
 constexpr int LOSS_BLOCKS = 2;
 
 #if defined(BERTFAST_WGMMA)
+constexpr int GRADIENT_BLOCKS = 2;
+
 template <typename Size>
 using Products = WarpgroupProducts<Size>;
 #else
+constexpr int GRADIENT_BLOCKS = 1;
+
 template <typename Size>
 using Products = WarpProducts<Size>;
 #endif
