@@ -3,13 +3,13 @@
 // gradients of decoder and bias it has 64 words and loops over the rows. Further kernels add up the results of the
 // splits, in the splits' order.
 //
-// Both kernels of the backward pass compute the logits again. The tiles of the loop are double-buffered: while one is
-// multiplied, the next is copied. Rows after the last one with a weight, such as those that pad a batch, are never
-// read.
+// Both kinds of blocks of the backward pass compute the logits again. The tiles of the loop are double-buffered: while
+// one is multiplied, the next is copied. Rows after the last one with a weight, such as those that pad a batch, are
+// never read.
 //
 // With R rows, H hidden and V words that is 10 R H V operations, 2 R H V of them forward (the chunked form takes 6 R H
-// V in all), and 3 R V exponentials. With T rows in a tile (128 up to H = 128, else 64) the three kernels copy 2 H V R
-// / T, 2 H V R / T and 2 H V R / 64 bytes, nearly all from the L2 cache.
+// V in all), and 3 R V exponentials. With T rows in a tile (128 up to H = 128, else 64) the three kinds of blocks copy
+// 2 H V R / T, 2 H V R / T and 2 H V R / 64 bytes, nearly all from the L2 cache.
 #pragma once
 
 #include "core/mlm_loss.h"
