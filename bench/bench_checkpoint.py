@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import time
 
+import pytest
 import torch
 from sizes import sized
 from support.messages import listening
@@ -55,6 +56,7 @@ class Trained:
         return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer)
 
 
+@pytest.mark.long
 def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
     """It is asked for before the steps, which it is then written beside."""
     trained, said = Trained(NOTEBOOK), []

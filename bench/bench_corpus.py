@@ -58,7 +58,7 @@ def test_corpus(compare: Any, tmp_path: Path, kind: str) -> None:
         f"a {kind} corpus of {path.stat().st_size / 1e6:.1f} MB",
         build,
         {"encode_batch_fast alone": encode},
-        rounds=5,
+        rounds=3,
         items=path.stat().st_size / 1e6,
         unit="MB",
         bars={"encode_batch_fast alone": 1.0},

@@ -158,4 +158,5 @@ def bench_adam(compare: Compare, preset: str, dtype: str) -> None:
             torch.cuda.synchronize()
 
     name = f"adam, {preset}, {dtype}, {kernels(DEVICE)}"
-    compare(name, ours, {"torch, fused": theirs}, items=sum(each.numel() for each in parameters), unit="parameter")
+    millions = sum(each.numel() for each in parameters) / 1e6
+    compare(name, ours, {"torch, fused": theirs}, items=millions, unit="M parameters")

@@ -23,6 +23,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from learning.contender import Contender
 from learning.curve import Curve
@@ -129,6 +130,7 @@ def compare(
         return report.write(curves, found)
 
 
+@pytest.mark.long
 def test_learning(benchmark, tables, tmp_path):
     """Two seconds for each contender, on made-up text: not figures, but all of the way to them."""
     benchmark.pedantic(lambda: None)

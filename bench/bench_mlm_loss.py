@@ -73,7 +73,7 @@ def step(loss: Loss, leaves: list[Tensor]) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("hidden", "rows"), [(128, ROWS), (768, ROWS // 4)])
+@pytest.mark.parametrize(("hidden", "rows"), [(128, ROWS), pytest.param(768, ROWS // 4, marks=pytest.mark.long)])
 def test_time(compare: Callable[..., dict[str, float]], hidden: int, rows: int, dtype: str) -> None:
     candidates, leaves = losses(hidden, DTYPES[dtype], rows)
     steps = {label: step(loss, leaves) for label, loss in candidates.items()}
