@@ -50,7 +50,7 @@ static inline void tile_block(int64_t depth, const bfloat16* a, int64_t a_stride
 
 // As `VectorProducts`, but rows, too, are computed in whole tiles. While an object lives, all eight tiles of its thread
 // are configured to their greatest size.
-class TileProducts {
+class TileProducts : public ByRows<TileProducts, TILE> {
   public:
     static constexpr int64_t DEPTH = PAIRED;
 
@@ -87,12 +87,6 @@ class TileProducts {
                 }
             }
         }
-    }
-
-    void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride, float* room,
-                    const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
-        pack_transposed(pairs, pairs_stride, depth / 2, round_up(rows, TILE), nullptr, room, depth / 2);
-        (*this)(rows, columns, depth, reinterpret_cast<const bfloat16*>(room), depth, b, b_stride, c, c_stride, add);
     }
 };
 

@@ -51,6 +51,19 @@ class VectorProducts {
 };
 #endif
 
+// Of products that compute BLOCK rows at a time: `VectorProducts`'s other one, after the left factor is transposed back
+// into the working memory.
+template <typename Products, int64_t BLOCK>
+class ByRows {
+  public:
+    void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride, float* room,
+                    const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
+        pack_transposed(pairs, pairs_stride, depth / 2, round_up(rows, BLOCK), nullptr, room, depth / 2);
+        static_cast<const Products&>(*this)(rows, columns, depth, reinterpret_cast<const bfloat16*>(room), depth, b,
+                                            b_stride, c, c_stride, add);
+    }
+};
+
 // to (to_rows, to_stride) = from (rows, columns) + bias, padded with zeros. `bias` is a row of whole cache lines, or
 // null.
 static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, int64_t columns, const float* bias,

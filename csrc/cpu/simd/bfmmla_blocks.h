@@ -51,7 +51,7 @@ static inline void bfmmla_block(int64_t depth, const bfloat16* a, int64_t a_stri
 }
 
 // As AVX512_BF16's `VectorProducts`, but rows, too, are computed in whole blocks.
-class BlockProducts {
+class BlockProducts : public ByRows<BlockProducts, SIDE> {
   public:
     static constexpr int64_t DEPTH = 2 * LANES;  // whole vectors of pairs: `pack_transposed` writes no others
 
@@ -63,12 +63,6 @@ class BlockProducts {
                              c_stride, add);
             }
         }
-    }
-
-    void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride, float* room,
-                    const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
-        pack_transposed(pairs, pairs_stride, depth / 2, round_up(rows, SIDE), nullptr, room, depth / 2);
-        (*this)(rows, columns, depth, reinterpret_cast<const bfloat16*>(room), depth, b, b_stride, c, c_stride, add);
     }
 };
 
