@@ -7,7 +7,6 @@ in any order, from its example numbers.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +20,7 @@ from bertfast.config import SamplerConfig
 from bertfast.errors import InputError
 from bertfast.sampling.batch import PackedBatch, PaddedBatch
 from bertfast.sampling.long_sentences import Sentences, divided, unreached
+from bertfast.sampling.pinned_memory import as_tensor, pinned
 
 # The share of a GPU's memory reserved for the model and its activations, however large the corpus is.
 TRAINING_SHARE = 0.5
@@ -107,22 +107,22 @@ class Sampler:
         self._sentences = divided(Sentences(corpus.sentence_offsets, corpus.document_offsets), config)
         _check_pairs(self._sentences, config)
         options = _options(corpus, config)
-        arrays = {
-            "tokens": corpus.tokens,
-            **self._sentences._asdict(),
-            "anchors": _fitting_pairs(self._sentences, config.max_len) if config.too_long == "drop" else None,
-            "continuation": corpus.continuation.astype(np.uint8) if config.masking != "token" else None,
-        }
-        tables = {name: None if array is None else _tensor(array) for name, array in arrays.items()}
+        arrays = {"tokens": corpus.tokens, **self._sentences._asdict()}
+        if config.too_long == "drop":
+            arrays["anchors"] = _fitting_pairs(self._sentences, config.max_len)
+        if config.masking != "token":
+            arrays["continuation"] = corpus.continuation.astype(np.uint8)
+        tables = {name: as_tensor(array) for name, array in arrays.items()}
         self._host = native.Sampler(options, **tables)
         self._native, self._made_on = self._host, self.device
         self.residence = ""
         if self.device.type != "cpu":
-            size = sum(table.nbytes for table in tables.values() if table is not None)
+            size = sum(table.nbytes for table in tables.values())
             fits, self.residence = _residence(size, *torch.cuda.mem_get_info(self.device))
             large = () if fits else ("tokens", "sentence_offsets", "anchors")
+            self._pinned = {name: pinned(array) for name, array in arrays.items() if name in large}
             moved = {
-                name: None if table is None else table.pin_memory() if name in large else table.to(self.device)
+                name: self._pinned[name].tensor if name in self._pinned else table.to(self.device)
                 for name, table in tables.items()
             }
             self._native = native.Sampler(options, **moved)
@@ -255,13 +255,6 @@ def _residence(size: int, free: int, total: int) -> tuple[bool, str]:
         f"{size / 1e9:.3g} GB in pinned host memory "
         f"(the GPU has {free / 1e9:.3g} GB free, {kept / 1e9:.3g} GB of its memory are kept for the training)"
     )
-
-
-def _tensor(array: npt.NDArray[Any]) -> Tensor:
-    """The array as a tensor that shares its memory: read-only, though torch can't express that."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 def _check(corpus: TokenisedCorpus) -> None:

@@ -72,6 +72,7 @@ PYBIND11_MODULE(_bertfast, module) {
     bertfast::bindings::bind_fused_mlm_loss(module);
     bertfast::bindings::bind_column_sums(module);
     bertfast::bindings::bind_gelu(module);
+    bertfast::bindings::bind_host_memory(module);
     bertfast::bindings::bind_layer_norm(module);
     bertfast::bindings::bind_mlm_loss(module);
     bertfast::bindings::bind_sampler(module);

@@ -298,7 +298,7 @@ void bind_sampler(py::module_& module) {
     py::class_<Sampler>(module, "Sampler")
         .def(py::init<const SamplerOptions&, py::object, py::object, py::object, py::object, py::object>(),
              py::arg("options"), py::arg("tokens"), py::arg("sentence_offsets"), py::arg("document_offsets"),
-             py::arg("anchors"), py::arg("continuation"))
+             py::arg("anchors") = py::none(), py::arg("continuation") = py::none())
         .def_property_readonly("num_examples", &Sampler::num_examples)
         .def_property_readonly("max_predictions", &Sampler::max_predictions)
         .def("plan", &Sampler::plan, py::arg("first_example"), py::arg("examples"), py::arg("cu_seqlens"),

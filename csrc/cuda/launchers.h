@@ -68,6 +68,13 @@ void bias_gelu(const BiasGelu<bfloat16>& call, void* stream);
 void bias_gelu_backward(const BiasGeluBackward<float>& call, float* partial, int64_t slices, void* stream);
 void bias_gelu_backward(const BiasGeluBackward<bfloat16>& call, float* partial, int64_t slices, void* stream);
 
+// --- Host memory ---
+
+// Pins memory that the process may only read, so that every GPU reads it at its host address until `unpin`. Throws
+// std::runtime_error where CUDA refuses.
+void pin_read_only(void* memory, size_t bytes);
+void unpin(void* memory);
+
 // --- LayerNorm ---
 
 void dropout_add_layer_norm(const DropoutAddLayerNorm<float>& call, void* stream);
