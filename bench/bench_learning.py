@@ -2,7 +2,8 @@
 
     python bench/bench_learning.py --preset tiny --minutes 10 [--probe] [--out FOLDER]
 
-takes that long for each of eight contenders. Under pytest all of it runs for seconds, on made-up text.
+takes that long for each of eight contenders; `--only`, `--seeds` and `--rates` choose among them. Under pytest all of
+it runs for seconds, on made-up text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from learning.curve import Curve
 from learning.held_out_loss import CPU, standard_examples
 from learning.made_up import made_up_probes, made_up_texts
 from learning.ours import OLD_DEFAULTS, OURS, old_defaults, ours
-from learning.peers import TRANSFORMERS, Notebook, Transformers
+from learning.peers import NOTEBOOK, TRANSFORMERS, Notebook, Transformers
 from learning.picture import draw
 from learning.probes import figures, probe
 from learning.race import race, slice_ends
@@ -44,28 +45,37 @@ from bertfast.files import whole_file
 from bertfast.log import show_messages
 
 PACKAGES = ("bertfast", "torch", "numpy", "transformers", "d2l", "scikit-learn")
-SEEDS = (0, 1, 2)
-RATES = (1e-4, 5e-4, 1e-3)
+KINDS = (OURS, OLD_DEFAULTS, NOTEBOOK, TRANSFORMERS)
 
 
-def contenders(
-    preset: str, minutes: float, texts: Texts, folder: Path, seeds: Sequence[int], rates: Sequence[float]
-) -> list[Contender]:
-    """All of them, without the peers that are not installed."""
+class Choice(NamedTuple):
+    """Who takes part."""
+
+    kinds: Sequence[str] = KINDS
+    seeds: Sequence[int] = (0, 1, 2)
+    """Of our runs."""
+    rates: Sequence[float] = (1e-4, 5e-4, 1e-3)
+    """Learning rates of transformers."""
+
+
+def contenders(preset: str, minutes: float, texts: Texts, folder: Path, choice: Choice) -> list[Contender]:
+    """All that are chosen, without the peers that are not installed."""
     dtype = choose_precision(TrainConfig(**PRESETS[preset].train), CPU)
-    found: list[Contender] = [
-        *ours(preset, minutes, seeds, texts.train, folder),
-        old_defaults(preset, minutes, texts.train, folder),
-    ]
-    peers: list[Callable[[], Contender]] = [
-        lambda: Notebook(preset, texts.train),
-        *(lambda rate=rate: Transformers(preset, minutes, rate, dtype, texts.train) for rate in rates),
-    ]
-    for make in peers:
-        try:
-            found.append(make())
-        except ImportError as error:
-            print(f"left out: {error}", file=sys.stderr, flush=True)
+    makers: dict[str, list[Callable[[], Contender]]] = {
+        OURS: [lambda seed=seed: ours(preset, minutes, seed, texts.train, folder) for seed in choice.seeds],
+        OLD_DEFAULTS: [lambda: old_defaults(preset, minutes, texts.train, folder)],
+        NOTEBOOK: [lambda: Notebook(preset, texts.train)],
+        TRANSFORMERS: [
+            lambda rate=rate: Transformers(preset, minutes, rate, dtype, texts.train) for rate in choice.rates
+        ],
+    }
+    found = []
+    for kind in choice.kinds:
+        for make in makers[kind]:
+            try:
+                found.append(make())
+            except ImportError as error:
+                print(f"left out: {error}", file=sys.stderr, flush=True)
     return found
 
 
@@ -106,14 +116,13 @@ def compare(
     minutes: float,
     texts: Texts,
     out: Path,
-    seeds: Sequence[int] = SEEDS,
-    rates: Sequence[float] = RATES,
+    choice: Choice,
     probes: Path | None = None,
 ) -> list[str]:
     """Trains, evaluates and, with the folder `probes`, probes all contenders. Returns the tables."""
     examples = standard_examples(texts.held_out)
     with tempfile.TemporaryDirectory(prefix="bertfast-learning-") as runs:
-        those = contenders(preset, minutes, texts, Path(runs), seeds, rates)
+        those = contenders(preset, minutes, texts, Path(runs), choice)
         facts = {
             "preset": preset,
             "minutes": minutes,
@@ -137,7 +146,8 @@ def test_learning(benchmark, tables, tmp_path):
     minutes = 2 / 60
     out = tmp_path / "out"
     probes = made_up_probes(tmp_path) if importlib.util.find_spec("sklearn") else None
-    lines = compare("tiny", minutes, made_up_texts(tmp_path), out, seeds=(0, 1), rates=(1e-4, 1e-3), probes=probes)
+    choice = Choice(seeds=(0, 1), rates=(1e-4, 1e-3))
+    lines = compare("tiny", minutes, made_up_texts(tmp_path), out, choice, probes)
     tables.append(lines)
     assert sorted(path.name for path in out.iterdir()) == ["loss.svg", "results.json", "table.txt"]
     result = json.loads((out / "results.json").read_text())
@@ -158,6 +168,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=("tiny", "mini"), default="tiny")
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, for each contender (default: 10)")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, metavar="KIND", help=f"of {KINDS}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=Choice().seeds, help="of our runs")
+    parser.add_argument("--rates", type=float, nargs="+", default=Choice().rates, help="of transformers")
     parser.add_argument("--probe", action="store_true", help="also probe the models on SST-2, in $BERTFAST_PROBES")
     parser.add_argument("--out", type=Path, help="folder for results.json, table.txt and loss.svg")
     return parser.parse_args()
@@ -177,7 +190,8 @@ def main() -> None:
     probes = _folder("BERTFAST_PROBES", "sst2-train.tsv and sst2-dev.tsv") if given.probe else None
     name = f"learning-{given.preset}-{given.minutes:g}-minutes-{datetime.date.today()}"
     out = given.out or ROOT / "bench" / "results" / name
-    print(*compare(given.preset, given.minutes, load_texts(general), out, probes=probes), sep="\n")
+    choice = Choice(given.only, given.seeds, given.rates)
+    print(*compare(given.preset, given.minutes, load_texts(general), out, choice, probes), sep="\n")
 
 
 if __name__ == "__main__":

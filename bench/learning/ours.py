@@ -6,7 +6,6 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,20 +91,10 @@ def _run(
     return Run(kind, label, sizes, train, corpus, at)
 
 
-def ours(preset: str, minutes: float, seeds: Sequence[int], corpus: Corpus, folder: Path) -> list[Run]:
-    """The preset's defaults, once for each seed."""
-    return [
-        _run(
-            OURS,
-            f"{OURS}, seed {seed}",
-            preset,
-            {},
-            TrainConfig(**{**PRESETS[preset].train, "minutes": minutes}, seed=seed, device="cpu"),
-            corpus,
-            folder / f"ours-{seed}",
-        )
-        for seed in seeds
-    ]
+def ours(preset: str, minutes: float, seed: int, corpus: Corpus, folder: Path) -> Run:
+    """The preset's defaults."""
+    config = TrainConfig(**{**PRESETS[preset].train, "minutes": minutes}, seed=seed, device="cpu")
+    return _run(OURS, f"{OURS}, seed {seed}", preset, {}, config, corpus, folder / f"ours-{seed}")
 
 
 def old_defaults(preset: str, minutes: float, corpus: Corpus, folder: Path) -> Run:

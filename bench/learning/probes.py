@@ -24,7 +24,7 @@ def probe(
     contenders: Sequence[Contender], curves: Sequence[Curve], tokenizer: Tokenizer, folder: Path
 ) -> dict[str, Classification]:
     """By label: each run of ours, and of others the one that ends lowest. Models that are no BERT are left out."""
-    train, test = (_read(folder / name) for name in (TRAIN, TEST))
+    train, test = (read(folder / name) for name in (TRAIN, TEST))
     chosen = {curve.label for curve in one_a_kind(curves)}
     found = {}
     for contender in contenders:
@@ -34,7 +34,7 @@ def probe(
     return found
 
 
-def _read(path: Path) -> Labelled:
+def read(path: Path) -> Labelled:
     return read_labelled(path, LabelColumns(), ",")
 
 
