@@ -26,7 +26,7 @@ def some_sentences() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "layers, hidden, count", sized([(2, 128, 2000), (4, 256, 500), (12, 768, 64)], smoke=[(2, 128, 100)])
+    "layers, hidden, count", sized([(2, 128, 2000), (4, 256, 500), (12, 768, 32)], smoke=[(2, 128, 100)])
 )
 def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int, count: int) -> None:
     sentences = some_sentences()
