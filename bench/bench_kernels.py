@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from sizes import sized
 from torch import Tensor
 
-from bertfast.config import PRESETS, BertConfig
+from bertfast.config import BertConfig
 from bertfast.model import Bert
 from bertfast.ops import kernels
 from bertfast.ops.adam import adam
@@ -24,6 +24,7 @@ from bertfast.ops.dropout import apply_dropout
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.gelu import bias_gelu
 from bertfast.ops.layer_norm import dropout_add_layer_norm
+from bertfast.presets import PRESETS
 
 BATCH = sized(512, smoke=8)
 MAX_LEN, HEADS, HEAD_DIM, HIDDEN, INTERMEDIATE, VOCAB_SIZE = 64, 2, 64, 128, 256, 6899

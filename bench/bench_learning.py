@@ -39,10 +39,11 @@ from learning.table import loss_table, time_table
 from learning.texts import HELD_OUT, TRAIN, Texts, load_texts
 from machine import ROOT, origin
 
-from bertfast.config import PRESETS, TrainConfig
+from bertfast.config import TrainConfig
 from bertfast.distributed.world import choose_precision
 from bertfast.files import whole_file
 from bertfast.log import show_messages
+from bertfast.presets import PRESETS
 
 PACKAGES = ("bertfast", "torch", "numpy", "transformers", "d2l", "scikit-learn")
 KINDS = (OURS, OLD_DEFAULTS, NOTEBOOK, TRANSFORMERS)

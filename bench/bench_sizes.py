@@ -11,9 +11,10 @@ from bench_step import CPU, MINI, MINI_MODEL, our_step, theirs
 from memory import peak_memory, peak_of_process
 from sizes import sized
 
-from bertfast.config import PRESETS, BertConfig, TrainConfig
+from bertfast.config import BertConfig, TrainConfig
 from bertfast.distributed.world import choose_precision, make_world
 from bertfast.model import Bert
+from bertfast.presets import PRESETS
 
 VOCAB_SIZE = 30522
 

@@ -15,7 +15,7 @@ from bertfast.training.device_check.verdict import Verdict, make
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 1 where a check failed, or could not be made."""
+    """Returns the exit status: 1 if a check failed, or could not be made."""
     verdicts: list[Verdict] = []
     status = run_command(_parser(), lambda options: verdicts.append(_main(options)), arguments)
     return status or int(not verdicts[0].is_good)
@@ -25,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m bertfast.check",
         description="Compares every op, forward and backward, with plain torch on the same device, batches with the "
-        "host's, and replayed steps with eager ones. Runs then heed what it found.",
+        "host's, and replayed steps with eager ones. Later runs act on the result.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     add_settings(parser, TrainConfig, "what to check", ("device", "gpus"))

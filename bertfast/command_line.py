@@ -70,13 +70,13 @@ def add_settings(
             options["action"] = argparse.BooleanOptionalAction
         else:
             options["type"] = hints[field.name]
-            options["choices"] = field.metadata["choices"]
+            options["choices"] = field.metadata.get("choices")
             options["metavar"] = None if options["choices"] else hints[field.name].__name__.upper()
         group.add_argument(flag(config, field.name), **options)
 
 
 def settings(config: type[Config], options: argparse.Namespace, **defaults: Any) -> Config:
-    """A `config` from the given options; then `defaults`; then the class's own defaults."""
+    """A `config` with the values that the options give, else those in `defaults`, else its own defaults."""
     names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     return config(**{name: value for name, value in {**defaults, **vars(options)}.items() if name in names})
 
@@ -89,9 +89,9 @@ def run_command(
     """Parses the arguments and runs the command; returns the exit status.
 
     An error that the user can fix is one line on standard error, and status 2. If nobody reads the output any more
-    (`| head`), the command ends in silence, as one that SIGPIPE ended.
+    (`| head`), the command ends silently, with the status of a process that SIGPIPE killed.
     """
-    with contextlib.suppress(AttributeError):  # a notebook's has no encoding to set
+    with contextlib.suppress(AttributeError):  # a notebook's stdout has no encoding to set
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = parser.parse_args(_checked(sys.argv[1:] if arguments is None else arguments))
@@ -131,14 +131,16 @@ def _report(line: str) -> None:
 
 
 def _checked(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments. Raises InputError for one that Python could not decode, whose bytes it makes halves of surrogate
-    pairs: because it is not UTF-8, or the locale's encoding is another."""
+    """The arguments. Raises InputError for one that is not UTF-8, or that the locale's encoding can't decode.
+
+    Python decodes such an argument to a string with lone surrogates, which few functions take.
+    """
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
-            given = argument.encode("utf-8", "surrogateescape")
-            shown = given.decode("utf-8", "backslashreplace")
+            encoded = argument.encode("utf-8", "surrogateescape")
+            shown = encoded.decode("utf-8", "backslashreplace")
             try:
-                given.decode("utf-8")
+                encoded.decode("utf-8")
             except UnicodeDecodeError:
                 raise InputError(f"the argument '{shown}' is not UTF-8: convert it, or rename the file") from None
             encoding = sys.getfilesystemencoding()
@@ -152,7 +154,7 @@ def _nobody_reads(stream: TextIO | None) -> bool:
     """Whether the stream is a pipe that nobody reads any more."""
     try:
         descriptor = stream.fileno() if stream else -1
-    except OSError:  # it is no file, but in memory
+    except OSError:  # a stream in memory has no descriptor
         return False
     poll = select.poll()
     poll.register(descriptor, 0)
@@ -160,7 +162,7 @@ def _nobody_reads(stream: TextIO | None) -> bool:
 
 
 def _drop_unwritable() -> None:
-    """Drops what standard output did not take, so that Python's exit does not try again."""
+    """Drops output that could not be written, so that Python does not try again when it exits."""
     try:
         print(end="", flush=True)
     except OSError:

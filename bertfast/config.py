@@ -1,69 +1,94 @@
 """Every setting, with its default and its help text. A default is written here and nowhere else.
 
-The command lines are derived from these classes: a field's metadata holds its help, its choices and, if it differs from
-the field's name, its flag.
+The command lines are derived from these classes: a field's metadata holds its help, its choices or its range, and its
+flag if that differs from the field's name.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from bertfast.errors import InputError
 
 
-def setting(default: Any, help: str, *, flag: str | None = None, choices: tuple[str, ...] | None = None) -> Any:
-    """A dataclass field that also becomes a command-line flag."""
-    return dataclasses.field(default=default, metadata={"help": help, "flag": flag, "choices": choices})
+class Range(NamedTuple):
+    """The numbers that a setting takes."""
+
+    rule: str
+    """What a number must do, for the error message: "be at least 1"."""
+    contains: Callable[[float], bool]
+    """False for NaN, as every comparison is."""
+
+
+def between(low: float, high: float) -> Range:
+    return Range(f"lie between {low} and {high}", lambda number: low <= number <= high)
+
+
+AT_LEAST_1 = Range("be at least 1", lambda number: number >= 1)
+NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0)
+ZERO_OR_POSITIVE = Range("be 0 or a positive number", lambda number: 0 <= number < math.inf)
+POSITIVE = Range("be a positive number", lambda number: 0 < number < math.inf)
+SHARE = between(0, 1)
+
+
+def setting(
+    default: Any,
+    help: str | None = None,
+    *,
+    flag: str | None = None,
+    choices: tuple[str, ...] | None = None,
+    within: Range | None = None,
+) -> Any:
+    """A dataclass field that `Checked` checks. With a `help` text it also becomes a command-line flag."""
+    metadata = {"help": help, "flag": flag, "choices": choices, "within": within}
+    return dataclasses.field(default=default, metadata={k: v for k, v in metadata.items() if v is not None})
 
 
 def flag(config: type, name: str) -> str:
-    """How the command line calls the class's field `name`: `--hidden` for `hidden_size`; the name if it has no flag."""
+    """The command-line flag of the class's field `name`: `--hidden` for `hidden_size`; the name if it has no flag."""
     metadata = next(field.metadata for field in dataclasses.fields(config) if field.name == name)
-    return f"--{(metadata['flag'] or name).replace('_', '-')}" if metadata else name
+    return f"--{metadata.get('flag', name).replace('_', '-')}" if "help" in metadata else name
 
 
 class Checked:
-    """A dataclass of settings that refuses a value that is not among a setting's choices."""
+    """A dataclass of settings that refuses a value outside a setting's choices or range."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            choices, value = field.metadata.get("choices"), getattr(self, field.name)
+            choices, within = field.metadata.get("choices"), field.metadata.get("within")
+            value = getattr(self, field.name)
             if choices and value not in choices:
                 raise InputError(f"{flag(type(self), field.name)} must be one of {', '.join(choices)}, not {value!r}")
+            if within and not within.contains(value):
+                raise InputError(f"{flag(type(self), field.name)} must {within.rule}, not {value}")
 
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig(Checked):
     """The model's sizes, under Hugging Face's names. The defaults are the notebook's small BERT."""
 
-    vocab_size: int = 30522
-    hidden_size: int = setting(128, "width of the hidden states", flag="hidden")
-    num_hidden_layers: int = setting(2, "number of layers", flag="layers")
-    num_attention_heads: int = setting(2, "attention heads per layer; must divide the hidden size", flag="heads")
-    intermediate_size: int = setting(256, "width of the feed-forward network", flag="ffn")
-    hidden_dropout_prob: float = setting(0.2, "dropout probability of hidden states and attention", flag="dropout")
-    attention_probs_dropout_prob: float = 0.2
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
+    vocab_size: int = setting(30522, within=AT_LEAST_1)
+    hidden_size: int = setting(128, "width of the hidden states", flag="hidden", within=AT_LEAST_1)
+    num_hidden_layers: int = setting(2, "number of layers", flag="layers", within=AT_LEAST_1)
+    num_attention_heads: int = setting(
+        2, "attention heads per layer; must divide the hidden size", flag="heads", within=AT_LEAST_1
+    )
+    intermediate_size: int = setting(256, "width of the feed-forward network", flag="ffn", within=AT_LEAST_1)
+    hidden_dropout_prob: float = setting(
+        0.2, "dropout probability of hidden states and attention", flag="dropout", within=between(0, 0.999)
+    )
+    attention_probs_dropout_prob: float = setting(0.2, within=between(0, 0.999))
+    max_position_embeddings: int = setting(512, within=AT_LEAST_1)
+    type_vocab_size: int = setting(2, within=AT_LEAST_1)
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "intermediate_size",
-            "max_position_embeddings",
-            "type_vocab_size",
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(f"{flag(BertConfig, name)} must be at least 1, not {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"{self.num_attention_heads} heads don't divide the hidden size {self.hidden_size}: "
@@ -71,9 +96,6 @@ class BertConfig(Checked):
             )
         if self.num_attention_heads > 256:
             raise InputError(f"--heads {self.num_attention_heads} is more than the 256 that attention takes")
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) <= 0.999:
-                raise InputError(f"{flag(BertConfig, name)} must lie between 0 and 0.999, not {getattr(self, name)}")
 
     @property
     def padded_vocab_size(self) -> int:
@@ -106,7 +128,7 @@ class CorpusConfig(Checked):
         0, "maximum size of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece and char"
     )
     min_freq: int = setting(
-        5, "minimum count of a word (for wordpiece, of a pair to merge) that gets a token of its own"
+        5, "minimum count of a word (for wordpiece, of a pair to merge) that gets a token of its own", within=AT_LEAST_1
     )
     lowercase: bool = setting(True, "lower-case the text; a tokenizer given by path uses its own setting")
     strip_accents: bool | None = setting(
@@ -142,8 +164,6 @@ class CorpusConfig(Checked):
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.strip_accents and self.tokenizer == "word":
             raise InputError("--strip-accents is for --tokenizer wordpiece or char: words are taken as they are")
-        if self.min_freq < 1:
-            raise InputError(f"--min-freq must be at least 1, not {self.min_freq}")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 ':
             raise InputError(
                 f"--delimiter must be one character, no quote, space or line break, not {self.delimiter!r} "
@@ -165,8 +185,12 @@ class SamplerConfig(Checked):
         "nsp: next-sentence prediction (BERT); sop: sentence order (ALBERT); none: masked tokens only (RoBERTa)",
         choices=("nsp", "sop", "none"),
     )
-    max_len: int = setting(64, "maximum tokens of an example, including special tokens")
-    seed: int = setting(0, "seed of every random decision")
+    max_len: int = setting(64, "maximum tokens of an example, including special tokens", within=between(5, 1 << 16))
+    seed: int = setting(
+        0,
+        "seed of every random decision",
+        within=Range("lie between 0 and 2^63 - 1", lambda number: 0 <= number < 1 << 63),
+    )
     negatives: str = setting(
         "other",
         "where a wrong next sentence comes from: another document, or any, as in the d2l notebook",
@@ -183,25 +207,20 @@ class SamplerConfig(Checked):
         "sentence for pairs",
         choices=("auto", "sentence", "fill"),
     )
-    short_seq_prob: float = setting(0.1, "share of filled sentence pairs with a random, shorter target length")
-    mlm_probability: float = setting(0.15, "share of the tokens to predict")
+    short_seq_prob: float = setting(
+        0.1, "share of filled sentence pairs with a random, shorter target length", within=SHARE
+    )
+    mlm_probability: float = setting(0.15, "share of the tokens to predict", within=SHARE)
     masking: str = setting(
         "token",
         "unit of masking: a token (BERT), a whole word, or a span of 1 to 10 words (SpanBERT)",
         choices=("token", "whole_word", "span"),
     )
-    mask_share: float = setting(0.8, "share of the predicted tokens that [MASK] replaces")
-    random_share: float = setting(0.1, "share of the predicted tokens that a random token replaces")
+    mask_share: float = setting(0.8, "share of the predicted tokens that [MASK] replaces", within=SHARE)
+    random_share: float = setting(0.1, "share of the predicted tokens that a random token replaces", within=SHARE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 5 <= self.max_len <= 1 << 16:
-            raise InputError(f"--max-len must lie between 5 and {1 << 16}, not {self.max_len}")
-        if not 0 <= self.seed < 1 << 63:
-            raise InputError(f"--seed must lie between 0 and 2^63 - 1, not {self.seed}")
-        for name in ("short_seq_prob", "mlm_probability", "mask_share", "random_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"--{name.replace('_', '-')} must lie between 0 and 1, not {getattr(self, name)}")
         if self.mask_share + self.random_share > 1:
             raise InputError("--mask-share and --random-share add up to more than 1")
         if self.too_long == "drop" and (self.fills_segments or self.objective == "none"):
@@ -217,13 +236,18 @@ class SamplerConfig(Checked):
 class TrainConfig(SamplerConfig):
     """One training run: what an example is, and how the model learns from it."""
 
-    steps: int = setting(50, "training steps")
-    epochs: float = setting(0.0, "train until each example was seen this often, on average, instead of --steps")
+    steps: int = setting(50, "training steps", within=AT_LEAST_1)
+    epochs: float = setting(
+        0.0,
+        "train until each example was seen this often, on average, instead of --steps",
+        within=ZERO_OR_POSITIVE,
+    )
     minutes: float = setting(
         0.0,
         "train for this long instead of --steps: as many steps as fit; loading and the last evaluation do not count",
+        within=ZERO_OR_POSITIVE,
     )
-    batch_size: int = setting(512, "examples per step, over all workers")
+    batch_size: int = setting(512, "examples per step, over all workers", within=AT_LEAST_1)
     short_len: int = setting(
         0,
         "maximum tokens of an example in the first nine tenths of the steps, which then cost less; the last tenth has "
@@ -234,17 +258,19 @@ class TrainConfig(SamplerConfig):
         "adamw: for every parameter; muon: Muon for the matrices of the layers, AdamW for the rest",
         choices=("adamw", "muon"),
     )
-    lr: float = setting(5e-3, "AdamW's peak learning rate")
-    muon_lr: float = setting(0.02, "Muon's peak learning rate; it rises and falls as --lr does")
+    lr: float = setting(5e-3, "AdamW's peak learning rate", within=POSITIVE)
+    muon_lr: float = setting(0.02, "Muon's peak learning rate; it rises and falls as --lr does", within=POSITIVE)
     head_first: float = setting(
         0.0,
         "share of the steps, the first ones, in which only the masked-LM head learns, as suits a new head on a trained "
         "model",
+        within=Range("be at least 0 and less than 1", lambda number: 0 <= number < 1),
     )
-    head_lr: float = setting(2e-3, "AdamW's peak learning rate in these steps")
+    head_lr: float = setting(2e-3, "AdamW's peak learning rate in these steps", within=POSITIVE)
     weight_decay: float = setting(
         0.0,
         "share, times the learning rate, by which each step shrinks weights and embeddings; not biases and LayerNorms",
+        within=ZERO_OR_POSITIVE,
     )
     warmup: float = setting(0.1, "share of the steps, the first ones, over which the learning rate rises from 0")
     decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
@@ -255,7 +281,9 @@ class TrainConfig(SamplerConfig):
     )
     device: str = setting("auto", "where to train", choices=("auto", "cpu", "cuda"))
     gpus: int = setting(
-        0, "number of devices, CPU processes if there is no GPU; 0: every visible GPU, or one CPU process"
+        0,
+        "number of devices, CPU processes if there is no GPU; 0: every visible GPU, or one CPU process",
+        within=NOT_NEGATIVE,
     )
     parallel: str = setting(
         "ddp",
@@ -271,6 +299,7 @@ class TrainConfig(SamplerConfig):
         0,
         "pieces in which a batch is computed: more pieces take less memory; 0: 8 with --deterministic, at most as many "
         "if a run is deterministic by default, else one per worker",
+        within=NOT_NEGATIVE,
     )
     cuda_graph: bool | None = setting(
         None,
@@ -289,20 +318,30 @@ class TrainConfig(SamplerConfig):
         "torch and build (python -m bertfast.check)",
     )
     compile: bool = setting(False, "use torch.compile for the code between the kernels; the first steps take longer")
-    max_grad_norm: float = setting(1.0, "maximum norm of the gradient; 0: no clipping", flag="clip")
-    timeout: int = setting(300, "seconds that a worker waits for the others within a step")
+    max_grad_norm: float = setting(
+        1.0, "maximum norm of the gradient; 0: no clipping", flag="clip", within=NOT_NEGATIVE
+    )
+    timeout: int = setting(300, "seconds that a worker waits for the others within a step", within=AT_LEAST_1)
     eval: bool = setting(
         False,
         "hold out the last documents and evaluate on them: at the end, and up to nine times before, in about 2% of the "
         "time",
     )
-    eval_share: float = setting(0.05, "share of the documents that --eval holds out")
+    eval_share: float = setting(
+        0.05,
+        "share of the documents that --eval holds out",
+        within=Range("lie between 0 and 1", lambda number: 0 < number < 1),
+    )
     tensorboard: bool = setting(False, "also write TensorBoard event files, to tensorboard/ in the run directory")
     log_every: int = setting(
-        0, "steps between progress lines if standard error is not a terminal; 0: one line every 30 seconds"
+        0,
+        "steps between progress lines if standard error is not a terminal; 0: one line every 30 seconds",
+        within=NOT_NEGATIVE,
     )
-    checkpoint_every: int = setting(0, "steps between checkpoints; 0: only every ten minutes and at the end")
-    keep_checkpoints: int = setting(2, "number of checkpoints to keep, the newest ones")
+    checkpoint_every: int = setting(
+        0, "steps between checkpoints; 0: only every ten minutes and at the end", within=NOT_NEGATIVE
+    )
+    keep_checkpoints: int = setting(2, "number of checkpoints to keep, the newest ones", within=AT_LEAST_1)
     inexact: bool = setting(
         False, "let --resume continue even if the result would differ from an uninterrupted run, and list why"
     )
@@ -311,15 +350,6 @@ class TrainConfig(SamplerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("steps", "batch_size", "timeout", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{flag(TrainConfig, name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("gpus", "log_every", "checkpoint_every", "shards", "max_grad_norm"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{flag(TrainConfig, name)} must not be negative, not {getattr(self, name)}")
-        for name in ("epochs", "minutes"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InputError(f"--{name} must be 0 or a positive number, not {getattr(self, name)}")
         if self.epochs and self.minutes:
             raise InputError("--epochs and --minutes both say how long to train: give one of them")
         if self.short_len and not 5 <= self.short_len < self.max_len:
@@ -330,29 +360,20 @@ class TrainConfig(SamplerConfig):
             raise InputError(
                 f"--warmup {self.warmup:g} and --decay {self.decay:g} must be shares of the run, together at most 1"
             )
-        if not 0 <= self.head_first < 1:
-            raise InputError(f"--head-first must be at least 0 and less than 1, not {self.head_first}")
-        if not 0 < self.eval_share < 1:
-            raise InputError(f"--eval-share must lie between 0 and 1, not {self.eval_share}")
-        for name in ("lr", "muon_lr", "head_lr"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise InputError(f"{flag(TrainConfig, name)} must be a positive number, not {getattr(self, name)}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise InputError(f"--weight-decay must be 0 or a positive number, not {self.weight_decay}")
 
     @property
     def head_steps(self) -> int:
-        """The steps, the first ones, in which only the masked-LM head learns."""
+        """How many steps, the first ones, train the masked-LM head alone."""
         return round(self.head_first * self.steps)
 
     @property
     def warmup_steps(self) -> int:
-        """The first ones of those in which all parameters learn."""
+        """How many steps the learning rate rises, once all parameters learn."""
         return round(self.warmup * (self.steps - self.head_steps))
 
     @property
     def decay_steps(self) -> int:
-        """The last ones of those in which all parameters learn."""
+        """How many steps, the last ones, the learning rate falls."""
         return round(self.decay * (self.steps - self.head_steps))
 
     @property
@@ -362,11 +383,11 @@ class TrainConfig(SamplerConfig):
 
     @property
     def first_long_step(self) -> int:
-        """The first of these steps."""
+        """The first step whose examples have `max_len`."""
         return self.steps - max(1, round(self.long_share * self.steps))
 
     def at(self, step: int) -> TrainConfig:
-        """The configuration with the one length that the examples of `step` have."""
+        """The configuration of a run whose examples all have the maximum length that `step` has."""
         return dataclasses.replace(
             self, short_len=0, max_len=self.short_len if step < self.first_long_step else self.max_len
         )
@@ -389,7 +410,7 @@ class EncodeConfig(Checked):
     )
     normalize: bool = setting(False, "scale each vector to length 1")
     max_len: int = setting(0, "maximum tokens of a text, including special tokens; 0: as many as the model takes")
-    overlap: int = setting(0, "tokens that a window shares with the previous one")
+    overlap: int = setting(0, "tokens that a window shares with the previous one", within=NOT_NEGATIVE)
     precision: str = setting(
         "fp32",
         "precision of matrix products; auto: bf16 if device and torch support it natively, else fp32",
@@ -398,8 +419,6 @@ class EncodeConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.overlap < 0:
-            raise InputError(f"--overlap must not be negative, not {self.overlap}")
         if self.max_len < 3 and self.max_len != 0:
             raise InputError(f"--max-len must be at least 3, [CLS] and [SEP] included, not {self.max_len}")
 
@@ -427,7 +446,7 @@ class LabelColumns(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class ProbeConfig(EncodeConfig):
-    """How a probe is made: on how many labels, and how texts become vectors."""
+    """How many labels a probe learns from, and how texts become vectors."""
 
     labels_each: str = setting("100,1000,all", "numbers of labels to learn from, separated by commas; all: every label")
 
@@ -446,70 +465,4 @@ class ProbeConfig(EncodeConfig):
 class FillMaskConfig(Checked):
     """How a [MASK] is filled in."""
 
-    top_k: int = setting(5, "number of candidates for each [MASK]")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.top_k < 1:
-            raise InputError(f"--top-k must be at least 1, not {self.top_k}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Preset:
-    """A named model with the settings that suit it: fields of BertConfig and TrainConfig, and a kind of tokenizer."""
-
-    model: dict[str, Any]
-    train: dict[str, Any]
-    tokenizer: str
-
-
-def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset:
-    """The sizes of Devlin et al. (2019) and Turc et al. (2019): heads of 64, feed-forward 4 times as wide."""
-    model = {
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": hidden // 64,
-        "intermediate_size": 4 * hidden,
-        "hidden_dropout_prob": dropout,
-        "attention_probs_dropout_prob": dropout,
-    }
-    return Preset(model, train, "wordpiece")
-
-
-# Of small models, which have minutes to hours: no dropout, masked tokens alone, a rate that stays up until its last
-# third. docs/recipes.md has what each gives.
-_SMALL: dict[str, Any] = {
-    "dropout": 0.0,
-    "objective": "none",
-    "optimizer": "muon",
-    "muon_lr": 0.02,
-    "lr": 3e-3,
-    "batch_size": 256,
-    "warmup": 0.05,
-    "decay": 0.3,
-    "minutes": 30.0,
-}
-
-# As published, for runs of many hours or days.
-_LARGE: dict[str, Any] = {"dropout": 0.1, "minutes": 30.0}
-
-PRESETS = {
-    "notebook": Preset({}, {}, "word"),
-    "tiny": _published(2, 128, **_SMALL),
-    "mini": _published(4, 256, **_SMALL),
-    "small": _published(4, 512, **_LARGE, lr=5e-4),
-    "medium": _published(8, 512, **_LARGE, lr=5e-4),
-    "base": _published(12, 768, **_LARGE, lr=1e-4),
-    "large": _published(24, 1024, **_LARGE, lr=1e-4),
-}
-
-DEFAULT_PRESET = "notebook"
-
-# A model that was trained before, by --init, learns at a low rate, so that it keeps what it knows.
-CONTINUED = {"objective": "none", "lr": 1e-4, "batch_size": 64, "minutes": 30.0}
-
-# If it has no masked-LM head: gradients through an untrained one would only disturb it.
-NEW_HEAD = {"head_first": 0.1}
-
-# Settings whose default is the preset's.
-PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, *NEW_HEAD, "tokenizer")}
+    top_k: int = setting(5, "number of candidates for each [MASK]", within=AT_LEAST_1)

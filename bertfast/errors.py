@@ -4,17 +4,17 @@ from importlib.util import find_spec
 
 
 class InputError(Exception):
-    """Something given to bertfast cannot be used: a path, a file's content, a setting.
+    """Some input cannot be used: a path, a file's content, a setting.
 
-    The message is one line that names the thing and the way out. The command lines print it and exit with status 2;
-    programming errors are never wrapped in it and keep their traceback.
+    The message is one line that names the thing and the way out. Commands print it and exit with status 2; programming
+    errors are never wrapped in it and keep their traceback.
     """
 
 
 class Stopped(KeyboardInterrupt):
     """A signal ended the run after a step; the path of its checkpoint has been logged.
 
-    Command lines exit with status 128 + `signal`, as shells count it.
+    Commands exit with status 128 + `signal`, as shells do.
     """
 
     def __init__(self, signal: int) -> None:
@@ -23,7 +23,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class ProcessLost(Exception):
-    """Another process of the run ended or fell silent. The message is one line; command lines exit with status 1."""
+    """Another process of the run ended or fell silent. The message is one line; commands exit with status 1."""
 
 
 def require_package(name: str, purpose: str) -> None:

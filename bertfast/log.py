@@ -1,6 +1,6 @@
-"""Messages go to loggers below `bertfast`; here is how the commands show them.
+"""How the commands show messages, which go to loggers below `bertfast`.
 
-A program that uses bertfast as a library sets these loggers up as it likes.
+A program that uses bertfast as a library configures these loggers itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from bertfast.torchrun import is_main_process
 
 
 class StandardError:
-    """Standard error as it is at each moment, for messages and progress bars. What it does not take is lost.
+    """The current `sys.stderr`, for messages and progress bars. Text that it can't take is dropped.
 
-    A message is not worth a run: its reader may be gone, its disk full, the terminal closed.
+    A lost message must not end a run: its reader may be gone, its disk full, the terminal closed.
     """
 
     encoding = "utf-8"
@@ -30,11 +30,11 @@ class StandardError:
                 sys.stderr.write(text)
                 sys.stderr.flush()
         except (OSError, ValueError):
-            # What is left in the buffer would fail again as the interpreter ends, and change its exit status.
+            # The text left in the buffer would fail again when Python exits, and change the exit status.
             sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
     def flush(self) -> None:
-        """`write` has done it."""
+        """Does nothing: `write` flushes."""
 
     def isatty(self) -> bool:
         with contextlib.suppress(OSError, ValueError):
@@ -49,7 +49,7 @@ standard_error = StandardError()
 
 
 class _Handler(logging.Handler):
-    """A line a message, above a progress bar where there is one. Warnings and errors begin with their level."""
+    """Writes one line per message, above any progress bar. Warnings and errors begin with their level."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
@@ -57,7 +57,7 @@ class _Handler(logging.Handler):
 
 
 def show_messages(quiet: bool = False) -> None:
-    """Shows the messages of the main process on standard error; with `quiet`, its warnings alone."""
+    """Shows the main process's messages on standard error; with `quiet`, only its warnings."""
     logger = logging.getLogger("bertfast")
     logger.handlers = [_Handler()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -76,5 +76,5 @@ def shows_bars() -> bool:
 
 
 def progress_bar(*args: Any, disable: bool = False, **settings: Any) -> tqdm[Any]:
-    """tqdm's bar with tqdm's arguments, on this process's standard error, drawn if `shows_bars`."""
+    """A tqdm bar, with tqdm's arguments, on standard error; drawn only if `shows_bars`."""
     return tqdm(*args, **settings, file=standard_error, disable=disable or not shows_bars())

@@ -37,9 +37,9 @@ class Bert(nn.Module):
         super().__init__()
         self.config = config
         self.trained_len = 0
-        """The most tokens of a sequence in training: later positions hold random embeddings. 0: not trained yet."""
+        """The longest sequence in training, in tokens: later positions have random embeddings. 0: not trained yet."""
         self.base_model = ""
-        """What the Hugging Face Hub calls the model whose weights these were at first; empty if that is not known."""
+        """The name, on the Hugging Face Hub, of the model that training started from; empty if there is none."""
         with _float32_on_the_cpu():
             self.embeddings = Embeddings(config)
             self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
@@ -50,7 +50,7 @@ class Bert(nn.Module):
 
     @property
     def max_len(self) -> int:
-        """The most tokens of a text that the model is for."""
+        """The longest text that the model is good for, in tokens."""
         return self.trained_len or self.config.max_position_embeddings
 
     def reset_parameters(self) -> None:
@@ -90,7 +90,7 @@ class Bert(nn.Module):
     ) -> Tensor:
         """(T, H): the output of a layer, from 1; 0: of the embeddings; None: of the last layer.
 
-        With `rows` the layer computes only these: (R, H).
+        With `rows`, the last of these layers computes only those: (R, H).
         """
         layers = self.config.num_hidden_layers if layer is None else layer
         return self._run_layers(self.embeddings(batch, seed, dtype)[0], batch, seed, layers, rows)
@@ -118,7 +118,7 @@ class Bert(nn.Module):
 
 @contextlib.contextmanager
 def _float32_on_the_cpu() -> Iterator[None]:
-    """New parameters are such until the end, whatever torch's defaults are."""
+    """Within the context, new parameters are float32 and on the CPU, whatever torch's defaults are."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -129,16 +129,16 @@ def _float32_on_the_cpu() -> Iterator[None]:
 
 
 class HeadRows(NamedTuple):
-    """The rows that the heads read: of each sequence its first token, then its masked positions."""
+    """The rows that the heads read: each sequence's first token, then its masked positions."""
 
     rows: Tensor
     """(R,) int64: indices into the T tokens."""
     cu_seqlens: Tensor
-    """(B + 1,) int32: where in `rows` each sequence's begin."""
+    """(B + 1,) int32: where each sequence's part of `rows` begins, and the end."""
     first: Tensor
-    """(B,) int64: where in `rows` the first tokens stand."""
+    """(B,) int64: the first tokens' places in `rows`."""
     masked: Tensor
-    """(M,) int64: where in `rows` the masked positions stand."""
+    """(M,) int64: the masked positions' places in `rows`."""
 
 
 def head_rows(cu_seqlens: Tensor, masked_positions: Tensor) -> HeadRows:
@@ -167,7 +167,7 @@ class Embeddings(nn.Module):
         self.p = config.hidden_dropout_prob
 
     def forward(self, batch: PackedBatch, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(T, H), and the words for the masked-LM head, whose gradient of them comes back through here."""
+        """(T, H), and the word embeddings for the masked-LM head, whose gradient flows back through this op."""
         ids = Ids(batch.input_ids, batch.token_type_ids, batch.position_ids, batch.cu_seqlens)
         tables = Tables(self.word.weight, self.token_type.weight, self.position.weight)
         dropout = Dropout(batch.row_keys, self.p if self.training else 0.0, seed, site=0)
@@ -189,10 +189,10 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.p_attention = config.attention_probs_dropout_prob
         self.p_hidden = config.hidden_dropout_prob
-        self.site = 1 + 3 * index  # of its three dropouts the first; 0 is the embeddings'
+        self.site = 1 + 3 * index  # of the first of its three dropouts; site 0 is the embeddings'
 
     def forward(self, hidden_states: Tensor, batch: PackedBatch, seed: int, rows: HeadRows | None) -> Tensor:
-        """(T, H) -> (T, H), or (R, H) where only `rows` are wanted; keys and values span all tokens."""
+        """(T, H) -> (T, H), or (R, H) with `rows`; keys and values span all tokens in both cases."""
         queries, cu_seqlens, row_keys = None, batch.cu_seqlens, batch.row_keys
         if rows is not None:
             queries, cu_seqlens, row_keys = rows.rows, rows.cu_seqlens, row_keys[rows.rows]
@@ -220,7 +220,7 @@ class Layer(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """LayerNorm(gelu(W h + b)), projected on the word embeddings (tied), plus a bias for each word."""
+    """LayerNorm(gelu(W h + b)), projected onto the word embeddings (tied), plus a bias for each word."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -229,14 +229,13 @@ class MaskedLMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.padded_vocab_size))
         self.vocab_size = config.vocab_size
         self.fused = False
-        """Which form the loss takes: see `masked_lm_loss`."""
+        """Whether the loss takes its fused form: see `masked_lm_loss`."""
 
     def start_from_frequencies(self, token_counts: Tensor) -> None:
-        """Sets the bias to the log of each token's share of the corpus (with one occurrence added to each);
-        the corpus may know fewer tokens than the model.
+        """Sets the bias to the log of each token's share of the corpus, with one occurrence added to each token.
 
-        So training starts at the entropy of the words' frequencies instead of spending its first steps on getting there
-        from log V.
+        So the first loss is the entropy of the words' frequencies, which the run's first steps would otherwise be spent
+        on reaching from log V. The corpus may have fewer tokens than the model.
         """
         counts = F.pad(token_counts.double(), (0, self.vocab_size - token_counts.numel())) + 1
         with torch.no_grad():

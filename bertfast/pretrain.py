@@ -13,27 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Importing the modules below takes seconds. Ctrl-C meanwhile ends the process without a traceback.
+# Importing the modules below takes seconds, in which Ctrl-C ends the process without a traceback.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
-from bertfast.config import (
-    CONTINUED,
-    DEFAULT_PRESET,
-    NEW_HEAD,
-    PRESET_FIELDS,
-    PRESETS,
-    TEXT_FORMS,
-    BertConfig,
-    CorpusConfig,
-    Preset,
-    SamplerConfig,
-    TrainConfig,
-    flag,
-)
+from bertfast.config import TEXT_FORMS, BertConfig, CorpusConfig, SamplerConfig, TrainConfig, flag
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
@@ -44,6 +31,7 @@ from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
 from bertfast.hub.transformers import MASKED_LM_HEAD, Pretrained, load_pretrained
 from bertfast.model import Bert
+from bertfast.presets import CONTINUED, DEFAULT_PRESET, NEW_HEAD, PRESET_FIELDS, PRESETS, Preset
 from bertfast.reporting.next_steps import next_steps
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.averaging import Judge, write_average
@@ -62,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m bertfast.pretrain", description=__doc__)
-    what = parser.add_argument_group("text, model and run directory")
-    what.add_argument(
+    group = parser.add_argument_group("text, model and run directory")
+    group.add_argument(
         "--corpus",
         action="append",
         default=[],
@@ -71,48 +59,50 @@ def _parser() -> argparse.ArgumentParser:
         help=f"{SOURCES}; a folder written by python -m bertfast.corpus build; may be repeated (default: "
         "English prose from Python's own documentation)",
     )
-    what.add_argument(
+    group.add_argument(
         "--eval-corpus",
         action="append",
         default=[],
         metavar="PATH|NAME",
         help="text to evaluate on, as --eval does on the corpus's last documents; may be repeated",
     )
-    what.add_argument(
+    group.add_argument(
         "--eval-text-form", choices=TEXT_FORMS, help="--text-form of the text to evaluate on (default: the same)"
     )
-    what.add_argument(
+    group.add_argument(
         "--preset",
         choices=list(PRESETS),
         help=f"sizes of the model, and a way to train it (default: {DEFAULT_PRESET}; not with --init)",
     )
-    what.add_argument("--init", metavar="DIR", type=Path, help="start from the model and tokenizer in this folder")
-    what.add_argument(
+    group.add_argument("--init", metavar="DIR", type=Path, help="start from the model and tokenizer in this folder")
+    group.add_argument(
         "--probe-labels",
         metavar="FILE",
-        help="with --init, labelled texts as for python -m bertfast.probe --labels: write as much of what training "
-        "changed in the model as classifies them best (needs the extra probe)",
+        help="with --init, labelled texts as for python -m bertfast.probe --labels: average the weights before and "
+        "after training in the proportion that classifies them best (needs the extra probe)",
     )
-    what.add_argument(
+    group.add_argument(
         "--probe-similarity",
         metavar="FILE.tsv",
-        help="with --init, scored pairs as for python -m bertfast.probe --similarity: write no more of it than leaves "
-        "their similarity at most a point worse; without --probe-labels, as much as makes it best",
+        help="with --init, scored pairs as for python -m bertfast.probe --similarity: use a proportion that costs at "
+        "most a point of their similarity; without --probe-labels, the one with the best similarity",
     )
-    what.add_argument("--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)")
-    what.add_argument(
+    group.add_argument(
+        "--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)"
+    )
+    group.add_argument(
         "--export",
         action="append",
         default=[],
         choices=list(FORMS),
         help="also write the files that this library needs to --out; may be repeated",
     )
-    what.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint in --out")
-    what.add_argument(
+    group.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint in --out")
+    group.add_argument(
         "--recipe",
         default="auto",
         choices=["auto", "notebook"],
-        help="how to train: as suits the preset, or with --init a trained model; or as the d2l notebook does",
+        help="auto: train as suits the preset, or with --init a trained model; notebook: as the d2l notebook does",
     )
     add_settings(parser, BertConfig, "model; overrides the preset", by_preset=PRESET_FIELDS)
     add_settings(parser, TrainConfig, "training", by_preset=PRESET_FIELDS)
@@ -121,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> None:
-    _refuse_beside_init(options)
+    _refuse_options_with_init(options)
     # Before the corpus is built, so that a bad folder is reported at once.
     torch.manual_seed(settings(SamplerConfig, options).seed)
     start = load_pretrained(options.init) if options.init else None
@@ -143,8 +133,8 @@ def _main(options: argparse.Namespace) -> None:
             logger.info(line)
         if start and not judge:
             logger.warning(
-                "training on may cost the model more on other text than it gains on this (docs/recipes.md): give "
-                "--probe-labels FILE or --probe-similarity FILE, and probes decide how much of the change is written"
+                "further training may cost the model more on other text than it gains on this (docs/recipes.md): give "
+                "--probe-labels FILE or --probe-similarity FILE, and probes decide how much of the change is kept"
             )
         logger.info("writing to %s", out)
         model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
@@ -191,7 +181,7 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
 
 
 def closing_lines(run: Run) -> str:
-    """The notebook's two lines: both losses, averaged over the steps; pairs per second, including data; the devices."""
+    """The notebook's two lines: the losses' means over the steps; pairs per second, including data, and the devices."""
     mlm_loss, nsp_loss = run.history.mean_losses()
     pairs = "SOP" if run.config.objective == "sop" else "NSP"
     return (
@@ -201,7 +191,7 @@ def closing_lines(run: Run) -> str:
 
 
 def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
-    """The model, the way to train it and the tokenizer that the options ask for, but for their single settings."""
+    """The preset that --preset, --init and --recipe choose; the options for single settings override it."""
     preset = PRESETS[options.preset or DEFAULT_PRESET]
     if start is not None:
         preset = Preset({}, CONTINUED | (NEW_HEAD if MASKED_LM_HEAD in start.fresh else {}), "")
@@ -212,7 +202,7 @@ def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
 
 
 def _judge(options: argparse.Namespace, start: Pretrained | None) -> Judge | None:
-    """What decides which weights the main process writes; None: those that were trained."""
+    """The judge of the weights that the main process writes; None: it writes the trained ones."""
     if options.probe_labels is None and options.probe_similarity is None:
         return None
     if start is None:
@@ -223,14 +213,14 @@ def _judge(options: argparse.Namespace, start: Pretrained | None) -> Judge | Non
 def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained | None) -> TrainConfig:
     lengths = [name for name in ("steps", "epochs", "minutes") if name in options]
     if len(lengths) > 1:
-        both = " and ".join(flag(TrainConfig, name) for name in lengths)
-        raise InputError(f"{both} both say how long to train: give one of them")
+        flags = " and ".join(flag(TrainConfig, name) for name in lengths)
+        raise InputError(f"{flags} both say how long to train: give one of them")
     train = {name: value for name, value in preset.train.items() if not (lengths and name == "minutes")}
     return settings(TrainConfig, options, **train, init_weights=start.digest() if start else "")
 
 
 def _recipe(model: BertConfig, config: TrainConfig) -> str:
-    """How the run trains, as a line for its log."""
+    """A log line that says how the run trains."""
     length = f"{config.steps:,} steps"
     if config.epochs or config.minutes:
         length = f"{config.epochs:g} epochs" if config.epochs else f"{config.minutes:g} minutes"
@@ -243,7 +233,7 @@ def _recipe(model: BertConfig, config: TrainConfig) -> str:
     )
 
 
-def _refuse_beside_init(options: argparse.Namespace) -> None:
+def _refuse_options_with_init(options: argparse.Namespace) -> None:
     """Raises InputError for options that --init determines."""
     sizes = [
         field.name for field in dataclasses.fields(BertConfig) if field.name in options and field.name != "vocab_size"
@@ -257,16 +247,15 @@ def _refuse_beside_init(options: argparse.Namespace) -> None:
 
 
 def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:
-    given = vars(options)
-    if "hidden_dropout_prob" in given:
-        given["attention_probs_dropout_prob"] = given["hidden_dropout_prob"]
+    if "hidden_dropout_prob" in options:
+        options.attention_probs_dropout_prob = options.hidden_dropout_prob
     model_config = settings(BertConfig, options, **preset.model)
     positions = max(model_config.max_position_embeddings, config.max_len)
     return dataclasses.replace(model_config, max_position_embeddings=positions)
 
 
 def _run_directory(out: Path | None, resume: bool) -> Path:
-    """The folder to write: the given one, the one that torchrun's job used before a restart, or a new one in runs/.
+    """The folder to write: --out, the one that torchrun's job used before a restart, or a new one in runs/.
 
     Only rank 0 writes it; the path on other ranks doesn't matter, nor whether they can see it.
     """

@@ -16,9 +16,10 @@ from support.processes import write_texts
 from support.torchrun import HANGS, TINY, wait_until
 from transformers import AutoConfig, AutoTokenizer
 
-from bertfast.config import PRESETS, CorpusConfig, TrainConfig
+from bertfast.config import CorpusConfig, TrainConfig
 from bertfast.data.load import build_corpus
 from bertfast.inference.encoder import Encoder
+from bertfast.presets import PRESETS
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from bertfast.config import PRESETS, BertConfig, TrainConfig
+from bertfast.config import BertConfig, TrainConfig
+from bertfast.presets import PRESETS
 
 
 class Workload(NamedTuple):

@@ -13,11 +13,12 @@ import torch
 from learning.contender import Contender
 from learning.held_out_loss import bert_loss
 
-from bertfast.config import PRESETS, BertConfig, TrainConfig
+from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import choose_devices, make_world
 from bertfast.errors import Stopped
 from bertfast.model import Bert
+from bertfast.presets import PRESETS
 from bertfast.training.evaluation import HeldOut
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.step import Measured

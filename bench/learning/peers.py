@@ -24,10 +24,11 @@ from peer_steps import (
     trimmed,
 )
 
-from bertfast.config import PRESETS, BertConfig, SamplerConfig
+from bertfast.config import BertConfig, SamplerConfig
 from bertfast.data.corpus import Corpus
 from bertfast.hub.transformers import import_state_dict
 from bertfast.model import Bert
+from bertfast.presets import PRESETS
 from bertfast.sampling.batch import PaddedBatch
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.evaluation import HeldOut

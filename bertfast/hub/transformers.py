@@ -21,11 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bertfast.config import PRESETS, BertConfig
+from bertfast.config import BertConfig
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import save_tensors
 from bertfast.model import Bert
+from bertfast.presets import PRESETS
 
 POOLER, MASKED_LM_HEAD, NEXT_SENTENCE_HEAD = "pooler", "masked-LM head", "next-sentence head"
 

@@ -264,7 +264,7 @@ def test_a_head_that_the_model_has_does_not_learn_first(files, start, tmp_path):
 def test_another_start_is_refused(files, start, tmp_path, capfd):
     out = tmp_path / "out"
     assert pretrain(arguments(files, start, out)) == 0
-    assert capfd.readouterr().err.count("warning: training on may cost the model more on other text than it gains") == 1
+    assert capfd.readouterr().err.count("warning: further training may cost the model more on other text") == 1
     other = tmp_path / "other"
     shutil.copytree(start, other)
     model = transformers.AutoModel.from_pretrained(start)

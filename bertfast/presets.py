@@ -1,0 +1,67 @@
+"""Presets: sizes of models with the settings that suit them, and the settings for a model that is trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """A named model with the settings that suit it: fields of BertConfig and TrainConfig, and a kind of tokenizer."""
+
+    model: dict[str, Any]
+    train: dict[str, Any]
+    tokenizer: str
+
+
+def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset:
+    """The sizes of Devlin et al. (2019) and Turc et al. (2019): heads of 64, feed-forward 4 times as wide."""
+    model = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": hidden // 64,
+        "intermediate_size": 4 * hidden,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+    }
+    return Preset(model, train, "wordpiece")
+
+
+# Small models train for minutes to hours: no dropout, masked tokens only, a learning rate that falls over the last 30%.
+# docs/recipes.md has what each of these settings gains.
+_SMALL: dict[str, Any] = {
+    "dropout": 0.0,
+    "objective": "none",
+    "optimizer": "muon",
+    "muon_lr": 0.02,
+    "lr": 3e-3,
+    "batch_size": 256,
+    "warmup": 0.05,
+    "decay": 0.3,
+    "minutes": 30.0,
+}
+
+# As published, for runs of many hours or days.
+_LARGE: dict[str, Any] = {"dropout": 0.1, "minutes": 30.0}
+
+PRESETS = {
+    "notebook": Preset({}, {}, "word"),
+    "tiny": _published(2, 128, **_SMALL),
+    "mini": _published(4, 256, **_SMALL),
+    "small": _published(4, 512, **_LARGE, lr=5e-4),
+    "medium": _published(8, 512, **_LARGE, lr=5e-4),
+    "base": _published(12, 768, **_LARGE, lr=1e-4),
+    "large": _published(24, 1024, **_LARGE, lr=1e-4),
+}
+
+DEFAULT_PRESET = "notebook"
+
+# With --init: a trained model learns at a low rate, so that it keeps what it knows.
+CONTINUED = {"objective": "none", "lr": 1e-4, "batch_size": 64, "minutes": 30.0}
+
+# With --init and a new masked-LM head: gradients through an untrained head would only disturb the model.
+NEW_HEAD = {"head_first": 0.1}
+
+PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, *NEW_HEAD, "tokenizer")}
+"""Settings whose default is the preset's."""
