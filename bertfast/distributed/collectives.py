@@ -1,4 +1,4 @@
-"""Collectives over a run's processes: a number from rank 0, a barrier, sums of tensors, and tensors of each rank."""
+"""Collectives over a run's processes: a number from rank 0, a barrier, sums of tensors, and shared-out tensors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait_for_all(world: World) -> None:
 
 
 class AllReduce:
-    """The sum of every rank's list of tensors, in one call, in the order that the library finds fastest.
+    """The sum of every rank's list of tensors, in one call, in the library's fastest order.
 
     All ranks get the same bits. It never synchronizes with the host.
     """
@@ -75,7 +75,7 @@ class RankSum:
 
 
 class SharedOut:
-    """Tensors of `shapes` in one memory, of which each rank computes its share: tensor i is rank i mod size's.
+    """Tensors of `shapes`, in one buffer, that the ranks share out: rank i mod size computes tensor i.
 
     `exchange`, an all-gather, never synchronizes with the host.
     """
@@ -87,14 +87,14 @@ class SharedOut:
         self._world, self._all = world, torch.empty((world.size, longest), dtype=dtype, device=world.device)
         self.mine = shares[world.rank]
         """The numbers of the tensors that this rank computes."""
-        found: dict[int, Tensor] = {}
+        views: dict[int, Tensor] = {}
         for row, share in zip(self._all, shares, strict=True):
             pieces = row[: sum(sizes[i] for i in share)].split([sizes[i] for i in share])
-            found |= {i: piece.view(*shapes[i]) for i, piece in zip(share, pieces, strict=True)}
-        self.tensors = [found[i] for i in range(len(shapes))]
+            views |= {i: piece.view(*shapes[i]) for i, piece in zip(share, pieces, strict=True)}
+        self.tensors = [views[i] for i in range(len(shapes))]
 
     def exchange(self) -> None:
-        """Fills the other ranks' tensors with what they have computed. All ranks call it."""
+        """Fills the other ranks' tensors with their results. All ranks call it."""
         if self._world.size > 1:
             rows = self._all.view(torch.uint8)  # every backend sends bytes
             dist.all_gather(list(rows), rows[self._world.rank])

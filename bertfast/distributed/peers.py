@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr-defined]
@@ -39,11 +39,15 @@ BEAT = 0.25  # seconds between heartbeats
 MISSED_AFTER_A_LOSS = 6
 MISSED_ON_ARRIVAL = 240
 
-_PATIENCE = 60  # seconds until a waiting rank logs whom it waits for, or gives up on a store that doesn't answer
+_PATIENCE = 60  # seconds until a waiting rank logs which ranks it waits for, or gives up on a store that doesn't answer
+_LOOK = 0.1  # seconds between polls of the store
+
+_CALL, _FOLDERS = "bertfast/call", "bertfast/folders"  # keys of the job's store that all incarnations share
+_CUT_OFF = "is cut off from the run's store, which is on rank 0's host"
 
 
 class Peers:
-    """The ranks of one incarnation. They have their own part of the job's store, which outlives them."""
+    """The ranks of one incarnation, with a part of their own in the job's store, which outlives them."""
 
     def __init__(self, job: Store, threads_job: Store, rank: int, size: int) -> None:
         """Waits for all ranks. `job` and `threads_job` are two connections to the job's store.
@@ -58,7 +62,7 @@ class Peers:
         self._arrivals = [0] * size  # by rank, the number of runs it has arrived at
         self._missed = [0] * size
         self._rounds = 0
-        self._stalled = 0  # roughly the seconds for which `_rounds` has not changed
+        self._stalled = 0  # seconds, roughly, since `_rounds` changed
         self._turns = 0
         self._updated = threading.Condition()
         self._ended = threading.Event()
@@ -106,7 +110,7 @@ class Peers:
             while min(self._arrivals) < number:
                 self._wait_for_round()
                 waits += 1
-                missing = _listed(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
+                missing = " and ".join(n for n, a in zip(self._names, self._arrivals, strict=True) if a < number)
                 if missing and waits == int(_PATIENCE / BEAT):
                     logger.info("waiting for %s", missing)
         return store, store.get("run").decode()
@@ -162,7 +166,7 @@ class Peers:
 
     def _silent(self, rounds: int) -> str:
         """The names of the ranks that missed at least `rounds` heartbeats."""
-        return _listed(name for name, missed in zip(self._names, self._missed, strict=True) if missed >= rounds)
+        return " and ".join(name for name, missed in zip(self._names, self._missed, strict=True) if missed >= rounds)
 
     def previous_run_directory(self) -> Path | None:
         """The run directory of an earlier incarnation of this job, if known."""
@@ -180,15 +184,6 @@ class Peers:
     def record_start(self, folder: Path) -> None:
         """Records for later incarnations that the run in `folder` has started."""
         self._job.set(_FOLDERS, json.dumps([*self._folders, str(folder.absolute())]))
-
-
-_CALL, _FOLDERS = "bertfast/call", "bertfast/folders"
-_LOOK = 0.1  # seconds between polls of the store
-_CUT_OFF = "is cut off from the run's store, which is on rank 0's host"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return " and ".join(names)
 
 
 def _meet(job: Store, rank: int, size: int) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The process group of a run: all ranks join it, and check that they are about to compute the same."""
+"""The process group of a run, which all ranks join once they have checked that they will compute the same."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
             rank=world.rank,
             world_size=world.size,
             timeout=datetime.timedelta(seconds=timeout),
-            # Otherwise NCCL learns a rank's device from its first collective, and guesses it for a barrier before that.
+            # Otherwise NCCL learns a rank's device from its first collective, and guesses it for an earlier barrier.
             device_id=world.device if world.device.type == "cuda" else None,
         )
         yield

@@ -18,7 +18,7 @@ from torch import Tensor
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """torch uses one thread for this thread's calls, so that the order of sums is the same on any number of cores."""
+    """torch uses one thread for this thread's calls, so that sums have the same order on any number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
 
 
 def thread_pool(device: torch.device, threads: int) -> ThreadPoolExecutor | None:
-    """On a CPU, workers for which torch uses one thread each; on a GPU, which one thread drives, None."""
+    """On a CPU, threads for each of which torch uses one thread; None on a GPU, which one thread drives."""
     if device.type != "cpu":
         return None
     return ThreadPoolExecutor(threads, "shard", torch.set_num_threads, (1,))
@@ -37,7 +37,7 @@ def thread_pool(device: torch.device, threads: int) -> ThreadPoolExecutor | None
 class TreeSum:
     """Sums of `compute(i)`, lists of tensors, over consecutive numbers i, in one binary tree.
 
-    On a CPU `threads` of them are computed at a time, each by one thread; on a GPU one after another.
+    On a CPU, `threads` threads compute one number each at a time; on a GPU, one number follows another.
     """
 
     def __init__(self, device: torch.device, threads: int) -> None:

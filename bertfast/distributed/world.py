@@ -15,11 +15,11 @@ from bertfast.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-# The number of shards with --deterministic. No more workers than this can share a batch, and few machines have more.
+# The number of shards with --deterministic, and so the most workers that can share a batch. Few machines have more.
 SHARDS = 8
 
-# The fewest tokens of a shard in a run that is deterministic without being asked. Such shards cost a step at most 5%,
-# of half the size up to 11% (docs/promises.md).
+# The fewest tokens of a shard in a run that is deterministic by default. Such shards cost at most 5% of a step's time,
+# shards of half the size up to 11% (docs/promises.md).
 SHARD_TOKENS = 8192
 
 # The oldest compute capability that csrc/cuda is compiled for (CMakeLists.txt), and the oldest with bfloat16.
@@ -34,7 +34,7 @@ class World(NamedTuple):
     size: int
     devices: list[torch.device]  # all of the run's, in the order of the ranks
     local: list[torch.device]  # this process's own: one, or with DataParallel several
-    deterministic: bool  # whether sums have one order for any number of workers and threads
+    deterministic: bool  # whether sums have the same order for any number of workers and threads
     shards: int  # the number of pieces that the batch is computed in
     captured: bool = False  # whether the step is a CUDA graph
 
@@ -67,7 +67,7 @@ def choose_devices(config: TrainConfig) -> list[torch.device]:
 
 
 def make_world(config: TrainConfig, devices: list[torch.device], local: list[torch.device], rank: int = 0) -> World:
-    """The place of rank `rank` among the `len(devices) // len(local)` processes that compute on `devices`."""
+    """The world of `rank`, one of the `len(devices) // len(local)` processes that compute on `devices`."""
     size = len(devices) // len(local)
     world = World(rank, size, devices, local, *_choose_sums(config, size, len(local), local[0]))
     obstacle = _no_graph(world)
@@ -79,9 +79,8 @@ def make_world(config: TrainConfig, devices: list[torch.device], local: list[tor
 def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.device) -> tuple[bool, int]:
     """Whether the run is deterministic, and its number of shards.
 
-    If the configuration leaves it open, a run on a CPU, where the cost was measured, is deterministic if it can be, its
-    shards are large enough and no core would be idle. Raises InputError if the batch can't be split as the
-    configuration asks.
+    By default, a run on a CPU, where the cost is known, is deterministic if that is possible, its shards are large
+    enough and no core would be idle. Raises InputError if the batch can't be split as the configuration asks.
     """
     if config.batch_size < size * local:
         raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
@@ -107,7 +106,7 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
 
 
 def why_not_deterministic(config: TrainConfig, world: World) -> str | None:
-    """Why a run on a CPU is not deterministic, if it was left open and is not."""
+    """Why a run on a CPU is not deterministic by default; None if it is, or if the configuration decides."""
     if config.deterministic is not None or world.deterministic or world.device.type != "cpu":
         return None
     why = f"{world.size} workers can't share shards evenly"
@@ -117,12 +116,12 @@ def why_not_deterministic(config: TrainConfig, world: World) -> str | None:
 
 
 def _power_of_two(most: int) -> int:
-    """The largest that is at most `most`, or 1."""
+    """The largest power of two that is at most `most`; at least 1."""
     return 1 << max(0, most.bit_length() - 1)
 
 
 def _no_graph(world: World) -> str | None:
-    """Why the step can't be captured as a CUDA graph, if it can't."""
+    """Why the step can't be captured as a CUDA graph; None if it can."""
     if world.device.type != "cuda":
         return "a CPU has none"
     if len(world.local) > 1:
