@@ -18,7 +18,7 @@ from bertfast.config import BertConfig
 from bertfast.model import Bert
 from bertfast.ops import kernels
 from bertfast.ops.adam import adam
-from bertfast.ops.arguments import Dropout, Ids, Lengths, Norm, Tables
+from bertfast.ops.arguments import AdamTensors, Dropout, Ids, Lengths, Norm, Tables
 from bertfast.ops.attention import attention
 from bertfast.ops.dropout import apply_dropout
 from bertfast.ops.embedding import embedding_layer_norm
@@ -149,7 +149,7 @@ def bench_adam(compare: Compare, preset: str, dtype: str) -> None:
     torchs = torch.optim.Adam(peers, fused=True)
 
     def ours() -> None:
-        adam(parameters, gradients, *moments, copies, count, rate, factor, refused)
+        adam(AdamTensors(parameters, gradients, *moments, copies), count, rate, factor, refused)
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
 

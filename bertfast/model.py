@@ -16,7 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertfast.config import BertConfig
-from bertfast.ops.arguments import Dropout, Ids, Lengths, Linear, Norm, Predictions, Tables
+from bertfast.ops.arguments import (
+    Dropout,
+    Ids,
+    Lengths,
+    Linear,
+    LMHead,
+    Norm,
+    Predictions,
+    SelfAttentionLayer,
+    Tables,
+)
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.gather_rows import gather_rows
@@ -198,18 +208,16 @@ class Layer(nn.Module):
             queries, cu_seqlens, row_keys = rows.rows, rows.cu_seqlens, row_keys[rows.rows]
         lengths = Lengths(cu_seqlens, batch.cu_seqlens, batch.max_seqlen)
         p_attention, p_hidden = (self.p_attention, self.p_hidden) if self.training else (0.0, 0.0)
-        attended = self_attention(
-            hidden_states,
-            queries,
-            lengths,
+        layer = SelfAttentionLayer(
             Linear.of(self.query),
             Linear.of(self.key_value),
             Linear.of(self.attention_output),
             Norm.of(self.attention_norm),
             self.heads,
-            Dropout(row_keys, p_attention, seed, self.site),
-            Dropout(row_keys, p_hidden, seed, self.site + 1),
         )
+        attention_dropout = Dropout(row_keys, p_attention, seed, self.site)
+        dropout = Dropout(row_keys, p_hidden, seed, self.site + 1)
+        attended = self_attention(hidden_states, queries, lengths, layer, attention_dropout, dropout)
         return feed_forward(
             attended,
             Linear.of(self.intermediate),
@@ -243,9 +251,9 @@ class MaskedLMHead(nn.Module):
 
     def loss(self, hidden_states: Tensor, predictions: Predictions, word_weight: Tensor) -> Tensor:
         """sum_i weights_i CE(logits(hidden_states[positions_i]), labels_i); the logits never exist as a whole."""
-        decoder = Linear(word_weight, self.bias)
-        transform, norm = Linear.of(self.transform), Norm.of(self.norm)
-        return masked_lm_loss(hidden_states, predictions, transform, norm, decoder, self.vocab_size, self.fused)
+        transform, norm, decoder = Linear.of(self.transform), Norm.of(self.norm), Linear(word_weight, self.bias)
+        head = LMHead(transform, norm, decoder, self.vocab_size)
+        return masked_lm_loss(hidden_states, predictions, head, self.fused)
 
     def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:
         """(rows, H) -> (rows, vocab_size)."""

@@ -53,7 +53,7 @@ def main() -> None:
         run = train(model, corpus, dataclasses.replace(config, steps=steps))
         return time.perf_counter() - started, [record.mlm_loss for record in run.history.records]
 
-    with ops.by_twins(ops.PARTS) if given.rung == "twins" else contextlib.nullcontext():
+    with ops.use_twins(ops.PARTS) if given.rung == "twins" else contextlib.nullcontext():
         seconds, losses = timed(count)
         result: dict[str, Any] = {"losses": losses}
         save(result)

@@ -25,7 +25,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Every op that has a twin, by name, and the ops whose kernels it also launches."""
 
-_twins: tuple[str, ...] = ()  # the ops that `by_twins` names at the moment
+_twins: tuple[str, ...] = ()  # the ops that `use_twins` has set
 
 
 def has_kernels(device: torch.device, op: str) -> bool:
@@ -34,8 +34,8 @@ def has_kernels(device: torch.device, op: str) -> bool:
 
 
 @contextlib.contextmanager
-def by_twins(ops: Iterable[str]) -> Iterator[None]:
-    """Until the end these ops, and those that launch their kernels, are computed by their twins on every device."""
+def use_twins(ops: Iterable[str]) -> Iterator[None]:
+    """Within the context, these ops and those that launch their kernels run their twins on every device."""
     global _twins
     before = _twins
     _twins = with_dependents((*before, *ops))
@@ -57,7 +57,5 @@ def kernels(device: torch.device) -> str:
     if not native_ops:
         return "plain torch"
     kind = native.isa() if device.type == "cpu" else device.type
-    but_for = (
-        f" but for {', '.join(op for op in PARTS if op not in native_ops)}" if len(native_ops) < len(PARTS) else ""
-    )
-    return f"native ({kind}){but_for}"
+    others = [op for op in PARTS if op not in native_ops]
+    return f"native ({kind})" + (f" but for {', '.join(others)}" if others else "")

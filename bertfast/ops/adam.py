@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from bertfast._native import native
 from bertfast.ops import has_kernels, reference
+from bertfast.ops.arguments import AdamTensors
 from bertfast.ops.reference import BETA1, BETA2, EPS
 
 
 @torch.no_grad()
-def adam(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    copies: Sequence[Tensor] | None,
-    count: Tensor,
-    rate: Tensor,
-    factor: Tensor,
-    refused: Tensor,
-) -> None:
-    """A step of Adam, in place, as torch.optim.Adam takes it without options.
+def adam(tensors: AdamTensors, count: Tensor, rate: Tensor, factor: Tensor, refused: Tensor) -> None:
+    """A step of Adam, in place, equal to torch.optim.Adam's without options.
 
     With g the gradient times `factor`, m and v the two averages and t the `count`:
     m += (1 - b1) (g - m); v = b2 v + (1 - b2) g^2; p -= rate / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps).
     Floor: 28 bytes moved for each parameter, 30 with copies.
 
     Args:
-        parameters, gradients, exp_avgs, exp_avg_sqs: float32, of any shapes, which are the same in all four lists.
-        copies: of the same shapes, bfloat16, to be filled with the new parameters, rounded; None: there are none.
+        tensors: the lists that the step reads and writes.
         count: the number of this step, from 1. It and the next three are float32 scalars on the parameters' device, so
-            that the host need not wait for it.
+            that the host need not wait for the device.
         rate: the learning rate.
         factor: what the gradients are multiplied by.
-        refused: where it is not 0, nothing is written.
+        refused: if it is not 0, nothing is written.
     """
-    lists = (parameters, gradients, exp_avgs, exp_avg_sqs)
     if not has_kernels(count.device, "adam"):
-        reference.adam(*lists, copies, count, rate, factor, refused)
+        reference.adam(tensors, count, rate, factor, refused)
         return
     with torch.cuda.device_of(count):
-        native.adam(*lists, copies, count, rate, factor, refused, BETA1, BETA2, EPS)
+        native.adam(*tensors, count, rate, factor, refused, BETA1, BETA2, EPS)

@@ -1,7 +1,8 @@
-"""Arguments of the ops that belong together. An op takes each group as one argument; see `bertfast.ops.op`."""
+"""Groups of the ops' arguments. An op takes each group as one argument; see `bertfast.ops.op`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Norm(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """Which elements of a matrix are dropped, as these values alone determine: see `bertfast.ops.dropout`."""
+    """These values alone determine which elements of a matrix are dropped: see `bertfast.ops.dropout`."""
 
     row_keys: Tensor
     """(rows,) int64: one key for each row of the matrix."""
@@ -66,24 +67,24 @@ class Lengths(NamedTuple):
     cu_seqlens_k: Tensor
     """(sequences + 1,) int32: the same for keys and values. A sequence without keys has no queries."""
     max_seqlen: int
-    """No sequence has more queries, or more keys."""
+    """At least the queries, and the keys, of any sequence."""
 
 
 class Ids(NamedTuple):
-    """What the embedding layer looks up, for each token."""
+    """What the embedding layer looks up for each token."""
 
     word: Tensor
     """(tokens,) int64."""
     token_type: Tensor
     """(tokens,) int64."""
     position: Tensor
-    """(tokens,) int64, from 0 in each sequence whose gradient is not 0: fillers' are all 0."""
+    """(tokens,) int64, from 0 in each sequence; all 0 in filler sequences, whose gradient is 0."""
     cu_seqlens: Tensor
-    """(sequences + 1,) int32: where the sequences begin, and the last one's end."""
+    """(sequences + 1,) int32: where each sequence begins, and the end of the last."""
 
 
 class Tables(NamedTuple):
-    """Where the embedding layer looks up."""
+    """The tables that the embedding layer looks up in."""
 
     word: Tensor
     """(words, hidden) float32."""
@@ -102,3 +103,43 @@ class Predictions(NamedTuple):
     """(n,) int64: the right words."""
     weights: Tensor
     """(n,) float32: the weight of each prediction's loss."""
+
+
+class SelfAttentionLayer(NamedTuple):
+    """The parameters of the first half of a layer."""
+
+    query: Linear
+    """(hidden, hidden)."""
+    key_value: Linear
+    """(2 hidden, hidden), the keys' half first."""
+    output: Linear
+    """(hidden, hidden)."""
+    norm: Norm
+    """Of `hidden`."""
+    heads: int
+    """A divisor of `hidden`."""
+
+
+class LMHead(NamedTuple):
+    """The parameters of the masked-LM head."""
+
+    transform: Linear
+    """(hidden, hidden)."""
+    norm: Norm
+    """Of `hidden`."""
+    decoder: Linear
+    """(padded_vocab, hidden), the weight float32 or like the hidden states, and its gradient alike. Rows from
+    `vocab_size` on are padding: they are never read, and their gradient is 0."""
+    vocab_size: int
+
+
+class AdamTensors(NamedTuple):
+    """The tensors of a step of Adam: lists of equal length, whose tensors of one number have one shape."""
+
+    parameters: Sequence[Tensor]
+    """float32, like the next three."""
+    gradients: Sequence[Tensor]
+    exp_avgs: Sequence[Tensor]
+    exp_avg_sqs: Sequence[Tensor]
+    copies: Sequence[Tensor] | None
+    """bfloat16, to be filled with the new parameters, rounded; None: there are none."""

@@ -15,10 +15,10 @@ from bertfast.ops.op import op
 
 
 def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropout) -> Tensor:
-    """`dropout(softmax(q k^T / sqrt(head_dim))) v`, for each sequence and head alone.
+    """`dropout(softmax(q k^T / sqrt(head_dim))) v`, separately for each sequence and head.
 
-    The probability that query i gives key j of its sequence is dropped as column j of the row with key `row_keys[i]`
-    is in `bertfast.ops.dropout.apply_dropout`, at the place `256 * site + head`.
+    The probability that query i gives key j of its sequence is dropped exactly where `bertfast.ops.dropout` would drop
+    column j of the row with key `row_keys[i]`, at the place `256 * site + head`.
 
     Args:
         query: (query tokens, heads, head_dim), float32 or bfloat16, packed.
@@ -45,7 +45,7 @@ def _attention(
 ) -> tuple[Tensor, Tensor]:
     """The result, and (query tokens, heads) log-sum-exps, from which the backward pass rebuilds the probabilities.
 
-    `query_bias`, `key_value_bias`: what the two still lack; see `bertfast.ops.linear.linear_deferring_bias`.
+    `query_bias`, `key_value_bias`: added to the inputs first; see `bertfast.ops.linear.linear_deferring_bias`.
     """
     query, key_value = query.contiguous(), key_value.contiguous()
     out = torch.empty_like(query)

@@ -1,4 +1,4 @@
-"""Dropout keyed by rows: what is dropped is a function of (seed, site, row key, column), never of hidden state."""
+"""Dropout keyed by rows: a function of (seed, site, row key, column) decides what is dropped, never hidden state."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The embedding layer in one pass: three look-ups, LayerNorm and dropout.
 
-The table of words is also what the masked-LM head projects on. So the layer hands it on, in the type of the products,
-and the head's gradient of it comes back through here, where the tokens' gradients are added to it: one pass over a
-matrix of the vocabulary's size, where a gradient of the layer's own, conversions and the sum of both took four.
+The masked-LM head projects onto the same table of words. So the op also returns that table, in the products' dtype, and
+the head's gradient of it flows back through the op, which adds the tokens' gradients: one pass over a matrix of the
+vocabulary's size. Two gradients, their conversion and their sum would take four.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from bertfast.ops.partial_sums import partial_sums
 def embedding_layer_norm(
     ids: Ids, tables: Tables, norm: Norm, dropout: Dropout, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """`dropout(LayerNorm(word[ids.word] + token_type[ids.token_type] + position[ids.position]))`, and the words.
+    """`dropout(LayerNorm(word[ids.word] + token_type[ids.token_type] + position[ids.position]))`, and the word table.
 
     Args:
         ids: of the tokens. One outside its table raises IndexError on a CPU, and makes the row NaN on a GPU.
         tables: their gradients are dense.
-        norm: of `hidden`. Computed in float32, as is all the rest.
+        norm: of `hidden`. Everything is computed in float32.
         dropout: of the result; a key for each token.
         dtype: float32 or bfloat16.
 
-    Returns: (tokens, hidden) in `dtype`, and `tables.word` for whatever else is computed with it; in `dtype` as well if
-    a gradient may be asked for.
+    Returns: (tokens, hidden) in `dtype`, and `tables.word` for other uses, also in `dtype` if gradients are enabled.
     """
     if not has_kernels(tables.word.device, "embedding_layer_norm"):
         return reference.embedding_layer_norm(ids, tables, norm, dropout, dtype)
@@ -50,7 +49,7 @@ def embedding_layer_norm(
 def _embedding_layer_norm(
     ids: Ids, tables: Tables, norm: Norm, dropout: Dropout, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """The result, and (tokens, 2) means and reciprocal deviations, with which the backward pass normalises again."""
+    """The result, and (tokens, 2) means and reciprocal deviations, from which the backward pass normalises again."""
     ids, tables = Ids._make(map(Tensor.contiguous, ids)), Tables._make(map(Tensor.contiguous, tables))
     out = tables.word.new_empty(ids.word.shape[0], tables.word.shape[1], dtype=dtype)
     moments = norm.weight.new_empty(ids.word.shape[0], 2)
@@ -78,7 +77,7 @@ def _embedding_layer_norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of the tables and of the LayerNorm's weight and bias.
 
-    `grad_words`: what the tokens' part of the first is added to, of any type; None: zeros.
+    `grad_words`: a gradient of the word table, of any dtype, to add the tokens' gradients to; None: zeros.
     """
     ids, tables = Ids._make(map(Tensor.contiguous, ids)), Tables._make(map(Tensor.contiguous, tables))
     weight = norm_weight.contiguous()
@@ -92,7 +91,7 @@ def _embedding_layer_norm_backward(
     )
     working = (
         *_tokens_by_entry(ids.word, tables.word.shape[0]),
-        ids.cu_seqlens if ids.word.is_cuda else None,  # by which a position's tokens are found without sorting
+        ids.cu_seqlens if ids.word.is_cuda else None,  # to find a position's tokens without sorting
         partial_sums(grad_sum, 2 + tables.token_type.shape[0]),
     )
     with torch.cuda.device_of(grad):
@@ -103,9 +102,9 @@ def _embedding_layer_norm_backward(
 
 
 def _tokens_by_entry(ids: Tensor, entries: int) -> tuple[Tensor | None, Tensor | None]:
-    """On a GPU: the tokens in a stable order of their ids, and (entries + 1,) where in it each entry's tokens begin.
+    """On a GPU: the tokens in a stable order of their ids, and (entries + 1,) where each entry's tokens begin in it.
 
-    Sorting takes time in proportion to the bytes that are sorted.
+    The ids are narrowed first: sorting takes time in proportion to their bytes.
     """
     if not ids.is_cuda:
         return None, None
@@ -134,7 +133,7 @@ _embedding_layer_norm.register_autograd(_save, _backward)
 
 
 class _WithWords(torch.autograd.Function):
-    """The op and the words, whose gradient is there when the op's is computed."""
+    """The op with the word table as a second result, so that the backward pass gets both gradients at once."""
 
     @staticmethod
     def forward(ctx: Any, arguments: Sequence[Any], *_: Tensor) -> tuple[Tensor, Tensor]:

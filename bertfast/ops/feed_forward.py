@@ -1,7 +1,7 @@
 """The second half of a layer as one op: two products with the activation between, dropout, residual, LayerNorm.
 
-Its parts are ops by themselves. As one, what leads from op to op (autograd's graph, conversions of parameters, sums of
-gradients) is paid for once: on a CPU that had grown to a third of the step in bfloat16.
+Its parts are ops of their own, too. Run one by one, they spend a third of a step in bfloat16 on a CPU on what lies
+between them: autograd's graph, conversions of parameters, sums of gradients. One op pays for that once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The masked-LM loss from hidden states in one kernel of a GPU: its logits are never in memory."""
+"""The masked-LM loss from hidden states in one GPU kernel, whose logits never reach memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bertfast.ops.op import op
 
 MOST_HIDDEN = 256
 SHARED_BYTES = 111 << 10
-"""What a block needs of a multiprocessor's shared memory. GPUs for data centres have it, smaller ones have 100 KiB."""
+"""The shared memory that a block needs. Data-centre GPUs have that much per multiprocessor, smaller ones 100 KiB."""
 
 BLOCKS = 264
 """Blocks of threads to run at a time: two for each multiprocessor of an H100. The order of sums depends on it."""
 
 
 def why_not_fused(hidden_size: int, dtype: torch.dtype, device: torch.device) -> str | None:
-    """Why `fused_mlm_loss` does not take rows of that size and type on `device`, if it does not."""
+    """Why `fused_mlm_loss` can't take rows of this size and dtype on `device`; None if it can."""
     if device.type != "cuda":
         return "it is a kernel for GPUs"
     if dtype != torch.bfloat16:
@@ -37,8 +37,8 @@ def why_not_fused(hidden_size: int, dtype: torch.dtype, device: torch.device) ->
 def fused_mlm_loss(rows: Tensor, predictions: Predictions, decoder: Linear, vocab_size: int) -> Tensor:
     """`sum_i weights_i CE(D rows[positions_i] + b, labels_i)`; CE is cross entropy over the first `vocab_size` words.
 
-    Tensor cores make a tile of logits at a time, of which the log-sum-exps are kept; the backward pass makes the tiles
-    anew, once for the gradient of the rows and once for those of D and b, and rounds each gradient of a logit to
+    Tensor cores compute a tile of logits at a time, and only the log-sum-exps are kept. The backward pass computes the
+    tiles again, once for the gradient of the rows and once for those of D and b, and rounds each gradient of a logit to
     bfloat16 for the product that follows. Sums are taken in a fixed order, in float32. Rows of weight 0 at the end are
     skipped. Floor, with n rows: 10 n hidden vocabulary operations, and every tensor read and written once.
 
@@ -55,16 +55,16 @@ def fused_mlm_loss(rows: Tensor, predictions: Predictions, decoder: Linear, voca
 
 
 def _splits(count: int, hidden: int, vocab_size: int) -> int:
-    """Into how many parts the vocabulary is cut, so that there are BLOCKS, of 128 rows each or 64 wide ones."""
+    """The number of parts of the vocabulary, such that BLOCKS blocks run, each of 128 rows or of 64 wide ones."""
     tiles = -(-count // (128 if hidden <= 128 else 64))
     return max(1, min(BLOCKS // max(1, tiles), -(-vocab_size // 64)))
 
 
 def _backward_splits(count: int, hidden: int, vocab_size: int) -> int:
-    """The same for the gradient of the rows, whose blocks run beside one for each 64 words.
+    """The same for the gradient of the rows, whose blocks run beside the decoder's, one for each 64 words.
 
-    A block of either kind takes time in proportion to the tiles of the other kind that it loops over. So that all
-    blocks fill whole rounds of BLOCKS, and none of them takes much longer than the rest.
+    A block of either kind takes time in proportion to the tiles of the other kind that it loops over. The number is
+    such that all blocks fill whole rounds of BLOCKS, and none of them takes much longer than the rest.
     """
     tiles, words = max(1, -(-count // (128 if hidden <= 128 else 64))), -(-vocab_size // 64)
     rounds = -(-words // BLOCKS)

@@ -1,4 +1,4 @@
-"""Rows of a matrix by number, each at most once, so that the backward pass stores and never adds."""
+"""Gathers rows of a matrix, each at most once, so that the backward pass stores and never adds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _(x: Tensor, positions: Tensor, rows: int) -> Tensor:
     return x.new_empty(rows, x.shape[1])
 
 
-def _save_of_gather(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
+def _save_gather(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
     x, positions = arguments
     return positions, x.shape[0]
 
@@ -56,7 +56,7 @@ def _gather_backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
     return _scatter_rows(grad, positions, rows), None
 
 
-def _save_of_scatter(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
+def _save_scatter(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
     _, positions, _ = arguments
     return (positions,)
 
@@ -66,5 +66,5 @@ def _scatter_backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
     return _gather_rows(grad, positions), None, None
 
 
-_gather_rows.register_autograd(_save_of_gather, _gather_backward)
-_scatter_rows.register_autograd(_save_of_scatter, _scatter_backward)
+_gather_rows.register_autograd(_save_gather, _gather_backward)
+_scatter_rows.register_autograd(_save_scatter, _scatter_backward)

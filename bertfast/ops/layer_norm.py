@@ -34,9 +34,9 @@ def dropout_add_layer_norm(x: Tensor, residual: Tensor, norm: Norm, dropout: Dro
 def _dropout_add_layer_norm(
     x: Tensor, residual: Tensor, norm: Norm, dropout: Dropout, *, x_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The result, and (rows, 2) means and reciprocal deviations, with which the backward pass normalises again.
+    """The result, and (rows, 2) means and reciprocal deviations, from which the backward pass normalises again.
 
-    `x_bias`: what x still lacks; see `bertfast.ops.linear.linear_deferring_bias`.
+    `x_bias`: added to x first; see `bertfast.ops.linear.linear_deferring_bias`.
     """
     x, residual = x.contiguous(), residual.contiguous()
     out, moments = torch.empty_like(x), norm.weight.new_empty(x.shape[0], 2)

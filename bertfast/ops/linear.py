@@ -1,4 +1,4 @@
-"""A linear layer in its input's type: float32 parameters, and float32 gradients of them."""
+"""A linear layer in its input's dtype, with float32 parameters and gradients."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bertfast.ops.product import matrix_product
 
 
 class Copy:
-    """A weight in another type, which `in_type` finds with the weight from `keep` to `drop`.
+    """A weight's copy in another dtype, which `in_type` finds on the weight from `keep` to `drop`.
 
-    torch counts the changes that it makes to the weight; once there was one, the copy is not used any more. Whoever
-    changes the weight behind torch's back changes `tensor` as well.
+    torch counts its changes to a weight. After one, the copy is stale and not used until `mark_current`. Native code,
+    whose changes torch does not count, must change `tensor` too.
     """
 
     def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
@@ -37,12 +37,12 @@ class Copy:
         return self._version == weight._version
 
     def mark_current(self, weight: Tensor) -> None:
-        """Says that `tensor` holds the weight as it is now."""
+        """Call it once `tensor` equals the weight again."""
         self._version = weight._version
 
 
 def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """`weight` in `dtype`: its copy, where one is kept, is current, and no gradient is to pass through."""
+    """`weight` in `dtype`: its kept copy, if that is current and no gradient must flow through; else converted."""
     if not is_traced(weight) and not (torch.is_grad_enabled() and weight.requires_grad):
         copy: Copy | None = getattr(weight, "kept_copy", None)
         if copy is not None and copy.tensor.dtype == dtype and copy.is_current(weight):
@@ -51,33 +51,33 @@ def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def linear(x: Tensor, layer: Linear) -> Tensor:
-    """`x weight^T + bias`: (rows, in) -> (rows, out), in the type of x."""
+    """`x weight^T + bias`: (rows, in) -> (rows, out), in the dtype of x."""
     return F.linear(x, in_type(layer.weight, x.dtype), in_type(layer.bias, x.dtype))
 
 
 def linear_deferring_bias(x: Tensor, layer: Linear) -> Tensor:
-    """`linear`, but on a CPU without its bias: whatever reads the result adds `deferred_bias(layer)`. For kernels.
+    """`linear`, but on a CPU without the bias: the kernel that reads the result adds `deferred_bias(layer)`.
 
-    torch would first fill the result with the bias, and have the product add to it. The kernel that reads the result
-    adds it at no cost. On a GPU the product does.
+    That kernel adds it at no cost, where torch would fill the result with the bias before the product. On a GPU the
+    product itself adds it at no cost.
     """
     return linear(x, layer) if x.is_cuda else matrix_product(x, in_type(layer.weight, x.dtype).T)
 
 
 def deferred_bias(layer: Linear) -> Tensor | None:
-    """What the result of `linear_deferring_bias` lacks."""
+    """The bias that is missing in the result of `linear_deferring_bias`; None on a GPU."""
     return None if layer.bias.is_cuda else layer.bias
 
 
 def linear_gradients(grad: Tensor, x: Tensor) -> Linear:
-    """The gradients of weight and bias, float32. That of x is `grad @ weight`."""
+    """The float32 gradients of weight and bias. The gradient of x is `grad @ weight`."""
     return Linear(weight_gradient(grad, x), column_sums(grad))
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """`grad^T x` in float32: (rows, out) and (rows, in) -> (out, in)."""
     if grad.is_cuda and grad.dtype != torch.float32:
-        return torch.mm(grad.T, x, out_dtype=torch.float32)  # it sums in float32 anyway, and need not round
+        return torch.mm(grad.T, x, out_dtype=torch.float32)  # it sums in float32, so nothing is rounded to bfloat16
     return matrix_product(grad.T, x).float().contiguous()
 
 

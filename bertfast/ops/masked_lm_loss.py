@@ -1,4 +1,4 @@
-"""The masked-LM loss: the head on the masked rows alone, and logits that exist a chunk of rows at a time, or never."""
+"""The masked-LM loss, whose logits exist for a chunk of the masked rows at a time, or, fused, never."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from bertfast._native import native
 from bertfast.ops import has_kernels, reference
-from bertfast.ops.arguments import Linear, Norm, Predictions
+from bertfast.ops.arguments import Linear, LMHead, Norm, Predictions
 from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import in_type, linear
@@ -20,40 +20,31 @@ from bertfast.ops.op import is_traced, op
 from bertfast.ops.product import matrix_product
 
 
-def masked_lm_loss(
-    hidden_states: Tensor,
-    predictions: Predictions,
-    transform: Linear,
-    norm: Norm,
-    decoder: Linear,
-    vocab_size: int,
-    fused: bool = False,
-) -> Tensor:
+def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead, fused: bool = False) -> Tensor:
     """`sum_i weights_i CE(decoder(t_i), labels_i)`, `t_i = LayerNorm(gelu(transform(hidden_states[positions_i])))`.
 
-    CE is cross entropy over the first `vocab_size` words, gelu the exact one. Products are computed in the dtype of
-    `hidden_states`, everything between them in float32. Differentiable, once, in everything but the predictions.
+    CE is cross entropy over the first `head.vocab_size` words, gelu the exact one. Products are computed in the dtype
+    of `hidden_states`, everything between them in float32. Differentiable, once, in everything but the predictions.
 
     Args:
         hidden_states: (tokens, hidden) float32 or bfloat16.
         predictions: divide the weights by the number of predictions for a mean. A row of weight 0 adds nothing to the
             loss and to any gradient. A label outside [0, vocab_size) raises ValueError on a CPU, and makes the loss NaN
             on a GPU.
-        transform: (hidden, hidden).
-        norm: of `hidden`.
-        decoder: (padded_vocab, hidden), the weight float32 or like `hidden_states`, its gradient alike. What lies
-            beyond `vocab_size` is padding, never read; its gradient is 0.
-        fused: from `t` on by `fused_mlm_loss`, which takes bfloat16 on a CUDA device and few hidden sizes; `t` is then
-            computed of all hidden states, of which the kernel reads those that are predicted. Else in chunks.
+        head: the parameters of `t` and of the decoder.
+        fused: take the loss from `t` by `fused_mlm_loss`, which supports bfloat16 on a CUDA device and some hidden
+            sizes. `t` is then computed for all hidden states, and the kernel reads the predicted ones. False: the loss
+            is computed in chunks, from the predicted rows alone.
 
     Returns:
         The loss, a float32 scalar.
     """
+    transform, norm, decoder, vocab_size = head
     decoder = decoder._replace(weight=in_type(decoder.weight, hidden_states.dtype))
     if fused:
         return fused_mlm_loss(_transform(hidden_states, transform, norm), predictions, decoder, vocab_size)
     if not has_kernels(hidden_states.device, "masked_lm_loss"):
-        return reference.masked_lm_loss(hidden_states, predictions, transform, norm, decoder, vocab_size)
+        return reference.masked_lm_loss(hidden_states, predictions, head._replace(decoder=decoder))
     positions, labels, weights = predictions
     rows = hidden_states if positions is None else gather_rows(hidden_states, positions)
     rows = _transform(rows, transform, norm)
@@ -86,15 +77,15 @@ def _linear_cross_entropy(
     count, padded_vocab = rows.shape[0], weight.shape[0]
     rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
     weight, bias = weight.contiguous(), bias.contiguous()
-    more = -padded_vocab % 8
-    if more:  # the kernel moves 16 bytes at a time
-        weight, bias = F.pad(weight, (0, 0, 0, more)), F.pad(bias, (0, more))
+    extra = -padded_vocab % 8
+    if extra:  # the kernel moves 16 bytes at a time
+        weight, bias = F.pad(weight, (0, 0, 0, extra)), F.pad(bias, (0, extra))
     losses = weights.new_empty(count)
     size = _chunk_rows(rows)
     if needs_gradients:
         d_rows = torch.empty_like(rows)
         d_weight = None
-        bias_slices = bias.new_zeros(_slices(rows), padded_vocab + more)
+        bias_slices = bias.new_zeros(_slices(rows), padded_vocab + extra)
 
     with torch.cuda.device_of(rows):
         for begin in range(0, count, size):
@@ -105,7 +96,7 @@ def _linear_cross_entropy(
             if needs_gradients:
                 d_rows[part] = matrix_product(logits, weight)
                 d_weight = _add_product(d_weight, logits.T, rows[part])
-            del logits  # before the next are there
+            del logits  # before the next chunk's are allocated
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
     d_weight = torch.zeros_like(weight) if d_weight is None else d_weight.to(weight.dtype)
@@ -115,8 +106,8 @@ def _linear_cross_entropy(
 def _chunk_rows(rows: Tensor) -> int:
     """How many rows of logits exist at a time.
 
-    More rows: fewer passes over the gradient of the decoder's weight, which every chunk reads and writes. Fewer rows:
-    logits that stay in the cache. In bfloat16 the products are so fast that the passes weigh more.
+    More rows make fewer passes over the gradient of the decoder's weight, which every chunk reads and writes. Logits of
+    fewer rows stay in the cache. In bfloat16 the products are so fast that the passes weigh more.
     """
     if rows.is_cuda:
         return 4096
@@ -124,7 +115,7 @@ def _chunk_rows(rows: Tensor) -> int:
 
 
 def _slices(rows: Tensor) -> int:
-    """Into how many sums the gradient of the bias is split: one for each thread; on a GPU, enough to fill it."""
+    """The number of partial sums of the bias's gradient: one for each thread; on a GPU, enough to fill it."""
     return 64 if rows.is_cuda else torch.get_num_threads()
 
 
@@ -158,7 +149,7 @@ def _save(arguments: Sequence[Any], result: tuple[Tensor, ...]) -> Sequence[Any]
 
 @once_differentiable
 def _backward(gradients: Sequence[Tensor], d_loss: Tensor) -> tuple[Tensor | None, ...]:
-    # In training it is 1, which saves passes over a matrix of the vocabulary's size. To ask a GPU would stop the host.
+    # In training it is 1: no need for passes over a matrix of the vocabulary's size. Asking a GPU would stop the host.
     if is_traced(d_loss) or d_loss.is_cuda or d_loss != 1:
         gradients = [gradient * d_loss for gradient in gradients]
     return *gradients, None, None, None, None

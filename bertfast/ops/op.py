@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Group = type[Any] | None
-"""The NamedTuple that an argument is; None: it is a single value."""
+"""The NamedTuple class of an argument; None: the argument is a single value."""
 
 
 def is_traced(x: Tensor) -> bool:
@@ -27,7 +27,7 @@ class Op:
     """A function as the op `bertfast::name`, with its autograd.
 
     An eager call on plain tensors goes straight to the function or, where gradients are asked for, to an autograd
-    function around it. torch's dispatcher took 40 to 170 us a call, growing with the number of arguments, all of it in
+    function around it. torch's dispatcher takes 40 to 170 us a call, growing with the number of arguments, all of it in
     Python, where threads take turns. `registered` is the op that torch.compile and opcheck see.
 
     Keyword-only parameters are not part of the op: they are for callers of `function`.
@@ -58,9 +58,9 @@ class Op:
         """Makes the op's first result differentiable.
 
         Args:
-            save: of the op's arguments and its result, those values and groups that the backward pass reads.
-            backward: of these and of the result's gradient, contiguous, a gradient for each argument: None where it has
-                none, and for a group one for each of its values.
+            save: returns, from the op's arguments and its result, the values and groups that the backward pass reads.
+            backward: returns, from these and the result's contiguous gradient, a gradient for each argument: None if
+                the argument has none, and for a group a gradient or None for each of its values.
         """
 
         def setup_context(ctx: Any, arguments: Sequence[Any], result: Any) -> None:
@@ -74,22 +74,21 @@ class Op:
             setup_context(ctx, arguments, result)
             return result
 
-        nothing = [None] * len(self._groups)
+        no_gradients = [None] * len(self._groups)
 
         def gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-            found = nothing if grad is None else backward(kept(ctx), grad.contiguous())
-            return (*_ungrouped_gradients(self._groups, found),)
+            grouped = no_gradients if grad is None else backward(kept(ctx), grad.contiguous())
+            return (*_ungrouped_gradients(self._groups, grouped),)
 
         def eager_gradients(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-            found = nothing if grad is None else backward(kept(ctx), grad.contiguous())
-            return None, *_ungrouped_gradients(self._groups, found)
+            return None, *gradients(ctx, grad)
 
         self.registered.register_autograd(
             gradients,
             setup_context=lambda ctx, inputs, output: setup_context(ctx, _grouped(self._groups, inputs), output),
         )
-        # torch tracks the tensors that it is given one by one. The grouped arguments are passed beside them. With a
-        # `setup_context` of its own, apply() would read the function's signature in each call.
+        # torch tracks only tensors that are arguments themselves, so they are passed flat beside the grouped arguments.
+        # With a `setup_context` of its own, apply() would read the function's signature in each call.
         members = {"forward": staticmethod(forward), "backward": staticmethod(eager_gradients)}
         function: Any = type(self._name, (torch.autograd.Function,), members)
         self._autograd = function.apply
@@ -101,18 +100,18 @@ class Op:
             return self.registered(*_ungrouped(arguments))
         if not torch.is_grad_enabled():
             return self.function(*arguments)
-        if self._autograd is None:  # torch refuses where a gradient is asked for
+        if self._autograd is None:  # torch raises an error if a gradient is needed
             return self.registered(*_ungrouped(arguments))
         return self._autograd(arguments, *_ungrouped(arguments))
 
 
 def op(name: str) -> Callable[[Callable[..., Any]], Op]:
-    """Makes an `Op` of the function under it, whose annotations are the op's schema."""
+    """A decorator that makes a function an `Op`, with the function's annotations as the schema."""
     return lambda function: Op(name, function)
 
 
 def keep(ctx: Any, values: Sequence[Any]) -> None:
-    """Keeps values and groups for the backward pass: tensors where autograd looks after them, the others beside."""
+    """Keeps values and groups for the backward pass: tensors by autograd's means, others as attributes."""
     flat = _ungrouped(values)
     ctx.groups = [type(value) if isinstance(value, tuple) else None for value in values]
     ctx.others = {index: value for index, value in enumerate(flat) if not isinstance(value, Tensor)}
@@ -122,7 +121,7 @@ def keep(ctx: Any, values: Sequence[Any]) -> None:
 
 
 def kept(ctx: Any) -> list[Any]:
-    """What `keep` was given."""
+    """The values and groups that `keep` has kept."""
     flat = list(ctx.saved_tensors)
     for index, value in ctx.others.items():
         flat[index] = value

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 MOST_SLICES = 2112
-"""Into how many parts a sum over rows is split on a GPU: a warp each, as many as the 132 multiprocessors of an H100 or
-H200 hold of these kernels at once. The order of a sum depends on it."""
+"""The most parts of a sum over rows on a GPU: one for each warp that the 132 multiprocessors of an H100 or H200 hold of
+these kernels at once. The order of a sum depends on it."""
 
 
 def partial_sums(x: Tensor, sums: int) -> Tensor | None:

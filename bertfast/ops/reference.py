@@ -7,13 +7,23 @@ differs; the op of the same name says the rest. Parameters may be float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertfast.ops.arguments import Dropout, Ids, Lengths, Linear, Norm, Predictions, Tables
+from bertfast.ops.arguments import (
+    AdamTensors,
+    Dropout,
+    Ids,
+    Lengths,
+    Linear,
+    LMHead,
+    Norm,
+    Predictions,
+    SelfAttentionLayer,
+    Tables,
+)
 
 
 def embedding_layer_norm(
@@ -31,14 +41,11 @@ def self_attention(
     x: Tensor,
     rows: Tensor | None,
     lengths: Lengths,
-    query: Linear,
-    key_value: Linear,
-    output: Linear,
-    norm: Norm,
-    heads: int,
+    layer: SelfAttentionLayer,
     attention_dropout: Dropout,
     dropout: Dropout,
 ) -> Tensor:
+    query, key_value, output, norm, heads = layer
     residual = x if rows is None else x[rows]
     q = linear(residual, query).unflatten(1, (heads, -1))
     kv = linear(x, key_value).unflatten(1, (2, heads, -1))
@@ -47,7 +54,7 @@ def self_attention(
 
 
 def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropout) -> Tensor:
-    """Padded. Products in the inputs' type, softmax in float32."""
+    """On padded sequences. Products are computed in the inputs' dtype, the softmax in float32."""
     cu_seqlens_q, cu_seqlens_k, longest = lengths
     _, heads, head_dim = query.shape
     batch = cu_seqlens_q.shape[0] - 1
@@ -74,7 +81,7 @@ def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropo
 
 
 def _padded_slots(cu_seqlens: Tensor, tokens: int, longest: int) -> Tensor:
-    """(tokens,) int64: where each packed token stands in the flattened (batch, longest)."""
+    """(tokens,) int64: each packed token's place in the flattened (batch, longest)."""
     token = torch.arange(tokens, dtype=cu_seqlens.dtype, device=cu_seqlens.device)
     sequence = torch.searchsorted(cu_seqlens, token, right=True) - 1
     return sequence * longest + token - cu_seqlens[sequence]
@@ -85,10 +92,9 @@ def feed_forward(x: Tensor, intermediate: Linear, output: Linear, norm: Norm, dr
     return dropout_add_layer_norm(linear(activated, output), x, norm, dropout)
 
 
-def masked_lm_loss(
-    hidden_states: Tensor, predictions: Predictions, transform: Linear, norm: Norm, decoder: Linear, vocab_size: int
-) -> Tensor:
-    """All logits at once, everything in the type of `hidden_states`."""
+def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead) -> Tensor:
+    """All logits at once, everything in the dtype of `hidden_states`."""
+    transform, norm, decoder, vocab_size = head
     positions, labels, weights = predictions
     rows = hidden_states if positions is None else hidden_states[positions]
     rows = F.gelu(linear(rows, transform))
@@ -114,7 +120,7 @@ def layer_norm(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _widened(x: Tensor) -> Tensor:
-    """`x` in the type that its arithmetic is done in: float32 for bfloat16."""
+    """`x` in the dtype of its arithmetic: float32 for bfloat16."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -131,7 +137,7 @@ _LOW = 0xFFFFFFFF
 
 
 def dropout_mask(dropout: Dropout, columns: int, place: int) -> Tensor:
-    """Which elements are kept, (rows, columns) bool. Its draws are at `place`, whatever `dropout.site` is."""
+    """(rows, columns) bool: which elements are kept. Draws at `place`, whatever `dropout.site` is."""
     row_keys, p, seed, _ = dropout
     slots = torch.arange((columns + 7) // 8, device=row_keys.device).expand(row_keys.shape[0], -1)
     index = row_keys[:, None].expand_as(slots)
@@ -158,7 +164,7 @@ def _philox4x32_7(counter: _Words, k0: int, k1: int) -> _Words:
 def _multiply(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
     """The high and low words of a 64-bit product.
 
-    In two halves: a product beyond 2^63 is undefined in the C++ that torch.compile writes, and came out wrong.
+    In two halves: a product beyond 2^63 is undefined in the C++ that torch.compile writes, and comes out wrong.
     """
     low, high = a * (b & 0xFFFF), a * (b >> 16)
     return high + (low >> 16) >> 16, ((high & 0xFFFF) << 16) + low & _LOW
@@ -168,26 +174,16 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 @torch.no_grad()
-def adam(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    copies: Sequence[Tensor] | None,
-    count: Tensor,
-    rate: Tensor,
-    factor: Tensor,
-    refused: Tensor,
-) -> None:
+def adam(tensors: AdamTensors, count: Tensor, rate: Tensor, factor: Tensor, refused: Tensor) -> None:
     """Reads `refused` on the host."""
     if refused:
         return
     step = rate.double() / (1 - BETA1 ** count.double())
     correction = (1 - BETA2 ** count.double()).sqrt()
-    for number, (p, gradient, m, v) in enumerate(zip(parameters, gradients, exp_avgs, exp_avg_sqs, strict=True)):
+    for number, (p, gradient, m, v) in enumerate(zip(*tensors[:4], strict=True)):
         g = gradient * factor
         m.lerp_(g, 1 - BETA1)
         v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
         p.sub_(step.to(p.dtype) * m / (v.sqrt() / correction.to(p.dtype) + EPS))
-        if copies is not None:
-            copies[number].copy_(p)
+        if tensors.copies is not None:
+            tensors.copies[number].copy_(p)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 
 from bertfast.ops import has_kernels, reference
-from bertfast.ops.arguments import Dropout, Lengths, Linear, Norm
+from bertfast.ops.arguments import Dropout, Lengths, Linear, Norm, SelfAttentionLayer
 from bertfast.ops.attention import _attention, _attention_backward
 from bertfast.ops.layer_norm import _dropout_add_layer_norm, _dropout_add_layer_norm_backward
 from bertfast.ops.linear import deferred_bias, in_type, linear_deferring_bias, linear_gradients
@@ -20,33 +20,25 @@ def self_attention(
     x: Tensor,
     rows: Tensor | None,
     lengths: Lengths,
-    query: Linear,
-    key_value: Linear,
-    output: Linear,
-    norm: Norm,
-    heads: int,
+    layer: SelfAttentionLayer,
     attention_dropout: Dropout,
     dropout: Dropout,
 ) -> Tensor:
     """`LayerNorm(dropout(output(attention(query(y), key_value(x)))) + y)`, with y = x, or x[rows].
 
     Args:
-        x: (tokens, hidden), float32 or bfloat16, packed; products are computed in its type.
+        x: (tokens, hidden), float32 or bfloat16, packed; products are computed in its dtype.
         rows: (n,) int64, the tokens that are queries; None: all of them.
         lengths: of the sequences; `cu_seqlens_q` counts in `rows`.
-        query, output: (hidden, hidden).
-        key_value: (2 hidden, hidden), the keys' half first.
-        norm: of `hidden`.
-        heads: a divisor of `hidden`.
+        layer: the parameters.
         attention_dropout: of attention's probabilities; like `dropout` with a key for each row of y.
         dropout: of the output projection.
 
     Returns: like y.
     """
-    arguments = (x, rows, lengths, query, key_value, output, norm, heads, attention_dropout, dropout)
     if has_kernels(x.device, "self_attention"):
-        return cast(Tensor, _self_attention(*arguments)[0])
-    return reference.self_attention(*arguments)
+        return cast(Tensor, _self_attention(x, rows, lengths, *layer, attention_dropout, dropout)[0])
+    return reference.self_attention(x, rows, lengths, layer, attention_dropout, dropout)
 
 
 class _Intermediate(NamedTuple):
@@ -57,7 +49,7 @@ class _Intermediate(NamedTuple):
     key_value: Tensor
     """(tokens, 2, heads, head_dim)."""
     context: Tensor
-    """(n, heads, head_dim): what attention gives."""
+    """(n, heads, head_dim): attention's result."""
     log_sum_exp: Tensor
     """(n, heads) float32."""
     projected: Tensor

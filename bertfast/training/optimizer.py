@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bertfast.ops.adam import adam
+from bertfast.ops.arguments import AdamTensors
 from bertfast.ops.linear import Copy
 from bertfast.training.muon import Muon, layer_matrices
 from bertfast.training.setup import Setup
@@ -111,5 +112,6 @@ class Optimizer:
     ) -> None:
         exp_avgs, exp_avg_sqs = ([self._adams[each][name] for each in parameters] for name in ("exp_avg", "exp_avg_sq"))
         copies = [self._copies[each].tensor for each in parameters] if self._copies else None
-        adam(parameters, gradients, exp_avgs, exp_avg_sqs, copies, self.count, rate, factor, refused)
+        tensors = AdamTensors(parameters, gradients, exp_avgs, exp_avg_sqs, copies)
+        adam(tensors, self.count, rate, factor, refused)
         torch.autograd.graph.increment_version(parameters)

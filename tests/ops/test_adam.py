@@ -88,7 +88,7 @@ def test_wrong_arguments(message: str, kind: str, number: int, instead: Callable
     before = wrong.clone()
     getattr(wrong, kind)[number] = instead(wrong)
     with pytest.raises((TypeError, ValueError), match=message):
-        adam(*wrong, *(scalar(1) for _ in range(3)), scalar(0))
+        adam(wrong, *(scalar(1) for _ in range(3)), scalar(0))
     assert torch.equal(wrong.parameters[1 - number], before.parameters[1 - number])
 
 
@@ -96,4 +96,4 @@ def test_lists_of_different_lengths() -> None:
     wrong = state([(3, 33), (4,)])
     wrong.gradients.pop()
     with pytest.raises(ValueError, match="gradients must have as many tensors as parameters, 2, not 1"):
-        adam(*wrong, *(scalar(1) for _ in range(3)), scalar(0))
+        adam(wrong, *(scalar(1) for _ in range(3)), scalar(0))

@@ -47,10 +47,11 @@ def test_opcheck(name: str, case: str) -> None:
     }[name]
 
     def check(*arguments: Any) -> None:
-        torch.library.opcheck(native.registered, flat(arguments))
-        out, *intermediate = (each.detach() for each in native(*arguments))
-        plain = [each.detach() if isinstance(each, Tensor) else each for each in flat(arguments)]
-        # The backward pass reads what the forward pass does up to the LayerNorm's weight, and its dropouts.
+        values = flat(arguments)
+        torch.library.opcheck(native.registered, values)
+        out, *intermediate = (each.detach() for each in native.registered(*values))
+        plain = [each.detach() if isinstance(each, Tensor) else each for each in values]
+        # The backward pass takes the forward pass's arguments up to the LayerNorm's weight, and its dropouts.
         norm_weight, dropouts = (5, 8) if name == "feed_forward" else (11, 15)
         read = [*plain[: norm_weight + 1], *intermediate, *plain[dropouts:]]
         torch.library.opcheck(backward.registered, (upstream(out), *read))
@@ -59,5 +60,5 @@ def test_opcheck(name: str, case: str) -> None:
 
 
 def flat(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """As torch's schema has them."""
-    return tuple(value for each in arguments for value in (each if isinstance(each, tuple) else (each,)))
+    """The arguments' values, in the order of torch's schema."""
+    return tuple(value for each in arguments for value in (flat(each) if isinstance(each, tuple) else (each,)))

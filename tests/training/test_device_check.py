@@ -127,7 +127,7 @@ def test_every_op_with_a_twin_is_checked() -> None:
 def test_twins_are_computed_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """And with an op those that launch its kernel."""
     x, bias = torch.randn(3, 33), torch.randn(33)
-    with ops.by_twins(["bias_gelu"]):
+    with ops.use_twins(["bias_gelu"]):
         monkeypatch.setattr(ops.native, "bias_gelu", lambda *_: pytest.fail("the kernel is called"), raising=False)
         bias_gelu(x, bias)
         assert ops.kernels(CPU).endswith(" but for bias_gelu, feed_forward")

@@ -62,7 +62,7 @@ class Choice(NamedTuple):
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Applies the choice to the ops within the context."""
-        with ops.by_twins(self.twins):
+        with ops.use_twins(self.twins):
             yield
 
 

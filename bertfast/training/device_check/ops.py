@@ -13,7 +13,18 @@ from torch import Tensor
 
 from bertfast import ops
 from bertfast.ops.adam import adam
-from bertfast.ops.arguments import Dropout, Ids, Lengths, Linear, Norm, Predictions, Tables
+from bertfast.ops.arguments import (
+    AdamTensors,
+    Dropout,
+    Ids,
+    Lengths,
+    Linear,
+    LMHead,
+    Norm,
+    Predictions,
+    SelfAttentionLayer,
+    Tables,
+)
 from bertfast.ops.attention import attention
 from bertfast.ops.dropout import apply_dropout
 from bertfast.ops.embedding import embedding_layer_norm
@@ -105,7 +116,7 @@ def compared(
 ) -> Iterator[Difference]:
     """Compares the kernels' results and gradients with the twin's, and their bits with those of a second run."""
     found = _results(function, leaves)
-    with ops.by_twins(ops.PARTS):
+    with ops.use_twins(ops.PARTS):
         expected = _results(function, leaves)
     name = f"{what} {str(dtype).removeprefix('torch.')}"
     yield difference(name, found, expected, TOLERANCES[dtype])
@@ -189,9 +200,8 @@ def check_self_attention(given: Inputs) -> Iterator[Difference]:
 
         def function(*leaves: Tensor, asked: Any = asked, lengths: Any = lengths, drops: Any = drops) -> Outputs:
             query, key_value, output, norm = layers(*leaves[1:])
-            return self_attention(
-                leaves[0], asked, lengths, query, key_value, output, norm, size.heads, drops[0], drops[1]
-            )
+            layer = SelfAttentionLayer(query, key_value, output, norm, size.heads)
+            return self_attention(leaves[0], asked, lengths, layer, *drops)
 
         yield from compared(f"{size} {what}", function, leaves, given.dtype)
 
@@ -219,8 +229,8 @@ def check_masked_lm_loss(given: Inputs, fused: bool = False) -> Iterator[Differe
 
     def function(states: Tensor, *rest: Tensor) -> Outputs:
         by_kernel = fused and ops.has_kernels(given.device, "masked_lm_loss")
-        transform, norm, decoder = Linear(*rest[:2]), Norm(rest[2], rest[3], EPS), Linear(*rest[4:])
-        return masked_lm_loss(states, predictions, transform, norm, decoder, size.words, by_kernel)
+        lm_head = LMHead(Linear(*rest[:2]), Norm(rest[2], rest[3], EPS), Linear(*rest[4:]), size.words)
+        return masked_lm_loss(states, predictions, lm_head, by_kernel)
 
     yield from compared(f"{size}, {size.words} words", function, leaves, given.dtype)
 
@@ -244,11 +254,11 @@ def check_adam(given: Inputs) -> Iterator[Difference]:
         for count in range(1, 4):
             scalars = (torch.tensor(float(each), device=given.device) for each in (count, 0.02, 0.3, 0))
             turned = [(2.5 - count) * each for each in gradients]
-            adam(parameters, turned, averages, squares, copies, *scalars)
+            adam(AdamTensors(parameters, turned, averages, squares, copies), *scalars)
         return [*parameters, *averages, *squares, *(copies or [])]
 
     found = steps()
-    with ops.by_twins(ops.PARTS):
+    with ops.use_twins(ops.PARTS):
         expected = steps()
     yield difference(f"{size.words} x {size.hidden}{' with copies' * copied}", found, expected, TOLERANCES[given.dtype])
 

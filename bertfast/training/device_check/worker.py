@@ -56,7 +56,7 @@ def _run_check(check: Check, job: Job) -> dict[str, Any]:
     """Runs a check: its status (passed, failed, or not checked for lack of memory), a message, and its seconds."""
     started = time.perf_counter()
     try:
-        with ops.by_twins(job.twins):
+        with ops.use_twins(job.twins):
             differences = list(check())
         status, message = _summarize(differences)
     except torch.OutOfMemoryError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from bertfast.ops.arguments import AdamTensors
 
 SHAPES = [(1,), (), (0,), (3, 33), (4096,), (130, 96), (2, 0, 5), (16,), (17, 1, 300)]
 
@@ -18,15 +19,7 @@ def scalar(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float32)
 
 
-class State(NamedTuple):
-    """The lists that `adam` takes."""
-
-    parameters: list[Tensor]
-    gradients: list[Tensor]
-    exp_avgs: list[Tensor]
-    exp_avg_sqs: list[Tensor]
-    copies: list[Tensor] | None
-
+class State(AdamTensors):
     def written(self) -> list[Tensor]:
         return [*self.parameters, *self.exp_avgs, *self.exp_avg_sqs, *(self.copies or [])]
 
@@ -51,8 +44,8 @@ def take(function: Callable[..., None], state: State, steps: int = 5, refused: f
     device = state.parameters[0].device if state.parameters else "cpu"
     for count in range(1, steps + 1):
         gradients = [(3 - count) * each for each in state.gradients]
-        given = state._replace(gradients=gradients)
-        function(*given, *(scalar(each).to(device) for each in (count, RATE, FACTOR, refused)))
+        scalars = (scalar(each).to(device) for each in (count, RATE, FACTOR, refused))
+        function(state._replace(gradients=gradients), *scalars)
     return state.written()
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bertfast.ops import masked_lm_loss as module
 from bertfast.ops import reference
-from bertfast.ops.arguments import Linear, Norm, Predictions
+from bertfast.ops.arguments import Linear, LMHead, Norm, Predictions
 
 # rows, hidden, vocabulary, padded vocabulary: none divides the next, one row, more rows than a chunk
 SIZES = [(1, 33, 123, 123), (7, 96, 128, 128), (252, 33, 129, 256), (507, 128, 123, 131), (2100, 33, 129, 130)]
@@ -34,7 +34,7 @@ Arguments = dict[str, Any]
 
 
 def by_name(function: Callable[..., Tensor], **options: bool) -> Callable[..., Tensor]:
-    """`function` of what `arguments` holds."""
+    """`function`, taking the entries of `arguments` as keyword arguments."""
 
     def loss(
         hidden_states: Tensor,
@@ -52,7 +52,7 @@ def by_name(function: Callable[..., Tensor], **options: bool) -> Callable[..., T
         transform, decoder = Linear(transform_weight, transform_bias), Linear(decoder_weight, decoder_bias)
         norm = Norm(layer_norm_weight, layer_norm_bias, 1e-12)
         predictions = Predictions(positions, labels, weights)
-        return function(hidden_states, predictions, transform, norm, decoder, vocab_size, **options)
+        return function(hidden_states, predictions, LMHead(transform, norm, decoder, vocab_size), **options)
 
     return loss
 

@@ -9,7 +9,7 @@ from support.op_cases.attention import cumulative
 from torch import Tensor
 
 from bertfast.ops import reference
-from bertfast.ops.arguments import Dropout, Lengths, Linear, Norm
+from bertfast.ops.arguments import Dropout, Lengths, Linear, Norm, SelfAttentionLayer
 from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.self_attention import self_attention
 
@@ -40,7 +40,7 @@ def layers(*leaves: Tensor) -> list[Linear | Norm]:
 def attention_case(
     case: str, dtype: torch.dtype, p: float, device: str = "cpu"
 ) -> tuple[list[Tensor], Callable[..., Callable[..., Tensor]]]:
-    """The leaves, and what makes of `self_attention` or its twin a function of them, on `device`."""
+    """The leaves, and what makes `self_attention`, its op or its twin a function of them, on `device`."""
     lengths, asked, hidden, heads, _ = CASES[case]
     generator = torch.Generator().manual_seed(len(case))
     tokens = sum(lengths)
@@ -59,7 +59,7 @@ def attention_case(
 
     def of(op: Callable[..., Tensor]) -> Callable[..., Tensor]:
         dropouts = (Dropout(row_keys, p, 5, 4), Dropout(row_keys, p, 5, 5))
-        return lambda x, *rest: op(x, rows, sequences, *layers(*rest), heads, *dropouts)
+        return lambda x, *rest: op(x, rows, sequences, SelfAttentionLayer(*layers(*rest), heads), *dropouts)
 
     return leaves, of
 
