@@ -253,6 +253,12 @@ class TrainConfig(SamplerConfig):
         "maximum tokens of an example in the first nine tenths of the steps, which then cost less; the last tenth has "
         "--max-len, as in BERT's own training; 0: --max-len throughout",
     )
+    first_attention: str = setting(
+        "random",
+        "where the first layer's heads look in a new model before its first step; random: nowhere in particular, as in "
+        "BERT; neighbours: at the tokens beside their own, which saves a small model the first part of its training",
+        choices=("random", "neighbours"),
+    )
     optimizer: str = setting(
         "adamw",
         "adamw: for every parameter; muon: Muon for the matrices of the layers, AdamW for the rest",

@@ -33,6 +33,7 @@ def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset
 _SMALL: dict[str, Any] = {
     "dropout": 0.0,
     "objective": "none",
+    "first_attention": "neighbours",
     "optimizer": "muon",
     "muon_lr": 0.02,
     "lr": 3e-3,

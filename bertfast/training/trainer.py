@@ -49,6 +49,7 @@ from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import HeldOut, evaluate, in_words
 from bertfast.training.fingerprint import extended, from_checkpoint, has_ended, identity, shared_by_ranks, twins_of
+from bertfast.training.first_attention import attend_to_neighbours
 from bertfast.training.loss_form import LossForm, broadcast_form, choose_loss_form, use_form
 from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.out_of_memory import explained_out_of_memory
@@ -405,6 +406,8 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
+    if config.first_attention == "neighbours" and not model.trained_len:
+        attend_to_neighbours(model, config.seed)
     for module in (model.pooler, model.next_sentence_head):  # unused without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
