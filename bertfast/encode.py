@@ -18,7 +18,7 @@ from bertfast.config import CorpusConfig, EncodeConfig
 from bertfast.data.load import default_cache
 from bertfast.data.readers.html import html_lines
 from bertfast.data.readers.lines import whole_lines
-from bertfast.data.readers.records import records
+from bertfast.data.readers.records import column_texts
 from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.data.text_file import TextFile
 from bertfast.distributed.world import choose_precision
@@ -96,7 +96,7 @@ def _texts(files: Iterable[TextFile]) -> Iterator[str]:
         elif file.kind == "html":
             yield from filter(None, html_lines(file.path))
         else:
-            yield from records(file.path, file.kind, file.column, delimiter=file.delimiter)
+            yield from column_texts(file.records, file.column)
 
 
 def _print_encoding(encoder: Encoder, text: str, pair: str | None) -> None:

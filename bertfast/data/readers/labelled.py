@@ -1,4 +1,4 @@
-"""Files of texts with labels: records of which two columns are read."""
+"""Reads labelled texts: two columns of a file of records."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertfast.config import LabelColumns
-from bertfast.data.readers.records import json_kind, json_type, missing_column, rows_of, text_of, value_of
+from bertfast.data.readers.records import (
+    RecordFile,
+    json_kind,
+    json_type,
+    missing_column,
+    records,
+    text_of,
+    value_of,
+)
 from bertfast.data.sources.folders import kind_of
 from bertfast.errors import InputError
 from bertfast.files import expanded
@@ -26,33 +34,34 @@ class Labelled(NamedTuple):
 
 
 def read_labelled(name: str | Path, columns: LabelColumns, delimiter: str) -> Labelled:
-    """The texts and labels of a file of records, in its order; a number that is a label becomes its digits.
+    """The texts and labels of a file of records, in its order; a label that is a number becomes a string.
 
     `delimiter`: the character between the fields of a .csv file. Raises InputError, with the line or row where there is
     one, for a file of another kind, without records, or without these columns, and for a record that has no label.
     """
-    path, kind = _record_file(name)
-    where, first = next(rows_of(path, kind, None, delimiter=delimiter), (path, None))
+    file = _record_file(name, delimiter)
+    path = file.path
+    where, first = next(records(file, None), (path, None))
     if first is None:
         raise InputError(f"{path} holds no texts and labels: give a file with a record for each text")
     text_column, label_column = _columns(path, list(first), columns)
-    value_of(first, label_column, where, _LABEL_COLUMN)  # raises, if it does, with the right option
+    value_of(first, label_column, where, _LABEL_COLUMN)  # if it is missing, `records` would name --text-column
     texts, labels = [], []
-    for where, record in rows_of(path, kind, [text_column, label_column], delimiter=delimiter):
+    for where, record in records(file, [text_column, label_column]):
         texts.append(text_of(record, text_column, where))
         labels.append(_label(record, label_column, where))
     logger.info("%s: %s texts (%r), %s labels (%r)", path, len(texts), text_column, len(set(labels)), label_column)
     return Labelled(texts, labels)
 
 
-def _record_file(name: str | Path) -> tuple[Path, str]:
+def _record_file(name: str | Path, delimiter: str) -> RecordFile:
     path = expanded(name)
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     kind = kind_of(path)
     if kind in (None, "text", "html"):
         raise InputError(f"{path}: labels are read from .tsv, .csv, .jsonl, .json and .parquet, each also .gz or .zst")
-    return path, json_kind(path) if kind == "json" else str(kind)
+    return RecordFile(path, json_kind(path) if kind == "json" else str(kind), delimiter)
 
 
 def _columns(path: Path, names: list[str], columns: LabelColumns) -> tuple[str, str]:

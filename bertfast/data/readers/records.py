@@ -1,4 +1,4 @@
-"""Files of records (JSON lines, a JSON array, CSV, TSV, parquet): their columns, and the text that each holds in one.
+"""Reads records from JSON lines, JSON arrays, CSV, TSV and parquet, and the text in one of their columns.
 
 JSON and CSV are read by Python's own modules. pyarrow's readers treat a missing key as null, accept an unterminated
 quoted field, count rows from the start of a block, and need blocks as long as the longest record.
@@ -30,57 +30,53 @@ from bertfast.data.readers.lines import (
 )
 from bertfast.errors import InputError, require_package
 
-# The number of a parquet file's rows in memory at a time.
+# Rows of a parquet file in memory at a time.
 _ROWS = 256
 _WHITE_SPACE = re.compile(r"\s*")
 _TEXT_COLUMN = "--text-column"
 
-# A record's place, which as a string names it in messages, and the record.
-Placed = tuple[object, dict[str, Any]]
+# A record's place, whose string names it in messages, and the record.
+Located = tuple[object, dict[str, Any]]
 
 
-def records(
-    path: Path,
-    kind: str,
-    column: str,
-    on_read: OnRead = ignore,
-    span: Span = None,
-    delimiter: str = CorpusConfig.delimiter,
-) -> Iterator[str]:
-    """The text of each record under `column`; an empty string for null.
+class RecordFile(NamedTuple):
+    """A file of records, or a range of it."""
 
-    `kind`: jsonl, json (an array), csv, tsv or parquet. `column`: a key; `data.text` is the key `text` of the object
-    under `data`, unless there is a key `data.text`. A list of texts is one text, with each item a paragraph. `span`:
-    the range to read, end excluded: bytes of an uncompressed jsonl file, or row groups of a parquet file. `delimiter`:
-    the character between the fields of a csv file.
+    path: Path
+    kind: str
+    """jsonl, json (an array), csv, tsv or parquet."""
+    delimiter: str = CorpusConfig.delimiter
+    """The character between the fields of a csv file."""
+    span: Span = None
+    """The range to read, end excluded: bytes of an uncompressed jsonl file, or row groups of a parquet file."""
+
+
+def column_texts(file: RecordFile, column: str, on_read: OnRead = ignore) -> Iterator[str]:
+    """Each record's text under `column`; an empty string for null.
+
+    `column`: a key; `data.text` is the key `text` of the object under `data`, unless there is a key `data.text`. A list
+    of texts is one text, with each item a paragraph.
 
     Raises `InputError`, with the line or row, for a record that is malformed, lacks the column, or has something other
     than text in it.
     """
-    for where, record in rows_of(path, kind, [column], on_read, span, delimiter):
+    for where, record in records(file, [column], on_read):
         yield text_of(record, column, where)
 
 
-def rows_of(
-    path: Path,
-    kind: str,
-    columns: Sequence[str] | None,
-    on_read: OnRead = ignore,
-    span: Span = None,
-    delimiter: str = CorpusConfig.delimiter,
-) -> Iterator[Placed]:
-    """Each record, with its place. It has at least `columns`, the text's first; None: all that there are.
+def records(file: RecordFile, columns: Sequence[str] | None, on_read: OnRead = ignore) -> Iterator[Located]:
+    """Each record, with its place.
 
-    The other arguments are those of `records`. Raises `InputError` for a file or record that is malformed and, before
-    the first record of a CSV, TSV or parquet file, for a column that it lacks.
+    `columns`: those to read, the text's first; None: all. Raises `InputError` for a file or record that is malformed
+    and, before the first record of a CSV, TSV or parquet file, for a column that the file lacks.
     """
-    if kind == "jsonl":
-        return _jsonl(path, columns, on_read, span)
-    if kind == "json":
-        return _json_array(path, columns, on_read)
-    if kind == "parquet":
-        return _parquet(path, columns, on_read, span)
-    return _csv(path, columns, on_read, "\t" if kind == "tsv" else delimiter)
+    if file.kind == "jsonl":
+        return _jsonl(file.path, columns, on_read, file.span)
+    if file.kind == "json":
+        return _json_array(file.path, columns, on_read)
+    if file.kind == "parquet":
+        return _parquet(file.path, columns, on_read, file.span)
+    return _csv(file.path, columns, on_read, "\t" if file.kind == "tsv" else file.delimiter)
 
 
 def json_kind(path: Path) -> str:
@@ -111,7 +107,7 @@ def value_of(record: dict[str, Any], column: str, where: object, option: str = _
         if not isinstance(value, dict):
             raise InputError(f"{where}: {passed[:-1]!r} holds {json_type(value)}, not an object: name another {option}")
         if key not in value:
-            raise missing_column(where, column, (f"{passed}{each}" for each in value), option)
+            raise missing_column(where, column, (f"{passed}{name}" for name in value), option)
         value = value[key]
         passed += f"{key}."
     return value
@@ -134,16 +130,17 @@ def _checked(value: Any, column: str, where: object, container: str = "") -> str
 
 
 def missing_column(where: object, column: str, columns: Iterable[str], option: str = _TEXT_COLUMN) -> InputError:
-    there = ", ".join(map(repr, columns)) or "none"
-    return InputError(f"{where}: no column {column!r}; there are {there}: name one with {option}")
+    """The error for a column that is not among `columns`."""
+    known = ", ".join(map(repr, columns)) or "none"
+    return InputError(f"{where}: no column {column!r}; there are {known}: name one with {option}")
 
 
 class _Line(NamedTuple):
-    """A record's place; as a string, FILE:LINE. The lines before a span are only counted then, for an error message."""
+    """A record's place: FILE:LINE as a string, for which the lines before the span are counted."""
 
     path: Path
-    begin: int  # the span's
-    number: int  # in it
+    begin: int  # the span's first byte
+    number: int  # the line's number in the span
 
     def __str__(self) -> str:
         before, left = 0, self.begin
@@ -154,7 +151,7 @@ class _Line(NamedTuple):
         return f"{self.path}:{before + self.number}"
 
 
-def _jsonl(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Placed]:
+def _jsonl(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Located]:
     for number, line in enumerate(whole_lines(path, on_read, span), 1):
         if line.isspace():
             continue
@@ -177,7 +174,7 @@ def _object(record: Any, columns: Sequence[str] | None, where: object) -> dict[s
     return record
 
 
-def _json_array(path: Path, columns: Sequence[str] | None, on_read: OnRead) -> Iterator[Placed]:
+def _json_array(path: Path, columns: Sequence[str] | None, on_read: OnRead) -> Iterator[Located]:
     for number, record in enumerate(_ArrayReader(path, on_read).items(), 1):
         where = f"{path}, record {number}"
         yield where, _object(record, columns, where)
@@ -262,7 +259,7 @@ class _ArrayReader:
         )
 
 
-def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str) -> Iterator[Placed]:
+def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str) -> Iterator[Located]:
     csv.field_size_limit(MAX_RECORD)  # for the whole process; the library's default is 128 kB
     rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
@@ -285,12 +282,12 @@ def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: 
             line = rows.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f'{path}:{line}: the row that begins here is broken ({error}): a field with quotes in it stands in ", '
-            'each " within doubled'
+            f"{path}:{line}: the row that begins here is broken ({error}): put a field that contains quotes in quotes, "
+            "and double each quote in it"
         ) from None
 
 
-def _parquet(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Placed]:
+def _parquet(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Located]:
     require_package("pyarrow", f"reading {path}")
     import pyarrow  # here, since importing it is slow
     import pyarrow.parquet

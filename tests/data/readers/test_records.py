@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from bertfast.data.readers import lines as lines_module
 from bertfast.data.readers import records as records_module
-from bertfast.data.readers.records import json_kind, records
+from bertfast.data.readers.records import RecordFile, column_texts, json_kind
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
@@ -47,11 +48,15 @@ def write(path: Path, values: list[str | None]) -> Path:
     return path
 
 
+def read(path: Path, kind: str, column: str = "text") -> Iterator[str]:
+    return column_texts(RecordFile(path, kind), column)
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
 @given(values=texts)
 def test_what_was_written_is_read(tmp_path_factory, kind, values):
     path = write(tmp_path_factory.mktemp("records") / f"a.{kind}", values)
-    assert list(records(path, kind, "text")) == values
+    assert list(read(path, kind)) == values
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
@@ -59,7 +64,7 @@ def test_compressed(tmp_path, kind):
     values = [f'Text {i},\n\t"it" goes on' for i in range(1000)]
     path = write(tmp_path / f"a.{kind}.gz", values)
     sizes: list[int] = []
-    assert list(records(path, kind, "text", sizes.append)) == values
+    assert list(column_texts(RecordFile(path, kind), "text", sizes.append)) == values
     assert sum(sizes) == path.stat().st_size
 
 
@@ -67,13 +72,13 @@ def test_compressed(tmp_path, kind):
 def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path, kind):
     content = {"jsonl": '{"text": "One."}', "json": '[{"text": "One."}]', "csv": "text\nOne.\n"}[kind]
     (tmp_path / f"a.{kind}").write_text(content, encoding="utf-8-sig")
-    assert list(records(tmp_path / f"a.{kind}", kind, "text")) == ["One."]
+    assert list(read(tmp_path / f"a.{kind}", kind)) == ["One."]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
 def test_null_is_an_empty_text(tmp_path, kind):
     path = write(tmp_path / f"a.{kind}", ["One.", None, "", "Two."])
-    assert list(records(path, kind, "text")) == ["One.", "", "", "Two."]
+    assert list(read(path, kind)) == ["One.", "", "", "Two."]
 
 
 def test_a_record_is_a_document(tmp_path):
@@ -107,7 +112,7 @@ def test_all_of_parquets_types_of_text(tmp_path, type):
     values = values.dictionary_encode().cast(type) if pyarrow.types.is_dictionary(type) else values.cast(type)
     pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
     assert pyarrow.parquet.read_schema(tmp_path / "a.parquet").field("text").type == type
-    assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.", "", "Two.", "One."]
+    assert list(read(tmp_path / "a.parquet", "parquet")) == ["One.", "", "Two.", "One."]
 
 
 @pytest.mark.parametrize("by_pyarrow", [False, True])
@@ -124,8 +129,8 @@ def test_what_polars_writes(tmp_path, by_pyarrow):
     path = tmp_path / "a.parquet"
     polars.DataFrame(columns).write_parquet(path, use_pyarrow=by_pyarrow)
     for column in ("text", "category", "data.text"):
-        assert list(records(path, "parquet", column)) == [value or "" for value in values]
-    assert list(records(path, "parquet", "list")) == ["One.\n\nMore.", "", "Two.\n\nMore.", "One.\n\nMore."]
+        assert list(read(path, "parquet", column)) == [value or "" for value in values]
+    assert list(read(path, "parquet", "list")) == ["One.\n\nMore.", "", "Two.\n\nMore.", "One.\n\nMore."]
 
 
 @pytest.mark.parametrize("list_of", LISTS)
@@ -133,7 +138,7 @@ def test_what_polars_writes(tmp_path, by_pyarrow):
 def test_a_list_of_texts_is_a_text_of_paragraphs(tmp_path, type, list_of):
     values = pyarrow.array([["One.", "Two."], None, [None, "Three."]], list_of(type))
     pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
-    assert list(records(tmp_path / "a.parquet", "parquet", "text")) == ["One.\n\nTwo.", "", "Three."]
+    assert list(read(tmp_path / "a.parquet", "parquet")) == ["One.\n\nTwo.", "", "Three."]
 
 
 NESTED = [
@@ -156,7 +161,7 @@ def write_nested(path: Path) -> Path:
 @pytest.mark.parametrize("kind", ["jsonl", "json", "parquet"])
 def test_a_nested_column(tmp_path, kind):
     path = write_nested(tmp_path / f"a.{kind}")
-    assert list(records(path, kind, "data.text")) == ["One.", "", ""]
+    assert list(read(path, kind, "data.text")) == ["One.", "", ""]
     assert "no column 'data.body'; there are 'data." in refusal(path, kind, column="data.body")
     assert "no column 'dat.text'; there are 'data', 'id'" in refusal(path, kind, column="dat.text")
     assert "'data.n' holds" in refusal(path, kind, column="data.n")
@@ -171,7 +176,7 @@ def test_a_column_with_a_dot_in_its_name(tmp_path, kind):
         pyarrow.parquet.write_table(pyarrow.table({"a.b": ["One."]}), path)
     else:
         path.write_text({"jsonl": '{"a.b": "One."}', "json": '[{"a.b": "One."}]', "csv": "a.b,c\nOne.,2\n"}[kind])
-    assert list(records(path, kind, "a.b")) == ["One."]
+    assert list(read(path, kind, "a.b")) == ["One."]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", "§"])
@@ -180,7 +185,7 @@ def test_a_delimiter(tmp_path, delimiter):
     with path.open("w", newline="", encoding="utf-8") as file:
         # csv.writer quotes what needs it.
         csv.writer(file, delimiter=delimiter).writerows([["n", "text"], [1, f"a{delimiter}b, c"], [2, "d"]])
-    assert list(records(path, "csv", "text", delimiter=delimiter)) == [f"a{delimiter}b, c", "d"]
+    assert list(column_texts(RecordFile(path, "csv", delimiter), "text")) == [f"a{delimiter}b, c", "d"]
 
 
 @settings(max_examples=60)
@@ -206,7 +211,7 @@ def test_a_json_array_is_read_in_bounded_memory(tmp_path):
     assert path.stat().st_size > 40 << 20
     tracemalloc.start()
     try:
-        assert sum(1 for _ in records(path, "json", "text")) == count
+        assert sum(1 for _ in read(path, "json")) == count
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
@@ -216,7 +221,7 @@ def test_a_json_record_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", 100)
     path = write(tmp_path / "a.json", ["a", "b" * 900])
-    assert list(records(path, "json", "text")) == ["a", "b" * 900]
+    assert list(read(path, "json")) == ["a", "b" * 900]
     message = refusal(write(path, ["a", "b" * 9000, "c"]), "json")
     assert "the record is malformed, or longer than 0 MiB" in message
 
@@ -240,14 +245,14 @@ def test_what_a_json_file_holds(tmp_path, content, kind):
 def test_an_empty_file_of_any_kind_has_no_records(tmp_path):
     for kind in ("jsonl", "csv", "tsv", "parquet"):
         (tmp_path / f"a.{kind}").touch()
-        assert list(records(tmp_path / f"a.{kind}", kind, "text")) == []
+        assert list(read(tmp_path / f"a.{kind}", kind)) == []
 
 
 def refusal(path: Path, kind: str, content: bytes | None = None, column: str = "text") -> str:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(InputError) as refused:
-        list(records(path, kind, column))
+        list(read(path, kind, column))
     message = str(refused.value)
     assert message.startswith(str(path))
     assert "\n" not in message
@@ -311,7 +316,7 @@ def test_a_malformed_json_array(tmp_path, content, message):
         (b"id,body\n1,a\n", ": no column 'text'; there are 'id', 'body': name one with --text-column"),
         (b'id,text\n1,"a\nb"\n\n2\n', ":5: a row of 1 fields, but the header has 2: fix that row"),
         (b"id,text\n1,a,b\n", ":2: a row of 3 fields, but the header has 2: fix that row"),
-        (b'id,text\n1,a\n2,"b\nc\n', ":3: the row that begins here is broken (unexpected end of data): a field with"),
+        (b'id,text\n1,a\n2,"b\nc\n', ":3: the row that begins here is broken (unexpected end of data): put a field"),
         (b'"the\nid",text\n1\n', ":3: a row of 1 fields, but the header has 2: fix that row"),
         (b'id,text\n1,"a"b\n', ":2: the row that begins here is broken ("),
         (b"id,text\n1,caf\xe9\n", " is not UTF-8: byte 13 ("),
@@ -324,7 +329,7 @@ def test_a_broken_csv(tmp_path, content, message):
 def test_a_csv_field_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
     field = "some words\n" * 80
-    assert list(records(write(tmp_path / "a.csv", [field]), "csv", "text")) == [field]
+    assert list(read(write(tmp_path / "a.csv", [field]), "csv")) == [field]
     message = refusal(write(tmp_path / "b.csv", ["a", field * 2]), "csv")
     assert message.startswith(":3: the row that begins here is broken (field larger than field limit (1000))")
 
@@ -361,7 +366,7 @@ def test_a_parquet_is_read_in_bounded_memory(tmp_path):
     before = peak = pyarrow.total_allocated_bytes()
     tracemalloc.start()  # what is read of the file is Python's, what it holds is Arrow's
     try:
-        for _ in records(path, "parquet", "text"):
+        for _ in read(path, "parquet"):
             peak = max(peak, pyarrow.total_allocated_bytes())
         assert peak - before < 16 << 20
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
