@@ -41,8 +41,6 @@ class Source:
     """A line for the log: the name, and the kinds of its files."""
     name: str
     """What it is called, without the folders that it is in."""
-    skipped: tuple[str, ...] = ()
-    """A line for each file left out because it cannot be read; empty unless `skip_bad_files` is on."""
 
 
 def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
@@ -84,7 +82,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     if not files:
         raise InputError(f"no file of {where} can be read: {skipped[0]}")
     left_out = f"; {len(skipped)} bad left out, the first: {skipped[0]}" if skipped else ""
-    return Source(tuple(files), f"{where} ({_forms(files)}{left_out})", title, tuple(skipped))
+    return Source(tuple(files), f"{where} ({_forms(files)}{left_out})", title)
 
 
 def last_name(path: Path) -> str:
