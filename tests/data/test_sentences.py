@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import re
 import sys
-import textwrap
 import tracemalloc
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +16,7 @@ from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
 from bertfast.data.sentences import DOCUMENT, MARKS, PIECE, sentences
-from bertfast.data.sources import wikitext
-from bertfast.data.sources.embedded import library_files, prose
-from bertfast.data.sources.find import embedded_source, find_source
+from bertfast.data.sources.find import find_source
 from bertfast.data.sources.folders import kind_of
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
@@ -50,17 +43,6 @@ def documents_of(file: TextFile) -> list[list[str]]:
 
 def source(path: Path, **settings: Any):
     return find_source(path, CorpusConfig(**settings), path / "cache")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(content: str | bytes, name: str = "some.txt") -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return write
 
 
 @pytest.mark.parametrize(
@@ -285,16 +267,6 @@ def test_the_end_of_a_file_ends_a_document(write):
 # ---- reading
 
 
-@given(st.text("a\n\r \x0b\x85\u2028é漢𝄞"), st.integers(1, 9))
-def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
-    path = tmp_path_factory.mktemp("lines") / "some.txt"
-    path.write_bytes(content.encode())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "BLOCK_BYTES", block)
-        found = list(lines.text_lines(path))
-    assert found == [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
-
-
 def test_text_is_normalised_to_nfc(write):
     """Of a word written in two ways one is left; what isn't Unicode's business stays as it is."""
     decomposed, angstrom, ligature = "cafe\u0301", "\u212b", "\ufb01"
@@ -326,14 +298,6 @@ def test_reading_takes_little_memory(write):
         tracemalloc.stop()
 
 
-def test_a_line_without_end_is_read_in_parts(write, monkeypatch):
-    monkeypatch.setattr(lines, "MAX_LINE", 100)
-    monkeypatch.setattr(lines, "BLOCK_BYTES", 30)
-    found = list(lines.text_lines(write("x" * 1000)))
-    assert "".join(found) == "x" * 1000
-    assert max(map(len, found)) <= 130
-
-
 def test_progress_counts_every_byte(write):
     path = write(WIKITEXT * 50)
     for form in ("wikitext", "lines", "plain"):
@@ -342,272 +306,9 @@ def test_progress_counts_every_byte(write):
         assert sum(sizes) == path.stat().st_size
 
 
-# ---- which form
-
-
-PROSE = "It was a dark night, and\nthe rain fell. Nobody\ncame.\n\nIn the morning the sun\nshone again. All was well.\n"
-LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“All was well.”\n"
-# No full stops: sentences that could have gone on in their line, and prose that could not.
-TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
-WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
-VERSE = WRAPPED.replace("two", "Two. It")
-CHINESE = "".join(f"{'我们今天去学校读书写字' * (1 + i * 7 % 5)}第{i}天\n" for i in range(500))
-PROTEINS = "".join(f"{'MKVLAAGIVG' * (3 + i * 7 % 11)}{'ACDEFGHIKL'[i % 10]}\n" for i in range(300))
-READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in range(300))
-SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
-THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
-LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
-# Logs whose lines are of one length, or nearly so, and hold ends of sentences.
-HEARTBEATS = "".join(f"2024-01-{i % 28 + 1:02} 10:{i % 60:02} INFO worker-{i % 7} is up. OK\n" for i in range(99))
-ACCESSES = "".join(
-    f'10.0.{i % 4}.{i % 250} - - "GET /{"abc"[i % 3]}.html HTTP/1.1" 200 {i * 97 % 1000}\n' for i in range(99)
-)
-SYSLOG = "".join(
-    f"Jan {i % 28 + 1:2} host{i % 3} cron[{100 + i}]: session opened for user a{i % 9}\n" for i in range(99)
-)
-# Wrapped all the same.
-QUOTED = textwrap.indent(WRAPPED, "> ")
-NUMBERED = "".join(f"{i}. {textwrap.fill('a clause of a contract ' * 9, 60)}\n\n" for i in range(20))
-WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
-WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
-CHANGES = "".join(
-    f"{i}: Fix what it does when a line of\ntext is too long. It is not now.\nTests are there.\n\n" for i in range(20)
-)
-JAPANESE = "".join(
-    f"{'日付の指定は' * (1 + i % 4)}、\n時刻の指定の後に{'も' * (i % 5)}\n行わなければならない。\n\n" for i in range(20)
-)
-# Manuals: headings and options, most of which are no sentences, above wrapped text.
-MANUAL = "".join(
-    f"HEADING {i}\n  -{'abc'[i % 3]}, --option-{i}\n    an option that does something, as it {'is ' * (i % 4)}asked\n"
-    f"    to do{' by whom'[: i % 7]}{'. See there.' if i % 3 == 0 else ''}\n\n"
-    for i in range(30)
-)
-JAPANESE_MANUAL = "".join(
-    f"オプション{i}\n  -{'abc'[i % 3]}, --option-{i}\n    ファイルを{'すべて' * (i % 4)}表示し、指定された\n"
-    f"    ものだけを出力{'する。' if i % 3 == 0 else ''}\n\n"
-    for i in range(30)
-)
-# Lyrics, titles or chats without full stops, but for some at any place.
-STANZAS = "".join(
-    f"{'word ' * (3 + i * 7 % 11)}end of line {i}{'.' * (i % 5 == 0)}\n{chr(10) * (i % 4 == 3)}" for i in range(80)
-)
-LINE_BY_LINE = (CHINESE, PROTEINS, READS, SMILES, THAI, LOG, HEARTBEATS, ACCESSES, SYSLOG)
-PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "form"),
-    [
-        ("wiki.train.tokens", "anything", "wikitext"),
-        ("wiki.test.raw", "anything", "wikitext"),
-        ("train.txt", WIKITEXT, "wikitext"),
-        ("mine.text", WIKITEXT, "wikitext"),
-        ("train.txt", PROSE, "plain"),
-        ("mine.txt", LINES, "lines"),
-        ("mine.txt", PARAGRAPHS, "plain"),
-        ("mine.txt", LINES.replace("\n\n", "\n"), "plain"),
-        ("mine.txt", "", "plain"),
-        ("mine.txt", TITLES, "lines"),
-        ("mine.txt", TITLES.replace("7\n", "7\n\n"), "lines"),
-        ("mine.txt", TITLES.replace("\n", "\n\n"), "plain"),
-        ("mine.txt", TITLES.replace("line", "Line. It goes on"), "plain"),
-        ("mine.txt", WRAPPED, "plain"),
-        ("mine.txt", VERSE, "plain"),
-        ("mine.html", TITLES, "plain"),
-        *((f"mine{suffix}", text, "plain") for suffix in (".md", ".RST", ".md.gz") for text in (TITLES, LINES)),
-        *(("mine.txt", text, "lines") for text in LINE_BY_LINE),
-        *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI, QUOTED, NUMBERED)),
-        ("mine.txt", CHANGES, "plain"),
-        ("mine.txt", JAPANESE, "plain"),
-        *(("mine.txt", text, "plain") for text in (MANUAL, JAPANESE_MANUAL)),
-        ("mine.txt", STANZAS, "lines"),
-        ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
-        ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
-        ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),
-        ("mine.html", WIKITEXT, "plain"),
-        ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
-    ],
-)
-def test_the_form_is_inferred_from_name_and_beginning(write, name, content, form):
-    content = gzip.compress(content.encode()) if name.endswith(".gz") else content
-    found = source(write(content, name))
-    assert [file.form for file in found.files] == [form]
-    assert form in found.description
-
-
-def test_no_such_line_is_lost(write):
-    for text in LINE_BY_LINE:
-        [file] = source(write(text)).files
-        assert list(chain.from_iterable(documents_of(file))) == [line.strip() for line in text.splitlines()]
-
-
 def test_lines_are_joined_as_their_script_asks(write):
     path = write("我们今天\n去学校。\nผมไป\nโรงเรียน\nand then\nhome to 한국\n사람")
     assert "".join(documents(path, "plain")[0]) == "我们今天去学校。ผมไปโรงเรียน and then home to 한국 사람"
-
-
-def test_a_given_form_is_used(write):
-    assert source(write(WIKITEXT), text_form="plain").files[0].form == "plain"
-
-
-# ---- which files
-
-
-def test_a_folder_with_a_training_split_gives_it_alone(write, tmp_path):
-    for name in ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"):
-        write(WIKITEXT, name)
-    found = source(tmp_path)
-    assert [file.path.name for file in found.files] == ["wiki.train.tokens"]
-    assert "the training split wiki.train.tokens alone, without wiki.valid.tokens and wiki.test.tokens" in (
-        found.description
-    )
-
-
-def test_a_folder_without_one_gives_all(write, tmp_path):
-    names = ["b.txt", "valid.txt", "a/deep/c.md", "a/d.raw", "e.text", "f.tokens"]
-    for name in [*names, ".hidden.txt", ".git/x.txt", "image.png", "script.py"]:
-        write("A sentence.", name)
-    found = source(tmp_path)
-    assert [file.path.relative_to(tmp_path).as_posix() for file in found.files] == sorted(names)
-    assert "6 files: plain" in found.description
-    assert ": 2 files of other kinds left out: .png .py (" in found.description
-
-
-def test_train_txt_without_held_out_text_is_a_file_like_any(write, tmp_path):
-    write("A sentence.", "train.txt")
-    write("A sentence.", "more.txt")
-    assert [file.path.name for file in source(tmp_path).files] == ["more.txt", "train.txt"]
-
-
-def test_wikitext_by_name_is_found_where_the_notebook_puts_it(write, tmp_path, monkeypatch):
-    write(WIKITEXT, "data/wikitext-2/wiki.train.tokens")
-    (tmp_path / "notebooks").mkdir()
-    for place in (tmp_path, tmp_path / "notebooks", tmp_path / "data"):
-        monkeypatch.chdir(place)
-        [file] = find_source("wikitext-2", CorpusConfig(), tmp_path / "cache").files
-        assert file.path.samefile(tmp_path / "data/wikitext-2/wiki.train.tokens")
-
-
-class Hub:
-    """A hub that serves one file, as `huggingface_hub` does."""
-
-    def __init__(self, path: Path, sha256: str) -> None:
-        self.path, self.sha256, self.downloads = path, sha256, 0
-
-    def hf_hub_url(self, **where):
-        return "https://hub/" + where["filename"]
-
-    def get_hf_file_metadata(self, url):
-        assert url == "https://hub/wikitext-2-v1/train-00000-of-00001.parquet"
-        return type("Metadata", (), {"etag": self.sha256})
-
-    def hf_hub_download(self, **where):
-        self.downloads += 1
-        return str(self.path)
-
-
-@pytest.fixture
-def parquet(tmp_path):
-    """The lines of `WIKITEXT` as the hub has them: empty lines are empty rows."""
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    rows = ["" if line == " " else f"{line}\n" for line in WIKITEXT.splitlines()]
-    parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "part.parquet")
-    return tmp_path / "part.parquet"
-
-
-def test_wikitext_from_the_hub(parquet, tmp_path, monkeypatch):
-    hub = Hub(parquet, wikitext._sha256(parquet))
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    monkeypatch.chdir(tmp_path)
-    for _ in range(2):
-        [file] = find_source("wikitext-2", CorpusConfig(), tmp_path / "cache").files
-        assert file.form == "wikitext"
-        assert documents(file.path, file.form) == [["A lobster is big", "It is [UNK]", "It [UNK] ."]]
-    assert hub.downloads == 1
-
-
-def test_a_damaged_download_is_refused(parquet, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(parquet, "0" * 64))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"part\.parquet isn't what the hub has"):
-        find_source("wikitext-2", CorpusConfig(), tmp_path / "cache")
-    assert not (tmp_path / "cache/texts/wikitext-2/wiki.train.tokens").exists()
-
-
-def test_no_network_names_both_ways_out(tmp_path, monkeypatch):
-    class Offline(Hub):
-        def get_hf_file_metadata(self, url):
-            raise ConnectionError("Name or service not known")
-
-    pytest.importorskip("pyarrow")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Offline(tmp_path, ""))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"^wikitext-2: .*ConnectionError.*put a copy in data/wikitext-2, or run once"):
-        find_source("wikitext-2", CorpusConfig(), tmp_path / "cache")
-
-
-def test_no_hub_library_names_both_ways_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"put a copy in data/wikitext-103, or pip install 'bertfast\[hub\]'"):
-        find_source("wikitext-103", CorpusConfig(), tmp_path / "cache")
-
-
-# ---- the embedded text
-
-
-def test_the_embedded_text_is_prose():
-    assert all(file.form == "python" for file in embedded_source().files)
-    topics = next(path for path in library_files() if path.name == "topics.py")
-    paragraphs = [paragraph for paragraph in prose(topics.read_bytes()) if paragraph]
-    assert len(paragraphs) > 800
-    for paragraph in paragraphs:
-        assert re.search(r"[.!?][)\"]?$", paragraph)
-        assert not re.search(r">>>|::=|\*{4}|={4}|\n", paragraph)
-    assert not [path for path in library_files() if {"test", "site-packages", "idlelib"} & set(path.parts)]
-
-
-def test_docstrings_without_their_code():
-    code = '''
-"""A module of little use.
-
-Usage:
-
-    >>> twice(2)
-    4
-
-It ends (e.g.) like this.
-"""
-class C:
-    """A class that has a table.
-
-    ====  ====
-    some  cell
-    ====  ====
-
-    1. A point that is a sentence.
-    """
-    def f(self):
-        """f(self) -> None"""
-        def inner():
-            "It is nested in a function."
-'''
-    assert [paragraph for paragraph in prose(code.encode()) if paragraph] == [
-        "A module of little use.",
-        "It ends (e.g.) like this.",
-        "A class that has a table.",
-        "A point that is a sentence.",
-        "It is nested in a function.",
-    ]
-
-
-def test_embedded_punctuation_stands_apart(write):
-    path = write(b'"""It isn\'t self.x as one might hope (see "f(a)"), e.g. here. And so on it goes."""', "some.py")
-    assert [" ".join(sentence.split()) for sentence in documents(path, "python")[0]] == [
-        """It isn't self.x as one might hope ( see " f(a ) " ) , e.g . here .""",
-        "And so on it goes .",
-    ]
 
 
 # ---- errors: one line that names the thing and the way out
@@ -619,22 +320,6 @@ def refusal(call) -> str:
     message = str(refused.value)
     assert "\n" not in message
     return message
-
-
-def test_no_such_path(tmp_path):
-    assert refusal(lambda: source(tmp_path / "nowhere")) == f"no such file or folder: {tmp_path}/nowhere"
-
-
-def test_a_folder_without_text(write, tmp_path):
-    write("x", "a.png")
-    assert refusal(lambda: source(tmp_path)) == (
-        f"no text files in {tmp_path} (1 file of other kinds left out: .png): bertfast reads .txt, .text, .tokens, "
-        ".raw, .md, .rst, .html, .htm, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or .zst"
-    )
-
-
-def test_not_a_regular_file():
-    assert "/dev/null is neither a file nor a folder" in refusal(lambda: source(Path("/dev/null")))
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pyarrow
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertfast.data.readers import lines
 from bertfast.data.readers.lines import lines_of, text_lines, whole_lines
@@ -149,3 +151,21 @@ def test_a_missing_file(tmp_path):
     for reader in (text_lines, whole_lines):
         with pytest.raises(InputError, match=r"^cannot read .*gone\.txt: No such file or directory$"):
             list(reader(Path(tmp_path, "gone.txt")))
+
+
+@given(st.text("a\n\r \x0b\x85\u2028é漢𝄞"), st.integers(1, 9))
+def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
+    path = tmp_path_factory.mktemp("lines") / "some.txt"
+    path.write_bytes(content.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK_BYTES", block)
+        found = list(lines.text_lines(path))
+    assert found == [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
+
+
+def test_a_line_without_end_is_read_in_parts(write, monkeypatch):
+    monkeypatch.setattr(lines, "MAX_LINE", 100)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 30)
+    found = list(lines.text_lines(write("x" * 1000)))
+    assert "".join(found) == "x" * 1000
+    assert max(map(len, found)) <= 130

@@ -184,3 +184,45 @@ def test_the_column_of_records_alone(mixed):
     assert refusal(mixed, text_column="body") == (
         f"{mixed}/e.jsonl:1: no column 'body'; there are 'text': name one with --text-column"
     )
+
+
+def test_a_folder_with_a_training_split_gives_it_alone(write, tmp_path):
+    for name in ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"):
+        write("A sentence.", name)
+    found = source(tmp_path)
+    assert [file.path.name for file in found.files] == ["wiki.train.tokens"]
+    assert "the training split wiki.train.tokens alone, without wiki.valid.tokens and wiki.test.tokens" in (
+        found.description
+    )
+
+
+def test_a_folder_without_one_gives_all(write, tmp_path):
+    names = ["b.txt", "valid.txt", "a/deep/c.md", "a/d.raw", "e.text", "f.tokens"]
+    for name in [*names, ".hidden.txt", ".git/x.txt", "image.png", "script.py"]:
+        write("A sentence.", name)
+    found = source(tmp_path)
+    assert [file.path.relative_to(tmp_path).as_posix() for file in found.files] == sorted(names)
+    assert "6 files: plain" in found.description
+    assert ": 2 files of other kinds left out: .png .py (" in found.description
+
+
+def test_train_txt_without_held_out_text_is_a_file_like_any(write, tmp_path):
+    write("A sentence.", "train.txt")
+    write("A sentence.", "more.txt")
+    assert [file.path.name for file in source(tmp_path).files] == ["more.txt", "train.txt"]
+
+
+def test_no_such_path(tmp_path):
+    assert refusal(tmp_path / "nowhere") == f"no such file or folder: {tmp_path}/nowhere"
+
+
+def test_a_folder_without_text(write, tmp_path):
+    write("x", "a.png")
+    assert refusal(tmp_path) == (
+        f"no text files in {tmp_path} (1 file of other kinds left out: .png): bertfast reads .txt, .text, .tokens, "
+        ".raw, .md, .rst, .html, .htm, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or .zst"
+    )
+
+
+def test_not_a_regular_file():
+    assert "/dev/null is neither a file nor a folder" in refusal(Path("/dev/null"))

@@ -1,0 +1,96 @@
+"""WikiText by name: a local copy, or a download from the hub."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from bertfast.config import CorpusConfig
+from bertfast.data.sentences import MARKS, sentences
+from bertfast.data.sources import wikitext
+from bertfast.data.sources.find import find_source
+from bertfast.errors import InputError
+
+WIKITEXT = (
+    " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
+)
+
+
+def test_wikitext_by_name_is_found_where_the_notebook_puts_it(write, tmp_path, monkeypatch):
+    write(WIKITEXT, "data/wikitext-2/wiki.train.tokens")
+    (tmp_path / "notebooks").mkdir()
+    for place in (tmp_path, tmp_path / "notebooks", tmp_path / "data"):
+        monkeypatch.chdir(place)
+        [file] = find_source("wikitext-2", CorpusConfig(), tmp_path / "cache").files
+        assert file.path.samefile(tmp_path / "data/wikitext-2/wiki.train.tokens")
+
+
+class Hub:
+    """A hub that serves one file, as `huggingface_hub` does."""
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.path, self.sha256, self.downloads = path, sha256, 0
+
+    def hf_hub_url(self, **where):
+        return "https://hub/" + where["filename"]
+
+    def get_hf_file_metadata(self, url):
+        assert url == "https://hub/wikitext-2-v1/train-00000-of-00001.parquet"
+        return type("Metadata", (), {"etag": self.sha256})
+
+    def hf_hub_download(self, **where):
+        self.downloads += 1
+        return str(self.path)
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """The lines of `WIKITEXT` as the hub has them: empty lines are empty rows."""
+    rows = ["" if line == " " else f"{line}\n" for line in WIKITEXT.splitlines()]
+    pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "part.parquet")
+    return tmp_path / "part.parquet"
+
+
+def test_wikitext_from_the_hub(parquet, tmp_path, monkeypatch):
+    hub = Hub(parquet, wikitext._sha256(parquet))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        [file] = find_source("wikitext-2", CorpusConfig(), tmp_path / "cache").files
+        assert file.form == "wikitext"
+        assert [each for each in sentences(file) if each not in MARKS] == [
+            "A lobster is big",
+            "It is [UNK]",
+            "It [UNK] .",
+        ]
+    assert hub.downloads == 1
+
+
+def test_a_damaged_download_is_refused(parquet, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(parquet, "0" * 64))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"part\.parquet isn't what the hub has"):
+        find_source("wikitext-2", CorpusConfig(), tmp_path / "cache")
+    assert not (tmp_path / "cache/texts/wikitext-2/wiki.train.tokens").exists()
+
+
+def test_no_network_names_both_ways_out(tmp_path, monkeypatch):
+    class Offline(Hub):
+        def get_hf_file_metadata(self, url):
+            raise ConnectionError("Name or service not known")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", Offline(tmp_path, ""))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^wikitext-2: .*ConnectionError.*put a copy in data/wikitext-2, or run once"):
+        find_source("wikitext-2", CorpusConfig(), tmp_path / "cache")
+
+
+def test_no_hub_library_names_both_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"put a copy in data/wikitext-103, or pip install 'bertfast\[hub\]'"):
+        find_source("wikitext-103", CorpusConfig(), tmp_path / "cache")

@@ -1,0 +1,114 @@
+"""The form of a text is detected from its file's name and its beginning."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import textwrap
+
+import pytest
+
+from bertfast.config import CorpusConfig
+from bertfast.data.sentences import MARKS, sentences
+from bertfast.data.text_form import detect
+
+WIKITEXT = (
+    " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
+)
+
+PROSE = "It was a dark night, and\nthe rain fell. Nobody\ncame.\n\nIn the morning the sun\nshone again. All was well.\n"
+LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“All was well.”\n"
+# No full stops: sentences that could have gone on in their line, and prose that could not.
+TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
+WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
+VERSE = WRAPPED.replace("two", "Two. It")
+CHINESE = "".join(f"{'我们今天去学校读书写字' * (1 + i * 7 % 5)}第{i}天\n" for i in range(500))
+PROTEINS = "".join(f"{'MKVLAAGIVG' * (3 + i * 7 % 11)}{'ACDEFGHIKL'[i % 10]}\n" for i in range(300))
+READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in range(300))
+SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
+THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
+LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
+# Logs whose lines are of one length, or nearly so, and hold ends of sentences.
+HEARTBEATS = "".join(f"2024-01-{i % 28 + 1:02} 10:{i % 60:02} INFO worker-{i % 7} is up. OK\n" for i in range(99))
+ACCESSES = "".join(
+    f'10.0.{i % 4}.{i % 250} - - "GET /{"abc"[i % 3]}.html HTTP/1.1" 200 {i * 97 % 1000}\n' for i in range(99)
+)
+SYSLOG = "".join(
+    f"Jan {i % 28 + 1:2} host{i % 3} cron[{100 + i}]: session opened for user a{i % 9}\n" for i in range(99)
+)
+# Wrapped all the same.
+QUOTED = textwrap.indent(WRAPPED, "> ")
+NUMBERED = "".join(f"{i}. {textwrap.fill('a clause of a contract ' * 9, 60)}\n\n" for i in range(20))
+WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
+WRAPPED_THAI = textwrap.fill(THAI.replace("\n", " "), 70)
+CHANGES = "".join(
+    f"{i}: Fix what it does when a line of\ntext is too long. It is not now.\nTests are there.\n\n" for i in range(20)
+)
+JAPANESE = "".join(
+    f"{'日付の指定は' * (1 + i % 4)}、\n時刻の指定の後に{'も' * (i % 5)}\n行わなければならない。\n\n" for i in range(20)
+)
+# Manuals: headings and options, most of which are no sentences, above wrapped text.
+MANUAL = "".join(
+    f"HEADING {i}\n  -{'abc'[i % 3]}, --option-{i}\n    an option that does something, as it {'is ' * (i % 4)}asked\n"
+    f"    to do{' by whom'[: i % 7]}{'. See there.' if i % 3 == 0 else ''}\n\n"
+    for i in range(30)
+)
+JAPANESE_MANUAL = "".join(
+    f"オプション{i}\n  -{'abc'[i % 3]}, --option-{i}\n    ファイルを{'すべて' * (i % 4)}表示し、指定された\n"
+    f"    ものだけを出力{'する。' if i % 3 == 0 else ''}\n\n"
+    for i in range(30)
+)
+# Lyrics, titles or chats without full stops, but for some at any place.
+STANZAS = "".join(
+    f"{'word ' * (3 + i * 7 % 11)}end of line {i}{'.' * (i % 5 == 0)}\n{chr(10) * (i % 4 == 3)}" for i in range(80)
+)
+LINE_BY_LINE = (CHINESE, PROTEINS, READS, SMILES, THAI, LOG, HEARTBEATS, ACCESSES, SYSLOG)
+PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form"),
+    [
+        ("wiki.train.tokens", "anything", "wikitext"),
+        ("wiki.test.raw", "anything", "wikitext"),
+        ("train.txt", WIKITEXT, "wikitext"),
+        ("mine.text", WIKITEXT, "wikitext"),
+        ("train.txt", PROSE, "plain"),
+        ("mine.txt", LINES, "lines"),
+        ("mine.txt", PARAGRAPHS, "plain"),
+        ("mine.txt", LINES.replace("\n\n", "\n"), "plain"),
+        ("mine.txt", "", "plain"),
+        ("mine.txt", TITLES, "lines"),
+        ("mine.txt", TITLES.replace("7\n", "7\n\n"), "lines"),
+        ("mine.txt", TITLES.replace("\n", "\n\n"), "plain"),
+        ("mine.txt", TITLES.replace("line", "Line. It goes on"), "plain"),
+        ("mine.txt", WRAPPED, "plain"),
+        ("mine.txt", VERSE, "plain"),
+        ("mine.html", TITLES, "plain"),
+        *((f"mine{suffix}", text, "plain") for suffix in (".md", ".RST", ".md.gz") for text in (TITLES, LINES)),
+        *(("mine.txt", text, "lines") for text in LINE_BY_LINE),
+        *(("mine.txt", text, "plain") for text in (WRAPPED_CHINESE, WRAPPED_THAI, QUOTED, NUMBERED)),
+        ("mine.txt", CHANGES, "plain"),
+        ("mine.txt", JAPANESE, "plain"),
+        *(("mine.txt", text, "plain") for text in (MANUAL, JAPANESE_MANUAL)),
+        ("mine.txt", STANZAS, "lines"),
+        ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
+        ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
+        ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),
+        ("mine.html", WIKITEXT, "plain"),
+        ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
+    ],
+)
+def test_the_form_is_detected(write, name, content, form):
+    content = gzip.compress(content.encode()) if name.endswith(".gz") else content
+    assert detect(write(content, name), CorpusConfig(), alone=True).form == form
+
+
+def test_forms_of_lines_lose_no_line(write):
+    for text in LINE_BY_LINE:
+        stream = sentences(detect(write(text), CorpusConfig(), alone=True))
+        assert [each for each in stream if each not in MARKS] == [line.strip() for line in text.splitlines()]
+
+
+def test_a_given_form_is_used(write):
+    assert detect(write(WIKITEXT), CorpusConfig(text_form="plain"), alone=True).form == "plain"
