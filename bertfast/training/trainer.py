@@ -420,11 +420,9 @@ def _subject(setup: Setup, corpus: Corpus, held_out: Corpus | None) -> Subject:
     config, counts, specials = setup.config, corpus.token_counts, corpus.special_ids
     text = None
     if held_out is not None:  # evaluations mask by default shares
-        text = ContextFree.on(
-            held_out.token_counts, counts, specials, SamplerConfig.mask_share, SamplerConfig.random_share
-        )
+        text = ContextFree.on(held_out.token_counts, counts, specials, SamplerConfig())
     return Subject(
-        training=ContextFree.within(counts, specials, config.mask_share, config.random_share),
+        training=ContextFree.within(counts, specials, config),
         held_out=text,
         tokens=corpus.num_tokens,
         readings=0.0 if config.minutes else _readings(setup, corpus),

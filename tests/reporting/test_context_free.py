@@ -1,13 +1,17 @@
-"""The masked-LM losses that need no context."""
+"""The masked-LM losses of models that use no context, against tables of joint probabilities."""
 
 import math
 
 import numpy as np
 import pytest
 
+from bertfast.config import SamplerConfig
 from bertfast.reporting.context_free import ContextFree, contextless_loss, unigram_entropy
 
-SHARES = [(0.8, 0.1), (1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (0.2, 0.3), (0.9, 0.0)]
+MASKINGS = [
+    SamplerConfig(mask_share=mask_share, random_share=random_share)
+    for mask_share, random_share in ((0.8, 0.1), (1, 0), (0, 0), (0, 1), (0.5, 0.5), (0.2, 0.3), (0.9, 0))
+]
 SPECIALS = [0, 1, 5]
 
 
@@ -17,21 +21,20 @@ def counts(seed):
     return found
 
 
-def joint(p, shares):
-    """(13, 12): the probability of what stands at a position, row 12 for [MASK], and of its label."""
-    mask_share, random_share = shares
+def joint(p, masking):
+    """(13, 12): the joint probability of the token at a position (12 for [MASK]) and its label."""
     drawn = [token for token in range(12) if token not in SPECIALS]
     table = np.zeros((13, 12))
     for label in range(12):
-        table[12, label] += mask_share * p[label]
-        table[label, label] += (1 - mask_share - random_share) * p[label]
+        table[12, label] += masking.mask_share * p[label]
+        table[label, label] += (1 - masking.mask_share - masking.random_share) * p[label]
         for token in drawn:
-            table[token, label] += random_share / len(drawn) * p[label]
+            table[token, label] += masking.random_share / len(drawn) * p[label]
     return table
 
 
 def loss(table, model):
-    """Of a model that says what `model` says of the label, given what stands there."""
+    """The loss on `table` of a model that predicts by the joint probabilities `model`."""
     given = model.sum(1, keepdims=True).repeat(12, 1)
     chosen = table > 0
     return -(table[chosen] * np.log(model[chosen] / given[chosen])).sum()
@@ -41,21 +44,20 @@ def test_unigram_entropy():
     assert unigram_entropy(np.array([5, 5, 0, 5, 5])) == pytest.approx(math.log(4))
 
 
-@pytest.mark.parametrize("shares", SHARES)
-def test_contextless_loss_is_the_entropy_of_the_label_given_what_stands_there(shares):
-    """Against the table of all that can stand there and all that can be right."""
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_contextless_loss_is_the_entropy_of_the_label_given_the_token(masking):
     p = counts(0) / counts(0).sum()
-    found = contextless_loss(counts(0), SPECIALS, *shares)
-    assert found == pytest.approx(loss(joint(p, shares), joint(p, shares)), abs=1e-12)
+    found = contextless_loss(counts(0), SPECIALS, masking)
+    assert found == pytest.approx(loss(joint(p, masking), joint(p, masking)), abs=1e-12)
     assert found <= unigram_entropy(counts(0)) + 1e-12
-    assert ContextFree.within(counts(0), SPECIALS, *shares) == (unigram_entropy(counts(0)), found)
+    assert ContextFree.within(counts(0), SPECIALS, masking) == (unigram_entropy(counts(0)), found)
 
 
-@pytest.mark.parametrize("shares", SHARES)
-def test_on_held_out_text_a_model_knows_the_corpus_alone(shares):
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_on_held_out_text_a_model_knows_only_the_corpus(masking):
     p = counts(1) / counts(1).sum()
     known = (counts(0) + 1) / (counts(0) + 1).sum()
-    found = ContextFree.on(counts(1), counts(0), SPECIALS, *shares)
+    found = ContextFree.on(counts(1), counts(0), SPECIALS, masking)
     assert found.frequencies == pytest.approx(-(p * np.log(known)).sum(), abs=1e-12)
-    assert found.visible == pytest.approx(loss(joint(p, shares), joint(known, shares)), abs=1e-12)
-    assert found.visible > contextless_loss(counts(1), SPECIALS, *shares) or shares == (0.0, 0.0)
+    assert found.visible == pytest.approx(loss(joint(p, masking), joint(known, masking)), abs=1e-12)
+    assert found.visible > contextless_loss(counts(1), SPECIALS, masking) or masking == MASKINGS[2]
