@@ -15,7 +15,8 @@ from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import build_corpus
 from bertfast.data.sources.find import SOURCES
 from bertfast.errors import InputError
-from bertfast.sampling.inspect import batch_lines, corpus_of_run
+from bertfast.reporting.run_info import corpus_of_run
+from bertfast.sampling.inspect import batch_lines
 from bertfast.sampling.statistics import statistics
 
 _EXAMPLE = [field.name for field in dataclasses.fields(SamplerConfig)]

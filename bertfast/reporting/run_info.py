@@ -7,15 +7,13 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bertfast._version import __version__
 from bertfast.config import BertConfig, TrainConfig
+from bertfast.data.corpus import Corpus, is_built
 from bertfast.errors import InputError
 from bertfast.files import whole_file
-
-if TYPE_CHECKING:
-    from bertfast.data.corpus import Corpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +84,20 @@ def _text(content: dict[str, Any]) -> Text:
         (int(part[0]), int(part[1])) if part else None,
         tuple(map(str, content["description"])),
     )
+
+
+def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
+    """The corpus that the run in `folder` was trained on, and its settings. Raises `InputError` if it is gone."""
+    run = RunInfo.read(folder)
+    if not is_built(run.corpus.folder):
+        raise InputError(f"the corpus of the run in {folder} was in {run.corpus.folder}, and is gone: build it again")
+    corpus = Corpus.open(run.corpus.folder)
+    if corpus.fingerprint != run.corpus.fingerprint:
+        raise InputError(f"{run.corpus.folder} holds another corpus than the run in {folder} had: build that again")
+    corpus = dataclasses.replace(corpus, description=run.corpus.description)
+    if run.corpus.part:
+        first, last = run.corpus.part
+        trained = f"trained on the documents {first + 1:,} to {last:,} of these; the others were held out"
+        corpus = corpus.documents(first, last)
+        corpus = dataclasses.replace(corpus, description=(*corpus.description, trained))
+    return corpus, run.train

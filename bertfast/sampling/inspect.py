@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 from bertfast.config import TrainConfig
-from bertfast.data.corpus import Corpus, is_built
+from bertfast.data.corpus import Corpus
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.reporting.run_info import RunInfo
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.sampler import Sampler
 
 _LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swapped")}
-
-
-def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
-    """The corpus that the run in `folder` was trained on, and its settings. Raises `InputError` if it is gone."""
-    run = RunInfo.read(folder)
-    if not is_built(run.corpus.folder):
-        raise InputError(f"the corpus of the run in {folder} was in {run.corpus.folder}, and is gone: build it again")
-    corpus = Corpus.open(run.corpus.folder)
-    if corpus.fingerprint != run.corpus.fingerprint:
-        raise InputError(f"{run.corpus.folder} holds another corpus than the run in {folder} had: build that again")
-    corpus = dataclasses.replace(corpus, description=run.corpus.description)
-    if run.corpus.part:
-        first, last = run.corpus.part
-        trained = f"trained on the documents {first + 1:,} to {last:,} of these; the others were held out"
-        corpus = corpus.documents(first, last)
-        corpus = dataclasses.replace(corpus, description=(*corpus.description, trained))
-    return corpus, run.train
 
 
 def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> Iterator[str]:

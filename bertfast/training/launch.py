@@ -35,7 +35,6 @@ from bertfast.log import show_messages, shows_progress
 from bertfast.model import Bert
 from bertfast.reporting.metrics import History
 from bertfast.reporting.run_info import RunInfo
-from bertfast.reporting.tensorboard import require_tensorboard
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.run_directory import RunDirectory, claimed
 from bertfast.training.trainer import Run, Trainer, base_of
@@ -90,7 +89,7 @@ def check_extras(config: TrainConfig, eval_corpus: bool) -> None:
     if config.eval and eval_corpus:
         raise InputError("--eval holds out a share of the corpus, --eval-corpus brings other text: give one of them")
     if config.tensorboard:
-        require_tensorboard()
+        require_package("tensorboard", "--tensorboard")
 
 
 def _start_workers(
