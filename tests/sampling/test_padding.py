@@ -1,4 +1,4 @@
-"""Filled batches: few sizes, and the losses and gradients of the batch as it was."""
+"""Filled batches: few sizes, and the losses and gradients of the batch itself."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.random_model import make_config, random_batch, randomised
 from support.small_run import CONFIG, make_model
+from torch import Tensor
 
-from bertfast.sampling.padding import Buckets, fill
+from bertfast.sampling.batch import PackedBatch
+from bertfast.sampling.padding import LEAST_TOKENS, PREDICTIONS, Buckets, fill, rounded, token_multiple
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.gradients import Shares
 
+# ---- buckets
 
-def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):
+
+def bucketed(sampler: Sampler, buckets: Buckets, first: int, count: int):
     plan = sampler.plan(first, count)
     bucket = buckets.of([int(plan.lengths.sum())], [int(plan.num_masked.sum())])
     batch = sampler.packed_within(torch.tensor([first]), count, bucket.tokens, bucket.predictions)
@@ -23,14 +29,14 @@ def filled(sampler: Sampler, buckets: Buckets, first: int, count: int):
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
-def test_nothing_of_the_fillers_is_learned(corpus, objective):
-    """Several steps, dropout on, against the batch in its own size."""
+def test_buckets_change_no_gradient(corpus, objective):
+    """Several steps with dropout, against the batch without fillers."""
     config = dataclasses.replace(CONFIG, objective=objective)
     model = make_model(corpus).train()
     sampler, buckets = Sampler(corpus, config), Buckets(config.batch_size, config.max_len)
     parameters = [each for name, each in model.named_parameters() if objective == "nsp" or "layers" in name]
     for step in range(3):
-        _, _, whole = filled(sampler, buckets, step * config.batch_size, config.batch_size)
+        _, _, whole = bucketed(sampler, buckets, step * config.batch_size, config.batch_size)
         ours = torch.stack(model(*whole, config.seed, torch.float32))
         theirs = Shares(sampler, step, config).losses(model, sampler, 0, 1, torch.float32)
         pairs = zip(
@@ -43,12 +49,12 @@ def test_nothing_of_the_fillers_is_learned(corpus, objective):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fillers_hand_no_gradient_to_the_embeddings(corpus, dtype):
-    """Exactly none: a GPU adds it up by cu_seqlens, as if a filler's positions were not all 0."""
+def test_fillers_give_the_embeddings_no_gradient(corpus, dtype):
+    """Exactly none: a GPU would add it by cu_seqlens to positions that a filler does not have."""
     model, sampler = make_model(corpus).train(), Sampler(corpus, CONFIG)
     embedded = []
     model.embeddings.register_forward_hook(lambda module, given, out: embedded.append(out[0]))
-    _, _, (whole, weights) = filled(sampler, Buckets(CONFIG.batch_size, CONFIG.max_len), 0, CONFIG.batch_size)
+    _, _, (whole, weights) = bucketed(sampler, Buckets(CONFIG.batch_size, CONFIG.max_len), 0, CONFIG.batch_size)
     (grad,) = torch.autograd.grad(sum(model(whole, weights, CONFIG.seed, dtype)), embedded)
     own = whole.cu_seqlens[CONFIG.batch_size]
     assert grad[:own].any(1).all()
@@ -57,12 +63,12 @@ def test_fillers_hand_no_gradient_to_the_embeddings(corpus, dtype):
 
 
 @pytest.mark.parametrize(("count", "max_len"), [(12, 24), (1, 5), (300, 5), (2048, 24)])
-def test_fillers_are_sequences(corpus, count, max_len):
-    """None is empty or too long, none of their predictions is a first token or comes twice; the batch stays whole."""
+def test_fillers_are_valid_sequences(corpus, count, max_len):
+    """None is empty or too long; no prediction is a first token or occurs twice; the batch itself stays the same."""
     sampler = Sampler(corpus, dataclasses.replace(CONFIG, max_len=max_len))
     buckets, sizes = Buckets(count, max_len), set()
     for first in range(0, 5 * count, count):
-        bucket, batch, (whole, weights) = filled(sampler, buckets, first, count)
+        bucket, batch, (whole, weights) = bucketed(sampler, buckets, first, count)
         sizes.add(bucket)
         plain = sampler.packed(first, count)
         tokens, own = plain.input_ids.numel(), plain.labels.numel()
@@ -91,8 +97,8 @@ def test_fillers_are_sequences(corpus, count, max_len):
     assert len(sizes) < 5
 
 
-def test_every_size_has_its_bucket():
-    """The fillers have room for what is missing, whatever is; a bucket wastes little more than its step."""
+def test_every_batch_fits_its_bucket():
+    """The fillers hold the missing predictions, and a bucket is little more than a step larger than the batch."""
     for count, max_len in ((12, 24), (512, 64), (2048, 128), (3, 5)):
         buckets = Buckets(count, max_len)
         step = max(1024, count * max_len // 32 + 128)
@@ -107,8 +113,8 @@ def test_every_size_has_its_bucket():
 
 @given(st.data())
 @settings(max_examples=300, derandomize=True)
-def test_one_bucket_has_room_for_every_ranks_batch(data):
-    """However different they are."""
+def test_one_bucket_fits_the_batches_of_all_ranks(data):
+    """The batches can differ as much as they like."""
     max_len = data.draw(st.integers(5, 130))
     count = data.draw(st.integers(1, 3000))
     buckets = Buckets(count, max_len)
@@ -119,3 +125,73 @@ def test_one_bucket_has_room_for_every_ranks_batch(data):
         room, missing = bucket.tokens - own, bucket.predictions - asked
         assert missing >= 0
         assert bucket.fillers + missing + missing // (max_len - 1) <= room <= bucket.fillers * max_len
+
+
+# ---- rounding
+
+
+MODEL = make_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
+COLUMNS = {"tokens": ("input_ids", "token_type_ids", "position_ids", "row_keys"), "predictions": ("labels",)}
+
+
+def rounded_up(batch: PackedBatch, weight: float) -> tuple[PackedBatch, Tensor]:
+    """The batch rounded up; `F.pad` makes its tensors longer, as the sampler does."""
+    size = rounded(batch.input_ids.numel(), batch.labels.numel())
+    columns = {name: getattr(size, kind) for kind, names in COLUMNS.items() for name in names}
+    columns["masked_positions"] = size.predictions
+    longer = {name: F.pad(getattr(batch, name), (0, n - getattr(batch, name).numel())) for name, n in columns.items()}
+    return fill(batch._replace(**longer), size, weight)
+
+
+@pytest.mark.parametrize("predictions_per_sequence", [0, 4, 16])  # 0, 16 and 50 of 123 tokens
+@pytest.mark.parametrize("pairs", [True, False])
+def test_rounding_changes_no_gradient(predictions_per_sequence: int, pairs: bool) -> None:
+    batch, _ = random_batch(MODEL, predictions_per_sequence=predictions_per_sequence)
+    if not pairs:
+        batch = batch._replace(next_sentence_label=torch.empty(0, dtype=torch.int64))
+    count = batch.labels.numel()
+    weight = 1 / max(1, count)
+    whole, weights = rounded_up(batch, weight)
+    assert whole.input_ids.numel() % LEAST_TOKENS == 0
+    assert whole.labels.numel() % PREDICTIONS == 0
+    assert whole.labels.numel() - count < PREDICTIONS
+
+    model = randomised(MODEL).train()
+    parameters = [parameter for parameter in model.parameters() if pairs or parameter.shape[0] != 2]
+    results = []
+    for inputs in ((batch, torch.full((count,), weight)), (whole, weights)):
+        losses = model(*inputs, 3, torch.float32)
+        gradients = torch.autograd.grad(sum(losses), parameters, materialize_grads=True, allow_unused=True)
+        results.append([*losses, *gradients])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "multiple"), [(0, 128), (45, 128), (4095, 128), (4096, 256), (8191, 256), (8192, 512), (100_000, 4096)]
+)
+def test_multiples(tokens: int, multiple: int) -> None:
+    """Powers of two, a 32nd to a 16th of many tokens."""
+    assert token_multiple(tokens) == multiple
+
+
+@pytest.mark.parametrize(("extra", "tokens"), [(0, 128), (1, 128), (63, 128), (0, 127), (1, 126), (63, 65)])
+def test_sizes_of_the_filler(extra: int, tokens: int) -> None:
+    """There is always a filler, which has more tokens than predictions, since its first token is never predicted."""
+    batch, _ = random_batch(MODEL, predictions_per_sequence=4)
+    masked = PREDICTIONS - extra
+    batch = batch._replace(
+        **{name: getattr(batch, name).repeat(2)[:tokens] for name in COLUMNS["tokens"]},
+        cu_seqlens=torch.tensor([0, tokens], dtype=torch.int32),
+        masked_positions=torch.arange(masked),
+        cu_masked=torch.tensor([0, masked], dtype=torch.int32),
+        labels=torch.arange(masked),
+        max_seqlen=tokens,
+    )
+    whole, weights = rounded_up(batch, 1.0)
+    added = -tokens % LEAST_TOKENS
+    added += LEAST_TOKENS * (added <= extra)
+    assert whole.cu_seqlens.tolist() == [0, tokens, tokens + added]
+    assert whole.input_ids.numel() == tokens + added
+    assert whole.max_seqlen == max(tokens, added)
+    assert weights.tolist() == [1.0] * masked + [0.0] * extra
+    assert whole.masked_positions.tolist() == [*range(masked), *range(tokens + added - extra, tokens + added)]
