@@ -1,13 +1,13 @@
-"""Abbreviations that stand before what they belong to, a name or a number, and so end no sentence: `M. Dupont`.
+"""Abbreviations that precede a name or a number, and so end no sentence: `M. Dupont`.
 
-sentencex has lists of its own. These are what they lack, and leave out what is also a word that ends sentences.
+They complete sentencex's own lists. An abbreviation that is also a word that can end a sentence is left out.
 """
 
 from __future__ import annotations
 
 import re
 
-# In lower case: written so or capitalised. Capitalised: only so.
+# An entry in lower case matches in any case, a capitalised one only as it is written.
 _BEFORE_A_NAME = {
     language: frozenset(words.split())
     for language, words in {
@@ -33,7 +33,7 @@ _BEFORE_A_NAME = {
     }.items()
 }
 # Words that begin many sentences and few names: "la vitamine C. Elle", unlike "J. Verne". For English, sentencex knows
-# such words itself. In a language without them here, a single capital letter ends no sentence.
+# such words itself. In a language without a list here, a single capital letter ends no sentence.
 _BEGIN_SENTENCES = {
     language: frozenset(words.split())
     for language, words in {
@@ -53,20 +53,20 @@ _ORDINAL = re.compile(
     r"\s+(?:\d{1,2}\.\s+(?:und|oder|bis)\s+(?:zum\s+)?)?\d{1,2}\.\s+\Z",
     re.IGNORECASE,
 )
-# Enough of a text's end to hold what is looked for.
+# Characters at a text's end, enough for what these patterns match.
 _END = 60
 
 
 def expects_more(before: str, after: str, language: str) -> bool:
     """Whether `before`, up to a full stop and a space, ends in an abbreviation, an initial or an ordinal."""
     end = before[-_END:]
-    found = _LAST_WORD.search(end)
-    if found is None:
+    last_word = _LAST_WORD.search(end)
+    if last_word is None:
         return language == "de" and _ORDINAL.search(end) is not None
-    word = found[1]
+    word = last_word[1]
     if not _BEFORE_A_NAME.get(language, frozenset()).isdisjoint((word, word.lower())):
         return True
     if len(word) > 1 or not word.isupper() or language == "en":
         return False
-    begins = _FIRST_WORD.match(after)
-    return begins is None or begins[0].lower() not in _BEGIN_SENTENCES.get(language, frozenset())
+    first_word = _FIRST_WORD.match(after)
+    return first_word is None or first_word[0].lower() not in _BEGIN_SENTENCES.get(language, frozenset())

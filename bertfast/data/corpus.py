@@ -54,11 +54,11 @@ class Corpus:
     figures: tuple[str, ...]
     """The lines of `description` that name no source: the counts, what a form left out, duplicates."""
     names: tuple[str, ...]
-    """What the sources are called, without the folders that they are in: for example, ("my_texts", "hf:owner/name")."""
+    """The sources' names, without the folders that contain them: for example, ("my_texts", "hf:owner/name")."""
     language: str
-    """The code of the text's language, two or three letters, as its settings give it."""
+    """The code of the text's language, two or three letters, from the settings."""
     warnings: tuple[str, ...]
-    """Lines about what is probably wrong with the corpus."""
+    """Lines about probable mistakes, such as a tokenizer that doesn't suit the text."""
     document: str
     """What a document is, in words: for example, "a file"."""
     part: tuple[int, int] | None = None
@@ -68,7 +68,7 @@ class Corpus:
     def open(cls, folder: str | os.PathLike[str]) -> Corpus:
         """Maps a built corpus into memory. Raises `InputError` if it is damaged.
 
-        Everything is checked except the tokens; only their number is.
+        Of the tokens only the number is checked.
         """
         folder = Path(folder)
         try:
@@ -84,9 +84,9 @@ class Corpus:
         if manifest["format"] != FORMAT:
             raise ValueError("another version of bertfast wrote it")
         for name, size in manifest["sizes"].items():
-            found = (folder / name).stat().st_size
-            if found != size:
-                raise ValueError(f"{name} has {found} bytes, not {size}")
+            actual = (folder / name).stat().st_size
+            if actual != size:
+                raise ValueError(f"{name} has {actual} bytes, not {size}")
         for name, written in manifest["blake2b"].items():
             if digest(folder / name) != written:
                 raise ValueError(f"{name} is not what was written")
@@ -165,7 +165,7 @@ class Corpus:
         )
 
     def split(self, share: float) -> tuple[Corpus, Corpus]:
-        """The corpus without its last documents, and the corpus of these: `share` of all, at least two.
+        """The corpus without its last documents, and a corpus of those: a share of all documents, at least two.
 
         Raises `InputError` if fewer than two documents would be left.
         """
@@ -176,7 +176,7 @@ class Corpus:
 
 
 def _left_out(form: str, counts: dict[str, int]) -> Iterator[str]:
-    """A line about the text that a form left out, if any."""
+    """A line about the text that the form left out, if any."""
     if counts["lines_left_out"]:
         share = counts["characters_left_out"] / counts["characters"]
         yield f"{form}: {counts['lines_left_out']:,} of {counts['lines']:,} lines left out, {share:.1%} of the text"
@@ -200,8 +200,8 @@ def _unknown_warning(share: float) -> Iterator[str]:
 def _duplicates(counts: dict[str, int]) -> Iterator[str]:
     """A line about duplicates, if there are any."""
     if counts["sentences"]:
-        found = f"{counts['sentences']:,} sentences and {counts['documents']:,} documents are equal to earlier ones"
-        yield f"{found} and were dropped" if counts["dropped"] else f"{found}: --deduplicate drops them"
+        equal = f"{counts['sentences']:,} sentences and {counts['documents']:,} documents are equal to earlier ones"
+        yield f"{equal} and were dropped" if counts["dropped"] else f"{equal}: --deduplicate drops them"
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
@@ -212,8 +212,8 @@ def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
 def _token_counts(tokens: npt.NDArray[Any], vocab_size: int) -> npt.NDArray[np.int64]:
     counts = np.zeros(vocab_size, np.int64)
     for begin in range(0, len(tokens), 1 << 20):  # bincount converts its input to int64
-        found = np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
-        if len(found) > vocab_size:
+        block = np.bincount(tokens[begin : begin + (1 << 20)], minlength=vocab_size)
+        if len(block) > vocab_size:
             raise InputError("the corpus is damaged: it holds tokens that the vocabulary lacks; build it again")
-        counts += found
+        counts += block
     return counts

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# The number of hashes to sort in memory at a time.
+# Hashes sorted in memory at a time.
 _SORTED = 1 << 22
 _RECORD = np.dtype([("hash", np.uint64), ("index", np.int64)])
 
@@ -18,7 +18,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 def sentence_hashes(sentences: Sequence[str]) -> Hashes:
-    """A hash for each sentence, equal for sentences that differ only in white space. Others collide only by chance."""
+    """The sentences' hashes. They are equal if only white space differs; other sentences collide only by chance."""
     digests = (hashlib.blake2b(" ".join(each.split()).encode(), digest_size=8).digest() for each in sentences)
     return np.frombuffer(b"".join(digests), np.uint64)
 
@@ -27,7 +27,8 @@ class DocumentHashes:
     """Computes documents' hashes from their sentences' hashes and positions, a chunk at a time."""
 
     def __init__(self) -> None:
-        self._sum = np.uint64(0)  # of the document that has not ended yet
+        # Of the document that has not ended yet.
+        self._sum = np.uint64(0)
         self._count = 0
 
     def after(self, hashes: Hashes, ends: npt.NDArray[np.integer[Any]]) -> Hashes:
@@ -37,41 +38,43 @@ class DocumentHashes:
         """
         bounds = np.concatenate([[0], ends, [len(hashes)]])
         counts = np.diff(bounds)
-        places = np.arange(len(hashes)) - np.repeat(bounds[:-1], counts)
-        places[: counts[0]] += self._count
-        sums = np.concatenate([[np.uint64(0)], _mixed(hashes + _mixed(places.astype(np.uint64))).cumsum()])
-        found = np.diff(sums[bounds])
-        found[:1] += self._sum  # as an array, whose sums may overflow
+        positions = np.arange(len(hashes)) - np.repeat(bounds[:-1], counts)
+        positions[: counts[0]] += self._count
+        sums = np.concatenate([[np.uint64(0)], _mixed(hashes + _mixed(positions.astype(np.uint64))).cumsum()])
+        documents = np.diff(sums[bounds])
+        documents[:1] += self._sum  # an array, since numpy warns when a scalar overflows
         counts[0] += self._count
-        self._sum, self._count = found[-1], int(counts[-1])
-        ended: Hashes = found[:-1][counts[:-1] > 0]
+        self._sum, self._count = documents[-1], int(counts[-1])
+        ended: Hashes = documents[:-1][counts[:-1] > 0]
         return ended
 
 
 def repeats(hashes: Path) -> npt.NDArray[np.bool_]:
-    """For each hash in a file, whether it repeats an earlier one: (hashes,), memory-mapped."""
+    """For each hash in a file, whether it repeats an earlier one: (hashes,), memory-mapped.
+
+    The hashes are distributed over files, equal ones to the same file, and each file is sorted in memory.
+    """
     count = hashes.stat().st_size // 8
     if not count:
         return np.zeros(0, np.bool_)
-    shares = -(-count // _SORTED)
-    shared = [hashes.with_suffix(f".{share}") for share in range(shares)]
-    for path in shared:
+    parts = [hashes.with_suffix(f".{part}") for part in range(-(-count // _SORTED))]
+    for path in parts:
         path.unlink(missing_ok=True)
     with hashes.open("rb") as file:
         for begin in range(0, count, _SORTED):
             block = np.frombuffer(file.read(8 * _SORTED), np.uint64)
             records = np.empty(len(block), _RECORD)
             records["hash"], records["index"] = block, np.arange(begin, begin + len(block))
-            for share, path in enumerate(shared):
+            for part, path in enumerate(parts):
                 with path.open("ab") as out:
-                    out.write(records[block % np.uint64(shares) == share].tobytes())
-    found = np.memmap(hashes.with_suffix(".repeats"), np.bool_, "w+", shape=(count,))
-    for path in shared:
+                    out.write(records[block % np.uint64(len(parts)) == part].tobytes())
+    repeated = np.memmap(hashes.with_suffix(".repeats"), np.bool_, "w+", shape=(count,))
+    for path in parts:
         records = np.fromfile(path, _RECORD)
         records = records[np.argsort(records["hash"], kind="stable")]
-        found[records["index"][1:][records["hash"][1:] == records["hash"][:-1]]] = True
+        repeated[records["index"][1:][records["hash"][1:] == records["hash"][:-1]]] = True
         path.unlink()
-    return found
+    return repeated
 
 
 def _mixed(numbers: Hashes) -> Hashes:

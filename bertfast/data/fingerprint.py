@@ -21,19 +21,19 @@ FORMAT = 7
 
 
 def fingerprint(
-    files: Sequence[TextFile], digests: dict[Path, str], given: Tokenizer | None, config: CorpusConfig
+    files: Sequence[TextFile], digests: dict[Path, str], tokenizer: Tokenizer | None, config: CorpusConfig
 ) -> str:
-    """Hexadecimal. `digests`: from `digests_of`; `given`: the tokenizer, or None if one is trained."""
+    """The fingerprint in hexadecimal. `digests`: from `digests_of`; `tokenizer`: None if one is trained on the text."""
     settings: dict[str, Any] = {
         "format": FORMAT,
         "deduplicate": config.deduplicate,
         "tokenizers": importlib.metadata.version("tokenizers"),
         "text": [(*file.reading, digests[file.path]) for file in files],
     }
-    if given is None:
+    if tokenizer is None:
         settings["tokenizer"] = (config.tokenizer, config.vocab_size, config.min_freq, *normalisation(config))
     else:
-        settings["tokenizer"] = hashlib.blake2b(given.backend.to_str().encode()).hexdigest()
+        settings["tokenizer"] = hashlib.blake2b(tokenizer.backend.to_str().encode()).hexdigest()
     if any(file.form not in ("wikitext", "lines") for file in files):
         settings["sentences"] = (config.language, importlib.metadata.version("sentencex"))
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -46,43 +46,43 @@ def signature(path: Path) -> list[int]:
 
 
 def digests_of(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
-    """The digest of each file. `memo` is a file that caches them while a file's signature stays the same."""
-    found = _remembered(signatures, memo)
-    if len(found) < len(signatures):
-        # A process that waited here finds the other's digests in the memo.
+    """The digest of each file. `memo` is a file that caches a digest while its file's signature stays the same."""
+    digests = _cached(signatures, memo)
+    if len(digests) < len(signatures):
+        # While this process waits for the lock, another one may cache the same digests.
         with locked(memo.with_suffix(".lock"), "reading the same files"):
-            found = _remembered(signatures, memo)
-            learned = {}
-            for path in signatures.keys() - found.keys():
+            digests = _cached(signatures, memo)
+            new = {}
+            for path in signatures.keys() - digests.keys():
                 try:
-                    found[path] = digest(path)
+                    digests[path] = digest(path)
                 except OSError as error:
                     raise InputError(f"cannot read {path}: {error.strerror}") from None
-                # A recent one isn't cached: a second write within the same clock tick keeps the modification time.
+                # A file written just now isn't cached: a second write in the same clock tick keeps its signature.
                 if time.time_ns() - signatures[path][1] > 2_000_000_000:
-                    learned[str(path.resolve())] = [signatures[path], found[path]]
-            if learned:
+                    new[str(path.resolve())] = [signatures[path], digests[path]]
+            if new:
                 with whole_file(memo) as partial:
-                    partial.write_text(json.dumps(_read_memo(memo) | learned), encoding="utf-8")
-    return found
+                    partial.write_text(json.dumps(_read_memo(memo) | new), encoding="utf-8")
+    return digests
 
 
-def _remembered(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
-    known = _read_memo(memo)
-    found = {}
-    for path, now in signatures.items():
-        match known.get(str(path.resolve())):
-            case [before, str(digest)] if before == now:
-                found[path] = digest
-    return found
+def _cached(signatures: dict[Path, list[int]], memo: Path) -> dict[Path, str]:
+    entries = _read_memo(memo)
+    digests = {}
+    for path, current in signatures.items():
+        match entries.get(str(path.resolve())):
+            case [cached, str(digest)] if cached == current:
+                digests[path] = digest
+    return digests
 
 
 def _read_memo(memo: Path) -> dict[str, Any]:
     try:
-        known = json.loads(memo.read_text(encoding="utf-8"))
+        entries = json.loads(memo.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
-        known = None
-    return known if isinstance(known, dict) else {}  # a damaged one is replaced
+        entries = None
+    return entries if isinstance(entries, dict) else {}  # a damaged memo is replaced
 
 
 def digest(path: Path) -> str:

@@ -35,7 +35,7 @@ def load_corpus(
     """The corpus of the given files, folders or named texts, in that order; without any, the embedded corpus.
 
     A single source can also be a folder that `build_corpus` wrote. `tokenizer` (`word`, `wordpiece`, `char` or a
-    path) overrides `config.tokenizer`. If the cache doesn't hold the corpus yet, it is built, with progress on standard
+    path) overrides `config.tokenizer`. A corpus that the cache doesn't hold yet is built, with progress on standard
     error.
 
     Raises `InputError` for a source without text or not in UTF-8, for fewer than two sentences, for a tokenizer
@@ -55,7 +55,7 @@ def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConf
     """Like `load_corpus`, but writes the corpus to `out`. Raises `InputError` if that folder holds anything else."""
     if any(map(is_built, sources)):
         raise InputError("a source is a corpus that is already built: give text")
-    if out.is_file() or (_used(out) and not is_built(out)):
+    if out.is_file() or (_is_used(out) and not is_built(out)):
         raise InputError(f"--out {out} is in use and holds no corpus: name another folder")
     return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), progress)
 
@@ -70,7 +70,7 @@ def default_cache() -> Path:
 
 
 def refuse_settings(sources: Sources, given: Container[str]) -> None:
-    """Raises `InputError` if a source is a built corpus and any of CorpusConfig's settings are given with it."""
+    """Raises `InputError` if a source is a built corpus and `given` holds the name of a setting of CorpusConfig."""
     for source in filter(is_built, sources):
         for field in dataclasses.fields(CorpusConfig):
             if field.name in given:
@@ -80,7 +80,7 @@ def refuse_settings(sources: Sources, given: Container[str]) -> None:
                 )
 
 
-def _given(config: CorpusConfig) -> Tokenizer:
+def _load_tokenizer(config: CorpusConfig) -> Tokenizer:
     return Tokenizer.load(config.tokenizer, config.lowercase, config.strip_accents)
 
 
@@ -94,8 +94,8 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
     for line in corpus.warnings:
         logger.warning(line)
     if config.tokenizer not in TRAINERS:
-        given = _given(config)
-        if given.backend.to_str() != corpus.tokenizer.backend.to_str():
+        tokenizer = _load_tokenizer(config)
+        if tokenizer.backend.to_str() != corpus.tokenizer.backend.to_str():
             raise InputError(
                 f"{sources[0]} is a built corpus with another tokenizer than {config.tokenizer}: "
                 f"build one with --tokenizer {config.tokenizer}"
@@ -108,22 +108,23 @@ def _open_built(sources: Sources, config: CorpusConfig) -> Corpus:
 
 
 def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Path | None, progress: bool) -> Corpus:
-    """The corpus in `out` if given, else in the cache; built first if it isn't there yet."""
+    """The corpus in `out`, or in the cache if that is None; built first if it isn't there yet."""
     with _naming_the_cache(cache):
-        found = [find_source(source, config, cache) for source in sources] or [embedded_source()]
-        files = [file for source in found for file in source.files]
-        given = None if config.tokenizer in TRAINERS else _given(config)
+        resolved = [find_source(source, config, cache) for source in sources] or [embedded_source()]
+        files = [file for source in resolved for file in source.files]
+        tokenizer = None if config.tokenizer in TRAINERS else _load_tokenizer(config)
         corpora = cache / "corpora"
         corpora.mkdir(parents=True, exist_ok=True)
         signatures = {file.path: signature(file.path) for file in files}
-        name = fingerprint(files, digests_of(signatures, cache / "digests.json"), given, config)
+        name = fingerprint(files, digests_of(signatures, cache / "digests.json"), tokenizer, config)
         folder = out or corpora / name
-        if not _used(folder):
-            names = ", ".join(source.description for source in found)
+        if not _is_used(folder):
+            names = ", ".join(source.description for source in resolved)
             work = corpora / f"{name}.building"
-            plan = Plan(work, units_of(files), signatures, given.backend.to_str() if given else None, config, names)
+            backend = tokenizer.backend.to_str() if tokenizer else None
+            plan = Plan(work, units_of(files), signatures, backend, config, names)
             with locked(work.with_suffix(".lock"), "building this corpus"), _kept_for_resuming(work):
-                if not _used(folder):
+                if not _is_used(folder):
                     build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
     for line in corpus.warnings:
@@ -132,15 +133,15 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
         raise InputError(f"{folder} holds another corpus: name another folder")
     return dataclasses.replace(
         corpus,
-        description=(*(source.description for source in found), *corpus.figures),
-        names=tuple(source.name for source in found),
-        language=config.base_language,  # texts in which no rule depends on it may have been built with another
+        description=(*(source.description for source in resolved), *corpus.figures),
+        names=tuple(source.name for source in resolved),
+        language=config.base_language,  # the corpus may have been built with another, if the text needs no rules
     )
 
 
 @contextmanager
 def _kept_for_resuming(work: Path) -> Iterator[None]:
-    """Keeps the folder if a build is interrupted or the disk is full; removes it after a build or for bad input."""
+    """Removes the folder after a build or for bad input; keeps it if a build is interrupted or the disk is full."""
     try:
         yield
     except InputError:
@@ -149,7 +150,7 @@ def _kept_for_resuming(work: Path) -> Iterator[None]:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _used(folder: Path) -> bool:
+def _is_used(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 

@@ -1,9 +1,9 @@
-"""Text in, sentences out.
+"""Divides text of any form into sentences.
 
-Every source, whatever its form, becomes one stream of strings: sentences, with the marks `DOCUMENT`, `PART` and
-`PARAGRAPH` between them. Text is read in blocks, so memory use doesn't grow with its size. A byte order mark is
-dropped, every kind of line end becomes "\\n", and characters are normalised to Unicode NFC, so that text that looks
-the same is the same to every tokenizer and to deduplication.
+Every source becomes one stream of strings: sentences, with the marks `DOCUMENT`, `PART` and `PARAGRAPH` between them.
+Text is read in blocks, so memory use doesn't grow with its size. A byte order mark is dropped, every kind of line end
+becomes "\\n", and characters are normalised to Unicode NFC, so that text that looks the same is the same to every
+tokenizer and to deduplication.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PIECE = 2048
 # In a paragraph of at least this many pieces, a document may end within the paragraph.
 _LONG_PARAGRAPH = 4
 
-# The languages that sentencex has rules for. It would silently treat any other as one of these.
+# The languages that sentencex has rules for. It silently treats any other language as one of these.
 LANGUAGES = tuple(
     "am ar bg bn ca da de el en es fi fr gu hi hy it ja kk kn ml mr my nl pa pl pt ru sk ta te uk".split()  # noqa: SIM905
 )
-# For some other languages: a related one, or one with the same punctuation, whose rules are used instead.
+# For some other languages, one whose rules are used instead: it is related, or has the same punctuation.
 _NEAREST = {
     "af": "nl", "as": "bn", "az": "en", "be": "ru", "cs": "sk", "fa": "ar", "fy": "nl", "gl": "pt", "he": "en",
     "ko": "en", "ky": "kk", "lb": "de", "mk": "bg", "ne": "hi", "nb": "da", "nn": "da", "no": "da", "oc": "ca",
@@ -40,7 +40,7 @@ _NEAREST = {
 
 
 def rules_of(language: str) -> str:
-    """The language whose sentence rules are used for a code such as "de" or "pt-BR"; English for unknown ones."""
+    """The language whose sentence rules are used for a code such as "de" or "pt-BR"; English if the code is unknown."""
     base = language.replace("_", "-").split("-")[0].lower()
     return base if base in LANGUAGES else _NEAREST.get(base, "en")
 
@@ -48,9 +48,9 @@ def rules_of(language: str) -> str:
 DOCUMENT = ""
 """Ends a document."""
 PART = "\f"
-"""A new part of the text begins: ends a document unless that is too short (data/building/documents.py)."""
+"""A new part of the text begins: ends a document unless it is too short (data/building/documents.py)."""
 PARAGRAPH = "\v"
-"""A paragraph ends: ends a document if that is long enough."""
+"""A paragraph ends: ends a document if it is long enough."""
 MARKS = frozenset((DOCUMENT, PART, PARAGRAPH))
 
 
@@ -74,7 +74,7 @@ _RULE_WIDTH = 3
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
 # How an item of a list begins.
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,2}[.)])\s")
-# A paragraph of one short line that doesn't end like a sentence, or like a line to be continued, is a heading.
+# A paragraph of one short line is a heading, unless it ends like a sentence or like a line that continues.
 _HEADING_WIDTH = 80
 _NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]」』）]*$")
 
@@ -90,7 +90,7 @@ _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 @dataclasses.dataclass
 class Tally:
-    """How much text was read, and how much of it its form left out. Blank lines and rules don't count."""
+    """How much text was read, and how much of it the form left out. Blank lines don't count."""
 
     lines: int = 0
     characters: int = 0
@@ -125,7 +125,7 @@ def sentences(
     In the form `wikitext` each line is a document, in `python` each topic or module. In `lines` and `plain`,
     `file.documents_end` decides where documents end: with the file or record, with each paragraph, or, for `parts`,
     where data/building/documents.py chooses among the marks. A heading, a rule, a form feed or several blank lines
-    begin a part. `on_read` is called with the size of every block of bytes read; `tally` counts the text. Raises
+    begin a part. `on_read` is called with the size of every block of bytes read. `tally` is updated. Raises
     `InputError` for a file that cannot be read.
     """
     tally = Tally() if tally is None else tally
@@ -145,7 +145,7 @@ def sentences(
 
 
 def _wikitext(lines: Iterator[str], tally: Tally) -> Iterator[str]:
-    # As in the notebook: a line with " . " in it is a document; others (headings, single sentences) are left out.
+    # As in the notebook, a line that contains " . " is a document; others (headings, single sentences) are left out.
     for line in lines:
         if " . " in line:
             yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
@@ -165,9 +165,10 @@ def _lines(lines: Iterator[str], documents_end: str) -> Iterator[str]:
 
 
 def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
-    text, rows, pieces = "", 0, 0  # of the current paragraph; `text` is not yet cut into sentences
-    is_list = False  # whether lines that look like items are: the paragraph begins with one, or a colon announced them
-    for line in _parted(lines):
+    # Of the current paragraph: the text not yet divided into sentences, the number of lines, the pieces divided so far.
+    text, rows, pieces = "", 0, 0
+    is_list = False  # whether lines that look like items are items: the first line did, or a colon came before one
+    for line in _paragraph_lines(lines):
         if line and line != PART:
             if _ITEM.match(line):
                 is_list = is_list or not rows or text.endswith((":", "："))
@@ -196,7 +197,7 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
         yield from _paragraph_end(text, rows, language, marks)
 
 
-def _parted(lines: Iterator[str]) -> Iterator[str]:
+def _paragraph_lines(lines: Iterator[str]) -> Iterator[str]:
     """The lines of prose, stripped; an empty one where a paragraph ends, and `PART` where a part may begin.
 
     The result depends only on the lines since the last paragraph, so a file can be read in pieces.
@@ -226,33 +227,36 @@ def _paragraph_end(text: str, rows: int, language: str, marks: _Marks) -> Iterat
 
 
 def _space(before: str, after: str) -> str:
-    """What joins two lines of a paragraph: a space, or nothing in scripts that put no spaces between words."""
+    """The space between two lines of a paragraph; empty in scripts that put no spaces between words."""
     if not before or (after[0] >= "\u0e00" and _UNSPACED.match(after) and _UNSPACED.match(before[-1])):
         return ""
     return " "
 
 
 def _segment(language: str, text: str) -> list[str]:
-    """The text cut into sentences by sentencex; joined, they are the text again.
+    """The text divided into sentences by sentencex; joined, they give the text again.
 
-    Sentences that it cuts within a name or after an abbreviation are rejoined. Raises InputError if the package is
+    Where it divides within a name or after an abbreviation, the parts are joined. Raises InputError if the package is
     missing.
     """
     require_package("sentencex", "cutting prose into sentences")
     from sentencex import segment  # here, since built corpora and text of other forms don't need it
 
-    found: list[str] = []
-    for sentence in segment(language, text):
-        if found and _continues(found[-1], sentence, language):
-            found[-1] += sentence
+    sentences: list[str] = []
+    for part in segment(language, text):
+        if sentences and _continues(sentences[-1], part, language):
+            sentences[-1] += part
         else:
-            found.append(sentence)
-    return found
+            sentences.append(part)
+    return sentences
 
 
 def _continues(before: str, after: str, language: str) -> bool:
-    """Whether `after` continues the sentence: after "e.g.", "M." or an item's "1.", or, in a script that has spaces,
-    without one."""
+    """Whether `after` continues the sentence `before`.
+
+    It does if `before` ends in an abbreviation ("e.g.", "M."), if it is only the number of a list's item ("1."), and,
+    in a script that puts spaces between words, if there is none after the full stop.
+    """
     if _ITEM.fullmatch(before):
         return True
     if before[-1].isspace():
@@ -262,6 +266,6 @@ def _continues(before: str, after: str, language: str) -> bool:
 
 
 def _whole_sentences(piece: str, language: str) -> list[str]:
-    """A piece's sentences except the last, which may be incomplete; of a single sentence, all but its last word."""
+    """A piece's sentences without the last, which may be incomplete; if it is the only one, all but its last word."""
     *whole, _ = _segment(language, piece)
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]

@@ -1,4 +1,4 @@
-"""A file of text: its format, and its lines."""
+"""A file of text: its format and form, and its lines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TextFile:
 
     @property
     def reading(self) -> tuple[str, ...]:
-        """What determines the file's sentences and documents, besides its bytes."""
+        """The settings that determine the file's sentences and documents, given its bytes."""
         delimiter = [self.delimiter] if self.kind == "csv" else []
         return self.form, self.kind, self.column, self.documents_end, *delimiter
 
@@ -60,7 +60,7 @@ class TextFile:
             return "a topic or module"
         if self.documents_end == "file":
             return "a file" if self.kind in ("text", "html") else "a record"
-        return {"paragraph": "what blank lines enclose", "parts": "a part of a file"}[self.documents_end]
+        return {"paragraph": "a block between blank lines", "parts": "a part of a file"}[self.documents_end]
 
 
 def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:

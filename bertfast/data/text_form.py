@@ -19,22 +19,22 @@ LARGE = 1 << 20
 
 _WIKITEXT_NAME = re.compile(r"wiki\.(train|valid|test)\.(tokens|raw)")
 _WIKITEXT_HEADING = re.compile(r"= .+ =")
-# If words average more characters than this, spaces included, then spaces separate phrases, as in Thai. In such a text
-# a line shorter than this share of the width isn't full.
+# If words average more characters than this, spaces included, spaces separate phrases, as in Thai. A line of such text
+# is full if it has at least the share `_FULL` of the width.
 _LONG_WORD = 12
 _FULL = 0.85
-# Fewer of the last lines of paragraphs may end like a sentence by chance.
+# A smaller share of paragraphs' last lines may end like a sentence by chance.
 _SOME_END = 0.15
-# Among the first three words, as in "Jan 12 10:00:00" and "INFO 2024-01-12".
+# A number is among the line's first three words, as in "Jan 12 10:00:00" and "INFO 2024-01-12".
 _NUMBER_FIRST = re.compile(r"(?:\S+\s+){0,2}\W*\d")
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
 
 def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
-    """The file, with the form and documents that `config` gives, or those detected from its name or its beginning.
+    """The file, with the form and documents that `config` sets, or those detected from its name or its beginning.
 
-    `alone`: whether it is its source's only file.
+    `alone`: whether it is the only file of its source.
     """
     kind = kind_of(path) or "text"
     if kind == "json":
@@ -62,17 +62,17 @@ def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
 
 def _detect_form(lines: list[str]) -> str:
     """The form of a text that begins with these lines."""
-    written = [line.strip() for line in lines if line.strip()]
-    if _is_wikitext(written):
+    nonblank = [line.strip() for line in lines if line.strip()]
+    if _is_wikitext(nonblank):
         return "wikitext"
-    return "lines" if _sentence_a_line(lines, written) else "plain"
+    return "lines" if _has_a_sentence_a_line(lines, nonblank) else "plain"
 
 
-def _is_wikitext(written: list[str]) -> bool:
+def _is_wikitext(nonblank: list[str]) -> bool:
     """Whether there are many headings, and most other lines are paragraphs with " . " between their sentences."""
-    headings = sum(1 for line in written if _WIKITEXT_HEADING.fullmatch(line))
-    paragraphs = sum(1 for line in written if " . " in f"{line} ")
-    return headings >= max(2, len(written) / 50) and paragraphs >= (len(written) - headings) / 2
+    headings = sum(1 for line in nonblank if _WIKITEXT_HEADING.fullmatch(line))
+    paragraphs = sum(1 for line in nonblank if " . " in f"{line} ")
+    return headings >= max(2, len(nonblank) / 50) and paragraphs >= (len(nonblank) - headings) / 2
 
 
 def _blocks(lines: list[str]) -> int:
@@ -80,9 +80,9 @@ def _blocks(lines: list[str]) -> int:
     return sum(1 for before, line in pairwise(["", *lines]) if line.strip() and not before.strip())
 
 
-def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
+def _has_a_sentence_a_line(lines: list[str], nonblank: list[str]) -> bool:
     blocks = _blocks(lines)
-    if len(written) < 2 * blocks:  # each line is a paragraph
+    if len(nonblank) < 2 * blocks:  # each line is a paragraph
         return False
     inner = [line.strip() for line, after in pairwise(lines) if line.strip() and after.strip()]
     last = [line.strip() for line, after in pairwise([*lines, ""]) if line.strip() and not after.strip()]
@@ -90,26 +90,26 @@ def _sentence_a_line(lines: list[str], written: list[str]) -> bool:
         return blocks > 1  # in one block, `plain` finds the same sentences, or better ones if a line holds two
     if blocks > 1 and _wraps_sentences(inner, last):
         return False
-    if len(written) >= 10 * blocks and _numbered(written):  # in blocks of ten lines or more
+    if len(nonblank) >= 10 * blocks and _numbered(nonblank):  # in blocks of ten lines or more
         return True
-    if len(written) < 10 or sum(1 for line in written if _SENTENCE_WITHIN.search(line)) > 0.1 * len(written):
+    if len(nonblank) < 10 or sum(1 for line in nonblank if _SENTENCE_WITHIN.search(line)) > 0.1 * len(nonblank):
         return False
-    return not _is_wrapped(lines, written)
+    return not _is_wrapped(lines, nonblank)
 
 
 def _wraps_sentences(inner: list[str], last: list[str]) -> bool:
-    """Whether sentences end where paragraphs do, not where other lines do.
+    """Whether sentences end with paragraphs, rather than with lines inside them.
 
-    In prose most paragraphs end with a sentence. Where many are headings or list items, as in manuals, it is enough
-    that this is several times as frequent as in other lines.
+    Most paragraphs of prose end with a sentence. Where many are headings or list items, as in manuals, it is enough
+    that their last lines end like a sentence several times as often as other lines.
     """
     ending = _ending(last)
     return ending > 0.5 or (ending > max(_SOME_END, 3 * _ending(inner)) and ending * len(last) >= 3)
 
 
-def _numbered(written: list[str]) -> bool:
-    """Whether most lines begin with a date, a time or another number, as in logs. No wrapped prose does."""
-    return sum(1 for line in written if _NUMBER_FIRST.match(line)) > 0.5 * len(written)
+def _numbered(nonblank: list[str]) -> bool:
+    """Whether most lines begin with a date, a time or another number, as in logs. Wrapped prose never does."""
+    return sum(1 for line in nonblank if _NUMBER_FIRST.match(line)) > 0.5 * len(nonblank)
 
 
 def _ending(lines: list[str]) -> float:
@@ -117,14 +117,14 @@ def _ending(lines: list[str]) -> float:
     return sum(1 for line in lines if _SENTENCE_END.search(line)) / max(1, len(lines))
 
 
-def _is_wrapped(lines: list[str], written: list[str]) -> bool:
-    """Whether lines end because they are full: few have room for the next line's first word."""
-    words = [len(line.split()) for line in written]
-    if sum(1 for count in words if count == 1) > 0.5 * len(written):
+def _is_wrapped(lines: list[str], nonblank: list[str]) -> bool:
+    """Whether lines end because they are full: few have room for the first word of the next line."""
+    words = [len(line.split()) for line in nonblank]
+    if sum(1 for count in words if count == 1) > 0.5 * len(nonblank):
         return False
-    width = sorted(map(len, written))[int(0.9 * len(written))]
+    width = sorted(map(len, nonblank))[int(0.9 * len(nonblank))]
     breaks = [(line.strip(), after.split()[0]) for line, after in pairwise(lines) if line.strip() and after.strip()]
-    if sum(map(len, written)) > _LONG_WORD * sum(words):
+    if sum(map(len, nonblank)) > _LONG_WORD * sum(words):
         room = sum(1 for line, _ in breaks if len(line) < _FULL * width)
     else:
         room = sum(1 for line, word in breaks if len(line) + 1 + len(word) <= width)

@@ -1,4 +1,4 @@
-"""The corpus against the notebook's data and a plain tokenising; whole or not there, however a build ends."""
+"""Corpora equal the notebook's data and a simple tokenisation; a build leaves a whole corpus or none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 @pytest.fixture
 def text(tmp_path) -> Path:
-    """A text file, old enough that its digest is remembered."""
+    """A text file, old enough that its digest is cached."""
     path = tmp_path / "some.txt"
     path.write_text(TEXT)
     os.utime(path, (0, 0))
@@ -57,7 +57,7 @@ def documents(corpus: Corpus) -> list[list[list[str]]]:
 
 
 def built(cache: Path) -> set[str]:
-    """What lies in the cache beside the empty files that are locked."""
+    """The names in the cache's folder of corpora, without lock files."""
     return {path.name for path in (cache / "corpora").iterdir() if path.suffix != ".lock"}
 
 
@@ -113,9 +113,9 @@ lines = st.lists(st.sampled_from(["a b.", "c d e.", "\u200b", " ", "", "\u200b \
 
 @settings(max_examples=60)
 @given(lines, st.sampled_from([1, 5, 1 << 20]), st.sampled_from(["word", "wordpiece"]))
-@example(["", "\u200b", "", "f."], 1, "wordpiece")  # the same end of a document in two batches
+@example(["", "\u200b", "", "f."], 1, "wordpiece")  # a document ends where two batches meet
 def test_nothing_empty_is_kept(tmp_path_factory, lines, batch, tokenizer):
-    """Against a plain reading. Zero-width spaces are characters of which WordPiece makes no token."""
+    """No sentence or document is empty. WordPiece makes no token of a zero-width space."""
     folder = tmp_path_factory.mktemp("corpus")
     lines = ["a b c d e f.", *lines, "a b c d e f."]
     (folder / "some.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -134,7 +134,7 @@ def test_nothing_empty_is_kept(tmp_path_factory, lines, batch, tokenizer):
 
 
 def test_special_tokens_in_the_text_are_unknown_words(tmp_path):
-    """A [MASK] or [SEP] that the text brought along would be a prediction or a boundary that isn't one."""
+    """As tokens, a [MASK] or [SEP] in the text would be a false prediction or boundary."""
     path = tmp_path / "some.txt"
     path.write_text("a [MASK] b.\nc [SEP] [PAD] [CLS] d.\n\ne [UNK].\n[mask].\n")
     corpus = load_corpus(path, config=ANY)
@@ -144,7 +144,7 @@ def test_special_tokens_in_the_text_are_unknown_words(tmp_path):
     ]
 
 
-def test_sources_in_the_order_given(tmp_path):
+def test_sources_keep_their_order(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(f"{name} one.\n{name} two.\n")
     forward = load_corpus(tmp_path / "a.txt", tmp_path / "b.txt", config=ANY)
@@ -161,7 +161,7 @@ def test_a_large_vocabulary_takes_uint32(tmp_path):
     assert len(set(corpus.tokens.tolist())) == 70_000
 
 
-def test_a_tokenizer_that_is_given(text, tmp_path):
+def test_a_given_tokenizer(text, tmp_path):
     (tmp_path / "tokenizer").mkdir()
     train_word(["the sun was it"], ANY).save(tmp_path / "tokenizer", 64)
     corpus = load_corpus(text, tokenizer=tmp_path / "tokenizer")
@@ -185,7 +185,7 @@ def test_the_embedded_text():
 
 @pytest.fixture
 def no_build(monkeypatch):
-    """From its call on, building is an error."""
+    """A function after whose call building is an error."""
 
     def forbid():
         def refuse(*arguments):
@@ -208,7 +208,7 @@ def test_the_second_load_only_opens(text, no_build, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_file_is_read_again_only_where_it_may_have_changed(text, no_build, monkeypatch):
+def test_a_file_is_digested_again_only_if_it_may_have_changed(text, no_build, monkeypatch):
     load_corpus(text, config=ANY)
     no_build()
     digested = []
@@ -222,7 +222,7 @@ def test_a_file_is_read_again_only_where_it_may_have_changed(text, no_build, mon
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"PATH": 5}', '{"PATH": [1, 2]}', '{"PATH": []}'])
-def test_a_damaged_memo_is_written_anew(text, cache, content):
+def test_a_damaged_memo_is_replaced(text, cache, content):
     first = load_corpus(text, config=ANY)
     memo = cache / "digests.json"
     whole = memo.read_bytes()
@@ -231,9 +231,9 @@ def test_a_damaged_memo_is_written_anew(text, cache, content):
     assert memo.read_bytes() == whole
 
 
-def test_a_file_just_written_is_not_trusted(text):
-    """Written twice within a tick of the file system's clock, a file keeps its size and its times."""
-    now = time.time_ns() + 3600 * 10**9  # ahead, so that it counts as just written however slow the machine is
+def test_the_digest_of_a_file_just_written_is_not_cached(text):
+    """A file written twice within a tick of the file system's clock can keep its size and times."""
+    now = time.time_ns() + 3600 * 10**9  # in the future, so that it counts as just written on a slow machine, too
     os.utime(text, ns=(now, now))
     first = load_corpus(text, config=ANY)
     text.write_text(TEXT.replace("sun", "fog"))
@@ -249,7 +249,7 @@ def test_the_same_bytes_elsewhere_are_the_same_corpus(text, tmp_path, no_build):
     assert load_corpus(copy, config=ANY).fingerprint == first.fingerprint
 
 
-def test_the_fingerprint_knows_content_and_settings(text, tmp_path, monkeypatch):
+def test_the_fingerprint_depends_on_content_and_settings(text, tmp_path, monkeypatch):
     def fingerprint(*sources, **changes):
         return load_corpus(*(sources or [text]), config=CorpusConfig(**{"min_freq": 1, **changes})).fingerprint
 
@@ -274,7 +274,7 @@ def test_the_fingerprint_knows_content_and_settings(text, tmp_path, monkeypatch)
     assert len(set(found)) == len(found)
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in found)
     monkeypatch.undo()
-    assert fingerprint(language="de") == found[0]  # which doesn't bear on sentences that are given
+    assert fingerprint(language="de") == found[0]  # a language doesn't matter where each line is a sentence
 
 
 def test_open(text):
@@ -285,7 +285,7 @@ def test_open(text):
     assert again.description == corpus.description[-1:]
 
 
-def test_where_the_cache_is(monkeypatch):
+def test_the_default_cache(monkeypatch):
     assert default_cache() == Path(os.environ["BERTFAST_CACHE"])
     monkeypatch.delenv("BERTFAST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
@@ -294,7 +294,7 @@ def test_where_the_cache_is(monkeypatch):
     assert default_cache() == Path.home() / ".cache/bertfast"
 
 
-def test_no_torch():
+def test_torch_is_not_imported():
     code = (
         "import bertfast, sys; bertfast.load_corpus(sys.argv[1], tokenizer='wordpiece'); print('torch' in sys.modules)"
     )
@@ -303,7 +303,7 @@ def test_no_torch():
         assert done.stdout == "False\n", done.stderr
 
 
-# ---- whole, or not there
+# ---- builds that are interrupted or fail
 
 
 def python(code: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -332,7 +332,7 @@ load_corpus(sys.argv[1], config=CorpusConfig(min_freq=1))
 
 
 @pytest.mark.parametrize("place", ["build:_batches", "join:_write_arrays", "os:fsync", "join:sync"])
-def test_a_killed_build_leaves_nothing_broken(text, cache, place):
+def test_a_build_after_a_killed_one_is_whole(text, cache, place):
     done = python(KILLED, text, place)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert all(name.endswith((".building", ".partial")) for name in built(cache))
@@ -358,7 +358,7 @@ def test_two_builders_at_once(cache):
 
 
 def test_a_full_disk(text, cache, tmp_path):
-    """A limit to the size of files stands in for it. What was done is still there, and no part of a corpus."""
+    """A limit on the size of files stands in for it. Finished work is kept, and no part of a corpus is left."""
     tokenizer = load_corpus(text, config=ANY, cache_dir=tmp_path / "other").folder
     text.write_text("the rain fell.\n" * 20_000)
     code = """
@@ -371,7 +371,7 @@ def test_a_full_disk(text, cache, tmp_path):
         except InputError as error:
             print(error)
     """
-    for kind in ("word", tokenizer):  # a copy of the sentences is written first, or the tokens
+    for kind in ("word", tokenizer):  # with word, the first large file holds sentences; with a tokenizer, tokens
         done = python(code, text, kind)
         expected = f"{cache}: File too large (corpora are kept in {cache}; BERTFAST_CACHE moves them)\n"
         assert done.stdout == expected
@@ -384,7 +384,7 @@ def test_a_cache_that_cannot_be_written(text, tmp_path):
         load_corpus(text, cache_dir=text)
 
 
-def test_a_text_that_changes_while_it_is_read(text, cache, monkeypatch):
+def test_a_text_that_changes_during_the_build(text, cache, monkeypatch):
     count_words = build.count_words
 
     def change(*arguments):
@@ -448,7 +448,7 @@ def test_a_damaged_corpus_is_refused(text, name, harm, reason):
     corpus = load_corpus(text, config=ANY)
     harm(corpus.folder / name)
     if (name, harm) == ("manifest.json", truncate):
-        truncate(corpus.folder / name)  # the last byte is a line's end
+        truncate(corpus.folder / name)  # the last byte is a line feed
     for opening in (lambda: load_corpus(text, config=ANY), lambda: Corpus.open(corpus.folder)):
         with pytest.raises(InputError) as refused:
             opening()
@@ -478,15 +478,15 @@ def test_too_little_text(tmp_path, cache, tokenizer):
     assert built(cache) == set()
 
 
-def test_too_little_text_for_a_tokenizer_that_is_given(text, tmp_path):
+def test_too_little_text_with_a_given_tokenizer(text, tmp_path):
     folder = load_corpus(text, config=ANY).folder
     for content, held in (("", "no text"), ("One. ", "one sentence only")):
         (tmp_path / "few.txt").write_text(content)
         assert refusal(tmp_path / "few.txt", tokenizer=folder).startswith(held)
 
 
-def test_text_of_which_nothing_is_left(text, tmp_path):
-    """Two sentences, but of nothing that has a token."""
+def test_text_without_tokens(text, tmp_path):
+    """Two sentences of characters that have no tokens."""
     config = CorpusConfig("wordpiece", min_freq=1)
     folder = load_corpus(text, config=config).folder
     (tmp_path / "few.txt").write_text("\u200b\n\u200b\n")
@@ -497,7 +497,7 @@ def test_words_too_rare(text):
     assert refusal(text) == "no word occurs 5 times: give more text, a lower --min-freq or --tokenizer wordpiece"
 
 
-def test_text_errors_come_through(tmp_path, cache):
+def test_errors_in_sources_and_tokenizers(tmp_path, cache):
     (tmp_path / "bad.txt").write_bytes(b"A good line.\n" * 200_000 + b"\xff")
     assert "bad.txt is not UTF-8: byte 2600000 " in refusal(tmp_path / "bad.txt")
     assert built(cache) == set()
@@ -505,7 +505,7 @@ def test_text_errors_come_through(tmp_path, cache):
     assert refusal(tmp_path / "bad.txt", tokenizer="no/such").startswith("no such tokenizer: no/such; give word")
 
 
-def test_a_text_that_may_not_be_read(text):
+def test_a_text_without_read_permission(text):
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     text.chmod(0)

@@ -1,4 +1,4 @@
-"""Text in, sentences out: every form, against the notebook and against a plain reading of the whole file."""
+"""Sentences of every form of text, against the notebook and against sentences by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def documents(path: Path, form: str, documents: str = "auto") -> list[list[str]]
 
 
 def documents_of(file: TextFile) -> list[list[str]]:
-    """The stream of sentences, divided into its documents; without the empty ones, which the corpus drops."""
+    """The file's sentences by document, without empty documents, which the corpus drops."""
     found: list[list[str]] = [[]]
     for sentence in sentences(file):
         if sentence == DOCUMENT:
@@ -55,7 +55,7 @@ def source(path: Path, **settings: Any):
         ("texts.txt.zst", "lines", "pyarrow"),
     ],
 )
-def test_a_package_is_missed_where_it_is_needed(write, monkeypatch, name, form, package):
+def test_a_missing_package_is_named_only_if_it_is_needed(write, monkeypatch, name, form, package):
     for each in ("sentencex", "pyarrow"):
         monkeypatch.setitem(sys.modules, each, None)  # as if it were not installed
     file = TextFile(write("It rains . It snows .", name), form, kind_of(Path(name)) or "text")
@@ -69,7 +69,7 @@ def test_a_package_is_missed_where_it_is_needed(write, monkeypatch, name, form, 
 # ---- WikiText
 
 
-def test_wikitext_is_the_notebooks_reading(tmp_path, monkeypatch):
+def test_wikitext_is_read_as_in_the_notebook(tmp_path, monkeypatch):
     path = tmp_path / "wiki.train.tokens"
     path.write_bytes(b"".join((wikitext_folder() / name).read_bytes() for name in ("test.txt", "valid.txt")))
     monkeypatch.setattr(import_d2l().random, "shuffle", lambda paragraphs: None)
@@ -79,7 +79,7 @@ def test_wikitext_is_the_notebooks_reading(tmp_path, monkeypatch):
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "Bc", ".", " . ", " ", "<unk>", "= x =", "\t"])).map("".join)))
-def test_any_wikitext_is_the_notebooks_reading(tmp_path_factory, content):
+def test_any_wikitext_is_read_as_in_the_notebook(tmp_path_factory, content):
     d2l = import_d2l()
     folder = tmp_path_factory.mktemp("wiki")
     path = folder / "wiki.train.tokens"
@@ -94,10 +94,10 @@ def test_wikitext_by_hand(write):
     assert documents(write(WIKITEXT), "wikitext") == [["A lobster is big", "It is [UNK]", "It [UNK] ."]]
 
 
-# ---- a sentence a line, and prose
+# ---- lines and prose
 
 
-def test_a_sentence_a_line(write):
+def test_lines(write):
     path = write("One. \n  Two.\n\n\n \nThree.\nFour.")
     assert documents(path, "lines") == [["One.", "Two."], ["Three.", "Four."]]
 
@@ -106,7 +106,7 @@ sentence_lists = st.lists(st.lists(st.text("ab .é漢\u2028\x0b", min_size=1).ma
 
 
 @given(sentence_lists)
-def test_a_stream_written_out_is_the_form_lines(tmp_path_factory, texts):
+def test_any_sentences_as_lines(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("lines") / "some.txt"
     path.write_text("\n\n".join("\n".join(document) for document in texts), encoding="utf-8", newline="\n")
     assert documents(path, "lines") == texts
@@ -132,14 +132,14 @@ def test_prose(write):
         ("zh", ["我们。", "你好！", "是吗？", "好"]),
     ],
 )
-def test_a_name_is_no_boundary(write, language, expected):
-    """In scripts that have spaces, a boundary without one is none."""
+def test_no_boundary_within_a_name(write, language, expected):
+    """In scripts with spaces between words, a full stop without one ends no sentence."""
     for content in (" ".join(expected), "\n".join(expected)) if language not in ("zh", "ja") else ["".join(expected)]:
         file = TextFile(write(content), "plain")
         assert [each for each in sentences(file, language) if each not in MARKS] == expected
 
 
-# Sentences that abbreviations, initials and ordinals divide for no reason, and boundaries that look like these.
+# Sentences with abbreviations, initials and ordinals that end no sentence, and boundaries that look like them.
 ABBREVIATIONS = {
     "bg": ["Арх. Иванов и д-р Петров дойдоха.", "А. Христов пише.", "Отидоха си.", "Бяха в гр. София."],
     "ca": ["Mn. Cinto Verdaguer és mort.", "El Sr. Puig i la Sra. Vila viuen a la Pl. Catalunya.", "Adeu."],
@@ -220,14 +220,14 @@ ABBREVIATIONS = {
 
 
 @pytest.mark.parametrize("language", ABBREVIATIONS)
-def test_no_sentence_ends_where_a_name_follows(write, language):
+def test_no_boundary_after_an_abbreviation(write, language):
     expected = ABBREVIATIONS[language]
     for content in (" ".join(expected), "\n".join(expected)):
         found = sentences(TextFile(write(content), "plain"), language)
         assert [each for each in found if each not in MARKS] == expected
 
 
-def test_an_item_of_a_list_begins_a_sentence(write):
+def test_a_list_item_begins_a_sentence(write):
     listed = "It takes:\n- a bird\n  of prey\n* the lake. And rain\n\n1. First\n2) second\n\n• Ünd\n• 鳥\n"
     expected = ["It takes:", "- a bird of prey", "* the lake.", "And rain", "1. First", "2) second", "• Ünd", "• 鳥"]
     assert documents(write(listed), "plain") == [expected]
@@ -236,7 +236,7 @@ def test_an_item_of_a_list_begins_a_sentence(write):
 
 
 def test_long_paragraphs_keep_their_sentences(write):
-    """Prose goes through the segmenter in pieces; where they are cut must not show."""
+    """Prose is segmented in pieces, whose boundaries must not show."""
     expected = [f"This is sentence {i} of a paragraph that is {'very ' * (i % 50)}long." for i in range(400)]
     for content in (" ".join(expected), "\n".join(expected), "\n".join(" ".join(expected).split(" "))):
         assert documents(write(content), "plain") == [expected]
@@ -244,7 +244,7 @@ def test_long_paragraphs_keep_their_sentences(write):
 
 @settings(max_examples=30)
 @given(st.lists(st.text("ab", min_size=1), min_size=1, max_size=20), st.integers(0, 4000), st.integers(0, 9))
-def test_text_without_a_boundary_is_cut_between_words(tmp_path_factory, words, repeats, length):
+def test_text_without_a_boundary_is_divided_between_words(tmp_path_factory, words, repeats, length):
     path = tmp_path_factory.mktemp("plain") / "some.txt"
     content = " ".join([*words, "c" * length] * (repeats // len(words) + 1))
     path.write_text(content)
@@ -253,7 +253,7 @@ def test_text_without_a_boundary_is_cut_between_words(tmp_path_factory, words, r
     assert max(map(len, document)) <= PIECE
 
 
-def test_a_word_longer_than_a_piece_is_cut(write):
+def test_a_word_longer_than_a_piece_is_divided(write):
     [document] = documents(write("x" * 5000), "plain")
     assert "".join(document) == "x" * 5000
     assert max(map(len, document)) <= PIECE
@@ -268,7 +268,7 @@ def test_the_end_of_a_file_ends_a_document(write):
 
 
 def test_text_is_normalised_to_nfc(write):
-    """Of a word written in two ways one is left; what isn't Unicode's business stays as it is."""
+    """Equivalent spellings become one; compatibility characters such as ligatures stay."""
     decomposed, angstrom, ligature = "cafe\u0301", "\u212b", "\ufb01"
     expected = [["café Å ﬁ."]]
     content = f"{decomposed} {angstrom} {ligature}."
@@ -293,7 +293,7 @@ def test_reading_takes_little_memory(write):
     tracemalloc.start()
     try:
         assert sum(1 for sentence in sentences(TextFile(path, "lines")) if sentence) == 1 << 20
-        assert tracemalloc.get_traced_memory()[1] < 12 << 20  # a block's lines, of 16 MiB
+        assert tracemalloc.get_traced_memory()[1] < 12 << 20  # the lines of a block; the text has 16 MiB
     finally:
         tracemalloc.stop()
 
@@ -306,7 +306,7 @@ def test_progress_counts_every_byte(write):
         assert sum(sizes) == path.stat().st_size
 
 
-def test_lines_are_joined_as_their_script_asks(write):
+def test_lines_are_joined_by_a_space_only_in_scripts_that_use_it(write):
     path = write("我们今天\n去学校。\nผมไป\nโรงเรียน\nand then\nhome to 한국\n사람")
     assert "".join(documents(path, "plain")[0]) == "我们今天去学校。ผมไปโรงเรียน and then home to 한국 사람"
 
@@ -343,7 +343,7 @@ def test_a_binary_file(write, monkeypatch):
     assert refusal(lambda: documents(path, "plain")) == (f"{path} is not text: byte 7 is zero; give UTF-8 text files")
 
 
-def test_a_file_that_goes_away(tmp_path):
+def test_a_missing_file(tmp_path):
     missing = tmp_path / "gone.txt"
     assert refusal(lambda: documents(missing, "plain")) == f"cannot read {missing}: No such file or directory"
 
@@ -379,7 +379,7 @@ def test_utf16_is_recognised_by_its_mark(write):
     )
 
 
-def test_what_is_no_language(write, said):
+def test_an_invalid_language_code(write, said):
     path = write("Ein Satz.")
     for name in ("", "German", "d", "de;fr"):
         assert refusal(lambda name=name: source(path, language=name)) == (
@@ -392,7 +392,7 @@ def test_what_is_no_language(write, said):
 @pytest.mark.parametrize(
     ("language", "rules"), [("zh", "ja"), ("th", "en"), ("ko", "en"), ("tr", "en"), ("pt-BR", "pt"), ("xx", "en")]
 )
-def test_a_language_without_rules_takes_the_nearest(write, said, language, rules):
+def test_a_language_without_rules_uses_related_ones(write, said, language, rules):
     path = write("我们去学校。你好！Merhaba dünya. Nasılsın?")
     [file] = source(path, language=language).files
     assert said == [f"--language {language}: sentences end by the rules for {rules}"]

@@ -18,7 +18,7 @@ WIKITEXT = (
 
 PROSE = "It was a dark night, and\nthe rain fell. Nobody\ncame.\n\nIn the morning the sun\nshone again. All was well.\n"
 LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“All was well.”\n"
-# No full stops: sentences that could have gone on in their line, and prose that could not.
+# No full stops: lines with room for the next word, and wrapped prose without.
 TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
 WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
 VERSE = WRAPPED.replace("two", "Two. It")
@@ -28,7 +28,7 @@ READS = "".join(f"{'ACGT' * 37}{'ACGT'[i % 4]}{'ACGT'[i // 4 % 4]}\n" for i in r
 SMILES = "".join(f"CC(=O){'C' * (1 + i % 9)}N1CCC(CC1)c1ccc(F)cc1.Cl\n" for i in range(300))
 THAI = "".join(f"{'ผมไปโรงเรียนทุกวัน ' * (1 + i * 7 % 5)}วันที่{i}\n" for i in range(100))
 LOG = "".join(f"2024-01-{i % 28 + 1:02} INFO worker {i} of {'node ' * (i * 7 % 11)}is up, or not\n" for i in range(99))
-# Logs whose lines are of one length, or nearly so, and hold ends of sentences.
+# Logs whose lines have about the same length, and full stops within them.
 HEARTBEATS = "".join(f"2024-01-{i % 28 + 1:02} 10:{i % 60:02} INFO worker-{i % 7} is up. OK\n" for i in range(99))
 ACCESSES = "".join(
     f'10.0.{i % 4}.{i % 250} - - "GET /{"abc"[i % 3]}.html HTTP/1.1" 200 {i * 97 % 1000}\n' for i in range(99)
@@ -36,7 +36,7 @@ ACCESSES = "".join(
 SYSLOG = "".join(
     f"Jan {i % 28 + 1:2} host{i % 3} cron[{100 + i}]: session opened for user a{i % 9}\n" for i in range(99)
 )
-# Wrapped all the same.
+# Wrapped text, some of which looks like lines.
 QUOTED = textwrap.indent(WRAPPED, "> ")
 NUMBERED = "".join(f"{i}. {textwrap.fill('a clause of a contract ' * 9, 60)}\n\n" for i in range(20))
 WRAPPED_CHINESE = textwrap.fill(CHINESE.replace("\n", "。"), 40)
@@ -47,7 +47,7 @@ CHANGES = "".join(
 JAPANESE = "".join(
     f"{'日付の指定は' * (1 + i % 4)}、\n時刻の指定の後に{'も' * (i % 5)}\n行わなければならない。\n\n" for i in range(20)
 )
-# Manuals: headings and options, most of which are no sentences, above wrapped text.
+# Manuals: headings and options, most of which end unlike sentences, above wrapped text.
 MANUAL = "".join(
     f"HEADING {i}\n  -{'abc'[i % 3]}, --option-{i}\n    an option that does something, as it {'is ' * (i % 4)}asked\n"
     f"    to do{' by whom'[: i % 7]}{'. See there.' if i % 3 == 0 else ''}\n\n"
@@ -58,7 +58,7 @@ JAPANESE_MANUAL = "".join(
     f"    ものだけを出力{'する。' if i % 3 == 0 else ''}\n\n"
     for i in range(30)
 )
-# Lyrics, titles or chats without full stops, but for some at any place.
+# Lyrics, titles or chats with few full stops, anywhere.
 STANZAS = "".join(
     f"{'word ' * (3 + i * 7 % 11)}end of line {i}{'.' * (i % 5 == 0)}\n{chr(10) * (i % 4 == 3)}" for i in range(80)
 )
@@ -92,11 +92,11 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
         ("mine.txt", JAPANESE, "plain"),
         *(("mine.txt", text, "plain") for text in (MANUAL, JAPANESE_MANUAL)),
         ("mine.txt", STANZAS, "lines"),
-        ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # as a report or a Python source may have
+        ("mine.txt", " = Results = \n" + PROSE * 20, "plain"),  # a heading as in WikiText
         ("mine.txt", " = Results = \n = = More = = \n" + PROSE * 20, "plain"),
         ("mine.jsonl", json.dumps({"text": WIKITEXT}), "plain"),
         ("mine.html", WIKITEXT, "plain"),
-        ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning is looked at
+        ("mine.txt", LINES * 10_000 + WIKITEXT, "lines"),  # only the beginning counts
     ],
 )
 def test_the_form_is_detected(write, name, content, form):

@@ -1,4 +1,4 @@
-"""The text of HTML files, one paragraph per line."""
+"""Reads the text of HTML files, one paragraph per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertfast.errors import InputError
 
 # Elements whose content is not part of the page's text.
 _HIDDEN = {"script", "style", "title", "template", "noscript", "svg"}
-# Elements that the HTML standard's style sheet shows as blocks, list items or table cells: they end a paragraph.
+# Elements that the HTML standard's style sheet displays as blocks, list items or table cells: they end a paragraph.
 _BLOCKS = re.compile(
     "address|article|aside|blockquote|body|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption|figure|"
     "footer|form|h[1-6]|header|hgroup|hr|html|legend|li|listing|main|menu|nav|ol|optgroup|option|p|pre|search|section|"
@@ -21,7 +21,7 @@ _BLOCKS = re.compile(
 
 
 class _Paragraphs(HTMLParser):
-    """Gathers lines of text; an empty one ends a paragraph."""
+    """Collects lines of text; an empty line ends a paragraph."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -34,13 +34,13 @@ class _Paragraphs(HTMLParser):
         if tag in _HIDDEN:
             self._hidden += 1
         else:
-            self._part(tag)
+            self._break_paragraph(tag)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in _HIDDEN:
             self._hidden = max(0, self._hidden - 1)
         else:
-            self._part(tag)
+            self._break_paragraph(tag)
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
@@ -54,7 +54,7 @@ class _Paragraphs(HTMLParser):
                 self._pieces = [text[end:]]
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
-        # In the HTML standard this is a comment; the base class rejects some of them.
+        # The HTML standard treats this as a comment; the base class rejects some of them.
         return self.parse_bogus_comment(i, False)
 
     def end_line(self) -> None:
@@ -63,7 +63,7 @@ class _Paragraphs(HTMLParser):
         self._pieces.clear()
         self._size = 0
 
-    def _part(self, tag: str) -> None:
+    def _break_paragraph(self, tag: str) -> None:
         if _BLOCKS.fullmatch(tag):
             self.end_line()
             self.lines.append("")

@@ -1,4 +1,4 @@
-"""Reads a file's bytes, decompressed, and its UTF-8 lines, in blocks, so that memory use doesn't grow with the file."""
+"""Reads a file's decompressed bytes and its UTF-8 lines in blocks, so that memory use doesn't grow with the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_RECORD = 1 << 26
 
 COMPRESSED = (".gz", ".zst")
 
-# The byte order marks of encodings other than UTF-8. UTF-32's little-endian one begins with UTF-16's: it comes first.
+# The byte order marks of encodings other than UTF-8. UTF-32's little-endian mark begins with UTF-16's, so it is first.
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -46,7 +46,7 @@ def ignore(size: int) -> None:
 
 
 class _Counted(io.RawIOBase):
-    """The bytes of a file, or of its span; `on_read` is called with the size of every block."""
+    """The bytes of a file, or of its span. Calls `on_read` with the size of every block."""
 
     def __init__(self, path: Path, on_read: OnRead, span: Span) -> None:
         self._file = path.open("rb", buffering=0)
@@ -75,7 +75,7 @@ def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[
     """The file's bytes, decompressed if its name ends in .gz or .zst, for sequential reading.
 
     `on_read` is called with the size of every block read from the file, before decompression. Raises `InputError` for a
-    file that cannot be read and, when reading gets there, for data that is truncated or damaged.
+    file that cannot be opened, and while reading for data that is truncated or damaged.
     """
     suffix = path.suffix.lower()
     try:
@@ -99,7 +99,7 @@ def opened(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[
 
 def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iterator[str]:
     """The text of a UTF-8 file, or of its span, in blocks: without a byte order mark, and with "\\n" as line ends."""
-    position, ascii_alone = span[0] if span else 0, True
+    position, all_ascii = span[0] if span else 0, True
     decoder = codecs.getincrementaldecoder("utf-8" if position else "utf-8-sig")()
     newlines = io.IncrementalNewlineDecoder(None, translate=True)
     with opened(path, on_read, span) as file:
@@ -113,8 +113,8 @@ def text_blocks(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
                 # The decoder's input was what it kept of the previous block, then this block.
                 before = error.object[: error.start].decode("utf-8")
                 byte = position - len(error.object) + error.start
-                raise _not_utf8(path, byte, error.reason, ascii_alone and before.isascii()) from None
-            ascii_alone = ascii_alone and text.isascii()
+                raise _not_utf8(path, byte, error.reason, all_ascii and before.isascii()) from None
+            all_ascii = all_ascii and text.isascii()
             yield newlines.decode(text, final=not block)
             if not block:
                 return
@@ -135,7 +135,7 @@ def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Itera
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """The lines of a text in memory, split as by `text_lines`."""
+    """The lines of a text in memory, split as `text_lines` does."""
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         begin = 0
         while len(line) - begin > MAX_LINE:
@@ -150,7 +150,7 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
     Raises `InputError` for a line that is too long.
     """
-    position, ascii_alone = span[0] if span else 0, True
+    position, all_ascii = span[0] if span else 0, True
     with opened(path, on_read, span) as file:
         while line := file.readline(MAX_RECORD + 1):
             if len(line) > MAX_RECORD:
@@ -162,9 +162,9 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                ascii_alone = ascii_alone and line[: error.start].decode("utf-8").isascii()
-                raise _not_utf8(path, position + error.start, error.reason, ascii_alone) from None
-            ascii_alone = ascii_alone and text.isascii()
+                all_ascii = all_ascii and line[: error.start].decode("utf-8").isascii()
+                raise _not_utf8(path, position + error.start, error.reason, all_ascii) from None
+            all_ascii = all_ascii and text.isascii()
             yield text if position else text.removeprefix("\ufeff")
             position += len(line)
 

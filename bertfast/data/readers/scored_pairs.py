@@ -1,4 +1,4 @@
-"""Files of pairs of texts with a score, as the SemEval tasks on textual similarity have them."""
+"""Reads pairs of texts with a similarity score, in the format of the SemEval tasks on textual similarity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class ScoredPairs(NamedTuple):
-    """Pairs of texts and how similar people found each pair: the higher, the more."""
+    """Pairs of texts, and how similar people found each pair: a higher score is more similar."""
 
     first: Sequence[str]
     second: Sequence[str]
@@ -26,8 +26,8 @@ class ScoredPairs(NamedTuple):
 def read_scored_pairs(name: str | Path) -> ScoredPairs:
     """The pairs of a file with a score, a text and a text on each line, separated by tabs.
 
-    Quotes stand for themselves. A first line that does not begin with a number is a header. Raises InputError, with the
-    line, for a line of another form.
+    Quotes have no special meaning. A first line that does not begin with a number is a header. Raises InputError, with
+    the line's number, for a line in another format.
     """
     path = expanded(name)
     if not path.is_file():

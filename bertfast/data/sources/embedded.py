@@ -1,6 +1,6 @@
-"""The default corpus: English prose that comes with every CPython, its reference topics and docstrings.
+"""The default corpus: English prose that comes with every CPython, the topics of its reference and its docstrings.
 
-Nothing is bundled or downloaded: the text is read from the standard library's own source files.
+Nothing is bundled or downloaded: the text is read from the source files of the standard library.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bertfast.errors import InputError
 
-# Packages whose docstrings are few, or are themselves examples.
+# Packages with few docstrings, or with docstrings that are themselves examples.
 _LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "encodings", "site-packages", "dist-packages"}
 _BULLET = re.compile(r"\A([*\-•]|\(?\w{1,2}[.)])\s+")
 _WORD = re.compile(r"[\"'“‘(]*[A-Za-z]+(['’\-/][A-Za-z]+)*[\"'”’).,;:!?]*")
@@ -22,13 +22,13 @@ _WORD = re.compile(r"[\"'“‘(]*[A-Za-z]+(['’\-/][A-Za-z]+)*[\"'”’).,;:!
 
 def library_files() -> list[Path]:
     """The standard library's source files, in a fixed order."""
-    found = []
+    files = []
     for place, folders, names in os.walk(sysconfig.get_path("stdlib")):
         folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith(("_", ".", "config-"))]
-        found += [Path(place, name) for name in names if name.endswith(".py")]
-    if not found:
+        files += [Path(place, name) for name in names if name.endswith(".py")]
+    if not files:
         raise InputError("this Python comes without its library's source, which is the default text: give --corpus")
-    return sorted(found)
+    return sorted(files)
 
 
 def prose(source: bytes) -> Iterator[str]:
@@ -52,7 +52,7 @@ def _topics(tree: ast.Module) -> list[str]:
 
 
 def _docstrings(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
-    """In source order. Only direct definitions in a body are visited, which avoids walking all the code."""
+    """The docstrings in source order. Only definitions directly in a body are visited, to avoid walking all code."""
     yield ast.get_docstring(node) or ""
     for child in node.body:
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -63,7 +63,7 @@ def _paragraphs(text: str) -> Iterator[str]:
     """The paragraphs of a docstring that are prose: no code, signatures, tables or headings."""
     for block in re.split(r"\n\s*\n", text):
         words = _BULLET.sub("", block.strip()).split()
-        known = sum(1 for word in words if _WORD.fullmatch(word))
-        whole = len(words) >= 4 and words[0][:1].isalpha() and words[-1].endswith((".", "!", "?", ".)", '."'))
-        if whole and known >= 0.8 * len(words) and ">>>" not in words and "::=" not in words:
+        plain = sum(1 for word in words if _WORD.fullmatch(word))
+        is_sentence = len(words) >= 4 and words[0][:1].isalpha() and words[-1].endswith((".", "!", "?", ".)", '."'))
+        if is_sentence and plain >= 0.8 * len(words) and ">>>" not in words and "::=" not in words:
             yield " ".join(words)

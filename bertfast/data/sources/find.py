@@ -1,4 +1,4 @@
-"""Resolves a source's name to its files, and detects the form of each."""
+"""Finds the files of a source by its name, and detects the form of each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Source:
     description: str
     """A line for the log: the name, and the kinds of its files."""
     name: str
-    """What it is called, without the folders that it is in."""
+    """Its name, without the folders that contain it."""
 
 
 def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path) -> Source:
@@ -86,12 +86,12 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
 
 
 def last_name(path: Path) -> str:
-    """The last name of a path, also of `.` and `..`."""
+    """A path's last component, even if it is given as `.` or `..`."""
     return path.name if path.name not in ("", "..") else path.resolve().name
 
 
 def _forms(files: list[TextFile]) -> str:
-    """The files' kinds and forms, counted."""
+    """The kinds and forms of the files, with the number of files of each."""
     names = [file.form if file.kind == "text" else f"{file.kind}, {file.form}" for file in files]
     if len(files) == 1:
         return names[0]

@@ -1,4 +1,4 @@
-"""Finds the files of text under a path, a folder or a glob."""
+"""Finds the text files that a path or glob names, and those in folders."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-# Of the kind "text", those whose name says that a line is no more than a piece of a paragraph.
+# Suffixes of text files in which a line is only a piece of a paragraph.
 MARKUP = (".md", ".rst")
 TRAINING_SPLITS = ("wiki.train.tokens", "wiki.train.raw", "train.txt")
 HELD_OUT_SPLITS = ("wiki.valid.tokens", "wiki.test.tokens", "wiki.valid.raw", "wiki.test.raw", "valid.txt", "test.txt")
@@ -38,7 +38,7 @@ Refuse = Callable[[str], object]
 
 
 def kind_of(path: Path) -> str | None:
-    """The kind of a file, by its name: a value of `KINDS`, or None for another suffix.
+    """The kind of a file by its name: a value of `KINDS`, or None for any other suffix.
 
     A .json file can also hold JSON lines: see `json_kind`.
     """
@@ -58,7 +58,7 @@ def _uncompressed_suffix(path: Path) -> str:
 
 
 def _suffix(path: Path) -> str:
-    """The name's suffix; for a compressed file, with the suffix before it."""
+    """The name's suffix; if it is compressed, with the suffix before that."""
     suffixes = path.suffixes[-1:] if path.suffix.lower() not in COMPRESSED else path.suffixes[-2:]
     return "".join(suffixes)
 
@@ -66,7 +66,7 @@ def _suffix(path: Path) -> str:
 def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
     """The files of a path or glob, sorted, and a note about the files left out, if any.
 
-    `refuse` is called with a line about each broken link and each folder or file that can't be read. Raises
+    `refuse` is called with a line about each broken link, unreadable folder and special file. Raises
     `InputError` if there is no such path, or no text file in it.
     """
     path = expanded(name)
@@ -85,8 +85,8 @@ def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
         raise InputError(f"nothing matches {path}")
     search = _Search(refuse, suffix=path.suffix)
     for match in matches:
-        search.take(match)
-    return search.found(str(path))
+        search.add(match)
+    return search.result(str(path))
 
 
 def _files_of(folder: Path, refuse: Refuse) -> tuple[list[Path], str]:
@@ -95,21 +95,22 @@ def _files_of(folder: Path, refuse: Refuse) -> tuple[list[Path], str]:
         if (folder / name).is_file() and held_out:
             return [folder / name], f": the training split {name} alone, without {' and '.join(held_out)}"
     search = _Search(refuse)
-    search.enter(folder, frozenset())
-    return search.found(str(folder))
+    search.add_folder(folder, frozenset())
+    return search.result(str(folder))
 
 
 class _Search:
-    """Gathers the text files under some paths. Symbolic links are followed; hidden files and folders are left out."""
+    """Collects the text files under some paths. Follows symbolic links; leaves out hidden files and folders."""
 
     def __init__(self, refuse: Refuse, suffix: str = "") -> None:
-        """`suffix`: files with this suffix are taken, too."""
+        """`suffix`: of files to accept besides those in `KINDS`."""
         self._refuse = refuse
         self._suffix = suffix
         self._files: set[Path] = set()
         self._others: Counter[str] = Counter()
 
-    def found(self, where: str) -> tuple[list[Path], str]:
+    def result(self, where: str) -> tuple[list[Path], str]:
+        """The files and the note that `find_files` returns; `where` is the place that a message names."""
         others = sum(self._others.values())
         note = f"{others} {_files(others)} of other kinds left out: {' '.join(sorted(self._others))}" if others else ""
         if not self._files:
@@ -119,8 +120,8 @@ class _Search:
             )
         return sorted(self._files), f": {note}" if note else ""
 
-    def enter(self, folder: Path, above: frozenset[str]) -> None:
-        """Takes a folder's content; `above`: the real paths of the folders that contain it."""
+    def add_folder(self, folder: Path, above: frozenset[str]) -> None:
+        """Adds a folder's files; `above`: the real paths of the folders that contain it."""
         real = os.path.realpath(folder)
         if real in above:
             self._refuse(f"{folder} is a symbolic link to a folder around it, {real}: remove the link")
@@ -132,11 +133,11 @@ class _Search:
             return
         for path in paths:
             if not path.name.startswith("."):
-                self.take(path, above | {real})
+                self.add(path, above | {real})
 
-    def take(self, path: Path, above: frozenset[str] = frozenset()) -> None:
+    def add(self, path: Path, above: frozenset[str] = frozenset()) -> None:
         if path.is_dir():
-            self.enter(path, above)
+            self.add_folder(path, above)
         elif not (kind_of(path) or (self._suffix and path.name.endswith(self._suffix))):
             self._others[_suffix(path) or path.name] += 1
         elif path.is_file():

@@ -23,7 +23,7 @@ _ROWS = 256
 
 
 def find_dataset(name: str, column: str, cache: Path) -> Path:
-    """The cached file of a data set's column, loaded first if it is missing. A folder is always loaded again."""
+    """The cached file of a data set's column. A data set in a folder is always loaded, one on the hub if not cached."""
     match = _SOURCE.fullmatch(name)
     if not match:
         raise InputError(f"{name!r} names no data set: hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]")
@@ -32,16 +32,16 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
     if not local and repository.count("/") > 1:
         repository, _, config = repository.rpartition("/")
     key = hashlib.blake2b(f"{name}\0{column}".encode(), digest_size=6).hexdigest()
-    kept = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with locked(kept.with_suffix(".lock"), f"loading {name}"):
-        if local or not kept.exists():
-            _write(kept, column, _rows(name, repository, config, match["split"] or "train", column))
-    return kept
+    cached = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with locked(cached.with_suffix(".lock"), f"loading {name}"):
+        if local or not cached.exists():
+            _write(cached, column, _rows(name, repository, config, match["split"] or "train", column))
+    return cached
 
 
 def title_of(name: str) -> str:
-    """The data set's name; of one in a folder, without the folders that this is in."""
+    """The data set's name; if it is in a folder, without the folders that contain that."""
     match = _SOURCE.fullmatch(name)
     if not match or not Path(match["path"]).is_dir():
         return name
@@ -49,7 +49,7 @@ def title_of(name: str) -> str:
 
 
 def _rows(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[dict[str, Any]]]:
-    """The rows in batches, streamed, with only that column or the one that it is nested in."""
+    """Batches of rows, streamed, with only the column, or the one that it is nested in."""
     try:
         import datasets
         import huggingface_hub
@@ -96,7 +96,7 @@ def _write(path: Path, column: str, batches: Iterator[list[dict[str, Any]]]) -> 
     ):
         row = 0
         for rows in batches:
-            texts = [text_of(each, column, f"row {row + i}") for i, each in enumerate(rows, 1)]
+            texts = [text_of(record, column, f"row {row + i}") for i, record in enumerate(rows, 1)]
             writer.write_table(pyarrow.table([texts], schema))
             row += len(rows)
             bar.update(len(rows))

@@ -1,4 +1,4 @@
-"""Standard input as a source: stored in the cache under a hash of its content, since text is read more than once."""
+"""Standard input as a source: since text is read more than once, it is stored in the cache, named by its hash."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(\[\s*\{|\{)")
 
 
 def keep_standard_input(cache: Path) -> Path:
-    """Reads standard input to its end, and returns the file that holds it.
+    """Stores standard input in the cache, and returns the file.
 
-    Its suffix is .jsonl if it begins with a JSON object, .json for an array of objects, else .txt.
-
+    Its suffix is .jsonl if the text begins with a JSON object, .json if it begins with an array of objects, else .txt.
     Raises `InputError` if there is nothing to read, or if several workers would each read a part.
     """
     if world_size() > 1:

@@ -21,9 +21,9 @@ NAMES = tuple(_PARTS)
 
 
 def find_wikitext(name: str, cache: Path) -> Path:
-    """Where `name` lies: ./NAME, ./data/NAME, ../data/NAME (the notebook's place), or the cache.
+    """The path of the text `name`: ./NAME, ./data/NAME, ../data/NAME (as in the notebook), or in the cache.
 
-    If it is in none of these, it is downloaded into the cache. Raises `InputError` if that fails.
+    If none of these exists, it is downloaded into the cache. Raises `InputError` if that fails.
     """
     kept = cache / "texts" / name / "wiki.train.tokens"
     for place in (Path(name), Path("data", name), Path("..", "data", name), kept):
@@ -55,7 +55,7 @@ def _download(name: str) -> list[Path]:
             # Without a network this fails at once, while a download would retry for half a minute.
             sha256 = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(filename=part, **where)).etag
             path = Path(huggingface_hub.hf_hub_download(filename=part, **where))
-        except Exception as error:  # the hub's or its HTTP library's, which varies
+        except Exception as error:  # from the hub's client or the HTTP library that it uses, which varies
             raise InputError(
                 f"{name}: no copy here, and the Hugging Face hub can't be reached ({type(error).__name__}): "
                 f"{way_out}, or run once with a network"
@@ -75,7 +75,7 @@ def _sha256(path: Path) -> str:
 
 
 def _lines(parts: Iterable[Path]) -> Iterator[str]:
-    """The rows of parquet files, each a line of WikiText (an empty row is an empty line)."""
+    """The rows of the parquet files: each is a line of WikiText, and an empty one an empty line."""
     require_package("pyarrow", "reading WikiText's parquet files")
     import pyarrow.parquet
 

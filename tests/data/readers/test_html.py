@@ -1,4 +1,4 @@
-"""HTML's text: by hand, and never an exception whatever stands between angle brackets."""
+"""The text of HTML: a page by hand, and no exception for any input."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
-def test_anything_is_html(tmp_path_factory, content):
+def test_any_text_can_be_read_as_html(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("html") / "a.html"
     path.write_text(content)
     assert all("<p>" not in line for line in html_lines(path))
 
 
-def test_text_without_tags_is_given_in_parts(tmp_path, monkeypatch):
+def test_long_text_without_tags_is_split(tmp_path, monkeypatch):
     monkeypatch.setattr(html_text, "MAX_LINE", 1000)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 500)
     path = tmp_path / "a.html"
@@ -103,7 +103,7 @@ def test_text_without_tags_is_given_in_parts(tmp_path, monkeypatch):
     assert max(map(len, found)) <= 1500 + len("words")
 
 
-def test_a_script_without_an_end(tmp_path, monkeypatch):
+def test_a_script_that_never_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(html_text, "MAX_RECORD", 1 << 20)
     path = tmp_path / "a.html"
     path.write_text("<p>Text.</p><script>" + "a = 1;\n" * 400_000)

@@ -1,4 +1,4 @@
-"""Labelled texts, as several libraries write them."""
+"""Labelled texts that several libraries write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WRITE = {
 
 
 @pytest.mark.parametrize("name", WRITE)
-def test_what_was_written_is_read(tmp_path, name, said):
+def test_texts_and_labels_are_read_as_written(tmp_path, name, said):
     WRITE[name](tmp_path / name)
     assert read_labelled(tmp_path / name, LabelColumns(), ",") == EXPECTED
     assert said == [f"{tmp_path / name}: 3 texts ('text'), 3 labels ('label')"]
@@ -102,7 +102,7 @@ def test_nested_columns_and_a_delimiter(tmp_path):
         ("a.json", "[1]", ", record 1: a record is a JSON object, not a number"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
+def test_an_error_names_the_line_or_record(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name) + message)}"):
         read_labelled(tmp_path / name, LabelColumns(), ",")

@@ -1,4 +1,4 @@
-"""Bytes and lines of files, compressed or not: what is read equals the whole, and what is damaged is refused."""
+"""The bytes and lines of files, compressed or not; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def test_an_empty_file_has_no_lines(tmp_path, suffix):
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not text: byte 8 is zero"),
     ],
 )
-def test_what_is_not_text_is_named_with_its_byte(tmp_path, content, message):
+def test_an_error_names_the_byte_that_is_not_text(tmp_path, content, message):
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(InputError) as refused:
         list(text_lines(path))
     assert str(refused.value).startswith(f"{path} {message}")
-    if b"PNG" not in content:  # whose first line breaks off before the zero
+    if b"PNG" not in content:  # its first line ends before the zero byte
         with pytest.raises(InputError) as refused:
             list(whole_lines(path))
         assert str(refused.value).startswith(f"{path} {message}")
@@ -96,8 +96,8 @@ def test_what_is_not_text_is_named_with_its_byte(tmp_path, content, message):
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "utf-7", "gb18030"])
 @pytest.mark.parametrize("reader", [text_lines, whole_lines])
 @pytest.mark.parametrize("text", ["It rains in Zürich, 漢.\nIt pours.\n", "\n"])
-def test_another_encodings_byte_order_mark(tmp_path, encoding, reader, text):
-    """The message names the encoding; what iconv makes of the file, as it says, is read."""
+def test_the_byte_order_mark_of_another_encoding(tmp_path, encoding, reader, text):
+    """The message names the encoding; after the conversion that it suggests, the file can be read."""
     path = tmp_path / "a.txt"
     path.write_bytes(f"\ufeff{text}".encode(encoding))
     with pytest.raises(InputError) as refused:
@@ -122,7 +122,7 @@ def test_a_line_of_50_mb_takes_little_memory(tmp_path):
         total = largest = 0
         for line in text_lines(path):
             total, largest = total + len(line), max(largest, len(line))
-            assert line.endswith(" ")  # parted between words
+            assert line.endswith(" ")  # split between words
         assert total == 50_000_000
         assert largest <= lines.MAX_LINE + lines.BLOCK_BYTES
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
@@ -130,7 +130,7 @@ def test_a_line_of_50_mb_takes_little_memory(tmp_path):
         tracemalloc.stop()
 
 
-def test_whole_lines_have_a_limit(tmp_path, monkeypatch):
+def test_whole_lines_have_a_maximum_length(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "MAX_RECORD", 1 << 20)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"ab\n" + b"x" * ((1 << 20) - 1) + b"\n")
@@ -154,7 +154,7 @@ def test_a_missing_file(tmp_path):
 
 
 @given(st.text("a\n\r \x0b\x85\u2028é漢𝄞"), st.integers(1, 9))
-def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
+def test_block_boundaries_do_not_change_the_lines(tmp_path_factory, content, block):
     path = tmp_path_factory.mktemp("lines") / "some.txt"
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
@@ -163,7 +163,7 @@ def test_lines_are_those_of_the_whole_file(tmp_path_factory, content, block):
     assert found == [line.removesuffix("\n") for line in io.StringIO(content, newline=None)]
 
 
-def test_a_line_without_end_is_read_in_parts(write, monkeypatch):
+def test_a_long_line_without_spaces_is_split(write, monkeypatch):
     monkeypatch.setattr(lines, "MAX_LINE", 100)
     monkeypatch.setattr(lines, "BLOCK_BYTES", 30)
     found = list(lines.text_lines(write("x" * 1000)))

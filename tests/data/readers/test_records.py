@@ -1,4 +1,4 @@
-"""Records against the libraries that write them; what is malformed is named with its line or row."""
+"""Records that several libraries write are read as written; an error names the line or row."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read(path: Path, kind: str, column: str = "text") -> Iterator[str]:
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
 @given(values=texts)
-def test_what_was_written_is_read(tmp_path_factory, kind, values):
+def test_records_are_read_as_written(tmp_path_factory, kind, values):
     path = write(tmp_path_factory.mktemp("records") / f"a.{kind}", values)
     assert list(read(path, kind)) == values
 
@@ -69,7 +69,7 @@ def test_compressed(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
-def test_a_byte_order_mark_is_no_part_of_a_record(tmp_path, kind):
+def test_a_byte_order_mark_is_dropped(tmp_path, kind):
     content = {"jsonl": '{"text": "One."}', "json": '[{"text": "One."}]', "csv": "text\nOne.\n"}[kind]
     (tmp_path / f"a.{kind}").write_text(content, encoding="utf-8-sig")
     assert list(read(tmp_path / f"a.{kind}", kind)) == ["One."]
@@ -107,7 +107,7 @@ LISTS = [pyarrow.list_, pyarrow.large_list, lambda item: pyarrow.list_(item, 2)]
 
 
 @pytest.mark.parametrize("type", [*TEXTS, pyarrow.dictionary(pyarrow.int32(), pyarrow.string())], ids=str)
-def test_all_of_parquets_types_of_text(tmp_path, type):
+def test_every_text_type_of_parquet(tmp_path, type):
     values = pyarrow.array(["One.", None, "Two.", "One."])
     values = values.dictionary_encode().cast(type) if pyarrow.types.is_dictionary(type) else values.cast(type)
     pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
@@ -116,8 +116,8 @@ def test_all_of_parquets_types_of_text(tmp_path, type):
 
 
 @pytest.mark.parametrize("by_pyarrow", [False, True])
-def test_what_polars_writes(tmp_path, by_pyarrow):
-    """Text, categories, lists, and a column within a struct; with its own writer, and with pyarrow's."""
+def test_a_parquet_file_by_polars(tmp_path, by_pyarrow):
+    """Text, categories, lists, and a column in a struct; by its own writer, and by pyarrow's."""
     polars = pytest.importorskip("polars")
     values = ["One.", None, "Two.", "One."]
     columns = {
@@ -135,7 +135,7 @@ def test_what_polars_writes(tmp_path, by_pyarrow):
 
 @pytest.mark.parametrize("list_of", LISTS)
 @pytest.mark.parametrize("type", TEXTS, ids=str)
-def test_a_list_of_texts_is_a_text_of_paragraphs(tmp_path, type, list_of):
+def test_the_items_of_a_list_become_paragraphs(tmp_path, type, list_of):
     values = pyarrow.array([["One.", "Two."], None, [None, "Three."]], list_of(type))
     pyarrow.parquet.write_table(pyarrow.table({"text": values}), tmp_path / "a.parquet")
     assert list(read(tmp_path / "a.parquet", "parquet")) == ["One.\n\nTwo.", "", "Three."]
@@ -183,7 +183,7 @@ def test_a_column_with_a_dot_in_its_name(tmp_path, kind):
 def test_a_delimiter(tmp_path, delimiter):
     path = tmp_path / "a.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
-        # csv.writer quotes what needs it.
+        # csv.writer quotes fields that need it.
         csv.writer(file, delimiter=delimiter).writerows([["n", "text"], [1, f"a{delimiter}b, c"], [2, "d"]])
     assert list(column_texts(RecordFile(path, "csv", delimiter), "text")) == [f"a{delimiter}b, c", "d"]
 
@@ -194,8 +194,8 @@ def test_a_delimiter(tmp_path, delimiter):
     st.sampled_from([1, 2, 7, 1 << 20]),
     st.sampled_from([None, 1]),
 )
-def test_a_json_array_is_what_the_library_reads(tmp_path_factory, items, block, indent):
-    """Wherever the blocks end."""
+def test_a_json_array_is_read_as_by_the_json_module(tmp_path_factory, items, block, indent):
+    """Block boundaries fall anywhere."""
     path = tmp_path_factory.mktemp("array") / "a.json"
     path.write_text(json.dumps(items, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
@@ -217,7 +217,7 @@ def test_a_json_array_is_read_in_bounded_memory(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_json_record_has_a_limit(tmp_path, monkeypatch):
+def test_a_json_record_has_a_maximum_length(tmp_path, monkeypatch):
     monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", 100)
     path = write(tmp_path / "a.json", ["a", "b" * 900])
@@ -237,7 +237,7 @@ def test_a_json_record_has_a_limit(tmp_path, monkeypatch):
         (b" \n" * 2_000_000 + b"[]", "json"),
     ],
 )
-def test_what_a_json_file_holds(tmp_path, content, kind):
+def test_the_kind_of_a_json_file(tmp_path, content, kind):
     (tmp_path / "a.json").write_bytes(content)
     assert json_kind(tmp_path / "a.json") == kind
 
@@ -326,7 +326,7 @@ def test_a_broken_csv(tmp_path, content, message):
     assert refusal(tmp_path / "a.csv", "csv", content).startswith(message)
 
 
-def test_a_csv_field_has_a_limit(tmp_path, monkeypatch):
+def test_a_csv_field_has_a_maximum_length(tmp_path, monkeypatch):
     monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
     field = "some words\n" * 80
     assert list(read(write(tmp_path / "a.csv", [field]), "csv")) == [field]
@@ -356,7 +356,7 @@ def test_a_damaged_parquet(tmp_path):
 
 
 def test_a_parquet_is_read_in_bounded_memory(tmp_path):
-    """One row group, 48 MB of text, which lies there as long as it is."""
+    """One row group with 48 MB of text, uncompressed."""
     rows = [f"{i} " + "words and words " * 120 for i in range(25_000)]
     table = pyarrow.table({"text": rows})
     path = tmp_path / "a.parquet"
@@ -364,7 +364,7 @@ def test_a_parquet_is_read_in_bounded_memory(tmp_path):
     assert path.stat().st_size > 45 << 20
     del table, rows
     before = peak = pyarrow.total_allocated_bytes()
-    tracemalloc.start()  # what is read of the file is Python's, what it holds is Arrow's
+    tracemalloc.start()  # blocks of the file are in Python's memory, columns in Arrow's
     try:
         for _ in read(path, "parquet"):
             peak = max(peak, pyarrow.total_allocated_bytes())
@@ -387,6 +387,6 @@ def test_a_json_line_of_50_mb(tmp_path):
         assert sum(parts) + len(parts) == 50 * 47_619 * 21  # a space after each part was stripped
         assert (end, last) == (0, len("The end."))
         assert max(parts) <= 1 << 20
-        assert tracemalloc.get_traced_memory()[1] < 220 << 20  # the line as bytes, as text, and its value
+        assert tracemalloc.get_traced_memory()[1] < 220 << 20  # the line as bytes and as text, and its value
     finally:
         tracemalloc.stop()

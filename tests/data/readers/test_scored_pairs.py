@@ -1,4 +1,4 @@
-"""Scored pairs as SemEval publishes them."""
+"""Scored pairs in SemEval's format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPECTED = ScoredPairs(["He left.", '"Then" he left', "x"], ["He is gone.", '"Th
 
 
 @pytest.mark.parametrize("header", ["", "score\tsentence1\tsentence2\n"])
-def test_what_was_written_is_read(tmp_path, header):
+def test_pairs_are_read_as_written(tmp_path, header):
     (tmp_path / "a.tsv").write_text(header + LINES, newline="")
     assert read_scored_pairs(tmp_path / "a.tsv") == EXPECTED
     (tmp_path / "a.tsv.gz").write_bytes(gzip.compress((header + LINES).encode()))
@@ -32,7 +32,7 @@ def test_what_was_written_is_read(tmp_path, header):
         ("score\ta\n", 1),
     ],
 )
-def test_a_line_of_another_form_is_named(tmp_path, content, line):
+def test_an_error_names_the_line(tmp_path, content, line):
     (tmp_path / "a.tsv").write_text(content)
     message = f"{tmp_path / 'a.tsv'}:{line}: expected a score, a text and a text, separated by tabs: fix that line"
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):

@@ -21,7 +21,7 @@ def test_the_embedded_text_is_prose():
     assert not [path for path in library_files() if {"test", "site-packages", "idlelib"} & set(path.parts)]
 
 
-def test_docstrings_without_their_code():
+def test_docstrings_lose_code_tables_and_signatures():
     code = '''
 """A module of little use.
 
@@ -55,7 +55,7 @@ class C:
     ]
 
 
-def test_embedded_punctuation_stands_apart(write):
+def test_punctuation_is_set_off_by_spaces(write):
     path = write(b'"""It isn\'t self.x as one might hope (see "f(a)"), e.g. here. And so on it goes."""', "some.py")
     stream = sentences(TextFile(path, "python"))
     assert [" ".join(sentence.split()) for sentence in stream if sentence not in MARKS] == [

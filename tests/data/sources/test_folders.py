@@ -1,4 +1,4 @@
-"""Folders and globs of every kind of file, links, and bad files among good ones."""
+"""Folders and globs, links, every kind of file, and bad files among good ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_globs(mixed, monkeypatch):
     found = source(f"{mixed}/[ak]*")
     assert names(found, mixed) == ["a.txt"]
     assert found.description == f"{mixed}/[ak]*: 1 file of other kinds left out: .log (plain)"
-    assert names(source(f"{mixed}/*.log"), mixed) == ["k.log"]  # asked for by its suffix
+    assert names(source(f"{mixed}/*.log"), mixed) == ["k.log"]  # the glob names the suffix
     monkeypatch.chdir(mixed)
     assert [str(file.path) for file in source("*.html").files] == ["d.html"]
     (mixed / "[ad].txt").write_text("It snows.")
@@ -100,7 +100,7 @@ def test_links_are_followed(tmp_path):
         ("b.txt", "b.txt", "{0}/b.txt is a symbolic link that leads nowhere: b.txt"),
     ],
 )
-def test_links_that_lead_nowhere(tmp_path, link, target, message):
+def test_broken_links(tmp_path, link, target, message):
     (tmp_path / "in").mkdir()
     (tmp_path / "a.txt").write_text("It rains.")
     (tmp_path / link).symlink_to(target)
@@ -111,7 +111,7 @@ def test_links_that_lead_nowhere(tmp_path, link, target, message):
     assert found.description.endswith(f"; 1 bad left out, the first: {message})")
 
 
-def test_a_link_that_is_named(tmp_path):
+def test_a_broken_link_given_by_name(tmp_path):
     (tmp_path / "a.txt").symlink_to("gone.txt")
     assert refusal(tmp_path / "a.txt") == f"{tmp_path}/a.txt is a symbolic link that leads nowhere: gone.txt"
 
@@ -134,7 +134,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files_stop_it_or_are_skipped(mixed, name):
+def test_bad_files_are_refused_or_skipped(mixed, name):
     (mixed / name).write_bytes(BAD[name])
     message = refusal(mixed)
     assert message.startswith(str(mixed / name))
@@ -144,7 +144,7 @@ def test_bad_files_stop_it_or_are_skipped(mixed, name):
     assert name not in names(found, mixed)
 
 
-def test_the_kind_left_out_is_named_with_its_compression(tmp_path):
+def test_suffixes_left_out_are_named_with_their_compression(tmp_path):
     (tmp_path / "a.txt").write_text("It rains.")
     for name in ("b.tar.gz", "c.PDF", "d.xml.ZST", "e.gz", "Makefile"):
         (tmp_path / name).touch()
@@ -165,7 +165,7 @@ def test_a_delimiter(tmp_path):
             CorpusConfig(delimiter=delimiter)
 
 
-def test_bad_files_alone(tmp_path):
+def test_only_bad_files(tmp_path):
     (tmp_path / "a.txt").write_bytes(BAD["latin.txt"])
     message = refusal(tmp_path, skip_bad_files=True)
     assert message.startswith(f"no file of {tmp_path} can be read: {tmp_path}/a.txt is not UTF-8: byte 3 (")
@@ -178,7 +178,7 @@ def test_an_empty_file_among_good_ones(mixed):
     assert found.description.endswith("; 1 of them empty)")
 
 
-def test_the_column_of_records_alone(mixed):
+def test_only_records_have_a_column(mixed):
     for file in source(mixed).files:
         assert file.column == ("" if file.kind in ("text", "html") else "text")
     assert refusal(mixed, text_column="body") == (
@@ -186,7 +186,7 @@ def test_the_column_of_records_alone(mixed):
     )
 
 
-def test_a_folder_with_a_training_split_gives_it_alone(write, tmp_path):
+def test_a_folder_with_a_training_split_gives_only_that(write, tmp_path):
     for name in ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens"):
         write("A sentence.", name)
     found = source(tmp_path)
@@ -196,7 +196,7 @@ def test_a_folder_with_a_training_split_gives_it_alone(write, tmp_path):
     )
 
 
-def test_a_folder_without_one_gives_all(write, tmp_path):
+def test_a_folder_without_a_training_split_gives_all_files(write, tmp_path):
     names = ["b.txt", "valid.txt", "a/deep/c.md", "a/d.raw", "e.text", "f.tokens"]
     for name in [*names, ".hidden.txt", ".git/x.txt", "image.png", "script.py"]:
         write("A sentence.", name)
@@ -206,7 +206,7 @@ def test_a_folder_without_one_gives_all(write, tmp_path):
     assert ": 2 files of other kinds left out: .png .py (" in found.description
 
 
-def test_train_txt_without_held_out_text_is_a_file_like_any(write, tmp_path):
+def test_train_txt_without_held_out_files_is_no_split(write, tmp_path):
     write("A sentence.", "train.txt")
     write("A sentence.", "more.txt")
     assert [file.path.name for file in source(tmp_path).files] == ["more.txt", "train.txt"]

@@ -1,4 +1,4 @@
-"""Data sets through the real `datasets` library, from a folder, and without a network."""
+"""Data sets loaded by the real `datasets` library, from a folder, and without a network."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ datasets = pytest.importorskip("datasets")
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path, monkeypatch):
-    """No network, and nothing kept from other tests."""
+    """No network, and nothing cached by other tests."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data set of two splits, in the files that the hub has most."""
+    """A data set of two splits, as parquet, the commonest format on the hub."""
     path = tmp_path / "rain"
     path.mkdir()
     train = [f"It rains {i} times. It pours." for i in range(600)]
@@ -50,10 +50,10 @@ def refusal(name: str, cache: Path, **settings: str) -> str:
     return str(refused.value)
 
 
-def test_a_data_set_of_a_folder(folder, tmp_path):
+def test_a_data_set_in_a_folder(folder, tmp_path):
     found = source(f"hf:{folder}", tmp_path / "cache")
     assert found.description == f"hf:{folder} (parquet, plain)"
-    assert found.name == f"hf:{folder.name}"  # without the folders that it is in
+    assert found.name == f"hf:{folder.name}"  # without the folders that contain it
     stream = list(sentences(found.files[0]))
     assert stream[:6] == ["It rains 0 times.", "It pours.", "", "It rains 1 times.", "It pours.", ""]
     assert stream.count("") == 600
@@ -61,15 +61,15 @@ def test_a_data_set_of_a_folder(folder, tmp_path):
     assert list(sentences(test)) == ["It snows.", ""]
 
 
-def test_a_folder_that_changes_is_loaded_anew(folder, tmp_path):
+def test_a_changed_folder_is_loaded_again(folder, tmp_path):
     source(f"hf:{folder}:test", tmp_path / "cache")
     pyarrow.parquet.write_table(pyarrow.table({"text": ["It hails."]}), folder / "test-00000.parquet")
     [test] = source(f"hf:{folder}:test", tmp_path / "cache").files
     assert list(sentences(test)) == ["It hails.", ""]
 
 
-def test_names_of_the_hub(tmp_path, monkeypatch):
-    """What the library is asked for; and what is in the cache is not asked for again."""
+def test_names_on_the_hub(tmp_path, monkeypatch):
+    """The library gets repository, configuration and split; a cached data set is not loaded again."""
     asked = []
 
     def load_dataset(*what, **how):
@@ -130,11 +130,11 @@ def test_without_the_library(tmp_path, monkeypatch):
     )
 
 
-def test_a_name_that_is_none(tmp_path):
+def test_an_empty_name(tmp_path):
     assert "'hf:' names no data set" in refusal("hf:", tmp_path / "cache")
 
 
-def test_json_lines_of_a_folder(tmp_path):
+def test_json_lines_in_a_folder(tmp_path):
     (tmp_path / "snow").mkdir()
     (tmp_path / "snow/train.jsonl").write_text("".join(json.dumps({"text": f"Flake {i}."}) + "\n" for i in range(3)))
     path = find_dataset(f"hf:{tmp_path}/snow", "text", tmp_path / "cache")

@@ -1,4 +1,4 @@
-"""Standard input, from a real pipe, is a source like any file."""
+"""Standard input as a source, from a real pipe."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(cache: Path, content: bytes, **environment: str) -> list[str]:
     return done.stdout.decode().splitlines()
 
 
-def test_text_is_kept_once_under_its_content(tmp_path):
+def test_equal_text_is_stored_once(tmp_path):
     first = run(tmp_path, b"It rains. It pours.\n")
     assert first[0] == "standard input (plain)"
     path, *rest = first[1].split("|")
@@ -55,20 +55,20 @@ def test_text_is_kept_once_under_its_content(tmp_path):
     assert len(list(Path(path).parent.glob("*.txt"))) == 2
 
 
-def test_quietly(tmp_path, monkeypatch):
-    """Without a progress bar, which counts nothing then."""
+def test_quiet(tmp_path, monkeypatch):
+    """No progress bar is drawn."""
     expected = run(tmp_path, b"It rains. It pours.\n")
     monkeypatch.setattr(sys.modules[__name__], "SCRIPT", QUIET + SCRIPT)
     assert run(tmp_path, b"It rains. It pours.\n") == expected
 
 
-def test_json_lines_are_told(tmp_path):
+def test_json_lines_are_recognised(tmp_path):
     assert run(tmp_path, b'{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
     assert run(tmp_path, b'\xef\xbb\xbf\n{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
     assert run(tmp_path, b"{It rains.}\n")[1].endswith(".txt|text|{It rains.}")
 
 
-def test_a_json_array_is_told(tmp_path):
+def test_a_json_array_is_recognised(tmp_path):
     assert run(tmp_path, b' [\n{"text": "It rains."}]')[1].endswith(".json|json|It rains.")
     assert run(tmp_path, b"[1] It rains.\n")[1].endswith(".txt|text|[1] It rains.")
 
@@ -80,7 +80,7 @@ def test_a_json_array_is_told(tmp_path):
         (b"Text.", "2", "error: several workers can't share standard input: build a corpus from it first"),
     ],
 )
-def test_what_cannot_be_read(tmp_path, content, workers, message):
+def test_empty_input_and_several_workers_are_refused(tmp_path, content, workers, message):
     [line] = run(tmp_path, content, WORLD_SIZE=workers)
     assert line.startswith(message)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]

@@ -20,7 +20,7 @@ WIKITEXT = (
 )
 
 
-def test_wikitext_by_name_is_found_where_the_notebook_puts_it(write, tmp_path, monkeypatch):
+def test_a_local_copy_is_found_where_the_notebook_puts_it(write, tmp_path, monkeypatch):
     write(WIKITEXT, "data/wikitext-2/wiki.train.tokens")
     (tmp_path / "notebooks").mkdir()
     for place in (tmp_path, tmp_path / "notebooks", tmp_path / "data"):
@@ -30,7 +30,7 @@ def test_wikitext_by_name_is_found_where_the_notebook_puts_it(write, tmp_path, m
 
 
 class Hub:
-    """A hub that serves one file, as `huggingface_hub` does."""
+    """Serves one file with the functions of `huggingface_hub`."""
 
     def __init__(self, path: Path, sha256: str) -> None:
         self.path, self.sha256, self.downloads = path, sha256, 0
@@ -49,13 +49,13 @@ class Hub:
 
 @pytest.fixture
 def parquet(tmp_path):
-    """The lines of `WIKITEXT` as the hub has them: empty lines are empty rows."""
+    """The lines of `WIKITEXT` as rows, as on the hub: an empty line is an empty row."""
     rows = ["" if line == " " else f"{line}\n" for line in WIKITEXT.splitlines()]
     pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "part.parquet")
     return tmp_path / "part.parquet"
 
 
-def test_wikitext_from_the_hub(parquet, tmp_path, monkeypatch):
+def test_a_download_is_cached(parquet, tmp_path, monkeypatch):
     hub = Hub(parquet, wikitext._sha256(parquet))
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_a_damaged_download_is_refused(parquet, tmp_path, monkeypatch):
     assert not (tmp_path / "cache/texts/wikitext-2/wiki.train.tokens").exists()
 
 
-def test_no_network_names_both_ways_out(tmp_path, monkeypatch):
+def test_without_a_network(tmp_path, monkeypatch):
     class Offline(Hub):
         def get_hf_file_metadata(self, url):
             raise ConnectionError("Name or service not known")
@@ -89,7 +89,7 @@ def test_no_network_names_both_ways_out(tmp_path, monkeypatch):
         find_source("wikitext-2", CorpusConfig(), tmp_path / "cache")
 
 
-def test_no_hub_library_names_both_ways_out(tmp_path, monkeypatch):
+def test_without_the_hub_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"put a copy in data/wikitext-103, or pip install 'bertfast\[hub\]'"):
