@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertfast.data.readers.records import missing_column, text_of
+from bertfast.data.readers.columns import missing_column, text_of
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 from bertfast.log import progress_bar

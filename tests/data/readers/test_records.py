@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertfast.data.readers import json_array as json_array_module
 from bertfast.data.readers import lines as lines_module
 from bertfast.data.readers import records as records_module
+from bertfast.data.readers.json_array import array_items
 from bertfast.data.readers.records import RecordFile, column_texts, json_kind
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
@@ -200,7 +202,7 @@ def test_a_json_array_is_read_as_by_the_json_module(tmp_path_factory, items, blo
     path.write_text(json.dumps(items, indent=indent))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines_module, "BLOCK_BYTES", block)
-        assert list(records_module._ArrayReader(path, lambda size: None).items()) == json.loads(path.read_text())
+        assert list(array_items(path, lambda size: None)) == json.loads(path.read_text())
 
 
 def test_a_json_array_is_read_in_bounded_memory(tmp_path):
@@ -218,7 +220,7 @@ def test_a_json_array_is_read_in_bounded_memory(tmp_path):
 
 
 def test_a_json_record_has_a_maximum_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(records_module, "MAX_RECORD", 1000)
+    monkeypatch.setattr(json_array_module, "MAX_RECORD", 1000)
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", 100)
     path = write(tmp_path / "a.json", ["a", "b" * 900])
     assert list(read(path, "json")) == ["a", "b" * 900]
