@@ -20,7 +20,8 @@ from bertfast.data.readers.scored_pairs import ScoredPairs, read_scored_pairs
 from bertfast.distributed.world import World, choose_precision
 from bertfast.hub.transformers import Pretrained
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe.classification import Drawn, compare_labels, divided
+from bertfast.inference.probe.classification import compare_labels
+from bertfast.inference.probe.draws import Drawn, train_and_test
 from bertfast.inference.probe.features import require_scikit_learn
 from bertfast.inference.probe.similarity import Correlations, check_pairs, compare_similarity
 from bertfast.inference.probe.verdict import Column
@@ -58,7 +59,7 @@ class Judge:
         self._config = ProbeConfig(**self._encoder.defaults(()))
         self._drawn: Drawn | None = None
         if labels is not None:
-            train, test = divided(read_labelled(labels, LabelColumns(), CorpusConfig().delimiter))
+            train, test = train_and_test(read_labelled(labels, LabelColumns(), CorpusConfig().delimiter))
             count = min(len(train.texts), max(_LABELS, 2 * len(set(train.labels))))
             self._drawn = Drawn.of(train, test, dataclasses.replace(self._config, labels_each=str(count)))
         self._pairs: ScoredPairs | None = None

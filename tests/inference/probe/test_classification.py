@@ -23,7 +23,7 @@ from bertfast.config import ProbeConfig
 from bertfast.data.readers.labelled import Labelled
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe import classification
+from bertfast.inference.probe import classification, draws
 from bertfast.inference.probe.classification import probe_labels
 from bertfast.inference.probe.verdict import RANDOM, ROWS, VECTORS, WITH_RANDOM, WITH_VECTORS, WORDS
 from bertfast.model import Bert
@@ -105,24 +105,11 @@ def test_many_labels_take_one_fold(monkeypatch):
 # ---- draws
 
 
-def test_a_beginning_and_an_end_have_the_shares_of_all():
-    labels = np.array(["a"] * 600 + ["b"] * 300 + ["c"] * 96 + ["d"] * 3 + ["e"])
-    order = classification._stratified_order(labels, np.random.default_rng(0))
-    assert sorted(order) == list(range(1000))
-    assert Counter(labels[order[:9]]) == {"a": 2, "b": 2, "c": 2, "d": 2, "e": 1}
-    for part in (order[:100], order[-200:], order[:500]):
-        counts = Counter(labels[part])
-        for label, share in {"a": 0.6, "b": 0.3, "c": 0.096}.items():
-            assert counts[label] == pytest.approx(share * len(part), abs=3)
-    other = classification._stratified_order(labels, np.random.default_rng(1))
-    assert set(order[:100]) != set(other[:100])
-
-
 def test_a_fifth_is_held_out():
     given = planted_labels.labelled(203, 0)
     found = probe_labels(planted_labels.encoder(knows=True), given, config=ALL)
     assert (found.columns[0].labels, found.tests, found.labels) == (163, 40, 2)
-    train, test = classification._divided(given)
+    train, test = draws._hold_out(given)
     pairs = (zip(each.texts, each.labels, strict=True) for each in (train, test))
     assert sorted(chain(*pairs)) == sorted(zip(given.texts, given.labels, strict=True))
     for each in (train, test):
