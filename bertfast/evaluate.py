@@ -11,7 +11,8 @@ from bertfast.command_line import Parser, add_model, add_settings, run_command, 
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.world import World, choose_devices, choose_precision, describe, log_choice
-from bertfast.hub.transformers import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER, load_pretrained
+from bertfast.hub.state_dict import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER
+from bertfast.hub.transformers import load_pretrained
 from bertfast.reporting.run_info import RunInfo
 from bertfast.training.device_check.choice import choose
 from bertfast.training.device_check.job import SAMPLER

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import FillMaskConfig
-from bertfast.hub.transformers import MASKED_LM_HEAD, load_pretrained
+from bertfast.hub.state_dict import MASKED_LM_HEAD
+from bertfast.hub.transformers import load_pretrained
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.fill_mask import fill_mask
 

@@ -29,7 +29,8 @@ from bertfast.distributed.world import choose_devices
 from bertfast.errors import InputError
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
-from bertfast.hub.transformers import MASKED_LM_HEAD, Pretrained, load_pretrained
+from bertfast.hub.state_dict import MASKED_LM_HEAD
+from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
 from bertfast.presets import CONTINUED, DEFAULT_PRESET, NEW_HEAD, PRESET_FIELDS, PRESETS, Preset
 from bertfast.reporting.next_steps import next_steps

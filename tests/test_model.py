@@ -8,7 +8,7 @@ import transformers
 from support.dispatched import Dispatched
 from support.random_model import LENGTHS, make_config, random_batch, randomised
 
-from bertfast.hub.transformers import export_state_dict, import_state_dict
+from bertfast.hub.state_dict import export_state_dict, import_state_dict
 from bertfast.model import Bert, head_rows
 
 

@@ -26,7 +26,7 @@ from peer_steps import (
 
 from bertfast.config import BertConfig, SamplerConfig
 from bertfast.data.corpus import Corpus
-from bertfast.hub.transformers import import_state_dict
+from bertfast.hub.state_dict import import_state_dict
 from bertfast.model import Bert
 from bertfast.presets import PRESETS
 from bertfast.sampling.batch import PaddedBatch

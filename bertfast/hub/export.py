@@ -7,7 +7,8 @@ from pathlib import Path
 from bertfast.config import EncodeConfig
 from bertfast.hub import onnx, sentence_transformers
 from bertfast.hub.model_card import name_forms
-from bertfast.hub.transformers import POOLER, load_pretrained
+from bertfast.hub.state_dict import POOLER
+from bertfast.hub.transformers import load_pretrained
 
 
 def check_form(form: str) -> None:

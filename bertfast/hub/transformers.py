@@ -10,13 +10,11 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -25,76 +23,10 @@ from bertfast.config import BertConfig
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import save_tensors
+from bertfast.hub.base_model import name_on_the_hub
+from bertfast.hub.state_dict import export_state_dict, head_names, import_state_dict
 from bertfast.model import Bert
 from bertfast.presets import PRESETS
-
-POOLER, MASKED_LM_HEAD, NEXT_SENTENCE_HEAD = "pooler", "masked-LM head", "next-sentence head"
-
-_EMBEDDINGS = {
-    "embeddings.word.weight": "bert.embeddings.word_embeddings.weight",
-    "embeddings.token_type.weight": "bert.embeddings.token_type_embeddings.weight",
-    "embeddings.position.weight": "bert.embeddings.position_embeddings.weight",
-    "embeddings.norm.weight": "bert.embeddings.LayerNorm.weight",
-    "embeddings.norm.bias": "bert.embeddings.LayerNorm.bias",
-}
-_LAYER = {
-    "query": ["attention.self.query"],
-    "key_value": ["attention.self.key", "attention.self.value"],
-    "attention_output": ["attention.output.dense"],
-    "attention_norm": ["attention.output.LayerNorm"],
-    "intermediate": ["intermediate.dense"],
-    "output": ["output.dense"],
-    "output_norm": ["output.LayerNorm"],
-}
-_HEADS = {
-    POOLER: {"pooler": "bert.pooler.dense"},
-    MASKED_LM_HEAD: {
-        "masked_lm_head.transform": "cls.predictions.transform.dense",
-        "masked_lm_head.norm": "cls.predictions.transform.LayerNorm",
-    },
-    NEXT_SENTENCE_HEAD: {"next_sentence_head": "cls.seq_relationship"},
-}
-
-
-def _names(config: BertConfig) -> dict[str, list[str]]:
-    """Our parameter's name -> the Hugging Face names of the tensors that make it up, stacked by rows."""
-    names = {ours: [theirs] for ours, theirs in _EMBEDDINGS.items()}
-    for kind in ("weight", "bias"):
-        for index in range(config.num_hidden_layers):
-            for ours, parts in _LAYER.items():
-                names[f"layers.{index}.{ours}.{kind}"] = [f"bert.encoder.layer.{index}.{part}.{kind}" for part in parts]
-    for head in _HEADS:
-        names |= _head_names(head)
-    return names
-
-
-def _head_names(head: str) -> dict[str, list[str]]:
-    names = {
-        f"{ours}.{kind}": [f"{theirs}.{kind}"] for ours, theirs in _HEADS[head].items() for kind in ("weight", "bias")
-    }
-    if head == MASKED_LM_HEAD:
-        names["masked_lm_head.bias"] = ["cls.predictions.bias"]
-    return names
-
-
-# Parameters whose first dimension is the vocabulary, which we pad.
-_VOCABULARY = ("embeddings.word.weight", "masked_lm_head.bias")
-_WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
-# Not weights, though transformers 4 saved them.
-_BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
-
-
-def export_state_dict(model: Bert) -> dict[str, Tensor]:
-    """The model's weights under Hugging Face's names, float32, on the CPU, without the vocabulary's padding."""
-    exported = {}
-    parameters = dict(model.named_parameters())
-    for ours, theirs in _names(model.config).items():
-        tensor = parameters[ours].detach().cpu()
-        if ours in _VOCABULARY:
-            tensor = tensor[: model.config.vocab_size]
-        for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
-            exported[name] = part.contiguous().clone()
-    return exported
 
 
 class Pretrained(NamedTuple):
@@ -110,7 +42,7 @@ class Pretrained(NamedTuple):
 
     def given(self) -> dict[str, Tensor]:
         """The model's parameters that the folder gave: all but those of heads that start fresh."""
-        fresh = {ours for head in self.fresh for ours in _head_names(head)}
+        fresh = {ours for head in self.fresh for ours in head_names(head)}
         return {name: each.detach() for name, each in self.model.named_parameters() if name not in fresh}
 
     def digest(self) -> str:
@@ -138,85 +70,6 @@ class Pretrained(NamedTuple):
 def _enumerated(names: list[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def import_state_dict(
-    model: Bert, state: dict[str, Tensor], source: str = "the weights", tied: bool = True
-) -> tuple[dict[str, str], list[str]]:
-    """Loads weights under Hugging Face's names into `model`.
-
-    `tied`: whether a missing decoder is the word embeddings. bertfast's decoder always is: if the given one differs,
-    the masked-LM head is left unchanged.
-
-    Returns: the heads left unchanged, each with the reason; and the unused weights, by their names up to the first dot.
-
-    Raises:
-        InputError: a tensor of the encoder, or a part of a head, is missing, has the wrong shape, or isn't part of the
-            model. Names `source` and the tensor.
-    """
-    state = _modern_names(state)
-    decoder = state.pop("cls.predictions.decoder.weight", None)
-    if "cls.predictions.decoder.bias" in state:  # transformers computes with this one
-        state["cls.predictions.bias"] = state.pop("cls.predictions.decoder.bias")
-    fresh = {}
-    for head in _HEADS:
-        if not any(name in state for names in _head_names(head).values() for name in names):
-            fresh[head] = "has none"
-    words = state.get(_WORD_EMBEDDINGS)
-    apart = not tied if decoder is None else words is None or not torch.equal(decoder, words)
-    if apart and MASKED_LM_HEAD not in fresh:
-        fresh[MASKED_LM_HEAD] = "has one whose decoder is not its word embeddings, as bertfast's is"
-    unchanged = {ours for head in fresh for ours in _head_names(head)}
-
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for ours, theirs in _names(model.config).items():
-            if ours in unchanged:
-                continue
-            target: Tensor = parameters[ours]
-            if ours in _VOCABULARY:
-                target[model.config.vocab_size :].zero_()
-                target = target[: model.config.vocab_size]
-            for name, part in zip(theirs, target.chunk(len(theirs)), strict=True):
-                if name not in state:
-                    raise InputError(f"{source} holds no {name}: not a BERT that transformers or bertfast saved")
-                tensor = state.pop(name)
-                if part.shape != tensor.shape:
-                    raise InputError(
-                        f"{source}: {name} has the shape {tuple(tensor.shape)}, the model needs {tuple(part.shape)}"
-                    )
-                if not tensor.is_floating_point():
-                    raise InputError(f"{source}: {name} is {tensor.dtype}: quantized weights can't be loaded")
-                part.copy_(tensor)
-    for names in map(_head_names, fresh):
-        for theirs in names.values():
-            state.pop(theirs[0], None)
-    surplus = sorted(name for name in state if name.startswith("bert."))
-    if surplus:
-        raise InputError(f"{source} holds {surplus[0]}, which the model that config.json describes has no place for")
-    return fresh, sorted({name.split(".")[0] for name in state})
-
-
-def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the names that BertForPreTraining uses today.
-
-    Early checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta. A
-    BertModel's names lack the prefix.
-    """
-    prefix = "" if any(name.startswith("bert.") for name in state) else "bert."
-    renamed = {}
-    for name, tensor in state.items():
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        renamed[name if name.startswith("cls.") else prefix + name] = tensor
-    return {name: tensor for name, tensor in renamed.items() if name not in _BUFFERS}
-
-
-def num_parameters(model: Bert) -> int:
-    """The number of weights that `save_model` writes."""
-    return sum(
-        (tensor[: model.config.vocab_size] if name in _VOCABULARY else tensor).numel()
-        for name, tensor in model.named_parameters()
-    )
 
 
 def save_model(model: Bert, folder: Path) -> None:
@@ -308,9 +161,9 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     source, state = _load_tensors(folder)
     model = Bert(config)
     model.trained_len = _trained_len(folder, config)
-    model.base_model = _name_on_the_hub(folder)
-    tied = read_settings(folder / "config.json").get("tie_word_embeddings") is not False
-    fresh, unused = import_state_dict(model, state, str(source), tied)
+    settings = read_settings(folder / "config.json")
+    model.base_model = name_on_the_hub(folder, settings)
+    fresh, unused = import_state_dict(model, state, str(source), settings.get("tie_word_embeddings") is not False)
     for head in needed:
         if head in fresh:
             raise InputError(f"the {head} is needed, and {folder} {fresh[head]}")
@@ -323,35 +176,6 @@ def _trained_len(folder: Path, config: BertConfig) -> int:
     limit = read_settings(path).get("model_max_length") if path.exists() else None
     positions = config.max_position_embeddings
     return min(limit, positions) if isinstance(limit, int) and limit > 2 else positions
-
-
-# owner/name, or the one name of the oldest models.
-_ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-_NAMED_BY_CARD = re.compile(r"""^base_model:(?:\s*-)?[ ]*["']?([^\s"']+)["']?[ ]*$""", re.MULTILINE)
-
-
-def _name_on_the_hub(folder: Path) -> str:
-    """What the Hub calls a folder's model, or the model that this was trained on from; empty if that is not known.
-
-    From the folder's place in the Hub's cache (models--OWNER--NAME/snapshots/...), its card, or its config.json, where
-    transformers 4 wrote the name or the path by which the model was loaded.
-    """
-    in_cache = re.fullmatch("models--(.+)/snapshots/.+", "/".join(folder.absolute().parts[-3:]))
-    name = in_cache[1].replace("--", "/") if in_cache else _named_by_card(folder / "README.md")
-    if name is None:
-        name = read_settings(folder / "config.json").get("_name_or_path")
-        if not isinstance(name, str) or not _ON_THE_HUB.fullmatch(name) or Path(name).exists():
-            return ""
-    return name if _ON_THE_HUB.fullmatch(name) else ""
-
-
-def _named_by_card(path: Path) -> str | None:
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    found = _NAMED_BY_CARD.search(content.split("\n---", 1)[0]) if content.startswith("---") else None
-    return found[1] if found else None
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:

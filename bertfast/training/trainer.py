@@ -27,7 +27,8 @@ from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.differences import differences
 from bertfast.distributed.world import World, choose_precision, describe, why_not_deterministic
 from bertfast.errors import InputError, Stopped
-from bertfast.hub.model_card import CardFacts, save_card
+from bertfast.hub.card_text import CardFacts
+from bertfast.hub.model_card import save_card
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn

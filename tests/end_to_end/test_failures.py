@@ -18,7 +18,8 @@ import pytest
 from safetensors.torch import load_file
 from support.processes import TINY, Fault, contents, run, start, write_texts
 
-from bertfast.hub.transformers import export_state_dict, load_pretrained
+from bertfast.hub.state_dict import export_state_dict
+from bertfast.hub.transformers import load_pretrained
 
 STEPS, EVERY = 12, 4
 

@@ -17,7 +17,8 @@ from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, char_tokenizer, count_words, wordpiece_tokenizer
 from bertfast.errors import InputError
-from bertfast.hub.transformers import MASKED_LM_HEAD, load_pretrained
+from bertfast.hub.state_dict import MASKED_LM_HEAD
+from bertfast.hub.transformers import load_pretrained
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.fill_mask import fill_mask
 from bertfast.pretrain import main as pretrain

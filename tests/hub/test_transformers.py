@@ -17,15 +17,8 @@ from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.data.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.hub.transformers import (
-    MASKED_LM_HEAD,
-    NEXT_SENTENCE_HEAD,
-    POOLER,
-    conversion_command,
-    load_config,
-    load_pretrained,
-    save_model,
-)
+from bertfast.hub.state_dict import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER
+from bertfast.hub.transformers import conversion_command, load_config, load_pretrained, save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 from bertfast.training.launch import train
