@@ -1,4 +1,4 @@
-"""The two kinds of batches: packed, which the model takes, and padded."""
+"""The two forms of a batch: packed, as the model takes it, and padded."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class PackedBatch(NamedTuple):
     next_sentence_label: Tensor
     """(count,) int64: 0 true next (or in order), 1 not; empty without pairs."""
     row_keys: Tensor
-    """(tokens,) int64: example number * max_len + position, unique to each token of the run; the key for dropout."""
+    """(tokens,) int64: example number * max_len + position, unique to each token of a run; dropout's key."""
     max_seqlen: int
-    """An upper bound of the sequences' lengths."""
+    """An upper bound on the sequences' lengths."""
 
 
 class PaddedBatch(NamedTuple):
-    """Examples padded to max_len, with predictions padded to the most that an example can have."""
+    """Examples padded to max_len, with predictions padded to the maximum number of an example."""
 
     input_ids: Tensor
     """(count, max_len) int64, the masked text."""

@@ -17,7 +17,7 @@ _LABELS = {"nsp": ("true next", "another sentence"), "sop": ("in order", "swappe
 def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> Iterator[str]:
     """A heading, then the examples of step `step`, one per line, at most `most`.
 
-    A predicted token is shown as [original→what the model sees]: [crane→MASK].
+    A predicted token is shown as [original→input]: [crane→MASK].
     """
     if not 0 <= step < config.steps:
         raise InputError(f"--step {step}: the run has the steps 0 to {config.steps - 1}")
@@ -36,19 +36,19 @@ def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> It
 
 
 def _in_words(batch: PackedBatch, index: int, tokenizer: Tokenizer) -> str:
-    """One example's tokens: predicted ones in brackets, continuations joined to the token before."""
+    """An example's tokens: predicted ones in brackets, tokens that continue a word joined to the previous one."""
     begin, end = batch.cu_seqlens[index : index + 2].tolist()
     predicted = slice(*batch.cu_masked[index : index + 2].tolist())
     ids = batch.input_ids[begin:end]
     continues = tokenizer.continuation[ids.numpy()]
     positions = (batch.masked_positions[predicted] - begin).tolist()
-    were = dict(zip(positions, batch.labels[predicted].tolist(), strict=True))
+    labels = dict(zip(positions, batch.labels[predicted].tolist(), strict=True))
     words = ""
     for position, token in enumerate(tokenizer.tokens(ids.tolist())):
-        if position in were:
-            [was] = tokenizer.tokens([were[position]])
-            seen = "MASK" if ids[position] == tokenizer.special_ids.mask else token
-            words += f" [{was}→{seen}]"
+        if position in labels:
+            [original] = tokenizer.tokens([labels[position]])
+            shown = "MASK" if ids[position] == tokenizer.special_ids.mask else token
+            words += f" [{original}→{shown}]"
         else:
             words += token[2:] if continues[position] else f" {token}"
     return words.lstrip()

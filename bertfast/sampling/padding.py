@@ -2,8 +2,7 @@
 
 Batches rarely have the same number of tokens. But a CUDA graph's tensors keep the sizes that they had at capture. On a
 CPU, oneDNN compiles a program for each shape of a matrix product: a shard's programs take about as long to compile as
-its whole step, and half a megabyte each; and memory freed by one batch can be reused for the next only if that is no
-longer.
+its whole step, and half a megabyte each. And memory that one batch frees can hold the next only if that is no larger.
 
 So filler sequences of token 0 at a batch's end round its tokens and predictions up to multiples. They don't affect the
 loss or the gradients: their predictions have weight 0, and no other sequence attends to them. `Buckets` and `rounded`
@@ -31,14 +30,14 @@ class PaddedSize(NamedTuple):
     predictions: int
     fillers: int
     filler_len: int
-    """The most tokens in a filler."""
+    """The maximum tokens of a filler."""
 
 
 class Buckets:
     """Sizes of batches of up to `count` examples of up to `max_len` tokens, for CUDA graphs: as few as possible.
 
-    Tokens are rounded up to a multiple of 1,024, or of a 32nd of the most that a batch can have if that is more;
-    predictions to a multiple of an eighth of that.
+    Tokens are rounded up to a multiple of 1,024, or of a 32nd of a batch's maximum if that is more; predictions to a
+    multiple of an eighth of it.
     """
 
     def __init__(self, count: int, max_len: int) -> None:
@@ -48,36 +47,36 @@ class Buckets:
         self._fillers = -(-(self._tokens + self._tokens_for(self._predictions)) // (max_len - 1))
 
     def of(self, tokens: Sequence[int], predictions: Sequence[int]) -> PaddedSize:
-        """The smallest size that fits several batches, given each one's numbers of tokens and predictions.
+        """The smallest size that fits several batches, given the numbers of tokens and predictions of each.
 
-        If one batch is so much smaller than another that its fillers can't make up the difference, more are added.
+        If the batches differ so much that the fillers can't make up the difference, there are more of them.
         """
-        filled = _rounded_up(max(predictions), self._predictions)
+        padded = _rounded_up(max(predictions), self._predictions)
         fillers = self._fillers
         while True:
-            ends = (own + fillers + self._tokens_for(filled - n) for own, n in zip(tokens, predictions, strict=True))
+            ends = (own + fillers + self._tokens_for(padded - n) for own, n in zip(tokens, predictions, strict=True))
             total = _rounded_up(max(ends), self._tokens)
             if total - min(tokens) <= fillers * self._max_len:
-                return PaddedSize(total, filled, fillers, self._max_len)
+                return PaddedSize(total, padded, fillers, self._max_len)
             fillers *= 2
 
     def _tokens_for(self, predictions: int) -> int:
-        """The number of filler tokens needed to hold so many predictions."""
+        """The number of filler tokens that hold this many predictions."""
         return predictions + predictions // (self._max_len - 1)
 
 
 def rounded(tokens: int, predictions: int) -> PaddedSize:
-    """The size to which a CPU pads a batch of so many tokens and predictions: as small as possible, with one filler."""
-    filled = _rounded_up(predictions, PREDICTIONS)
+    """The size of a batch of so many tokens and predictions on a CPU: the smallest multiples, with one filler."""
+    padded = _rounded_up(predictions, PREDICTIONS)
     multiple = token_multiple(tokens)
     length = -tokens % multiple
-    while length <= filled - predictions:  # the filler's first token cannot be predicted
+    while length <= padded - predictions:  # the filler's first token cannot be predicted
         length += multiple
-    return PaddedSize(tokens + length, filled, 1, length)
+    return PaddedSize(tokens + length, padded, 1, length)
 
 
 def token_multiple(tokens: int) -> int:
-    """`tokens` are rounded up to a multiple of this: a power of two, a 32nd to a 16th of them, or `LEAST_TOKENS`."""
+    """The multiple that `tokens` are rounded up to: a power of two, a 32nd to a 16th of them, or `LEAST_TOKENS`."""
     return max(LEAST_TOKENS, (1 << (tokens // 16).bit_length()) // 2)
 
 
@@ -86,12 +85,12 @@ def _rounded_up(number: int, multiple: int) -> int:
 
 
 def fill(batch: PackedBatch, size: PaddedSize, weight: Tensor | float) -> tuple[PackedBatch, Tensor]:
-    """A batch with its fillers, and the weight of each prediction: `weight` for the batch's own, 0 for the others.
+    """A batch with fillers, and the weight of each prediction: `weight` for the batch's own, 0 for the others.
 
-    With s the batch's own tokens, T those of `size` and D fillers, filler j ends at max(T - filler_len (D - j), s + j):
-    the last ones are full, those before them have one token. The heads read a filler's first token separately, so it is
-    never predicted; the missing predictions take the last of the other tokens. Everything is computed on the batch's
-    device, in shapes that depend only on `size`.
+    If the batch has s tokens of its own, T in all and D fillers, filler j ends at max(T - filler_len (D - j), s + j):
+    the last fillers are full, those before them have one token. The heads read a filler's first token separately, so it
+    is never predicted; the fillers' predictions are at the last of their other tokens. Everything is computed on the
+    batch's device, in shapes that depend only on `size`.
 
     Args:
         batch: as `Sampler.packed_within` makes it, with the tokens and predictions of `size`.
@@ -105,10 +104,10 @@ def fill(batch: PackedBatch, size: PaddedSize, weight: Tensor | float) -> tuple[
     number = torch.arange(size.predictions, device=device)
     is_own = number < own
     from_end = size.predictions - 1 - number
-    missing = size.tokens - 1 - from_end - from_end // max(1, size.filler_len - 1)
+    in_fillers = size.tokens - 1 - from_end - from_end // max(1, size.filler_len - 1)
     filled = batch._replace(
         cu_seqlens=torch.cat([batch.cu_seqlens, ends]),
-        masked_positions=torch.where(is_own, batch.masked_positions, missing),
+        masked_positions=torch.where(is_own, batch.masked_positions, in_fillers),
         max_seqlen=max(batch.max_seqlen, size.filler_len),
     )
     return filled, (is_own * weight).float()

@@ -65,7 +65,7 @@ class TokenisedCorpus(Protocol):
 
 
 class Plan(NamedTuple):
-    """What the host knows about a range of examples; int32, on the CPU."""
+    """The sizes of a range of examples; int32, on the CPU."""
 
     lengths: Tensor
     """(count,) tokens of each example, special ones included."""
@@ -128,7 +128,7 @@ class Sampler:
             self._native = native.Sampler(options, **moved)
 
     def make_on_host(self) -> None:
-        """From now on makes batches on the host and copies them to the device; rules out `packed_within`."""
+        """Makes all later batches on the host and copies them to the device. `packed_within` can't be used then."""
         self._native, self._made_on = self._host, torch.device("cpu")
 
     @property
@@ -148,7 +148,7 @@ class Sampler:
     def plan(self, first_example: int, count: int) -> Plan:
         """Lengths and numbers of predictions of the examples first_example .. first_example + count - 1.
 
-        They are always computed on the host, so that nothing has to wait for the device.
+        Computed on the host, so that nothing waits for the device.
         """
         planned = self._plan(first_example, count, self._host, torch.device("cpu"))
         return Plan(planned.cu_seqlens.diff(), planned.cu_masked.diff())
@@ -162,14 +162,14 @@ class Sampler:
         return self._packed(planned, int(host.cu_seqlens[-1]), int(host.cu_masked[-1]), torch.empty)
 
     def packed_within(self, first_example: Tensor, count: int, tokens: int, predictions: int) -> PackedBatch:
-        """Like `packed`, but computed entirely on the device that makes the batch; the host gives only its sizes.
+        """Like `packed`, but computed entirely on the device that makes the batch; the host only gives its sizes.
 
         Args:
             first_example: (1,) int64, on this sampler's device.
-            count: examples.
-            tokens: the tokens of the batch's tensors, which end in zeros. The caller makes sure, with `plan`, that
-                the examples have no more: a GPU doesn't check.
-            predictions: the same of their predictions.
+            count: number of examples.
+            tokens: length of the tensors of tokens, padded with zeros. The caller makes sure, with `plan`, that the
+                examples have no more tokens: a GPU doesn't check.
+            predictions: length of the tensors of predictions, likewise.
         """
         return self._packed(self._plan_from(first_example, count, self._native), tokens, predictions, torch.zeros)
 
@@ -197,7 +197,7 @@ class Sampler:
         with self._current_device():
             self._native.packed(planned.first_example, planned.examples, batch)
         moved: dict[str, Any] = {
-            name: each.to(self.device) for name, each in batch._asdict().items() if isinstance(each, Tensor)
+            name: value.to(self.device) for name, value in batch._asdict().items() if isinstance(value, Tensor)
         }
         return batch._replace(**moved)
 
@@ -216,10 +216,10 @@ class Sampler:
         )
         with self._current_device():
             self._native.padded(planned.first_example, planned.examples, batch)
-        return PaddedBatch(*(each.to(self.device) for each in batch))
+        return PaddedBatch(*(tensor.to(self.device) for tensor in batch))
 
     def _current_device(self) -> contextlib.AbstractContextManager[object]:
-        """Makes this sampler's device the current one, on which kernels are launched."""
+        """Makes this sampler's device the current one, where kernels are launched."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -247,13 +247,13 @@ class Sampler:
 
 
 def _residence(size: int, free: int, total: int) -> tuple[bool, str]:
-    """Whether a corpus of `size` bytes is kept on a GPU with this much memory, and where it is kept, in words."""
-    kept = int(total * TRAINING_SHARE)
-    if size <= free - kept:
+    """Whether a corpus of `size` bytes goes on a GPU with this much memory, and where it goes in words."""
+    reserved = int(total * TRAINING_SHARE)
+    if size <= free - reserved:
         return True, f"{size / 1e9:.3g} GB on the GPU"
     return False, (
         f"{size / 1e9:.3g} GB in pinned host memory "
-        f"(the GPU has {free / 1e9:.3g} GB free, {kept / 1e9:.3g} GB of its memory are kept for the training)"
+        f"(the GPU has {free / 1e9:.3g} GB free, {reserved / 1e9:.3g} GB of its memory are kept for the training)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Statistics of a corpus, as lines of text."""
+"""Statistics of a corpus and of its examples, as lines of text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 
 _BAR = 50  # characters
-_SENTENCES = 1 << 20  # whose lengths are in memory at a time
-_EXAMPLES = 1 << 16  # the first of an epoch, from which padding is estimated
+_SENTENCES = 1 << 20  # the number whose lengths are in memory at a time
+_EXAMPLES = 1 << 16  # the number, from the start of an epoch, from which padding is estimated
 _FREQUENT = 10
 
 
@@ -40,7 +40,7 @@ def statistics(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
 
 
 def _documents(corpus: Corpus) -> str:
-    """What a document is, and how long documents are."""
+    """A line about what a document is, and how long documents are."""
     sentences = np.diff(corpus.document_offsets)
     tokens = np.diff(corpus.sentence_offsets[corpus.document_offsets])
     tenth, median, most = (np.quantile(sentences, share, method="lower") for share in (0.1, 0.5, 0.9))
@@ -69,7 +69,7 @@ def _bars(histogram: npt.NDArray[np.int64]) -> Iterator[str]:
 
 
 def _examples(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
-    """How long examples are, and how much padding packing saves."""
+    """Lines about how long examples are, and how much padding a packed batch saves."""
     what = f"examples ({config.objective}, --max-len {config.max_len})"
     try:
         sampler = Sampler(corpus, config)
@@ -92,7 +92,7 @@ def _examples(corpus: Corpus, config: SamplerConfig) -> Iterator[str]:
 
 
 def _could_fill(corpus: Corpus, config: SamplerConfig) -> float:
-    """The share of sentences in documents with enough tokens to fill an example of a pair."""
+    """The share of the sentences whose document has enough tokens to fill an example with a pair."""
     tokens = np.diff(corpus.sentence_offsets[corpus.document_offsets])
     enough = tokens >= config.max_len - 3
     return float(np.diff(corpus.document_offsets)[enough].sum() / corpus.num_sentences)

@@ -1,4 +1,4 @@
-"""No token is lost: sentences too long for an example are divided, and a run says what share no example holds."""
+"""Sentences too long for an example are divided; the sampler gives the share of tokens that no example holds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numbered_documents(seed: int, lengths: list[int]) -> list[list[list[int]]]:
 
 
 def seen(corpus: Corpus, config: SamplerConfig, epochs: int) -> tuple[Sampler, set[int]]:
-    """The tokens of some epochs' examples."""
+    """The sampler, and the tokens in the examples of some epochs."""
     sampler = Sampler(corpus, dataclasses.replace(config, mlm_probability=0.0, mask_share=0.0, random_share=0.0))
     ids: set[int] = set()
     for epoch in range(epochs):
@@ -33,7 +33,7 @@ def seen(corpus: Corpus, config: SamplerConfig, epochs: int) -> tuple[Sampler, s
     return sampler, ids
 
 
-# Without nsp's way to drop: what its wrong next sentences hold is a matter of luck.
+# Without nsp that drops pairs: which wrong next sentences occur is random.
 EXACT = [
     each
     for each in CONFIGS
@@ -43,7 +43,7 @@ EXACT = [
 
 @pytest.mark.parametrize("config", EXACT, ids=name)
 def test_every_token_is_in_an_example(config):
-    """Or, where pairs are dropped or a document has no pair, the share that isn't is what the sampler tells."""
+    """Except where pairs are dropped or a document has no pair; the sampler gives the share that is missing."""
     for seed in range(2):
         documents = numbered_documents(seed, [1, 2, 3, 9, 25, 31, 60, 61, 100])
         corpus = make_corpus(documents, VOCABULARY)
@@ -57,8 +57,8 @@ def test_every_token_is_in_an_example(config):
             assert missing <= sum(lonely) / len(corpus.tokens)
 
 
-def test_what_fits_is_left_alone():
-    """The arrays that the sampler takes are then the corpus's own."""
+def test_sentences_that_fit_are_not_copied():
+    """The sampler uses the arrays of the corpus."""
     corpus = make_corpus([[[7] * 30, [8] * 31], [[9] * 28, [7] * 30]], 10)
     for objective, max_len in (("nsp", 64), ("sop", 64), ("none", 33)):
         sampler = Sampler(corpus, SamplerConfig(objective=objective, max_len=max_len))
@@ -73,7 +73,7 @@ def test_a_long_sentence_alone_in_its_document_makes_pairs():
     assert torch.unique(sampler.plan(0, 6).lengths).tolist() == [53]
 
 
-def test_the_notebooks_way_divides_none():
+def test_drop_divides_no_sentence():
     corpus = make_corpus([[[7] * 200, [8] * 5, [9] * 5]] * 2, 10)
     sampler = Sampler(corpus, SamplerConfig(too_long="drop", max_len=64))
     assert sampler.num_examples == 2

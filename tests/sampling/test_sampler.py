@@ -43,7 +43,7 @@ from bertfast.sampling.sampler import _options as sampler_options
 
 @pytest.fixture
 def isas() -> Iterator[list[str]]:
-    """The instruction sets that this processor has; whichever a test chose, the best is chosen after it."""
+    """The instruction sets of this processor; after the test the best one is chosen again."""
     best = native.isa()
     yield native.isas()
     native.use_isa(best)
@@ -57,7 +57,7 @@ def threads() -> Iterator[None]:
 
 
 class Expected:
-    """What a range of the reference's examples is as a batch."""
+    """A range of the reference's examples as a packed and as a padded batch."""
 
     def __init__(self, reference: Reference, first: int, count: int) -> None:
         examples = [reference.example(first + i) for i in range(count)]
@@ -114,7 +114,7 @@ def check(sampler: Sampler, reference: Reference, first: int, count: int) -> Non
 # --- Bit for bit ---
 
 
-def test_reference_gives_the_published_philox_words() -> None:
+def test_the_reference_gives_the_published_words_of_philox() -> None:
     assert philox4x32([0] * 4, [0] * 2) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
     ones = 0xFFFFFFFF
     assert philox4x32([ones] * 4, [ones] * 2) == (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)
@@ -137,8 +137,8 @@ def test_equals_reference(config: SamplerConfig, isas: list[str], threads: None)
 
 
 @pytest.mark.parametrize("masking", ["token", "span"])
-def test_a_plan_is_one_threads(threads: None, masking: str) -> None:
-    """More threads change no bit of it, and are not even started: each step waits for its plan."""
+def test_a_plan_is_made_on_one_thread(threads: None, masking: str) -> None:
+    """More threads don't change it, and are not started: each step waits for its plan."""
     if not Path("/proc/self/task").exists():
         pytest.skip("the system doesn't list a process's threads")
 
@@ -157,7 +157,7 @@ def test_a_plan_is_one_threads(threads: None, masking: str) -> None:
     assert torch.equal(planned.lengths, expected.lengths)
     assert torch.equal(planned.num_masked, expected.num_masked)
     sampler.packed(5, 4000)
-    assert running() > threads_before  # a batch's threads are seen here
+    assert running() > threads_before  # a batch starts threads
 
 
 @st.composite
@@ -293,13 +293,13 @@ def test_memory_mapped(tmp_path: Any, recwarn: pytest.WarningsRecorder) -> None:
 
 
 def one_token_sentences(sizes: list[int]) -> list[list[list[int]]]:
-    """Documents whose every sentence is one token of its own, so that what was drawn can be read off."""
+    """Documents in which each sentence is a unique token, so that an example shows which were drawn."""
     token = itertools.count(5)
     return [[[next(token)] for _ in range(size)] for size in sizes]
 
 
 def drawn(sampler: Sampler, first: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First and second sentence (where each is one token) and label of each example, masks undone."""
+    """First and second sentence (each one token) and label of each example, with the original tokens."""
     batch = sampler.packed(first, count)
     ids = batch.input_ids.clone()
     ids[batch.masked_positions] = batch.labels
@@ -308,7 +308,7 @@ def drawn(sampler: Sampler, first: int, count: int) -> tuple[np.ndarray, np.ndar
 
 
 def surely(p_value: float) -> bool:
-    """The seed is fixed, so a test passes always or never; a right sampler fails one in 10^5 seeds."""
+    """A correct sampler fails for one seed in 10^5. The seed is fixed, so a test always passes or always fails."""
     return p_value > 1e-5
 
 
@@ -324,14 +324,14 @@ def test_each_anchor_once_an_epoch(pairs: int) -> None:
 
 
 def test_order_of_an_epoch_is_uniform() -> None:
-    """Where an anchor comes, and which comes after which, over many epochs."""
-    # Of fewer than 32 anchors the small network's orders are not all alike.
+    """An anchor's position, and the anchor after it, are uniform over many epochs."""
+    # With fewer than 32 anchors the orders of the small network are not equally frequent.
     pairs, epochs = 60, 8000
     sampler = Sampler(make_corpus(one_token_sentences([pairs + 1]), 100, Special()), SamplerConfig(objective="sop"))
     a, b, label = drawn(sampler, 0, pairs * epochs)
     anchors = (np.where(label == 0, a, b) - 5).reshape(epochs, pairs)
     places = np.stack([np.bincount(anchors[:, place], minlength=pairs) for place in range(pairs)])
-    # The rows and columns of a permutation's matrix add up to 1, which leaves (pairs - 1)^2 degrees of freedom.
+    # The rows and columns of a permutation matrix add up to 1, which leaves (pairs - 1)^2 degrees of freedom.
     expected = epochs / pairs
     statistic = ((places - expected) ** 2 / expected).sum() * (pairs - 1) / pairs
     assert surely(stats.chi2.sf(statistic, (pairs - 1) ** 2))
@@ -390,11 +390,11 @@ def test_positions_are_uniform(tokens: int) -> None:
     specials = torch.tensor([0, tokens + 1, length - 1])
     assert (observed[specials] == 0).all()
     candidates = torch.tensor([p for p in range(length) if p not in specials])
-    # k of m without replacement: smaller variances than k independent choices would have.
+    # k of m without replacement have smaller variances than k independent choices.
     expected = count * k / m
     statistic = ((observed[candidates] - expected) ** 2).sum() / (expected * (1 - k / m)) * (m - 1) / m
     assert surely(stats.chi2.sf(float(statistic), m - 1))
-    # Two positions are predicted together as often as any other two.
+    # Any two positions are predicted together equally often.
     chosen = torch.zeros(count, length).scatter_(1, batch.masked_positions, 1)[:, candidates]
     together = (chosen.T @ chosen)[torch.triu(torch.ones(m, m), 1) > 0]
     if k > 1:
@@ -425,7 +425,7 @@ def test_actions_and_replacements(mask: float, change: float) -> None:
     batch = Sampler(equal_sentences(30, vocab_size), config).packed(0, count)
     new, old = batch.input_ids[batch.masked_positions], batch.labels
     masked, kept = int((new == Special().mask).sum()), int((new == old).sum())
-    same = 1 / (vocab_size - 5)  # a random token may be the same
+    same = 1 / (vocab_size - 5)  # a random token can be the original one
     shares = [mask, 1 - mask - change + change * same, change * (1 - same)]
     observed = [masked, kept, len(new) - masked - kept]
     for seen, share in zip(observed, shares, strict=True):
@@ -439,7 +439,7 @@ def test_actions_and_replacements(mask: float, change: float) -> None:
 
 @pytest.mark.parametrize("masking", ["whole_word", "span"])
 def test_whole_words(masking: str) -> None:
-    """Words are masked whole and never over k; one alone that overflows leaves no prediction."""
+    """Words are masked whole, never more than k tokens; if the only word is longer, nothing is predicted."""
     config = SamplerConfig(masking=masking, max_len=60, segments="fill")
     corpus = make_corpus(some_documents(6), VOCABULARY, continuation=CONTINUATION)
     batch = Sampler(corpus, config).packed(0, 2000)
@@ -473,7 +473,7 @@ def span_lengths_law() -> dict[int, float]:
 
 
 def surely_follows(observed: Counter[Any], law: dict[Any, float]) -> bool:
-    """Chi-squared, the outcomes expected fewer than ten times taken together."""
+    """A chi-squared test; outcomes that are expected fewer than ten times count as one."""
     count = observed.total()
     assert observed.keys() <= law.keys()
     assert sum(law.values()) == pytest.approx(1)
@@ -485,7 +485,7 @@ def surely_follows(observed: Counter[Any], law: dict[Any, float]) -> bool:
 
 
 def test_lengths_and_actions_of_spans() -> None:
-    """In a text so long that spans hardly ever meet, each run of predictions is one span."""
+    """The text is so long that spans hardly ever meet: each run of predictions is one span."""
     k, vocab_size, count = 10, 60_000, 3000
     text = np.random.default_rng(3).integers(5, vocab_size, (1, 1, 16_382)).tolist()
     config = SamplerConfig(
@@ -525,7 +525,7 @@ def test_lengths_and_actions_of_spans() -> None:
 
 @pytest.mark.parametrize(("lengths", "rate", "k"), [((7,), 0.3333, 3), ((4, 4), 0.2727, 3), ((5, 5), 0.0, 1)])
 def test_places_of_spans(lengths: tuple[int, ...], rate: float, k: int) -> None:
-    """Which positions are predicted, against the law worked out: a span starts at any that isn't predicted yet."""
+    """The predicted positions follow the computed law: a span starts at any position that isn't predicted yet."""
     count, vocab_size, candidates = 60_000, 99, sum(lengths)
     ends = {
         c: end
@@ -558,7 +558,7 @@ def test_places_of_spans(lengths: tuple[int, ...], rate: float, k: int) -> None:
 
 
 def test_full_sentences() -> None:
-    """Without pairs an example is, by default, as many following sentences as max_len holds, of several documents."""
+    """Without pairs, an example has by default as many consecutive sentences as fit, across documents."""
     documents, max_len = some_documents(7), 40
     config = SamplerConfig(objective="none", max_len=max_len)
     sentences = list(itertools.chain.from_iterable(divide(documents, config)))
@@ -581,7 +581,7 @@ def test_full_sentences() -> None:
 
 
 def test_every_choice_on_one_corpus(tmp_path: Any) -> None:
-    """Objectives, segments, masking and rates are chosen when a batch is made: the corpus is built once."""
+    """Objective, segments, masking and rates need no new corpus."""
     rng = random.Random(8)
     words = ["crane", "cranes", "driver", "drove", "building", "rebuilt", "yard"]
     text = tmp_path / "text.txt"
@@ -625,7 +625,7 @@ def test_filled_segments() -> None:
 
 
 class Rows(NamedTuple):
-    """Examples as the notebook pads them, masks undone beside."""
+    """Examples padded as in the notebook, and their original tokens."""
 
     input_ids: torch.Tensor
     original: torch.Tensor
@@ -653,7 +653,7 @@ class Rows(NamedTuple):
         return [masked, kept, len(new) - masked - kept]
 
 
-def undone(input_ids: torch.Tensor, positions: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> Any:
+def original_ids(input_ids: torch.Tensor, positions: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> Any:
     original = input_ids.clone()
     rows = torch.arange(len(positions))[:, None].expand_as(positions)
     original[rows[weights > 0], positions[weights > 0]] = labels[weights > 0]
@@ -662,7 +662,7 @@ def undone(input_ids: torch.Tensor, positions: torch.Tensor, labels: torch.Tenso
 
 @pytest.fixture(scope="module")
 def notebook() -> Any:
-    """The notebook's data of WikiText-2, made by its own code, and our sampler over the same paragraphs."""
+    """The notebook's examples of WikiText-2, by its own code, and our sampler's of the same paragraphs."""
     before = random.getstate()
     random.seed(1)
     data, paragraphs = notebook_dataset(64), notebook_paragraphs()
@@ -681,7 +681,7 @@ def notebook() -> Any:
     )
     theirs = Rows(
         ids,
-        undone(ids, positions, labels, weights),
+        original_ids(ids, positions, labels, weights),
         segments,
         lengths.long(),
         positions,
@@ -696,7 +696,7 @@ def notebook() -> Any:
     batch = sampler.padded(0, 8 * sampler.num_examples)
     ours = Rows(
         batch.input_ids,
-        undone(batch.input_ids, batch.masked_positions, batch.labels, batch.mlm_weights),
+        original_ids(batch.input_ids, batch.masked_positions, batch.labels, batch.mlm_weights),
         batch.token_type_ids,
         batch.attention_mask.sum(1),
         batch.masked_positions,
@@ -707,7 +707,7 @@ def notebook() -> Any:
 
 
 def test_notebook_pairs(notebook: Any) -> None:
-    """The same true pairs, laid out alike; wrong ones of the same lengths; half and half."""
+    """The same true pairs in the same layout, wrong ones with the same lengths, half of each."""
     theirs, ours, sampler, special, documents = notebook
     assert ours.input_ids.shape[1] == theirs.input_ids.shape[1] == 64
     fitting = {
@@ -718,7 +718,7 @@ def test_notebook_pairs(notebook: Any) -> None:
     }
     assert theirs.texts(True) <= fitting
     assert ours.texts(True) <= fitting
-    assert len(ours.texts(True)) > 0.99 * len(fitting)  # in 8 epochs 1 pair of 256 is never true next
+    assert len(ours.texts(True)) > 0.99 * len(fitting)  # in 8 epochs, 1 pair in 256 is never a true one
     assert surely(stats.binomtest(int(theirs.is_next.sum()), sampler.num_examples, 0.5).pvalue)
     assert surely(stats.binomtest(int(ours.is_next.sum()), len(ours.is_next), 0.5).pvalue)
     for is_next in (True, False):
@@ -732,7 +732,7 @@ def test_notebook_pairs(notebook: Any) -> None:
 
 
 def test_notebook_masks(notebook: Any) -> None:
-    """As many predictions for each length, anywhere alike, replaced in the same shares, padded alike."""
+    """The same number of predictions for each length, the same positions, replacements and padding."""
     theirs, ours, sampler, special, _ = notebook
     assert ours.positions.shape[1] == theirs.positions.shape[1] == sampler.max_predictions == 10
     their_counts, our_counts = (
@@ -747,7 +747,7 @@ def test_notebook_masks(notebook: Any) -> None:
         assert (rows.input_ids[torch.arange(64) >= rows.lengths[:, None]] == special.pad).all()
 
 
-# --- What cannot be sampled ---
+# --- Invalid input ---
 
 
 @pytest.mark.parametrize(
@@ -760,13 +760,13 @@ def test_notebook_masks(notebook: Any) -> None:
         ([[[9] * 8, [9] * 9], [[9] * 8, [9] * 7]], {"too_long": "drop", "max_len": 17}, "raise it to 18"),
     ],
 )
-def test_refuses(documents: Any, settings: Any, message: str) -> None:
+def test_a_corpus_without_examples_is_refused(documents: Any, settings: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         Sampler(make_corpus(documents, 20), SamplerConfig(**settings))
     assert "\n" not in str(error.value)
 
 
-def test_refuses_a_damaged_corpus() -> None:
+def test_a_damaged_corpus_is_refused() -> None:
     good = make_corpus(some_documents(1), VOCABULARY)
     for field in ("sentence_offsets", "document_offsets"):
         for damage in (lambda a: a + 1, lambda a: a[:-1], lambda a: a[[0, *range(2, len(a) - 1), 1, -1]]):
@@ -779,7 +779,7 @@ def test_refuses_a_damaged_corpus() -> None:
         Sampler(make_corpus([[[1], [1]], [[1]]], 5, Special()), SamplerConfig())
 
 
-def test_refuses_wrong_numbers() -> None:
+def test_invalid_example_numbers_are_refused() -> None:
     sampler = Sampler(make_corpus(some_documents(1), VOCABULARY), SamplerConfig(max_len=512))
     for first, count in ((-1, 3), (0, -1), (2**54, 1)):
         with pytest.raises(ValueError, match="examples from number"):
@@ -788,7 +788,7 @@ def test_refuses_wrong_numbers() -> None:
         sampler.plan(0, 2**22)
 
 
-def test_extension_checks_its_tensors() -> None:
+def test_the_extension_checks_its_tensors() -> None:
     sampler = Sampler(make_corpus(some_documents(1), VOCABULARY), SamplerConfig())
     good = sampler.packed(0, 8)
     first, examples = torch.zeros(1, dtype=torch.int64), torch.empty(8, 5, dtype=torch.int64)
@@ -817,7 +817,7 @@ def test_extension_checks_its_tensors() -> None:
 
 
 def test_where_a_corpus_goes() -> None:
-    """To a GPU as long as half of its memory stays for the training, and it has room now."""
+    """It goes on the GPU if half of its memory stays for training, and there is room now."""
     gb = 10**9
     assert _residence(40 * gb, 80 * gb, 80 * gb) == (True, "40 GB on the GPU")
     assert _residence(41 * gb, 80 * gb, 80 * gb)[0] is False
@@ -828,7 +828,7 @@ def test_where_a_corpus_goes() -> None:
     )
 
 
-def test_extension_checks_its_corpus() -> None:
+def test_the_extension_checks_its_corpus() -> None:
     corpus = make_corpus(some_documents(1), VOCABULARY)
     good = {
         "options": sampler_options(corpus, SamplerConfig()),
@@ -868,7 +868,7 @@ def test_gpu_equals_cpu(config: SamplerConfig) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not (torch.cuda.is_available() and native.has_cuda), reason="needs a CUDA device and its kernels")
 def test_gpu_shared_memory() -> None:
-    """max_len 4096 takes more than a kernel has unasked; 65536 more than any device has."""
+    """max_len 4096 takes more than a kernel has by default; 65536 more than any device has."""
     corpus = make_corpus(some_documents(1), VOCABULARY, continuation=CONTINUATION)
     long = SamplerConfig(max_len=4096, segments="fill", masking="span")
     assert torch.equal(
