@@ -1,4 +1,4 @@
-"""A file of lines that a run appends to, and cuts back when it is resumed."""
+"""A file of lines that a run appends to, and truncates when it is resumed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 class AppendedFile:
-    """An existing file, or None to drop every line. What the disk refuses is kept in memory and written later."""
+    """Appends lines to a file. Lines that can't be written are kept in memory and written later."""
 
     def __init__(self, path: Path | None) -> None:
+        """`path`: an existing file, or None to drop every line."""
         self._path, self._size = path, 0 if path is None else path.stat().st_size
         self._unwritten = b""
 
     def add(self, line: bytes) -> None:
-        """Appends a line, which ends in a line feed. Warns if it can't be written, once for failures in a row."""
+        """Appends a line, which ends in a line feed. Warns if it can't be written, once for consecutive failures."""
         if self._path is None:
             return
         failing = self._unwritten != b""
@@ -48,17 +49,17 @@ class AppendedFile:
 
 
 def cut_back(path: Path, step: int, step_of: Callable[[bytes], int | None]) -> bytes:
-    """Cuts a file after the last line of a step before `step`, and returns what is left. Makes it if it is missing.
+    """Truncates a file after the last line of a step before `step`, and returns its content; creates a missing file.
 
-    `step_of` gives a line's step, and None if it is not valid: a crash can cut a line short.
+    `step_of` returns a line's step, or None for an invalid line: a crash can leave part of one.
     """
     path.touch()
     content = path.read_bytes()
     end = content.rfind(b"\n") + 1
     while end:
         begin = content.rfind(b"\n", 0, end - 1) + 1
-        found = step_of(content[begin:end])
-        if found is not None and found < step:
+        line_step = step_of(content[begin:end])
+        if line_step is not None and line_step < step:
             break
         end = begin
     os.truncate(path, end)

@@ -1,4 +1,4 @@
-"""What a run wrote that trained a given model on: an average of the weights before and after, and why that one."""
+"""The average of the weights before and after training that a run wrote, and the figures behind its choice."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bertfast.reporting.figure import Figure
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """The figures of the model with the weights start + `share` (trained - start)."""
+    """The figures of the model whose weights are start + `share` (trained - start)."""
 
     share: float
     labels: Figure | None
-    """Accuracy of a classifier on frozen vectors, in percent."""
+    """Accuracy of a classifier on frozen vectors, in percent; None if it was not measured."""
     similarity: Figure | None
     """Spearman's correlation of cosines with the scores of pairs, times 100."""
     mlm_loss: float | None
@@ -23,17 +23,17 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Average:
-    """The weights that a run wrote, and the figures by which they were chosen."""
+    """The average that a run wrote, and the figures by which it was chosen."""
 
     share: float
     judged: tuple[Judged, ...]
     labels: int
-    """How many the classifier learned from; 0 if there were none."""
+    """The number of labels that the classifier learned from; 0 without labels."""
     reason: str
-    """Sentences."""
+    """Why it was chosen, in sentences."""
 
     def rows(self) -> list[list[str]]:
-        """The figures as a table whose first row is its header. A column that nothing was measured for is left out."""
+        """The figures as a table with a header. A column without figures is left out."""
         columns = {
             "share": [f"{each.share:g}" for each in self.judged],
             f"accuracy, {self.labels:,} labels": [_cell(each.labels) for each in self.judged],

@@ -1,4 +1,4 @@
-"""Finds what is wrong with a run by its figures: warnings, each given once, each with what to do."""
+"""Diagnoses a run by its figures: warnings, each logged once, that say what to do."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from bertfast.config import TrainConfig
 from bertfast.reporting.context_free import ContextFree
 from bertfast.reporting.metrics import Evaluation, History, Record
 
-# Limits on the window of latest steps that is judged: a fifth of the run, or ten minutes if that is less.
+# The window of latest steps that is judged is a fifth of the run, or ten minutes if that is less, within these limits.
 _FEWEST, _MOST, _SECONDS = 20, 2000, 600
 
-_LEAST_FALL = 0.005  # of the entropy: a loss that falls less is stuck
-_RISE = 0.01  # of a held-out loss: one that has risen so much, twice in a row, rises
-_MOST_READINGS = 40  # of a text: as often as BERT has read its own
+_LEAST_FALL = 0.005  # as a share of the entropy: a loss that falls by less is stuck
+_RISE = 0.01  # as a share of the lowest held-out loss: if two evaluations in a row are this far above it, it rises
+_MOST_READINGS = 40  # of a text, about as often as BERT's training read its own
 _MOST_WEIGHTS = 10  # in the layers, for each token of the text
 _LONG = 86_400  # seconds
-_PACED = 3  # intervals between steps that a pace is estimated from, at least
+_PACED = 3  # the fewest intervals between steps from which the pace is estimated
 
 
 class Subject(NamedTuple):
-    """What a run trains on, and what it trains."""
+    """The texts and the model of a run."""
 
     training: ContextFree
     held_out: ContextFree | None
     tokens: int
     """Tokens of the corpus."""
     readings: float
-    """How often the whole run reads the corpus: the tokens of its batches for each token of the corpus."""
+    """How often the whole run reads the corpus: the tokens of its batches, divided by those of the corpus."""
     weights: int
     """Weights in the model's layers, or 0 for a model that was trained before."""
 
 
 class Diagnosis:
-    """Finds what is wrong with a run. docs/training.md has the criteria.
+    """Diagnoses a run; docs/training.md has the criteria.
 
-    Its findings depend on the time that steps take, so they are for the log, and for no file that must be exact.
+    The warnings depend on the time that steps take, so they belong in the log, not in a file that must be exact.
     """
 
     def __init__(self, subject: Subject, config: TrainConfig) -> None:
         self._subject, self._config = subject, config
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._done = self._judged = 0  # steps
         self._seconds = 0.0
         self._intervals: deque[float] = deque(maxlen=9)  # the latest, in seconds a step
@@ -65,7 +65,7 @@ class Diagnosis:
         return found + self._read_too_often()
 
     def set_length(self, config: TrainConfig, readings: float) -> list[str]:
-        """Takes the run's number of steps, and how often they read the corpus. Returns the warnings to log."""
+        """Sets the run's number of steps, and how often they read the corpus. Returns the warnings to log."""
         self._config, self._subject = config, self._subject._replace(readings=readings)
         return self._read_too_often()
 
@@ -80,7 +80,7 @@ class Diagnosis:
         ]
 
     def after(self, history: History, seconds: float) -> list[str]:
-        """The warnings to log, `seconds` after this process began with its first step."""
+        """The warnings to log, `seconds` after this process began its first step."""
         if not history.records or history.records[-1].step < self._done:
             return []
         done = history.records[-1].step + 1
@@ -94,13 +94,13 @@ class Diagnosis:
         }
         found = []
         for name, finding in findings.items():
-            if name not in self._told and (warning := finding()):
-                self._told.add(name)
+            if name not in self._warned and (warning := finding()):
+                self._warned.add(name)
                 found.append(warning)
         return found
 
     def _pace(self) -> float:
-        """Seconds a step; 0 while too few are known. The median: a first step compiles, some steps evaluate."""
+        """Seconds a step; 0 as long as too few are known. A median, since a first step compiles and some evaluate."""
         return median(self._intervals) if len(self._intervals) >= _PACED else 0.0
 
     def _too_long(self) -> str | None:
@@ -115,7 +115,7 @@ class Diagnosis:
         )
 
     def _without_context(self, history: History) -> str | None:
-        """Whether the masked-LM loss is stuck at a level that needs no context, or ends there."""
+        """A warning if the masked-LM loss is stuck at a level that needs no context, or ends there."""
         config, records = self._config, history.records
         ended = self._done == config.steps
         seen = min(len(records), self._done - config.head_steps - config.warmup_steps)
@@ -130,7 +130,7 @@ class Diagnosis:
         latest = _Window.of(records[-window:])
         training = self._subject.training
         bound = _bound(latest.now, latest.error, training)
-        # By three standard errors: the check is repeated, and with two it would warn of runs that learn by chance.
+        # Three standard errors, since the check is repeated: with two, it would warn by chance about runs that learn.
         hardly_falls = latest.fall + 1.5 * latest.uncertain <= _LEAST_FALL * training.frequencies
         may_not_fall = latest.fall <= latest.uncertain and _is_at_frequencies(latest.now, latest.error, training)
         if bound is None or not (hardly_falls or may_not_fall):
@@ -146,7 +146,7 @@ class Diagnosis:
         )
 
     def _ending(self, history: History, window: int) -> str | None:
-        """Of a run whose last step is done: a loss that is certainly not below what needs no context."""
+        """A warning if the loss after the last step is certainly not below a level that needs no context."""
         subject, records = self._subject, history.records
         latest = _Window.of(records[-window:])
         loss, error, bounds, where = latest.now, latest.error, subject.training, ""
@@ -166,14 +166,14 @@ class Diagnosis:
         )
 
     def _falls(self, evaluations: Sequence[Evaluation], since: int) -> bool:
-        """Whether the held-out loss has fallen at the latest evaluation, if that is after the step `since`."""
+        """Whether the held-out loss fell at the latest evaluation, if that is not before the step `since`."""
         if not evaluations or evaluations[-1].step < since:
             return False
         losses = [entry.eval_mlm_loss for entry in _comparable(evaluations)[-2:]]
         return losses[0] - losses[-1] >= _LEAST_FALL * self._subject.training.frequencies
 
     def _rising(self, history: History) -> str | None:
-        """Whether the held-out loss rises while the training loss falls."""
+        """A warning if the held-out loss rises while the training loss falls."""
         records, same = history.records, _comparable(history.evaluations)
         lowest = min(same, key=lambda entry: entry.eval_mlm_loss, default=None)
         if lowest is None or len(same) < 3 or lowest.step >= same[-2].step or same[-1].step + 1 != self._done:
@@ -202,7 +202,7 @@ class Diagnosis:
         )
 
     def _rose(self, records: Sequence[Record]) -> float | None:
-        """How high the training loss rose above where it began, if it did."""
+        """The highest training loss, if it is well above that of a model that knows only the words' frequencies."""
         losses = _losses(records)
         peak = float(np.add.reduceat(losses, range(0, len(losses), 10)).max() / 10)
         return peak if peak > 1.03 * self._subject.training.frequencies else None
@@ -224,9 +224,9 @@ class _Window(NamedTuple):
     """The losses of some consecutive steps, as two halves."""
 
     now: float
-    """Mean of the latter half."""
+    """Mean of the second half."""
     fall: float
-    """By how much it is below the mean of the former half."""
+    """Mean of the first half, less `now`."""
     deviation: float
     """Standard deviation within the halves."""
     error: float
@@ -248,7 +248,7 @@ def _is_at_frequencies(loss: float, error: float, bounds: ContextFree) -> bool:
 
 
 def _bound(loss: float, error: float, bounds: ContextFree) -> str | None:
-    """Which of the losses that need no context a loss is at, in words; None if it is below them."""
+    """The context-free loss that a loss has not beaten, in words; None if it is below both."""
     if _is_at_frequencies(loss, error, bounds):
         return f"the words' frequencies alone give {bounds.frequencies:.2f}"
     if loss >= bounds.visible:
@@ -257,7 +257,7 @@ def _bound(loss: float, error: float, bounds: ContextFree) -> str | None:
 
 
 def _comparable(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The evaluations on the same examples as the latest, or, if it is the only one, as the one before."""
+    """The evaluations on the same examples as the latest; if it is the only one on them, as the one before."""
     for number in dict.fromkeys(entry.eval_examples for entry in reversed(evaluations)):
         same = [entry for entry in evaluations if entry.eval_examples == number]
         if len(same) > 1:

@@ -1,4 +1,4 @@
-"""A probe's figure with its margin of error, and the table that shows several."""
+"""A probe's figure with its margin of error, and tables of figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """A measured figure, or the difference of two. All are in hundredths: percent, or points."""
+    """A measured figure or a difference of two, in percent or in hundredths."""
 
     value: float
     margin: float
@@ -21,7 +21,7 @@ class Figure(NamedTuple):
         return self.value > self.margin
 
     def beside(self, other: str) -> str:
-        """A difference in words: `11.1 ± 1.9 points above OTHER`."""
+        """A difference from `other` in words: `11.1 ± 1.9 points above OTHER`."""
         side = "below" if self.value < 0 else "above"
         return f"{abs(self.value):.1f} ± {self.margin:.1f} points {side} {other}"
 

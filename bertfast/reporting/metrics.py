@@ -21,13 +21,13 @@ class Record(NamedTuple):
     nsp_loss: float
     lr: float
     gradient_norm: float | None = None
-    """Before clipping. None where bertfast 0.3 wrote the line."""
+    """Before clipping. None in a line that bertfast 0.3 wrote."""
     tokens: int | None = None
-    """Tokens of the global batch, special tokens included. None where bertfast 0.3 wrote the line."""
+    """Tokens of the global batch, special tokens included. None in a line that bertfast 0.3 wrote."""
 
 
 class Evaluation(NamedTuple):
-    """Metrics on held-out text after a step. Losses in nats, accuracies in [0, 1]; no NSP where there are no pairs."""
+    """Metrics on held-out text after a step. Losses in nats, accuracies in [0, 1]; no NSP metrics without pairs."""
 
     step: int
     eval_mlm_loss: float
@@ -36,20 +36,20 @@ class Evaluation(NamedTuple):
     eval_nsp_loss: float | None = None
     eval_nsp_accuracy: float | None = None
     eval_examples: int | None = None
-    """How many of a kind, always the first of the held-out text. None where bertfast 0.3 wrote the line."""
+    """The number of examples, always the first ones of the held-out text. None in a line that bertfast 0.3 wrote."""
     eval_standard_mlm_loss: float | None = None
-    """On examples that are the same for every run (`STANDARD` in training/evaluation.py). None for shorter ones."""
+    """On examples that are the same for every run (`STANDARD` in training/evaluation.py). None if its are shorter."""
 
 
-# Bytes at the end of metrics.jsonl that a resumed run parses at once: more steps than a diagnosis looks at.
+# Bytes at the end of metrics.jsonl that a resumed run parses at the start: more steps than a diagnosis needs.
 _LATEST = 1 << 20
 
 
 class History:
     """The run's records and evaluations, in the order of their steps.
 
-    A resumed run starts with only the latest earlier ones; `complete` loads the rest. So a run of a million steps
-    resumes as fast as one of a hundred.
+    A resumed run loads only the latest ones; `complete` loads the rest. So a run of a million steps resumes as fast as
+    one of a hundred.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class History:
         first_step: int = 0,
         tensorboard: bool = False,
     ) -> None:
-        """With `path`, a metrics.jsonl, continues from its entries before `first_step`, and drops the others.
+        """With `path`, a metrics.jsonl, continues after its entries before `first_step`, and drops the others.
 
-        With `tensorboard`, event files go beside it, into tensorboard/.
+        With `tensorboard`, also writes event files to the folder tensorboard/ beside it.
         """
         self._path = path
         self._events = event_writer(path.with_name("tensorboard"), first_step) if path and tensorboard else None
@@ -68,7 +68,7 @@ class History:
         self._file = AppendedFile(path)
         self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1  # bytes at the start of the file
         self.records, self.evaluations = _entries(lines[self._unread :])
-        # Steps before `first_step` that the file lacks, or that are not read yet.
+        # Steps before `first_step` that the file lacks, or that are not loaded yet.
         self._missing = first_step - len(self.records)
 
     def add(self, entry: Record | Evaluation) -> None:
@@ -87,7 +87,7 @@ class History:
         self._file.write()
 
     def complete(self) -> None:
-        """Reads the earlier entries; warns if the file lacks completed steps."""
+        """Loads the earlier entries; warns if the file lacks completed steps."""
         if self._path is not None and self._unread:
             records, evaluations = _entries(self._path.read_bytes()[: self._unread])
             self.records[:0], self.evaluations[:0] = records, evaluations

@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 # Two colours of the Okabe-Ito palette: distinct for every kind of colour vision, and in print.
 _TRAINING, _HELD_OUT, _REFERENCE = "#0072B2", "#D55E00", "#555555"
-_UNSMOOTHED = 200  # up to so many steps are drawn raw; more as a moving average, over their range
-_POINTS = 1000  # at most, for a curve: as many as the figure's width can show
+_UNSMOOTHED = 200  # the most steps that are drawn without smoothing
+_POINTS = 1000  # the most points of a curve, as many as the figure's width can show
 
-# No metadata that differs between runs, such as dates.
+# Leaves out metadata that differs between runs, such as dates.
 _METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
 def draw_losses(history: History, path: Path, unigram_entropy: float, objective: str) -> None:
     """Draws the losses over the steps into `path` (.svg or .png), with those on held-out text if there are any.
 
-    `unigram_entropy` (nats a token) is the MLM loss of a model that has learned only the words' frequencies; it is
-    drawn as a reference line. The sentence pairs of the `objective` (nsp or sop) have their own axes, with the loss of
-    a guess, log 2.
+    `unigram_entropy` (nats a token), drawn as a reference line, is the MLM loss of a model that has learned only the
+    words' frequencies. The loss on the sentence pairs of the `objective` (nsp or sop) has its own axes, with log 2, the
+    loss of a random guess.
     """
-    import matplotlib  # slow to import, and needed once a run
+    import matplotlib  # here, since importing it is slow
     from matplotlib.figure import Figure
 
     pairs = objective != "none"
     figure = Figure(figsize=(6.4, 4.4 if pairs else 3.4), layout="constrained")
     axes = figure.subplots(2 if pairs else 1, sharex=True, squeeze=False, height_ratios=[2, 1] if pairs else None)[:, 0]
-    for each, values, held_out in (
+    for panel, values, held_out in (
         (axes[0], [record.mlm_loss for record in history.records], [e.eval_mlm_loss for e in history.evaluations]),
         (axes[-1], [record.nsp_loss for record in history.records], [e.eval_nsp_loss for e in history.evaluations]),
     )[: len(axes)]:
-        _draw_curve(each, [record.step + 1 for record in history.records], values)
+        _draw_curve(panel, [record.step + 1 for record in history.records], values)
         if held_out:
             steps = [entry.step + 1 for entry in history.evaluations]
-            each.plot(steps, held_out, "o--", color=_HELD_OUT, markersize=4, linewidth=1.2, label="held-out text")
-        each.grid(alpha=0.25, linewidth=0.6)
-        each.spines[["top", "right"]].set_visible(False)
+            panel.plot(steps, held_out, "o--", color=_HELD_OUT, markersize=4, linewidth=1.2, label="held-out text")
+        panel.grid(alpha=0.25, linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
     _draw_reference(axes[0], unigram_entropy, "unigram entropy")
     axes[0].set_ylabel("MLM loss (nats)")
     if pairs:
@@ -64,7 +64,7 @@ def draw_losses(history: History, path: Path, unigram_entropy: float, objective:
 
 
 def _draw_curve(axes: Axes, steps: Sequence[int], losses: Sequence[float]) -> None:
-    """Draws a short run's losses raw, and a long run's smoothed, over the range of the raw values."""
+    """Draws a short run's losses as they are, and a long run's smoothed, over the range of the original values."""
     if len(steps) <= _UNSMOOTHED:
         axes.plot(steps, losses, color=_TRAINING, linewidth=1.5, label="training")
         return
@@ -89,7 +89,7 @@ def _smoothed(values: Values, half: int) -> Values:
 
 
 def _draw_reference(axes: Axes, value: float, label: str) -> None:
-    """A dotted line with its name at its right end."""
+    """Draws a dotted line with its name at the right end."""
     axes.axhline(value, color=_REFERENCE, linestyle=":", linewidth=1.2)
     axes.annotate(
         f"{label}: {value:.2f}",

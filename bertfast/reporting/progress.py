@@ -15,7 +15,7 @@ _SECONDS = 30  # between lines
 class Progress:
     """Shows the completed steps out of `total`, starting at `initial`.
 
-    If standard error is not a terminal, it logs a line every `log_every` steps; with 0, every half minute and at the
+    If standard error is not a terminal, logs a line every `log_every` steps, or with 0 every half minute and at the
     end.
     """
 
@@ -26,7 +26,7 @@ class Progress:
         self._latest = time.monotonic()
 
     def advance(self, losses: str) -> None:
-        """Counts one more step; `losses` is its result as text."""
+        """Counts a completed step; `losses` is its result as text."""
         self._done += 1
         self._bar.total = self.total
         self._bar.set_postfix_str(losses, refresh=False)

@@ -1,4 +1,4 @@
-"""run.json: a run's settings and texts, for people and for the commands that read the run directory."""
+"""run.json: a run's settings and corpora, for people and for the commands that read the run directory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Text:
     folder: str
     fingerprint: str
     part: tuple[int, int] | None
-    """The range of documents, first and end, if only some were used."""
+    """The range of documents, end excluded, if only some were used."""
     description: tuple[str, ...]
 
     @classmethod
@@ -33,7 +33,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """The settings and texts of a run."""
+    """The settings and corpora of a run."""
 
     model: BertConfig
     train: TrainConfig

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def event_writer(folder: Path, first_step: int) -> SummaryWriter:
-    """A writer of event files. TensorBoard ignores what an earlier run wrote there for `first_step` and later steps."""
-    from torch.utils.tensorboard import SummaryWriter  # slow to import, and rarely needed
+    """A writer of event files. TensorBoard ignores earlier files' entries for `first_step` and later steps."""
+    from torch.utils.tensorboard import SummaryWriter  # here, since importing it is slow
 
     return SummaryWriter(folder, purge_step=first_step)

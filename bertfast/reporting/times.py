@@ -1,7 +1,7 @@
-"""When each step of a run was done: times.jsonl.
+"""times.jsonl: when each step of a run ended.
 
-Times are not in metrics.jsonl because no two runs have the same, while a resumed run's metrics.jsonl equals that of a
-run that never stopped, byte for byte.
+Times differ from run to run, so they are not in metrics.jsonl: a resumed run's metrics.jsonl equals that of an
+uninterrupted run, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from bertfast.reporting.appended_file import AppendedFile, cut_back
 class Times:
     """A line for each step: the seconds of training until its metrics were known, over all parts of a resumed run.
 
-    Evaluations and waiting for checkpoints count, setting up and the time between a run's parts do not.
+    They include evaluations and the wait for checkpoints, but not the setup or the time between a run's parts.
     """
 
     def __init__(self, path: Path | None = None, first_step: int = 0) -> None:
-        """Continues from the file's lines before `first_step`, and drops the others. Without `path`, writes none."""
+        """Continues after the file's lines before `first_step`; drops the others. Without `path`, writes no file."""
         lines = b"" if path is None else cut_back(path, first_step, _step)
         last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
         self.before = 0.0 if last is None else last[1]
         self._file = AppendedFile(path)
 
     def add(self, step: int, seconds: float) -> None:
-        """`seconds` since this part of the run began."""
+        """Adds a step that ended `seconds` after this part of the run began."""
         self._file.add(json.dumps({"step": step, "seconds": round(self.before + seconds, 3)}).encode() + b"\n")
 
     def write(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run measured: metrics.jsonl, event files, pictures."""
+"""A run's metrics: metrics.jsonl, event files and figures."""
 
 import json
 import math
@@ -25,12 +25,12 @@ def write(path, first_step, last_step, **options):
     return history
 
 
-def test_a_resumed_history_is_one_that_never_stopped(tmp_path):
+def test_a_resumed_history_equals_an_uninterrupted_one(tmp_path):
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     write(whole, 0, 6)
     write(parts, 0, 4)
     with parts.open("a") as file:
-        file.write('{"step": 4, "mlm_l')  # the crash came in the middle of a line
+        file.write('{"step": 4, "mlm_l')  # a line cut short by a crash
     resumed = write(parts, 3, 6)
     resumed.complete()
     assert parts.read_bytes() == whole.read_bytes()
@@ -41,8 +41,8 @@ def test_a_resumed_history_is_one_that_never_stopped(tmp_path):
     assert "eval_nsp_accuracy" not in lines[-1]
 
 
-def test_what_the_disk_refused_is_written_later(tmp_path, said):
-    """One warning, no half line meanwhile. A file-size limit stands in for the full disk."""
+def test_lines_that_the_disk_refused_are_written_later(tmp_path, said):
+    """There is one warning and no partial line. A limit on the size of files stands in for a full disk."""
     path = tmp_path / "metrics.jsonl"
     whole = write(tmp_path / "whole.jsonl", 0, 6)
     history = History(path)
@@ -88,8 +88,8 @@ def test_missing_lines_are_reported(tmp_path, said):
     assert said == [f"warning: {path} lacks 1 of the steps that were done"]
 
 
-def test_a_long_history_is_read_at_the_end(tmp_path, monkeypatch, said):
-    """Until then it has the latest steps, which is all that is looked at meanwhile."""
+def test_a_long_history_is_loaded_at_the_end(tmp_path, monkeypatch, said):
+    """Until then it has only the latest steps."""
     monkeypatch.setattr("bertfast.reporting.metrics._LATEST", 150)  # bytes: two lines
     write(tmp_path / "whole.jsonl", 0, 6)
     write(tmp_path / "metrics.jsonl", 0, 5)
@@ -128,13 +128,13 @@ def history_of(steps, pairs=True):
 
 
 def words(picture):
-    """The texts in an .svg: matplotlib draws them as shapes and writes each into a comment beside."""
+    """The texts in an .svg: matplotlib draws them as shapes, with each text in a comment."""
     return [line.strip()[5:-4] for line in picture.read_text().splitlines() if line.strip().startswith("<!-- ")]
 
 
 @pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
 @pytest.mark.parametrize("steps", [1, 50, 5000])
-def test_a_picture_shows_what_the_run_had(tmp_path, objective, steps):
+def test_a_figure_shows_the_losses_of_the_run(tmp_path, objective, steps):
     draw_losses(history_of(steps, objective != "none"), tmp_path / "loss.svg", 6.49, objective)
     shown = words(tmp_path / "loss.svg")
     assert {"MLM loss (nats)", "unigram entropy: 6.49", "step"} <= set(shown)
@@ -146,20 +146,20 @@ def test_a_picture_shows_what_the_run_had(tmp_path, objective, steps):
 
 
 @pytest.mark.parametrize("name", ["loss.svg", "loss.png"])
-def test_the_same_history_is_the_same_picture_byte_for_byte(tmp_path, name):
+def test_the_same_history_gives_the_same_figure_byte_for_byte(tmp_path, name):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         draw_losses(history_of(300), tmp_path / folder / name, 6.49, "nsp")
     assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_long_run_is_a_small_picture(tmp_path):
+def test_the_figure_of_a_long_run_is_small(tmp_path):
     draw_losses(history_of(100_000), tmp_path / "loss.svg", 6.49, "nsp")
     assert (tmp_path / "loss.svg").stat().st_size < 500_000
 
 
 @pytest.mark.parametrize("half", [0, 1, 4, 40])
-def test_smoothing_is_the_mean_of_the_neighbours(half):
+def test_smoothing_is_the_mean_of_neighbours(half):
     values = np.random.default_rng(1).standard_normal(30)
     expected = [values[max(0, i - half) : i + half + 1].mean() for i in range(30)]
     np.testing.assert_allclose(_smoothed(values, half), expected, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Progress: a bar in a terminal, lines elsewhere, nothing where it is not wanted; and no reader is needed."""
+"""Progress: a bar in a terminal, lines elsewhere, nothing with --quiet; a failing stream ends nothing."""
 
 import io
 import logging
@@ -25,7 +25,7 @@ class Full(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def logger_as_it_was():
+def restored_logger():
     logger = logging.getLogger("bertfast")
     level, handlers = logger.level, logger.handlers
     yield
@@ -33,7 +33,7 @@ def logger_as_it_was():
     logger.setLevel(level)
 
 
-def told(monkeypatch, stream, quiet=False, log_every=0, steps=10):
+def shown(monkeypatch, stream, quiet=False, log_every=0, steps=10):
     monkeypatch.setattr(sys, "stderr", stream)
     show_messages(quiet)
     bar = Progress(steps, 0, log_every)
@@ -44,28 +44,28 @@ def told(monkeypatch, stream, quiet=False, log_every=0, steps=10):
 
 
 def test_a_terminal_has_a_bar(monkeypatch):
-    shown = told(monkeypatch, Terminal())
-    assert "\r" in shown
-    assert "10/10" in shown
-    assert "step 10 of 10" not in shown
+    output = shown(monkeypatch, Terminal())
+    assert "\r" in output
+    assert "10/10" in output
+    assert "step 10 of 10" not in output
 
 
-def test_elsewhere_lines_come_by_steps_or_by_time(monkeypatch):
-    assert told(monkeypatch, io.StringIO(), log_every=4) == "step 4 of 10: MLM 3.5\nstep 8 of 10: MLM 7.5\n"
-    assert told(monkeypatch, io.StringIO()) == "step 10 of 10: MLM 9.5\n"
+def test_without_a_terminal_lines_come_by_steps_or_by_time(monkeypatch):
+    assert shown(monkeypatch, io.StringIO(), log_every=4) == "step 4 of 10: MLM 3.5\nstep 8 of 10: MLM 7.5\n"
+    assert shown(monkeypatch, io.StringIO()) == "step 10 of 10: MLM 9.5\n"
     now = iter(range(0, 1000, 11))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    assert [line.split()[1] for line in told(monkeypatch, io.StringIO()).splitlines()] == ["3", "6", "9", "10"]
+    assert [line.split()[1] for line in shown(monkeypatch, io.StringIO()).splitlines()] == ["3", "6", "9", "10"]
 
 
 def test_quiet(monkeypatch):
-    assert told(monkeypatch, Terminal(), quiet=True) == ""
-    assert told(monkeypatch, io.StringIO(), quiet=True, log_every=1) == ""
+    assert shown(monkeypatch, Terminal(), quiet=True) == ""
+    assert shown(monkeypatch, io.StringIO(), quiet=True, log_every=1) == ""
 
 
 @pytest.mark.parametrize("stream", [Full(), None])
-def test_a_reader_that_is_gone_ends_nothing(monkeypatch, stream):
-    """Afterwards nothing is left that would fail as the interpreter ends."""
+def test_a_stream_that_fails_ends_nothing(monkeypatch, stream):
+    """Nothing stays in a buffer that would fail when the interpreter exits."""
     monkeypatch.setattr(sys, "stderr", stream)
     show_messages()
     bar = Progress(3, 0, 1)

@@ -1,4 +1,4 @@
-"""run.json: written by a run, read back, and refused in one line where it can't be."""
+"""run.json: written by a run, read back, and refused in one line if it can't be read."""
 
 import json
 
@@ -10,7 +10,7 @@ from bertfast.reporting.run_info import RunInfo, Text
 
 
 @pytest.mark.parametrize("held_out", [None, Text("/corpora/b", "f2", None, ())])
-def test_what_is_written_is_read(tmp_path, held_out):
+def test_a_run_info_is_read_as_written(tmp_path, held_out):
     info = RunInfo(INFO.model, INFO.train, INFO.corpus, held_out)
     info.write(tmp_path)
     assert RunInfo.read(tmp_path) == info
@@ -18,7 +18,7 @@ def test_what_is_written_is_read(tmp_path, held_out):
     assert "Wörterbuch" in (tmp_path / "run.json").read_text(encoding="utf-8")
 
 
-def test_a_folder_without_one(tmp_path):
+def test_a_folder_without_run_json(tmp_path):
     with pytest.raises(InputError, match=r"holds no run\.json: give a folder"):
         RunInfo.read(tmp_path)
 
@@ -46,7 +46,7 @@ def set_to(*keys, value):
         lambda content: content.pop("model"),
     ],
 )
-def test_one_that_no_run_of_this_version_wrote(tmp_path, change):
+def test_invalid_content(tmp_path, change):
     INFO.write(tmp_path)
     content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     change(content)
@@ -56,7 +56,7 @@ def test_one_that_no_run_of_this_version_wrote(tmp_path, change):
     assert "\n" not in str(caught.value)
 
 
-def test_half_of_one(tmp_path):
+def test_a_truncated_file(tmp_path):
     INFO.write(tmp_path)
     (tmp_path / "run.json").write_bytes((tmp_path / "run.json").read_bytes()[:50])
     with pytest.raises(InputError, match="can't be read"):
