@@ -22,9 +22,9 @@ from bertfast.training.checkpoint import Writer
 from bertfast.training.fingerprint import identity
 from bertfast.training.launch import train
 from bertfast.training.optimizer import make_optimizer
-from bertfast.training.setup import Setup
+from bertfast.training.setup import Setup, prepare
 from bertfast.training.step import make_steps
-from bertfast.training.trainer import checkpoint_due, prepare
+from bertfast.training.trainer import checkpoint_due
 
 CPU = torch.device("cpu")
 EVERY = sized(50, smoke=2)

@@ -30,9 +30,8 @@ from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.gradients import Shares
 from bertfast.training.optimizer import make_optimizer
-from bertfast.training.setup import Setup
+from bertfast.training.setup import Setup, prepare
 from bertfast.training.step import make_steps
-from bertfast.training.trainer import prepare
 
 CPU = torch.device("cpu")
 WARMUP = (

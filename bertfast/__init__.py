@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bertfast.model import Bert as Bert
     from bertfast.sampling.sampler import Sampler as Sampler
     from bertfast.training.launch import train as train
-    from bertfast.training.trainer import Run as Run
+    from bertfast.training.run import Run as Run
 
 # In a source checkout, Python finds this folder before the installed package, but only the latter has the compiled
 # extension: look for it there too. `_native` refuses an extension of another version.
@@ -39,7 +39,7 @@ _HOMES = {
     "CorpusConfig": "config",
     "Encoder": "inference.encoder",
     "InputError": "errors",
-    "Run": "training.trainer",
+    "Run": "training.run",
     "Sampler": "sampling.sampler",
     "TrainConfig": "config",
     "load_corpus": "data.load",

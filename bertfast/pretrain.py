@@ -37,8 +37,8 @@ from bertfast.reporting.next_steps import next_steps
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.averaging import Judge, write_average
 from bertfast.training.launch import check_extras, train_in
+from bertfast.training.run import Run
 from bertfast.training.run_directory import claimed
-from bertfast.training.trainer import Run
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 

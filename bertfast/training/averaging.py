@@ -1,4 +1,4 @@
-"""How much of what training changed in a given model is kept: probes compare averages of the weights before and after.
+"""Averages of a model's weights before and after training: probes choose how much of the change is kept.
 
 Training on one kind of text makes a model forget others. An average of the weights is often better than both ends
 (WiSE-FT, Wortsman et al., 2022).
@@ -29,8 +29,8 @@ from bertfast.reporting.average import Average, Judged
 from bertfast.reporting.figure import Figure, table
 from bertfast.reporting.run_info import RunInfo
 from bertfast.training.evaluation import HeldOut, evaluate
+from bertfast.training.run import Run
 from bertfast.training.signals import noted_signals
-from bertfast.training.trainer import Run
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +46,12 @@ _CPU = torch.device("cpu")
 class Judge:
     """Chooses the share by a user's labelled texts, scored pairs, or both.
 
-    It is made before the run, so that what is wrong with the files is said at once. It computes on the CPU, where the
-    same weights have the same vectors as in `python -m bertfast.probe`.
+    Create it before the run, so that errors in the files are reported at once. It computes on the CPU, where weights
+    give the same vectors as in `python -m bertfast.probe`.
     """
 
     def __init__(self, start: Pretrained, labels: str | None, similarity: str | None) -> None:
-        """`labels` and `similarity` are names of files. Raises InputError without scikit-learn, and for files that
-        can't be used."""
+        """`labels` and `similarity` name files. Raises InputError without scikit-learn, and for unusable files."""
         require_scikit_learn()
         self._encoder = Encoder.load(start.folder)
         self._given = set(start.given())
@@ -93,12 +92,12 @@ class Judge:
             )
             for each in SHARES
         )
-        found = Average(share, judged, labels.labels if labels else 0, reason)
+        chosen = Average(share, judged, labels.labels if labels else 0, reason)
         meaning = "start + share (trained - start); accuracy in % and Spearman correlation x 100, ± two standard errors"
-        for line in (meaning, *table(found.rows()), reason):
+        for line in (meaning, *table(chosen.rows()), reason):
             logger.info(line)
         _load(run.model, average(start, trained, share))
-        return dataclasses.replace(run, average=found)
+        return dataclasses.replace(run, average=chosen)
 
 
 def write_average(run: Run, judge: Judge, folder: Path) -> Run:
@@ -119,8 +118,8 @@ def average(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: f
 def choose(labels: Column | None, similarity: Correlations | None) -> tuple[float, str]:
     """The share to write, and the reason.
 
-    That is the best one in labels, or in similarity if there are no labels, of those that are above the start there by
-    more than two standard errors, and at most `MOST_LOST` points below it in similarity. 0 if there is none.
+    It is the best share by the labels, or by similarity if there are no labels. To qualify, a share must be above the
+    start there by more than two standard errors, and at most `MOST_LOST` points below it in similarity. 0 if none does.
     """
     judge, probe = (labels, "with the labels") if labels else (similarity, "in similarity")
     assert judge is not None
@@ -150,7 +149,7 @@ def _load(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def _held_out_losses(run: Run, encoders: Iterator[tuple[str, Encoder]]) -> dict[str, float]:
-    """The masked-LM loss of each on the run's held-out text; none without such a text."""
+    """Each encoder's masked-LM loss on the run's held-out text; empty without such a text."""
     if run.held_out is None:
         return {}
     held_out, dtype = HeldOut.of(run.held_out, run.config, _CPU), choose_precision(run.config, _CPU)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 
@@ -16,7 +15,7 @@ _UNKNOWN = 1000  # steps of a run of unknown speed: any number whose warm-up out
 
 
 def steps_of_epochs(setup: Setup) -> int:
-    """The steps in which `config.epochs` epochs are seen, those of both lengths together."""
+    """The number of steps, of both lengths together, that show every example `config.epochs` times on average."""
     config = setup.config
     short = (setup.short_samplers or setup.samplers)[0].num_examples
     epochs_per_example = (1 - config.long_share) / short + config.long_share / setup.sampler.num_examples
@@ -24,18 +23,19 @@ def steps_of_epochs(setup: Setup) -> int:
 
 
 class Budget:
-    """Finds the number of steps with which a run ends after `config.minutes`.
+    """Estimates the number of steps with which a run ends after `config.minutes`.
 
-    The number is estimated after 1, 2, 4, ... steps and from then on at every 50th of the run, from the time that the
-    latest steps took. It is settled where the run's last part begins, in which the learning rate falls or the examples
-    are long. So a machine that becomes slower or faster before then still ends the run on time.
+    The run estimates after 1, 2, 4, ... steps and then at every 50th of its steps, from the time that the latest steps
+    took. The number is settled where the run's last part begins, in which the learning rate falls or the examples are
+    long. So a run ends on time even if the machine becomes slower or faster before then.
     """
 
     def __init__(self, config: TrainConfig, done: int, seconds: float, extra: float = 0.0) -> None:
         """A budget of which `done` steps took `seconds`. A step of long examples takes `extra` seconds more."""
-        self.config = dataclasses.replace(config, steps=max(_UNKNOWN, 2 * done))
-        """With the latest estimate of the steps."""
+        self.provisional = max(_UNKNOWN, 2 * done)
+        """The number of steps before the first estimate."""
         self.settled = False
+        self._seconds, self._long_share = 60 * config.minutes, config.long_share
         self._is_last = False  # whether the last part had begun by the latest estimate
         self._extra = extra
         self._measured = [(done, seconds)]
@@ -48,30 +48,34 @@ class Budget:
     def estimate(self, done: int, seconds: float, evaluating: float = 0.0) -> int:
         """The number of steps of the run, of which `done` took `seconds`, `evaluating` of them with evaluations.
 
-        Those come seldom, so they are spread over all steps instead of counted where they fall.
+        Evaluations are rare, so their time is spread over all steps instead of counted where they fall.
         """
         first = self._measured[0][0]
         latest = min(5, (done - first + 1) // 2)  # steps, at least: single ones vary
         since, before = next(each for each in reversed(self._measured) if each[0] <= done - latest)
         self._measured.append((done, seconds - evaluating))
         per_step = (seconds - evaluating - before) / (done - since) + evaluating / (done - first)
-        left, long_share = max(0.0, 60 * self.config.minutes - seconds), self.config.long_share
+        left, long_share = max(0.0, self._seconds - seconds), self._long_share
         steps = int((left + per_step * done) / (per_step + long_share * self._extra))
-        # Not so few that long examples should have begun already.
+        # Enough that the long examples have not begun yet.
         return max(steps, done if long_share == 1 else math.ceil(done / (1 - long_share)) + 1)
 
-    def plan(self, done: int, steps: int) -> None:
-        """Takes a number of steps, estimated after `done` of them. All ranks call it with the same numbers."""
-        self.config = dataclasses.replace(self.config, steps=steps)
-        left = min(steps - self.config.decay_steps, (self.config.first_long_step or steps) - 2) - done
-        # Twice, so that neither the first step, which prepares what later ones use, nor a change of speed decides it.
+    def plan(self, done: int, config: TrainConfig) -> None:
+        """Plans the next estimate, if any, of a run of `config.steps`, the estimate after `done` steps.
+
+        All ranks call it with the same numbers.
+        """
+        steps = config.steps
+        left = min(steps - config.decay_steps, (config.first_long_step or steps) - 2) - done
+        # Two estimates settle it: neither the first step, which prepares what later ones use, nor a change of speed
+        # may decide it alone.
         self.settled = steps == done or (left <= 0 and self._is_last)
         self._is_last = left <= 0
         self._next = done + max(1, min(done, left // 4, steps // 50))
 
 
 def extra_seconds(setup: Setup) -> float:
-    """How many seconds more the gradients of a step take if its examples are long. All ranks call it together."""
+    """How many more seconds a step's gradients take if its examples are long. All ranks call it together."""
     if not setup.short_samplers:
         return 0.0
     seconds = []

@@ -34,7 +34,7 @@ _DIGEST_SIZE = 16
 class Checkpoint(NamedTuple):
     path: Path
     step: int  # completed steps
-    run: dict[str, Any]  # the run's fingerprint, as given to the writer
+    run: dict[str, Any]  # the fingerprint of the run that wrote it
     tensors: dict[str, Tensor]
 
 
@@ -68,7 +68,7 @@ class Writer:
         self._pending = self._thread.submit(self._write_or_warn, step)
 
     def save_now(self, step: int) -> None:
-        """Writes it before returning. Raises InputError if the write fails."""
+        """Writes it before it returns. Raises InputError if the write fails."""
         self._copy()
         self._write(step)
 

@@ -23,27 +23,26 @@ from bertfast.sampling.sampler import Sampler
 _EXAMPLES = 1024  # of each kind, at most: a standard error of about 1.5% in the accuracies
 _BATCH = 64
 
-_SHARE = 0.02  # of a run's time, that all evaluations but the last take
-_FORWARD = 1 / 3  # of a training step's time, that its forward pass takes
+_SHARE = 0.02  # of a run's time that all evaluations before the last take together
+_FORWARD = 1 / 3  # of a training step's time that its forward pass takes
 
-# The settings that an evaluation shares with its run: what the model reads, but not the masking nor the seed.
+# The settings that an evaluation shares with its run: what an example is, but neither its masks nor the seed.
 SHARED = ("objective", "max_len", "segments", "negatives")
 
-
-# What runs of every objective and length are compared by: short enough for all of them, and without sentence pairs.
+# The examples that compare runs of any objective and length: short enough for all of them, and without sentence pairs.
 STANDARD = SamplerConfig(objective="none", segments="fill", max_len=64)
 
 
 class HeldOut(NamedTuple):
-    """The examples of a held-out text that a model is evaluated on."""
+    """The examples of a held-out text that evaluate a model."""
 
     own: Sampler
-    """Examples of the run's kind, masked with the default settings and seed: runs with other masks compare."""
+    """Examples of the run's kind, but masked with the default settings and seed, so that other masks compare."""
     standard: Sampler | None
-    """Examples that are the same for every run; `own` itself if its kind is the same. None for a run of shorter
-    examples, which does not train the positions that these need."""
+    """Examples that are the same for every run; `own` itself if it is of that kind. None for a run of shorter examples,
+    which leaves the positions that these need untrained."""
     examples: int
-    """How many of each kind, the first ones."""
+    """The number of examples of each kind, counted from the first."""
 
     @classmethod
     def of(cls, corpus: Corpus, config: SamplerConfig, device: torch.device) -> HeldOut:
@@ -66,9 +65,9 @@ class HeldOut(NamedTuple):
     def due(self, step: int, config: TrainConfig) -> HeldOut | None:
         """What to evaluate on after `step`, if anything.
 
-        After the last step, all examples. After each of the run's tenths before, as many as 2% of a tenth's time is
-        enough for, and none if that is less than a batch. The time is not measured but follows from the numbers of
-        examples and tokens. So evaluations are the same on every machine and in a run that is resumed.
+        After the last step: all examples. After each earlier tenth of the run: as many as fit into 2% of a tenth's
+        time, or none if that is less than a batch. That time is not measured but computed from the numbers of examples
+        and tokens, so evaluations are the same on every machine and in a resumed run.
         """
         if step + 1 == config.steps:
             return self
@@ -79,7 +78,7 @@ class HeldOut(NamedTuple):
         return self._replace(examples=min(self.examples, batches * _BATCH)) if batches else None
 
     def _cost(self) -> float:
-        """The cost of an example of each kind, by their tokens, in examples of the run's kind."""
+        """The cost of one example of each kind, by their tokens, in units of an example of the run's kind."""
         lengths = [sampler.plan(0, self.examples).lengths.double().mean().item() for sampler in self.samplers]
         return sum(lengths) / lengths[0]
 
@@ -106,10 +105,10 @@ def evaluate(model: Bert, held_out: HeldOut, step: int, dtype: torch.dtype, worl
         return _batch_sums(model, *batches[index], dtype)
 
     with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
-        found = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
-        bar = progress_bar(found, "evaluating", len(mine), leave=False)
-        for index, each in zip(mine, bar, strict=True):
-            sums[index] = each
+        rows = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
+        bar = progress_bar(rows, "evaluating", len(mine), leave=False)
+        for index, row in zip(mine, bar, strict=True):
+            sums[index] = row
     model.train(training)
     if world.size > 1:
         dist.all_reduce(sums)  # each row is set on one rank, and 0 on the others
@@ -146,14 +145,14 @@ def _loss_and_hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(1) == labels).sum()
 
 
-def in_words(found: Evaluation, objective: str) -> str:
+def in_words(result: Evaluation, objective: str) -> str:
     """The evaluation as text for a log line."""
     words = (
-        f"MLM loss {found.eval_mlm_loss:.3f} (perplexity {found.eval_mlm_perplexity:.4g}, "
-        f"accuracy {found.eval_mlm_accuracy:.1%})"
+        f"MLM loss {result.eval_mlm_loss:.3f} (perplexity {result.eval_mlm_perplexity:.4g}, "
+        f"accuracy {result.eval_mlm_accuracy:.1%})"
     )
-    if found.eval_nsp_loss is not None:
-        words += f", {objective.upper()} loss {found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
-    if found.eval_standard_mlm_loss not in (None, found.eval_mlm_loss):  # else the run's own examples are these
-        words += f"; on the standard examples: MLM loss {found.eval_standard_mlm_loss:.3f}"
+    if result.eval_nsp_loss is not None:
+        words += f", {objective.upper()} loss {result.eval_nsp_loss:.3f} (accuracy {result.eval_nsp_accuracy:.1%})"
+    if result.eval_standard_mlm_loss not in (None, result.eval_mlm_loss):  # equal: the run's own examples are these
+        words += f"; on the standard examples: MLM loss {result.eval_standard_mlm_loss:.3f}"
     return words

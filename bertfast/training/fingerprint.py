@@ -17,11 +17,9 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.distributed.world import World
 from bertfast.ops.product import matrix_product
-from bertfast.reporting.run_info import RunInfo
-from bertfast.training.checkpoint import Checkpoint
 from bertfast.training.setup import Setup
 
-# Settings that do not affect the weights, and settings whose resolved value is recorded instead.
+# Settings that do not affect the weights, and settings that are recorded by what they resolve to.
 _IRRELEVANT = (
     "device",
     "gpus",
@@ -66,7 +64,7 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
             del values[flag(TrainConfig, name)]
     if config.init_weights:
         values["weights of --init"] = config.init_weights
-    if config.minutes:  # the number of steps is not a setting, but found by a clock
+    if config.minutes:  # a clock, not a setting, determines the number of steps
         del values[flag(TrainConfig, "steps")]
     cuda = world.device.type == "cuda"
     values |= {
@@ -77,7 +75,7 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
         "product of two matrices": _product(world.device, dtype),
         "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
         "order of sums": _order(world),
-        "threads": 1 if world.deterministic else torch.get_num_threads(),  # which a product or a sum is split over
+        "threads": 1 if world.deterministic else torch.get_num_threads(),  # that share a product or a sum
         "bertfast": __version__,
         "torch": str(torch.__version__),
     }
@@ -86,26 +84,11 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
     return dict(json.loads(json.dumps(values)))
 
 
-def has_ended(found: Checkpoint, written: RunInfo | None) -> bool:
-    """Whether the run that left this checkpoint, and this run.json, had no more steps to take."""
-    steps = found.run.get(flag(TrainConfig, "steps"))
-    if steps is None and written is not None and written.settled:
-        steps = written.train.steps
-    return steps is not None and found.step >= steps
-
-
-def extended(found: Checkpoint, now: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint of a run that has ended, as one of the longer run `now`."""
-    length = {flag(TrainConfig, name) for name in ("steps", "minutes")}
-    kept = {name: value for name, value in found.run.items() if name not in length}
-    return found._replace(run={**kept, **{name: now[name] for name in length & now.keys()}})
-
-
 def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -> dict[str, Any]:
     """The part of a run's fingerprint that all ranks share.
 
-    In a deterministic run without --inexact that is all of it, otherwise all but the hosts' entries; and never what
-    rank 0 decides. `world` is the requested one, before that decision.
+    In a deterministic run without --inexact it is the whole fingerprint, otherwise it lacks the hosts' entries. What
+    rank 0 decides is never part of it. `world` is the requested one, before that decision.
     """
     whole = world.deterministic and not config.inexact
     shared = {
@@ -117,8 +100,8 @@ def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -
 
 
 def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's fingerprint, converted from older versions' wording."""
-    run = {"--optimizer": "adamw", "--weight-decay": 0.0, **run}  # before there was a choice
+    """A checkpoint's fingerprint, with the entries and words of older versions converted."""
+    run = {"--optimizer": "adamw", "--weight-decay": 0.0, **run}  # what older versions had
     if _LOSS_FORM not in run:
         return run
     form = "chunked" if run[_LOSS_FORM] == "in chunks" else run[_LOSS_FORM]

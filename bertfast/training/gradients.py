@@ -1,7 +1,7 @@
 """A step's losses and gradients over all workers, summed in a fixed order or in the fastest one.
 
-Both ways split the global batch into pieces of consecutive examples. Every rank knows the number of predictions in the
-whole batch, so each piece's loss is scaled to its share of the global mean, and pieces only need to be summed.
+Both split the global batch into pieces of consecutive examples. Every rank knows the number of predictions in the whole
+batch, so each piece's loss is scaled to its share of the global mean, and the pieces only need to be summed.
 """
 
 from __future__ import annotations

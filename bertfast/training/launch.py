@@ -1,7 +1,7 @@
 """Runs training in one process or several: `train`, and the workers that it starts.
 
-torchrun's agent starts the workers, which run this module. They read their job from a folder, so the caller's program
-is not imported again and no object is pickled. They write a run directory, from which the caller reads the result.
+torchrun's agent starts the workers, which run this module. They read their job from a folder, so they do not import the
+caller's program again, and nothing is pickled. They write a run directory, from which the caller reads the result.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from bertfast.model import Bert
 from bertfast.reporting.metrics import History
 from bertfast.reporting.run_info import RunInfo
 from bertfast.torchrun import is_main_process, under_torchrun
+from bertfast.training.run import Run, base_of
 from bertfast.training.run_directory import RunDirectory, claimed
-from bertfast.training.trainer import Run, Trainer, base_of
+from bertfast.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def train(
     if config.tensorboard and out is None:
         raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
     if under_torchrun():
-        peers()  # all ranks meet before one has more work than another
+        peers()  # all ranks meet before some get more work than others
     with claimed(None if out is None else Path(out), resume) as directory:
         return train_in(directory, model, corpus, config, eval_corpus)
 
@@ -137,7 +138,7 @@ def _start_workers(
 
 def _run_workers(job: Path, count: int) -> None:
     ends = ["SIGTERM", "SIGINT", "SIGQUIT"]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # torchrun's agent would handle it under nohup, too
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # torchrun's agent would handle it even under nohup
         ends.append("SIGHUP")
     launch = LaunchConfig(
         min_nodes=1,
@@ -171,7 +172,7 @@ def _worker_errors(job: Path) -> Iterator[None]:
 
 
 def _in_words(failures: Mapping[int, ProcessFailure]) -> str:
-    """Which worker ended first, and how. Workers that torchrun then stopped don't count."""
+    """Which worker ended first, and how; workers that torchrun stopped because of it don't count."""
     rank, first = min(
         failures.items(), key=lambda failure: (failure[1].exitcode == -signal.SIGTERM, failure[1].timestamp)
     )
@@ -180,7 +181,7 @@ def _in_words(failures: Mapping[int, ProcessFailure]) -> str:
 
 
 def _reference(corpus: Corpus) -> dict[str, Any]:
-    """What a worker opens the corpus by, as JSON: its folder, and what that does not hold."""
+    """What a worker needs to open the corpus, as JSON: its folder, and the attributes that the folder does not hold."""
     names = ("part", "description", "names", "language")
     return {"folder": str(corpus.folder), **{name: getattr(corpus, name) for name in names}}
 

@@ -66,9 +66,7 @@ def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None, works: boo
     sequences, predictions = (max(1, size // world.shards) for size in (config.batch_size, predictions))
     compute = _made_up_loss(model, sequences, predictions, world.device)
     graphs = Graphs(world.device)
-    expected = _computed(
-        CHUNKED, model, compute, graphs
-    )  # first, so that an error here is not attributed to the fused form
+    expected = _computed(CHUNKED, model, compute, graphs)  # outside `try`: not an error of the fused form
     try:
         with contextlib.closing(graphs):
             if not _agree(expected, _computed(FUSED, model, compute, graphs)):
@@ -81,7 +79,7 @@ def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None, works: boo
     else:
         name = "fused" if fused < chunked else "chunked"
         return LossForm(name, f"masked-LM loss {name}: {chunked:.3f} ms chunked, {fused:.3f} ms fused")
-    if not _works(world.device):
+    if not _is_usable(world.device):
         raise InputError(
             f"the fused masked-LM loss left {world.device} unusable for this process ({failure}): start again with "
             "--mlm-loss chunked, and please report it"
@@ -105,7 +103,7 @@ def _without_fused(config: TrainConfig, why: str) -> LossForm:
     return LossForm("chunked", f"masked-LM loss chunked, as the fused one {why}: please report it", warns=True)
 
 
-def _works(device: torch.device) -> bool:
+def _is_usable(device: torch.device) -> bool:
     """Whether this process can still use the device: after an illegal access every CUDA call fails."""
     try:
         torch.cuda.synchronize(device)
@@ -155,17 +153,16 @@ def _computed(form: LossForm, model: Bert, compute: Callable[[], tuple[Tensor, .
 
     On the capture stream: autograd binds a leaf to the stream that its gradient was first computed on.
     """
-    found: list[Tensor] = []
+    results: list[Tensor] = []
     with use_form(form, model):
-        graphs.run(lambda: found.extend(compute()))
-    return [each.float().cpu() for each in found]
+        graphs.run(lambda: results.extend(compute()))
+    return [each.float().cpu() for each in results]
 
 
-def _agree(expected: list[Tensor], found: list[Tensor]) -> bool:
-    """Whether both are equal up to bfloat16 rounding."""
+def _agree(chunked: list[Tensor], fused: list[Tensor]) -> bool:
+    """Whether both forms' results are equal up to bfloat16 rounding."""
     return all(
-        bool((fused - chunked).norm() <= AGREEMENT * chunked.norm())
-        for chunked, fused in zip(expected, found, strict=True)
+        bool((one - other).norm() <= AGREEMENT * other.norm()) for one, other in zip(fused, chunked, strict=True)
     )
 
 

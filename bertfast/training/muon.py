@@ -1,7 +1,7 @@
 """Muon (Jordan et al., 2024): a weight matrix moves by its averaged gradient with all singular values brought near 1.
 
-A matrix is computed by one thread, in the same shapes on any number of threads and ranks, which share the matrices out.
-So all of them get the same bits.
+Threads and ranks share the matrices out. One thread computes a matrix, in the same shapes on any number of threads and
+ranks, so all of them get the same bits.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from bertfast.ops.product import matrix_product
 MOMENTUM = 0.95
 
 _TOGETHER = 16
-"""Matrices of one shape that a GPU computes in one product. Not all of them, so that ranks have some to share out."""
+"""The most matrices of one shape in one product on a GPU. Not all of them, so that ranks have some to share out."""
 
-# Jordan's: five steps bring singular values from 0.002 of the matrix's norm on between 0.68 and 1.21. The Polar Express
-# (Amsel et al., 2025) brings them nearer to 1, and models learned less with it (docs/recipes.md).
+# Jordan's: five steps bring singular values of at least 0.002 of the matrix's norm to between 0.68 and 1.21. The Polar
+# Express (Amsel et al., 2025) brings them nearer to 1, but models learned less with it (docs/recipes.md).
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 
 class Muon:
-    """Muon over `parameters`, each with the number of matrices that its rows hold.
+    """Muon for `parameters`, each with the number of matrices that its rows hold.
 
     With G a matrix's gradient times the step's factor and M its momentum, both (rows, columns):
     M += (1 - 0.95) (G - M); W -= rate sqrt(max(1, rows / columns)) orthogonalized(G + 0.95 (M - G)).
@@ -68,7 +68,7 @@ class Muon:
         momenta = [self._momenta[i] for i in self._groups[number]]
         momentum = torch.stack(momenta)
         gradient = torch.stack([gradients[i] for i in self._groups[number]]) * factor
-        gradient = torch.where(refused != 0, momentum, gradient)  # what is refused may be non-finite
+        gradient = torch.where(refused != 0, momentum, gradient)  # a refused gradient may be non-finite
         momentum.lerp_(gradient, 1 - MOMENTUM)
         torch._foreach_copy_(momenta, list(momentum))
         if number in self._updates.mine:
@@ -82,7 +82,7 @@ class Muon:
         torch._foreach_sub_([self._weights[i] for i in self._groups[number]], list(change))
 
     def _matrices(self, tensors: Iterable[Tensor]) -> list[Tensor]:
-        """The matrices in tensors that are shaped as the parameters are."""
+        """The matrices in tensors with the parameters' shapes."""
         pairs = zip(tensors, self._counts, strict=True)
         return [matrix for tensor, count in pairs for matrix in tensor.chunk(count)]
 
@@ -94,15 +94,15 @@ class Muon:
 
 def layer_matrices(model: Bert) -> dict[Tensor, int]:
     """The weights of the layers, each with the number of matrices that its rows hold: keys and values are two."""
-    found: dict[Tensor, int] = {}
+    counts: dict[Tensor, int] = {}
     for layer in cast(Iterable[Layer], model.layers):
-        found |= {layer.query.weight: 1, layer.key_value.weight: 2, layer.attention_output.weight: 1}
-        found |= {layer.intermediate.weight: 1, layer.output.weight: 1}
-    return found
+        counts |= {layer.query.weight: 1, layer.key_value.weight: 2, layer.attention_output.weight: 1}
+        counts |= {layer.intermediate.weight: 1, layer.output.weight: 1}
+    return counts
 
 
 def groups(matrices: Sequence[Tensor], together: int) -> list[list[int]]:
-    """The numbers of matrices that are computed in one product: of one shape, at most `together`."""
+    """The numbers of the matrices in each product: of one shape, at most `together` of them."""
     by_shape: dict[torch.Size, list[int]] = {}
     for number, matrix in enumerate(matrices):
         by_shape.setdefault(matrix.shape, []).append(number)

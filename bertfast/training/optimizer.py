@@ -1,7 +1,7 @@
 """The optimizer: AdamW, or Muon for the layers' matrices and AdamW for the rest, with all of its state on the device.
 
-Weights are float32. In bfloat16 every product would have to convert its weight again: forward, backward, and in each
-shard. The optimizer has each weight at hand when it changes, so it writes both dtypes.
+Weights are float32. For products in bfloat16, each weight would be converted again in the forward pass, in the backward
+pass, and in each shard. Only the optimizer changes weights, so it writes them in both dtypes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def make_optimizer(setup: Setup) -> Optimizer:
 
 
 class Optimizer:
-    """AdamW over those of `parameters`, of one device, that require gradients, but for those that `muon` has.
+    """AdamW for the `parameters` that require gradients, on one device, except for those that `muon` takes.
 
     Before a step, every parameter of two dimensions shrinks: W -= its rate * `weight_decay` * W. Biases and LayerNorms
-    do not. Until `close`, each parameter has a copy in `dtype`, that of products. The parameters in `head` have a
-    learning rate of their own.
+    do not. Until `close`, each parameter has a copy in `dtype`, the products'. The parameters in `head` have a learning
+    rate of their own.
     """
 
     def __init__(
@@ -69,29 +69,29 @@ class Optimizer:
         refused: Tensor,
         head_rate: Tensor | None = None,
     ) -> None:
-        """A step with the parameters' gradients. A refused one is not counted.
+        """A step with the parameters' gradients. A refused step is not counted.
 
         Args:
-            gradients: float32, the parameters', in their order; with Muon equal on all ranks.
+            gradients: float32, in the parameters' order; with Muon equal on all ranks.
             rate: AdamW's learning rate. It and the next three are float32 scalars on the parameters' device, so that
-                the host need not wait for them.
+                the host need not wait for the device.
             factor: what the gradients are multiplied by.
             refused: 0, or 1: nothing changes, even if gradients are non-finite.
-            head_rate: AdamW's learning rate of the parameters in `head`; None: the same.
+            head_rate: AdamW's learning rate for the parameters in `head`; None: `rate`.
         """
         self.count += 1 - refused
         for parameter, copy in self._copies.items():
             if not copy.is_current(parameter):  # it was loaded or broadcast, and the step may be refused
                 copy.tensor.copy_(parameter)
-        given: dict[Tensor, Tensor] = dict(zip(self.parameters, gradients, strict=True))
-        for parameters, each in ((self._others, rate), (self._head, rate if head_rate is None else head_rate)):
+        gradient_of: dict[Tensor, Tensor] = dict(zip(self.parameters, gradients, strict=True))
+        for parameters, adam_rate in ((self._others, rate), (self._head, rate if head_rate is None else head_rate)):
             if parameters:
-                self._decay(parameters, each * (1 - refused))
-                self._step_adam(parameters, [given[one] for one in parameters], each, factor, refused)
+                self._decay(parameters, adam_rate * (1 - refused))
+                self._step_adam(parameters, [gradient_of[each] for each in parameters], adam_rate, factor, refused)
         if self._muon is not None:
-            taken = self._muon.relative_rate * rate * (1 - refused)
-            self._decay(self._muon.parameters, taken)
-            self._muon.step([given[each] for each in self._muon.parameters], taken, factor, refused)
+            muon_rate = self._muon.relative_rate * rate * (1 - refused)
+            self._decay(self._muon.parameters, muon_rate)
+            self._muon.step([gradient_of[each] for each in self._muon.parameters], muon_rate, factor, refused)
             for parameter in self._muon.parameters if self._copies else ():
                 self._copies[parameter].tensor.copy_(parameter)
         for parameter, copy in self._copies.items():

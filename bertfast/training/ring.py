@@ -42,9 +42,8 @@ class Ring:
         rows = self._collect()
         self._copy.copy_(self._rows, non_blocking=True)
         if self._copied is not None:
-            self._copied.record(
-                torch.cuda.current_stream(self._rows.device)
-            )  # the stream of the rows' device, which need not be the current one
+            # On the stream of the rows' device, which need not be the current device.
+            self._copied.record(torch.cuda.current_stream(self._rows.device))
         self._in_copy = range(self._in_copy.stop, step + 1)
         before, self._read_at = self._read_at, time.perf_counter()
         if self._read_at - before < _SECONDS:

@@ -17,7 +17,7 @@ class Rates(NamedTuple):
 
 
 def learning_rates(step: int, config: TrainConfig) -> Rates:
-    """Both are `learning_rate`, but only the masked-LM head learns in the first `config.head_steps` steps."""
+    """`learning_rate` for all, but in the first `config.head_steps` steps only the masked-LM head learns."""
     rate = learning_rate(step, config)
     return Rates(rate, 0.0 if step < config.head_steps else rate)
 
@@ -26,8 +26,8 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     """The rate of the parameters that learn in `step`.
 
     It rises linearly over the first `warmup` steps, stays constant, falls linearly to 0 over the last `decay` steps.
-    With warmup + decay = 1 that is BERT's schedule; with a short decay, a trapezoid (Zhai et al., 2022). The steps of
-    the masked-LM head alone, if there are any, have such a schedule of their own, with the peak `head_lr`.
+    With warmup + decay = 1 that is BERT's schedule; with a short decay, a trapezoid (Zhai et al., 2022). The steps in
+    which only the masked-LM head learns have a schedule of the same shape of their own, with the peak `head_lr`.
     """
     alone = config.head_steps
     if step < alone:

@@ -1,17 +1,22 @@
-"""What a run computes with in this process."""
+"""What a run computes with in this process, and how its model is prepared."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
+from bertfast._native import native
 from bertfast.config import TrainConfig
+from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.first_attention import attend_to_neighbours
 
 
 class Setup(NamedTuple):
@@ -35,9 +40,35 @@ class Setup(NamedTuple):
         return self._replace(config=dataclasses.replace(self.config, steps=steps))
 
     def samplers_at(self, step: int) -> Sequence[Sampler]:
-        """Those that make the examples of `step`."""
+        """The samplers of the examples of `step`."""
         return self.short_samplers if step < self.config.first_long_step else self.samplers
 
     def stage(self, step: int) -> Setup:
-        """The setup for `step` and those of its length."""
+        """The setup for `step` and all other steps with examples of its length."""
         return self._replace(config=self.config.at(step), samplers=self.samplers_at(step), short_samplers=())
+
+    def readings(self, tokens: int) -> float:
+        """How often the run reads a corpus of so many tokens."""
+        config = self.config
+        stages = ((0, 1 - config.long_share), (config.steps - 1, config.long_share))
+        read = sum(
+            share * int(self.samplers_at(step)[0].plan(0, config.batch_size).lengths.sum()) for step, share in stages
+        )
+        return config.steps * read / tokens
+
+
+def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> None:
+    """Moves the model to its device and prepares it for training."""
+    model.config.check_takes(corpus.vocab_size, config)
+    if world.deterministic and world.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product
+    native.keep_freed_memory()
+    if not model.masked_lm_head.bias.any():
+        model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
+    if config.first_attention == "neighbours" and not model.trained_len:
+        attend_to_neighbours(model, config.seed)
+    for module in (model.pooler, model.next_sentence_head):  # unused without pairs
+        module.requires_grad_(config.objective != "none")
+    model.to(world.device).train()
+    if config.compile:
+        model.compile(dynamic=True, fullgraph=True)  # one program for all batch sizes

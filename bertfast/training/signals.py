@@ -14,8 +14,8 @@ from bertfast.distributed.world import World
 def noted_signals() -> Iterator[list[int]]:
     """Records each SIGINT and SIGTERM in the list instead of interrupting the step; a second SIGINT interrupts.
 
-    SIGHUP, which a closed terminal sends, counts as SIGTERM, unless it is ignored, as under nohup. Further ones change
-    nothing: the shell and the kernel send a SIGHUP each, a scheduler and torchrun's agent a SIGTERM each.
+    SIGHUP, which a closed terminal sends, counts as SIGTERM, unless it is ignored, as under nohup. Only the first of
+    these counts: the shell and the kernel send a SIGHUP each, a scheduler and torchrun's agent a SIGTERM each.
     """
     noted: list[int] = []
 

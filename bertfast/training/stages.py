@@ -8,33 +8,33 @@ from bertfast.training.step import Measured, Steps, make_steps
 
 
 def make_stages(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
-    """The run's steps from `first_step` on, in the lengths that each stage has."""
+    """The run's steps from `first_step` on, in each stage with its own length."""
     if setup.config.first_long_step == 0:
         return make_steps(setup, optimizer, first_step)
     return StagedSteps(setup, optimizer, first_step)
 
 
 class StagedSteps:
-    """Steps of one stage, then of the other. Each stage has its own sampler and, if captured, its own graphs."""
+    """The steps of one stage, then of the other. Each stage has its own samplers and, if captured, its own graphs."""
 
     def __init__(self, setup: Setup, optimizer: Optimizer, first_step: int) -> None:
         self._setup, self._optimizer = setup, optimizer
-        self._steps = self._of_stage(first_step)
+        self._steps = self._make_steps(first_step)
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         changes = step + 1 == self._setup.config.first_long_step
-        measured = self._steps(step, flag, wait or changes)  # no metrics stay behind in the stage that ends
+        measured = self._steps(step, flag, wait or changes)  # a stage that ends keeps no metrics back
         if changes:
             self._steps.close()
-            self._steps = self._of_stage(step + 1)
+            self._steps = self._make_steps(step + 1)
         return measured
 
-    def set_number(self, steps: int) -> None:
+    def set_length(self, steps: int) -> None:
         self._setup = self._setup.with_steps(steps)
-        self._steps.set_number(steps)
+        self._steps.set_length(steps)
 
     def close(self) -> None:
         self._steps.close()
 
-    def _of_stage(self, step: int) -> Steps:
+    def _make_steps(self, step: int) -> Steps:
         return make_steps(self._setup.stage(step), self._optimizer, step)

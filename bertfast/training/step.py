@@ -60,8 +60,8 @@ class Steps(Protocol):
         step, and then have the metrics of all steps up to it.
         """
 
-    def set_number(self, steps: int) -> None:
-        """The run has this many steps from now on. Call it after a call with `wait`."""
+    def set_length(self, steps: int) -> None:
+        """Sets the run's number of steps. Call it after a step with `wait`."""
 
     def close(self) -> None:
         """Frees device resources. Call it before the process group is destroyed: see `Graphs`."""
@@ -77,8 +77,7 @@ def make_steps(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
 class EagerSteps:
     """Steps that run op by op. With `sharded` gradients, torch uses one thread outside the shards, too.
 
-    OpenMP's threads spin for milliseconds after their work before they sleep, and would occupy the cores that the next
-    shards need.
+    OpenMP's threads spin for milliseconds after their work before they sleep, on cores that the next shards need.
     """
 
     def __init__(self, gradients: Gradients, optimizer: Optimizer, config: TrainConfig, sharded: bool) -> None:
@@ -88,7 +87,7 @@ class EagerSteps:
         with one_thread() if self._sharded else contextlib.nullcontext():
             return [self._run(step, flag)]
 
-    def set_number(self, steps: int) -> None:
+    def set_length(self, steps: int) -> None:
         self._config = dataclasses.replace(self._config, steps=steps)
 
     def close(self) -> None:
@@ -135,8 +134,8 @@ class BucketedSteps:
         self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
         self._first = self._step * config.batch_size
         self._rates = torch.zeros(_RATES, 2, dtype=torch.float32, device=device)
-        """The two of each step, at its number modulo `_RATES`."""
-        self._next_rates = 0  # the first step whose rate is not among them
+        """Each step's `Rates`, in the row of its number modulo `_RATES`."""
+        self._next_rates = 0  # the first step whose rates are not among them
         self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
         self._ahead: dict[int, PaddedSize] = {}
@@ -153,12 +152,12 @@ class BucketedSteps:
         self._graphs(bucket, lambda: self._run(bucket))
         if step == self._first_step and not self._config.compile:
             self._capture_largest(range(step + 1, min(step + 1 + PLANNED_STEPS, self._config.steps)))
-        found = self._ring.read(step, wait or (flag > 0 and self._alone))
-        if any(flags for _, (_, _, flags, _) in found):
-            found += self._ring.read(step, wait=True)
-        return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in found]
+        rows = self._ring.read(step, wait or (flag > 0 and self._alone))
+        if any(flags for _, (_, _, flags, _) in rows):
+            rows += self._ring.read(step, wait=True)
+        return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in rows]
 
-    def set_number(self, steps: int) -> None:
+    def set_length(self, steps: int) -> None:
         self._config = dataclasses.replace(self._config, steps=steps)
         self._next_rates = 0
         self._ahead = {}
@@ -167,7 +166,7 @@ class BucketedSteps:
         self._graphs.close()
 
     def _set_rates(self, first: int) -> None:
-        """Writes the rates of `_RATES` steps from `first` on. The device is past the ones that are overwritten."""
+        """Writes the rates of `_RATES` steps from `first` on, over those of steps that the device has taken."""
         rates = [learning_rates(step, self._config) for step in range(first, first + _RATES)]
         self._rates.copy_(torch.tensor(rates, dtype=torch.float32, device="cpu").roll(first % _RATES, 0))
         self._next_rates = first + _RATES
@@ -205,11 +204,11 @@ class BucketedSteps:
         share = Share(batch, mlm_weights, self._count / config.batch_size)
         losses = share.weighed(self._model(batch, mlm_weights, config.seed, self._dtype))
         gradients: Sequence[Tensor] = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
-        found = torch.cat([losses.detach(), self._flag])
+        totals = torch.cat([losses.detach(), self._flag])
         if self._sum is not None:
-            *gradients, found = self._sum([*gradients, found])
+            *gradients, totals = self._sum([*gradients, totals])
         norm = gradient_norm(gradients)
-        measured = torch.cat([found, norm[None]])
+        measured = torch.cat([totals, norm[None]])
         head_rate, rate = self._rates.index_select(0, self._step % _RATES)[0].unbind()
         refused = measured.sum().isfinite().logical_not().float()
         self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused, head_rate)

@@ -1,4 +1,4 @@
-"""Runs that are killed, signalled and refused by the disk: what they leave, and what a resumption makes of it."""
+"""Runs that are killed, get signals or run out of disk: what they leave, and that they resume exactly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEPS, EVERY = 12, 4
 
 
 class Story(NamedTuple):
-    """A run that nothing happened to."""
+    """An undisturbed run."""
 
     options: list[object]
     whole: Path
@@ -43,16 +43,16 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         yield Story(options, folder / "whole")
 
 
-def goes_on_exactly(story: Story, out: Path) -> str:
-    """Resumes the run in `out`, and compares every byte that it leaves; what it said."""
+def resumes_exactly(story: Story, out: Path) -> str:
+    """Resumes the run in `out` and compares every byte that it leaves. Returns its messages."""
     done = run([*story.options, "--out", out, "--resume"], out.with_name("resumed"))
     assert done.status == 0, done.err
     assert contents(out) == contents(story.whole)
     return done.err
 
 
-# At which call of what the process dies, by SIGKILL. A step samples in 8 shards. Files that take their name's place,
-# two syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
+# The call at which SIGKILL ends the process. A step samples 8 shards. The files that are renamed into place, with two
+# syncs each, are run.json, the checkpoints of the steps 4, 8 and 12, then the model.
 INSTANTS = {
     "sampling": Fault("bertfast.sampling.sampler:Sampler.packed_within", 6 * 8 + 3),
     "gradients are there": Fault("bertfast.training.optimizer:Optimizer.step", 7),
@@ -84,7 +84,7 @@ MORE_INSTANTS = {
     "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
     "before the model's name": Fault("pathlib:Path.replace", 5),
     "the tokenizer": Fault("bertfast.data.tokenizer:Tokenizer.save", 1),
-    "the picture": Fault("bertfast.training.trainer:draw_losses", 2),
+    "the picture": Fault("bertfast.training.run:draw_losses", 2),
 }
 
 
@@ -95,7 +95,7 @@ def test_killed(story: Story, tmp_path: Path, instant: str) -> None:
     out = tmp_path / "out"
     done = run([*story.options, "--out", out], tmp_path / "log", (INSTANTS | MORE_INSTANTS)[instant])
     assert done.status == 128 + signal.SIGKILL, done.err
-    goes_on_exactly(story, out)
+    resumes_exactly(story, out)
 
 
 @pytest.mark.long
@@ -120,7 +120,7 @@ def test_killed_at_a_random_time(story: Story, tmp_path: Path, seed: int) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Signals) -> None:
-    """Though it comes twice, as SIGHUP does from a terminal that is closed; but for Ctrl-C."""
+    """Even if it comes twice, as SIGHUP does when a terminal closes. A second Ctrl-C would interrupt at once."""
     out = tmp_path / "out"
     place = "bertfast.training.optimizer:Optimizer.step"
     faults = [Fault(place, 6, what=number)]
@@ -131,11 +131,11 @@ def test_a_signal_keeps_the_step(story: Story, tmp_path: Path, number: signal.Si
     kept = out / "checkpoints" / "step-00000007.safetensors"
     assert f"\nstopped after step 7, saved in {kept}: continue with --resume\n" in done.err
     assert "Traceback" not in done.err
-    weights = export_state_dict(load_pretrained(out).model)  # the model as it is is left, too
+    weights = export_state_dict(load_pretrained(out).model)  # the model is saved as well
     saved = load_file(kept)
     assert np.array_equal(weights["bert.pooler.dense.weight"], saved["model.pooler.weight"])
     assert f"| steps | 7 of {STEPS}, with batches" in (out / "README.md").read_text()
-    assert f"resuming from {kept}, step 7" in goes_on_exactly(story, out)
+    assert f"resuming from {kept}, step 7" in resumes_exactly(story, out)
 
 
 def test_a_signal_in_the_last_step_does_not_stop_the_run(story: Story, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     ],
 )
 def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signal.Signals, whom: str) -> None:
-    """The evaluation's line tells that the workers are in the midst of it."""
+    """Sent after the first evaluation's line, when the workers are in the middle of the run."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bertfast.pretrain", *story.options, "--steps", 2000, "--gpus", 2, "--out", out]
     with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
@@ -183,8 +183,8 @@ def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signa
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_hangup_that_is_ignored_ends_nothing(story: Story, tmp_path: Path, workers: int) -> None:
-    """As nohup has it, which sets what its command inherits."""
+def test_an_ignored_hangup_ends_nothing(story: Story, tmp_path: Path, workers: int) -> None:
+    """As under nohup, whose command inherits the ignored signal."""
     out = tmp_path / "out"
     command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "bertfast.pretrain", *story.options]
     command += ["--gpus", workers, "--out", out]
@@ -200,7 +200,7 @@ def test_a_hangup_that_is_ignored_ends_nothing(story: Story, tmp_path: Path, wor
 
 
 def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
-    """No traceback, whenever it comes. (Here: as torch begins to be imported.)"""
+    """No traceback, whenever it comes; here as the import of torch begins."""
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = subprocess.run(
         [sys.executable, "-m", "bertfast.pretrain"],
@@ -212,7 +212,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-# --- a resumption that can't be exact
+# --- runs that can't be resumed exactly
 
 
 def test_another_batch_size(story: Story, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_another_batch_size(story: Story, tmp_path: Path) -> None:
 
 
 def test_another_optimizer(story: Story, tmp_path: Path) -> None:
-    """It has no state to go on from, so --inexact is no way out."""
+    """Its state is not in the checkpoint, so --inexact does not help."""
     out = tmp_path / "out"
     stopped = Fault("bertfast.training.optimizer:Optimizer.step", 6, what=signal.SIGTERM)
     assert run([*story.options, "--out", out], tmp_path / "log", stopped).status == 128 + signal.SIGTERM
@@ -271,7 +271,7 @@ def test_a_disk_that_is_full_for_a_while(story: Story, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_stays_full(story: Story, tmp_path: Path) -> None:
-    """The checkpoint before stays whole; what is small enough for the disk is written; the rest is told."""
+    """The earlier checkpoint stays intact, files that fit are written, and the error names the others."""
     out = tmp_path / "out"
     room = (story.whole / "model.safetensors").stat().st_size
     done = run(
@@ -286,7 +286,7 @@ def test_a_disk_that_stays_full(story: Story, tmp_path: Path) -> None:
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
     assert (out / "metrics.jsonl").read_bytes() == (story.whole / "metrics.jsonl").read_bytes()
     assert (out / "model.safetensors").read_bytes() == (story.whole / "model.safetensors").read_bytes()
-    assert "step-00000004.safetensors, step 4" in goes_on_exactly(story, out)
+    assert "step-00000004.safetensors, step 4" in resumes_exactly(story, out)
 
 
 @pytest.fixture
@@ -313,14 +313,14 @@ def test_a_small_disk(story: Story, tmp_path: Path, small_disk: Path) -> None:
     assert "No space left on device" in done.err.splitlines()[-1]
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004.safetensors"]
     (small_disk / "ballast").unlink()
-    assert "step-00000004.safetensors, step 4" in goes_on_exactly(story, out)
+    assert "step-00000004.safetensors, step 4" in resumes_exactly(story, out)
 
 
 @pytest.mark.parametrize("room", [0.5, 1.5])
 def test_a_small_disk_for_temporary_files(
     story: Story, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, room: float
 ) -> None:
-    """It takes the model as the workers get it, once; or the run ends before it has trained."""
+    """It has room for the one copy of the model that the workers read; if not, the run ends before it trains."""
     model = (story.whole / "model.safetensors").stat().st_size
     (small_disk / "ballast").write_bytes(bytes(4 * 1024 * 1024 - int(room * model)))
     monkeypatch.setenv("TMPDIR", str(small_disk))

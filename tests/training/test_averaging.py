@@ -27,7 +27,7 @@ from bertfast.pretrain import main as pretrain
 from bertfast.reporting.metrics import History
 from bertfast.training import averaging
 from bertfast.training.averaging import SHARES, Judge, average, choose
-from bertfast.training.trainer import Run
+from bertfast.training.run import Run
 
 LABELLED = planted_labels.labelled(300, 0)
 PAIRS = ScoredPairs(LABELLED.texts[:60], LABELLED.texts[60:120], [float(i % 5) for i in range(60)])
@@ -173,7 +173,7 @@ def both(files: Path) -> list[object]:
 
 
 def expected_weights(start: Path, out: Path, share: float, tmp_path: Path) -> dict[str, np.ndarray]:
-    """By numpy, from the folder that the run began with and from its last checkpoint."""
+    """Computed by numpy, from the folder that the run started from and from its last checkpoint."""
     trained = planted_labels.model(knows=False)
     newest = load_file(max((out / "checkpoints").iterdir()))
     with torch.no_grad():
@@ -189,7 +189,7 @@ def expected_weights(start: Path, out: Path, share: float, tmp_path: Path) -> di
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, share):
-    """And its checkpoint keeps the trained weights, from which a resumed run goes on, to the same bytes."""
+    """Its checkpoint keeps the trained weights, from which a resumed run continues to the same bytes."""
     monkeypatch.setattr(averaging, "choose", lambda labels, similarity: (share, "By hand."))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert pretrain(arguments(files, start, whole, *both(files))) == 0
@@ -290,7 +290,7 @@ def test_another_start_is_refused(files, start, tmp_path, capfd):
         (["--probe-similarity", "few.tsv"], "similarity needs at least 10 pairs with different scores: there are 2"),
     ],
 )
-def test_files_that_tell_nothing_are_refused_at_once(files, start, tmp_path, monkeypatch, capfd, options, message):
+def test_unusable_files_are_refused_at_once(files, start, tmp_path, monkeypatch, capfd, options, message):
     monkeypatch.chdir(files)
     (files / "one.tsv").write_text("text\tlabel\n" + "g1 b1\tx\n" * 20)
     (files / "few.tsv").write_text("1\tg1\tb1\n2\tg1\tg2\n")

@@ -27,13 +27,15 @@ TIMED = dataclasses.replace(CONFIG, minutes=1.0, warmup=0.05, decay=0.3)
 def seconds_taken(config, seconds_per_step, extra=0.0):
     """The seconds of a run, and its steps, with a step's seconds as a function of its number and the time."""
     budget, done, now = Budget(config, 0, 0.0, extra), 0, 0.0
-    while done < budget.config.steps:
-        is_long = config.short_len and done >= budget.config.first_long_step
+    config = dataclasses.replace(config, steps=budget.provisional)
+    while done < config.steps:
+        is_long = config.short_len and done >= config.first_long_step
         assert not is_long or budget.settled
         now += seconds_per_step(done, now) + extra * bool(is_long)
         done += 1
         if budget.is_due(done):
-            budget.plan(done, budget.estimate(done, now))
+            config = dataclasses.replace(config, steps=budget.estimate(done, now))
+            budget.plan(done, config)
     assert budget.settled
     return now, done
 
@@ -55,15 +57,17 @@ def test_a_machine_whose_speed_changes_in_the_middle(factor):
 
 
 def test_evaluations_are_spread_over_the_steps():
-    """Ten of a second each, wherever they fall among the estimates."""
+    """Ten evaluations of one second each, wherever they fall among the estimates."""
     budget, done, now, evaluating = Budget(TIMED, 0, 0.0), 0, 0.0, 0.0
-    while done < budget.config.steps:
+    config = dataclasses.replace(TIMED, steps=budget.provisional)
+    while done < config.steps:
         now += 0.08
         done += 1
-        if done * 10 // budget.config.steps > (done - 1) * 10 // budget.config.steps and done < budget.config.steps:
+        if done * 10 // config.steps > (done - 1) * 10 // config.steps and done < config.steps:
             now, evaluating = now + 1.0, evaluating + 1.0
         if budget.is_due(done):
-            budget.plan(done, budget.estimate(done, now, evaluating))
+            config = dataclasses.replace(config, steps=budget.estimate(done, now, evaluating))
+            budget.plan(done, config)
     assert now == pytest.approx(60, rel=ON_TIME)
 
 
@@ -81,7 +85,7 @@ def test_a_step_that_takes_longer_than_the_run():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes with each step alone: an eighth of a second. A run ends where `until` says."""
+    """A clock that advances by an eighth of a second with each step. A run crashes at step `until`."""
     state = SimpleNamespace(now=0.0, until=10**9)
     step = Optimizer.step
 
@@ -102,7 +106,7 @@ def trained(corpus, config, folder=None, resumed=False):
 
 
 def test_a_run_of_some_seconds(corpus, clock, tmp_path):
-    """Its steps fit; run.json has them; every rate is that of a run of so many steps, once it has warmed up."""
+    """Its steps fit, run.json records them, and after the warm-up every rate is that of a run of so many steps."""
     config = dataclasses.replace(TIMED, minutes=0.125)
     run = trained(corpus, config, tmp_path)
     assert run.config.steps == pytest.approx(60, abs=1)
@@ -115,7 +119,7 @@ def test_a_run_of_some_seconds(corpus, clock, tmp_path):
 
 
 def test_it_resumes_exactly(corpus, clock, tmp_path):
-    """Where it ended after its number of steps was settled, at whatever speed it is resumed."""
+    """If it was killed after its number of steps was settled, at whatever speed it is resumed."""
     config = dataclasses.replace(TIMED, minutes=0.125, checkpoint_every=7)
     whole = trained(corpus, config, tmp_path / "whole")
     clock.until = 52
@@ -129,7 +133,7 @@ def test_it_resumes_exactly(corpus, clock, tmp_path):
     assert (tmp_path / "parts" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
-def test_resumed_early_it_counts_the_time_before(corpus, clock, tmp_path):
+def test_a_run_resumed_early_counts_the_time_before(corpus, clock, tmp_path):
     config = dataclasses.replace(TIMED, minutes=0.125, checkpoint_every=7)
     clock.until = 23
     with pytest.raises(ZeroDivisionError):
@@ -138,8 +142,8 @@ def test_resumed_early_it_counts_the_time_before(corpus, clock, tmp_path):
     assert trained(corpus, config, tmp_path, resumed=True).config.steps == pytest.approx(60, abs=2)
 
 
-def test_a_run_that_has_ended_goes_on(corpus, clock, tmp_path, said):
-    """For more steps or minutes: exactly so, as it does after an interruption."""
+def test_a_run_that_has_ended_can_be_extended(corpus, clock, tmp_path, said):
+    """For more steps or minutes; also exactly if it is then interrupted."""
     trained(corpus, CONFIG, tmp_path / "whole")
     longer = dataclasses.replace(CONFIG, steps=20, checkpoint_every=5)
     whole = trained(corpus, longer, tmp_path / "whole", resumed=True)
@@ -172,7 +176,7 @@ def test_an_unfinished_run_keeps_its_length(corpus, clock, tmp_path):
 
 @pytest.mark.parametrize("short_len", [0, 12])
 def test_epochs(corpus, short_len):
-    """As many steps as show every example so often."""
+    """The number of steps shows every example so often."""
     config = dataclasses.replace(CONFIG, epochs=2.0, short_len=short_len)
     run = trained(corpus, config)
     steps = run.config.steps
@@ -182,7 +186,7 @@ def test_epochs(corpus, short_len):
 
 
 @pytest.mark.parametrize("settings", [{"minutes": -1.0}, {"epochs": float("nan")}])
-def test_lengths_that_are_none(settings):
+def test_invalid_lengths(settings):
     with pytest.raises(InputError, match="must be 0 or a positive number"):
         dataclasses.replace(CONFIG, **settings)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, verified, and refused where a single bit is wrong."""
+"""Checkpoints: written whole, verified, and refused if a single bit is wrong."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_what_is_written_is_read(training: Training, tmp_path: Path) -> None:
-    """And training goes on from it as if nothing had happened."""
+    """And training continues from it exactly."""
     training.step()
     training.writer.save_now(1)
     found = training.newest()
@@ -53,7 +53,7 @@ def test_what_is_written_is_read(training: Training, tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_torchs_adam_are_resumed(training: Training, tmp_path: Path) -> None:
-    """As in checkpoints of runs whose optimizer it was."""
+    """Runs of older versions used it."""
     theirs = torch.optim.Adam(training.model.parameters(), lr=0.1)
     training.writer._optimizer = theirs  # type: ignore[assignment]
     for _ in range(3):
@@ -71,7 +71,7 @@ def test_checkpoints_of_torchs_adam_are_resumed(training: Training, tmp_path: Pa
 
 
 def test_muons_momentum_is_kept(corpus: Corpus, tmp_path: Path) -> None:
-    """Beside AdamW's averages of the rest, and neither optimizer goes on from the other's checkpoint."""
+    """Beside AdamW's averages of the rest; and neither optimizer can resume from the other's checkpoint."""
     made = []
     for kind in ("muon", "muon", "adamw"):
         model = make_model(corpus)
@@ -107,7 +107,7 @@ def test_any_reader_of_safetensors_reads_it(training: Training) -> None:
 
 
 def test_the_tensors_are_those_of_the_step(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training goes on while the thread writes, and the next checkpoint waits for it."""
+    """Training continues while the thread writes, and the next checkpoint waits for the thread."""
     go, order = threading.Event(), []
     write = checkpoint._write
 
@@ -150,7 +150,7 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
 
 
 def test_what_a_killed_run_left_is_removed(training: Training) -> None:
-    """Killed as it wrote, or before it removed the oldest."""
+    """It was killed while it wrote, or before it removed the oldest."""
     for step in (1, 2):
         training.writer.save_now(step)
     (training.folder / "step-00000003.safetensors").write_bytes(b"x")

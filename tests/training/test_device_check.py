@@ -1,4 +1,4 @@
-"""The check of a device, with the host standing in for it: faults become verdicts, and runs heed them."""
+"""The check of a device, with the host in its place: faults become verdicts, and runs act on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.ops.gelu import bias_gelu
 from bertfast.sampling.sampler import Sampler
-from bertfast.training import trainer
 from bertfast.training.device_check import choice, steps, verdict
 from bertfast.training.device_check.choice import Choice
 from bertfast.training.device_check.differences import difference, same_bits
@@ -51,7 +50,7 @@ def outcomes(
         ("abort", "killed by SIGABRT"),
     ],
 )
-def test_a_fault_is_told_and_hides_no_other_check(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
+def test_a_fault_is_reported_and_other_checks_still_run(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
     found = outcomes(monkeypatch, fault, "dropout", "bias_gelu", "adam")
     assert [status for status, _ in found.values()] == ["passed", "failed", "passed"]
     assert said in found["bias_gelu"][1]
@@ -63,7 +62,7 @@ def test_a_hang_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_check_does_not_join_the_torchrun_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its process says what it sees of torchrun."""
+    """Its process reports which of torchrun's variables it sees."""
     monkeypatch.setattr(verdict, "checks_of", lambda device, devices: ["adam"])
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
         monkeypatch.setenv(name, "1")
@@ -78,26 +77,26 @@ print(json.dumps({"check": "adam", "status": "passed", "said": " ".join(seen), "
 
 
 @pytest.mark.parametrize(("fault", "said"), [("memory", "no memory is left"), ("beginning", "no device is here")])
-def test_what_could_not_be_checked_is_no_failure(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
+def test_an_impossible_check_is_no_failure(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
     status, why = outcomes(monkeypatch, fault, "bias_gelu")["bias_gelu"]
     assert status == "not checked" and said in why
 
 
-def test_a_verdict_is_kept_if_it_is_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_is_cached_if_every_check_ran(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = [Outcome("adam", "failed", "off", 1.0)]
     monkeypatch.setattr(verdict, "examine", lambda *_: iter(ended))
-    assert verdict.kept(CPU, 1) is None
-    made = verdict.kept_or_made(CPU, 1)
+    assert verdict.cached(CPU, 1) is None
+    made = verdict.cached_or_new(CPU, 1)
     monkeypatch.setattr(verdict, "examine", lambda *_: pytest.fail("it is made anew"))
-    assert verdict.kept_or_made(CPU, 1) == made == Verdict((ended[0],))
+    assert verdict.cached_or_new(CPU, 1) == made == Verdict((ended[0],))
     assert made.failures == {"adam": "off"}
-    assert verdict.kept(CPU, 2) is None
+    assert verdict.cached(CPU, 2) is None
     (file,) = (cache / "device-checks").iterdir()
     file.write_text("{")
-    assert verdict.kept(CPU, 1) is None
+    assert verdict.cached(CPU, 1) is None
     monkeypatch.setattr(verdict, "examine", lambda *_: iter([Outcome("adam", "not checked", "", 0.0)]))
     verdict.make(CPU, 1)
-    assert verdict.kept(CPU, 1) is None
+    assert verdict.cached(CPU, 1) is None
 
 
 def test_the_command(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,8 +123,8 @@ def test_every_op_with_a_twin_is_checked() -> None:
     assert set(ops.PARTS) | {"fused_mlm_loss"} == set(CHECKS)
 
 
-def test_twins_are_computed_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And with an op those that launch its kernel."""
+def test_twins_run_within_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an op, those that launch its kernel use their twins, too."""
     x, bias = torch.randn(3, 33), torch.randn(33)
     with ops.use_twins(["bias_gelu"]):
         monkeypatch.setattr(ops.native, "bias_gelu", lambda *_: pytest.fail("the kernel is called"), raising=False)
@@ -137,7 +136,7 @@ def test_twins_are_computed_until_the_end(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("wrong", ["nothing", "losses", "weights"])
 def test_steps_are_compared(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    """With calls in the place of replays."""
+    """With calls instead of replays."""
     monkeypatch.setattr(steps, "dtypes", lambda device: [torch.float32])
     train_so, runs = steps._train, iter(["replayed", "uncaptured", "eager"])
 
@@ -163,7 +162,7 @@ def test_an_all_reduce_is_compared() -> None:
 
 def of_a_gpu(monkeypatch: pytest.MonkeyPatch, failures: dict[str, str], capability: tuple[int, int] = (9, 0)) -> None:
     found = Verdict(tuple(Outcome(name, "failed", why, 0.0) for name, why in failures.items()))
-    monkeypatch.setattr(choice, "kept_or_made", lambda device, devices: found)
+    monkeypatch.setattr(choice, "cached_or_new", lambda device, devices: found)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Tesla V100")
 
@@ -180,7 +179,7 @@ def test_what_a_run_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_all_reduce_is_of_this_hosts_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     of_a_gpu(monkeypatch, {})
     asked: list[int] = []
-    monkeypatch.setattr(choice, "kept_or_made", lambda device, devices: asked.append(devices) or Verdict(()))
+    monkeypatch.setattr(choice, "cached_or_new", lambda device, devices: asked.append(devices) or Verdict(()))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     for devices in (1, 2, 16):
         choice.choose(GPU, devices, check=True)
@@ -215,14 +214,13 @@ def test_a_step_that_does_not_replay_runs_eagerly(failure: str) -> None:
         Choice((failure,)).world(world, True)
 
 
-def test_a_run_heeds_the_verdict(
+def test_a_run_acts_on_the_verdict(
     corpus: Corpus, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As on a GPU: twins while it lasts, the host's batches, a line for each."""
+    """As on a GPU: it uses twins and the host's batches, and logs a line for each."""
     failing = Choice(("bias_gelu", "sampler"), ("bias_gelu fails",))
     monkeypatch.setattr(choice, "choose", lambda *_: failing)
     seen: list[str] = []
-    monkeypatch.setattr(trainer, "save_model", lambda *_: None)
     kernels = ops.kernels
     monkeypatch.setattr(ops, "kernels", lambda device: seen.append(kernels(device)) or seen[-1])
     before = [each.tolist() for each in Sampler(corpus, CONFIG).packed(0, 3)[:3]]

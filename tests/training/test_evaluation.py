@@ -119,7 +119,7 @@ def test_examples_of_the_standard_kind_are_evaluated_once(corpus, held_out):
     assert found.eval_standard_mlm_loss == found.eval_mlm_loss
 
 
-def test_what_a_run_does_not_train_is_not_measured(held_out):
+def test_untrained_positions_are_not_evaluated(held_out):
     """A run of shorter examples leaves the standard ones' last positions as they were."""
     assert HeldOut.of(held_out, dataclasses.replace(CONFIG, max_len=63), CPU).standard is None
 
@@ -137,7 +137,7 @@ def test_it_leaves_the_model_as_it_was_and_repeats_itself(corpus, held_out, trai
 @pytest.mark.parametrize("max_len", [24, 64])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_threads_change_no_bit(corpus, threads, max_len):
-    # As small as a model may be whose products the library cuts otherwise for three threads than for one.
+    # The smallest model whose products the library splits differently for three threads than for one.
     model = make_model(corpus, hidden_size=128, intermediate_size=512)
     evaluated = HeldOut.of(corpus, dataclasses.replace(CONFIG, max_len=max_len), CPU)
     before = torch.get_num_threads()
@@ -166,7 +166,7 @@ def test_masks_depend_on_no_setting_of_the_run(held_out):
     assert torch.equal(ours.labels, theirs.labels)
 
 
-def test_a_loss_beyond_floats_is_no_traceback(corpus, held_out):
+def test_a_perplexity_too_large_for_a_float_is_infinite(corpus, held_out):
     model = make_model(corpus)
     with torch.no_grad():
         model.masked_lm_head.bias[5] = 1e4
@@ -177,7 +177,7 @@ def test_a_loss_beyond_floats_is_no_traceback(corpus, held_out):
 @pytest.mark.parametrize("max_len", [24, 64])
 @pytest.mark.parametrize(("steps", "batch_size"), [(1, 16), (12, 16), (25, 512), (50, 512), (400, 64), (20_000, 64)])
 def test_evaluations_before_the_last_take_little_of_a_run(corpus, steps, batch_size, max_len):
-    """A fiftieth of its tokens, three times over, as a forward pass takes a third of the time; as many each time."""
+    """At most 2% of the time: 6% of its tokens, as a forward pass takes a third of a step. All have the same size."""
     config = dataclasses.replace(CONFIG, steps=steps, batch_size=batch_size, max_len=max_len)
     held_out = HeldOut.of(corpus, config, CPU)._replace(examples=1024)
     cost = 1.0

@@ -1,4 +1,4 @@
-"""What a run's bits depend on, and what is said where it differs."""
+"""What a run's bits depend on, and the lines that name a difference."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_bears_on_plain_sums_alone(corpus: Corpus, threads: int) -> None:
+def test_the_number_of_threads_matters_for_plain_sums_only(corpus: Corpus, threads: int) -> None:
     before = torch.get_num_threads()
     one, plain = of(corpus), of(corpus, World(0, 1, [CPU], [CPU], False, 1))
     torch.set_num_threads(threads)
@@ -73,7 +73,7 @@ CHANGES: dict[str, tuple[Callable[[Corpus], dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_what_does_not(corpus: Corpus, case: str) -> None:
+def test_what_changes_the_weights(corpus: Corpus, case: str) -> None:
     change, line = CHANGES[case]
     found = differences(of(corpus), change(corpus))
     assert line.format(fingerprint=corpus.fingerprint) in found
@@ -82,7 +82,7 @@ def test_what_does_not(corpus: Corpus, case: str) -> None:
 
 
 def test_another_optimizer(corpus: Corpus) -> None:
-    """Muon's rate is told where there is Muon; older checkpoints, which tell of no optimizer, are of Adam's."""
+    """Only runs with Muon record its rate; older checkpoints, which name no optimizer, are AdamW's."""
     adamw, muon = of(corpus), of(corpus, optimizer="muon", weight_decay=0.1)
     expected = ["--optimizer: adamw -> muon", "--weight-decay: 0.0 -> 0.1", "--muon-lr: unknown -> 0.02"]
     assert differences(adamw, muon) == expected
@@ -95,7 +95,7 @@ def test_another_optimizer(corpus: Corpus) -> None:
 
 
 def test_another_start_and_a_head_that_learns_first(corpus: Corpus) -> None:
-    """Each is told where there is one, so checkpoints of runs without them stay as they were."""
+    """Only runs with them record them, so checkpoints of other runs stay as they were."""
     one = of(corpus)
     assert not one.keys() & {"--head-first", "--head-lr", "init_weights", "weights of --init"}
     assert differences(one, of(corpus, head_lr=0.5)) == []
@@ -117,7 +117,7 @@ def test_versions_and_the_machine(corpus: Corpus, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_product_with_other_bits(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a processor or a library whose name says nothing."""
+    """From a processor or a library that its name does not tell apart."""
     before = of(corpus)
     product = module.matrix_product
     monkeypatch.setattr(module, "matrix_product", lambda a, b: torch.nextafter(product(a, b), torch.tensor(9e9)))
@@ -130,7 +130,7 @@ def test_names_that_only_one_of_them_knows() -> None:
 
 @pytest.mark.parametrize("deterministic, inexact", [(True, False), (True, True), (False, False)])
 def test_what_ranks_share(corpus: Corpus, monkeypatch, deterministic: bool, inexact: bool) -> None:
-    """A rank on a processor of another kind is refused where sums have one order, unless that is allowed."""
+    """In a deterministic run, a rank on another kind of processor is refused, unless --inexact allows it."""
     config, world = dataclasses.replace(CONFIG, inexact=inexact), World(0, 2, [CPU] * 2, [CPU], deterministic, 8)
 
     def shared(**changes: Any) -> dict[str, Any]:

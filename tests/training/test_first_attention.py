@@ -15,7 +15,7 @@ from bertfast.distributed.world import World
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.training.first_attention import attend_to_neighbours
-from bertfast.training.trainer import prepare
+from bertfast.training.setup import prepare
 
 CPU = torch.device("cpu")
 SIZES = {"vocab_size": 1000, "hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 2}

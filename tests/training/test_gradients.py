@@ -16,8 +16,7 @@ from bertfast.errors import InputError
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import gradients
 from bertfast.training.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
-from bertfast.training.setup import Setup
-from bertfast.training.trainer import prepare
+from bertfast.training.setup import Setup, prepare
 
 
 @pytest.fixture

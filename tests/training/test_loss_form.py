@@ -47,7 +47,7 @@ def test_what_can_be_fused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """A device that could, and is faster fused; the sizes that were timed."""
+    """On a device that can fuse the loss, and is faster if it does: the sizes that were timed."""
     sizes: list[tuple[int, int]] = []
 
     def made_up(model: object, sequences: int, predictions: int, device: torch.device) -> Callable[[], Tensors]:
@@ -108,7 +108,7 @@ def test_a_resumed_run_keeps_its_form(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever is faster now; and the loss is asked for in that form while the run lasts."""
+    """Whichever is faster now; and every loss of the run is computed in that form."""
     asked: list[bool] = []
 
     def loss(*arguments: object) -> torch.Tensor:
@@ -168,7 +168,7 @@ def test_an_older_checkpoints_word_is_known(
 
 
 def test_it_can_be_asked_for(corpus: Corpus, timed: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunked, nothing is tried; fused, it is tried, not timed, and where it can't be had the run says why."""
+    """Chunked: nothing is tried. Fused: it is tried but not timed, and an error says why it is not available."""
     assert choose(corpus, asked="chunked") == choose(corpus, asked="chunked", resumed=FUSED) == CHUNKED
     assert timed == []
     monkeypatch.setattr(loss_form, "_milliseconds", None)
@@ -196,7 +196,7 @@ def test_a_fused_loss_that_fails_is_not_taken(
     monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
-    """The chunks are, with a warning; where the error stays with the process, the run ends and says what to do."""
+    """Chunks are used, with a warning. If the error persists in the process, the run ends and says what to do."""
     bert = make_model(corpus)
 
     def fails(*_: object) -> Tensors:
@@ -241,7 +241,7 @@ def test_an_error_of_the_chunked_loss_is_not_blamed_on_the_fused_one(
         choose(corpus)
 
 
-def test_all_is_computed_in_the_stream_of_the_captures(
+def test_everything_is_computed_on_the_capture_stream(
     corpus: Corpus,
     timed: list[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,

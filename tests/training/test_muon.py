@@ -142,7 +142,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: torch.dty
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_refused_changes_nothing(dtype: torch.dtype) -> None:
+def test_a_refused_step_changes_nothing(dtype: torch.dtype) -> None:
     """And the next step is as if it had not been."""
     parameters, gradients = given(3)
     once, _ = given(3)

@@ -1,4 +1,4 @@
-"""What steps measured, read a period late: every step once, in order."""
+"""The ring of steps' metrics, which are read late: every step once, in order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_every_step_once_in_order(first: int, waits: set[int]) -> None:
     assert found == [(step, [float(step), -1.0]) for step in range(first, first + steps)]
 
 
-def test_what_is_no_number_stays_none() -> None:
+def test_non_finite_values_stay_non_finite() -> None:
     ring = Ring(1, 0, CPU)
     found = []
     for step, value in enumerate((1.0, math.nan, math.inf, 2.0)):

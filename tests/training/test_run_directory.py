@@ -1,4 +1,4 @@
-"""A run directory belongs to one process at a time, and is refused where writing it would do harm."""
+"""A run directory belongs to one process at a time, and is refused if writing to it would destroy something."""
 
 import re
 import signal
@@ -55,7 +55,7 @@ def test_the_claim_ends_with_its_process(tmp_path, number):
     assert second.returncode == 0
 
 
-def test_a_claim_that_was_refused_leaves_its_holder_in_peace(tmp_path):
+def test_a_refused_claim_does_not_disturb_the_holder(tmp_path):
     with claimed(tmp_path / "run", False):
         for _ in range(2):
             with pytest.raises(InputError, match="is in use by process"), claimed(tmp_path / "run", False):
@@ -64,7 +64,7 @@ def test_a_claim_that_was_refused_leaves_its_holder_in_peace(tmp_path):
 
 
 @pytest.mark.parametrize("existed", [True, False])
-def test_nothing_stays_of_a_run_that_came_to_nothing(tmp_path, existed):
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path, existed):
     path = tmp_path / "runs" / "run"
     if existed:
         path.mkdir(parents=True)

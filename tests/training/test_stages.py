@@ -60,6 +60,6 @@ def test_only_positions_of_both_stages_are_trained(corpus):
 
 
 @pytest.mark.parametrize("short_len", [4, 24, 30, -1])
-def test_a_length_that_is_none(short_len):
+def test_an_invalid_short_length(short_len):
     with pytest.raises(InputError, match=r"--short-len must lie between 5 and --max-len \(24\)"):
         dataclasses.replace(CONFIG, short_len=short_len)

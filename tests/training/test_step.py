@@ -1,4 +1,4 @@
-"""Steps that stay on the device: those of the plain way, and what the loop learns of them."""
+"""Steps that stay on the device: they equal eager ones, and the loop gets all of their metrics."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from bertfast.training.gradients import make_gradients
 from bertfast.training.launch import train
 from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.ring import MOST_STEPS
+from bertfast.training.run import Run
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
-from bertfast.training.setup import Setup
+from bertfast.training.setup import Setup, prepare
 from bertfast.training.step import BucketedSteps, EagerSteps
-from bertfast.training.trainer import Run, Trainer, prepare
+from bertfast.training.trainer import Trainer
 
 PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)
 GPU = torch.device("cuda", 0)
@@ -41,7 +42,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 
 
 class Around(Called):
-    """Has `call(function)` call each function."""
+    """Graphs that have `call` call each function."""
 
     def __init__(self, call):
         self._call = call
@@ -73,7 +74,7 @@ def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
 @pytest.mark.parametrize(("clip", "optimizer"), [(0.05, "adamw"), (0.0, "adamw"), (0.05, "muon")])
 @pytest.mark.parametrize("head_first", [0.0, 0.4])
 def test_buckets_change_nothing(corpus, objective, clip, optimizer, head_first):
-    """Losses, norms and, at the end, the weights of the plain way; dropout on."""
+    """Losses, norms and, at the end, the weights equal those of eager steps; dropout is on."""
     changes = {"objective": objective, "max_grad_norm": clip, "optimizer": optimizer, "weight_decay": 0.1}
     changes |= {"head_first": head_first, "head_lr": 0.02}
     config = dataclasses.replace(PLAIN, **changes)
@@ -89,7 +90,7 @@ def test_buckets_change_nothing(corpus, objective, clip, optimizer, head_first):
 @pytest.mark.parametrize("way", [plain, bucketed])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_the_head_learns_first(corpus, way, kind):
-    """All else keeps every bit until it does; it comes to no harm if the number of steps then grows."""
+    """Until it has, all else keeps every bit. If the number of steps then grows, it learns alone again."""
     config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1, head_first=0.4)
     model, steps, *_ = way(corpus, config)
     before = {name: each.detach().clone() for name, each in model.named_parameters()}
@@ -108,7 +109,7 @@ def test_the_head_learns_first(corpus, way, kind):
     changed, _, learn = moved()
     assert changed == learn
     frozen = {name: each.detach().clone() for name, each in model.named_parameters()}
-    steps.set_number(20)
+    steps.set_length(20)
     steps(3, 0.0, wait=True)
     for name, each in model.named_parameters():
         assert torch.equal(each, frozen[name]) == (name not in head)
@@ -117,7 +118,7 @@ def test_the_head_learns_first(corpus, way, kind):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_step_asks_the_host_for_nothing(corpus, monkeypatch, dtype, kind):
-    """No number is read from a tensor and none is made of the host's memory: either would end a capture."""
+    """No number is read from a tensor, and none is copied from the host's memory: either would break a capture."""
     as_on_a_gpu(monkeypatch)
     found = []
 
@@ -136,7 +137,7 @@ def test_a_step_asks_the_host_for_nothing(corpus, monkeypatch, dtype, kind):
         step(number, 0.0, wait=True)
     assert optimizer.count == 3
     assert ("bmm" in found) == (kind == "muon")
-    # The loss's backward pass looks whether its upstream gradient is 1, on a CPU alone.
+    # On a CPU only, the loss's backward pass checks whether its upstream gradient is 1.
     assert found.count("_local_scalar_dense") <= 3
     assert not {"nonzero", "is_nonzero", "lift_fresh", "masked_select", "equal", "_unique2"} & set(found)
 
@@ -163,7 +164,7 @@ def converted(corpus, copies):
 
 
 def test_weights_are_not_converted_again(corpus):
-    """But for those of the heads' products that are autograd's own."""
+    """Except for the heads' products that autograd computes itself."""
     own = {"pooler", "next_sentence_head", "masked_lm_head.transform"}
     assert converted(corpus, torch.bfloat16) == {f"{name}.{kind}" for name in own for kind in ("weight", "bias")}
     assert {"embeddings.word.weight", "layers.0.output.weight"} < converted(corpus, torch.float32)
@@ -184,8 +185,8 @@ def test_copies_change_no_bit(corpus, way):
     assert all(map(torch.equal, one.parameters(), other.parameters()))
 
 
-def one_of(rank, size, corpus, config, folder):
-    """A rank's steps, in a process of its own; it leaves what it measured, its gradients and its weights."""
+def run_rank(rank, size, corpus, config, folder):
+    """A rank's process: runs the steps, and saves its metrics, gradients and weights."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
     torch.set_num_threads(1)
     world = World(rank, size, [CPU] * size, [CPU], False, size, captured=True)
@@ -220,9 +221,9 @@ def taken(corpus, config, world):
 
 @pytest.mark.parametrize(("size", "objective"), [(2, "nsp"), (4, "none"), (3, "nsp")])
 def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
-    """Losses and gradients of every step, dropout on; and among ranks not a bit differs."""
+    """In losses and gradients of every step, with dropout on; and ranks do not differ in a single bit."""
     config = dataclasses.replace(PLAIN, objective=objective, batch_size=26)
-    processes = [SERVER.Process(target=one_of, args=(i, size, corpus.folder, config, tmp_path)) for i in range(size)]
+    processes = [SERVER.Process(target=run_rank, args=(i, size, corpus.folder, config, tmp_path)) for i in range(size)]
     for process in processes:
         process.start()
     whole, gradients, _, _ = taken(corpus, config, World(0, 1, [CPU], [CPU], False, 1, captured=True))
@@ -241,7 +242,7 @@ def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_what_is_not_finite_reaches_no_weight(corpus, kind):
+def test_a_non_finite_loss_changes_no_weight(corpus, kind):
     model, step, optimizer = bucketed(corpus, dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1))
     found = step(0, 0.0, wait=False)
     with torch.no_grad():
@@ -259,7 +260,7 @@ def test_what_is_not_finite_reaches_no_weight(corpus, kind):
 
 @pytest.fixture
 def called(monkeypatch):
-    """The loop with the captured way's steps, called one by one."""
+    """The training loop with the steps that a GPU captures, called instead."""
 
     def make_steps(setup, optimizer, first_step):
         return BucketedSteps(setup, optimizer, first_step, Called())
@@ -269,7 +270,7 @@ def called(monkeypatch):
 
 @pytest.mark.parametrize("short_len", [0, 12])
 def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch, short_len):
-    """A line a step, though several are read at a time; resumed, the same run."""
+    """One line per step, although several are read at a time; a resumed run gives the same."""
     monkeypatch.setattr(step_module, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10, short_len=short_len)
     world = make_world(config, [CPU], [CPU])
@@ -306,8 +307,8 @@ def test_the_loop_names_the_step_of_a_non_finite_loss(corpus, tmp_path, called, 
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkeypatch, compiled):
-    """The others when they come. Where a bucket may have to be compiled, each runs as it is once."""
+def test_one_step_runs_uncaptured_and_the_largest_is_captured_first(corpus, monkeypatch, compiled):
+    """Other buckets are captured when they come. With torch.compile, each bucket runs uncaptured once."""
     on_the_cpu(monkeypatch)
     monkeypatch.setattr(step_module, "_PLANNED_TOKENS", 3 * 200 * PLAIN.max_len)
     config = dataclasses.replace(PLAIN, steps=16, batch_size=200, compile=compiled)
@@ -347,7 +348,7 @@ def test_one_step_runs_as_it_is_and_the_largest_is_captured_first(corpus, monkey
 
 
 def test_steps_are_planned_in_bulk(corpus, monkeypatch):
-    """Each as if it were planned alone, by one call."""
+    """In one call, with the same result as one by one."""
     config, calls = dataclasses.replace(PLAIN, steps=20), []
     alone = [bucketed(corpus, config)[1]._planned(range(step, step + 1))[0] for step in range(3)]
     plan = Sampler.plan
@@ -358,7 +359,7 @@ def test_steps_are_planned_in_bulk(corpus, monkeypatch):
     assert step._ahead == {}
 
 
-def test_what_is_planned_ends_with_the_run(corpus):
+def test_no_step_after_the_last_is_planned(corpus):
     planned = []
 
     class Noting(Called):
@@ -376,7 +377,7 @@ ENDINGS = {"the last step": Run, "no number": InputError, "a signal": Stopped, "
 
 
 def endings(rank, size, corpus, config, folder):
-    """A rank's runs, each with another ending; it leaves how each ended, and the graphs held before and in the end."""
+    """A rank's process: saves how each run ended, and the number of graphs held before and at the end."""
     patch = pytest.MonkeyPatch()
     on_the_cpu(patch)
     torch.set_num_threads(1)
@@ -414,7 +415,7 @@ def endings(rank, size, corpus, config, folder):
 
 
 def test_no_graph_outlives_the_process_group(corpus, tmp_path):
-    """NCCL's teardown would wait for it. On every kind of ending, on every rank."""
+    """NCCL's teardown would wait for it. With every kind of ending, on every rank."""
     config = dataclasses.replace(PLAIN, steps=12, batch_size=96)
     processes = [SERVER.Process(target=endings, args=(i, 2, corpus.folder, config, tmp_path)) for i in range(2)]
     for process in processes:
@@ -471,7 +472,7 @@ def test_who_captures(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype, kind):
-    """Long enough that most steps are replayed, in several buckets. A sum by atomics in any op would show here."""
+    """Most steps are replays, of several buckets. A sum by atomics in any op would show here."""
     config = dataclasses.replace(PLAIN, steps=40, batch_size=96, optimizer=kind, weight_decay=0.1)
     results = []
     for graphs in (Called(), Graphs(GPU)):

@@ -1,4 +1,4 @@
-"""The training loop from inside; test_pretrain runs it from outside."""
+"""The training loop, called from Python; test_pretrain runs it as a command."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
 from bertfast.training.launch import train
 from bertfast.training.schedule import learning_rate
-from bertfast.training.setup import Setup
+from bertfast.training.setup import Setup, prepare
 
 
 def test_losses_equal_those_of_the_plain_torch_twins(corpus, monkeypatch):
@@ -52,7 +52,7 @@ def test_a_record_describes_its_step(corpus, tmp_path):
     ]
     assert [record.lr for record in records] == [learning_rate(step, config) for step in range(config.steps)]
     model = make_model(corpus)
-    trainer.prepare(model, corpus, config, World(0, 1, [CPU], [CPU], False, 1))
+    prepare(model, corpus, config, World(0, 1, [CPU], [CPU], False, 1))
     batch = sampler.packed(0, size)
     weights = torch.full((batch.labels.numel(),), 1 / batch.labels.numel())
     sum(model(batch, weights, config.seed, torch.float32)).backward()
@@ -138,7 +138,7 @@ def test_a_non_finite_loss_is_reported(corpus):
     ],
 )
 def test_out_of_memory_names_the_ways_out(corpus, monkeypatch, place, changes, message):
-    """Wherever it is met; and where a capture that it broke raises another error after it."""
+    """Wherever it happens, and even if a capture that it broke raises another error afterwards."""
     on_the_cpu(monkeypatch)
     world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)
     config = dataclasses.replace(CONFIG, eval=True, eval_share=0.2)
@@ -166,8 +166,8 @@ def how_deterministic():
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("deterministic", [True, False])
 @pytest.mark.parametrize("before", [(False, False, True), (True, True, True), (True, False, False)])
-def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device):
-    """Whatever it was before, and however the run ends; and no allocation is filled."""
+def test_torch_is_deterministic_within_the_run_only(before, deterministic, device):
+    """Whatever the settings were before, and however the run ends; and no allocation is filled."""
     untouched, (algorithms, warn_only, filled) = how_deterministic(), before
     try:
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
@@ -182,8 +182,8 @@ def test_torch_is_deterministic_for_the_run_alone(before, deterministic, device)
         torch.utils.deterministic.fill_uninitialized_memory = untouched[2]
 
 
-def test_a_run_is_within_it(corpus, monkeypatch):
-    """In every step, and it leaves torch as it was."""
+def test_every_step_is_deterministic(corpus, monkeypatch):
+    """And the run leaves torch as it was."""
     seen, plain = [], trainer.deterministic_torch
     gpu = World(0, 1, [torch.device("cuda")], [torch.device("cuda")], True, 8)
     monkeypatch.setattr(trainer, "deterministic_torch", lambda world: plain(gpu))
@@ -235,8 +235,8 @@ def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precisi
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_torchs_defaults_bear_on_nothing(corpus, deterministic):
-    """As a program that computes in float64, or on a GPU, may have set them."""
+def test_torchs_defaults_change_nothing(corpus, deterministic):
+    """A program that computes in float64, or on a GPU, may have set them."""
     config = dataclasses.replace(CONFIG, deterministic=deterministic, eval=True, eval_share=0.2)
     expected = train(make_model(corpus), corpus, config)
     torch.set_default_dtype(torch.float64)

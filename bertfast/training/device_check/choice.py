@@ -1,4 +1,4 @@
-"""How a run acts on the verdict on its device: which ops use their twins, and what else is disabled."""
+"""What a run disables by the verdict on its device: the kernels of ops, whose twins it uses instead, and more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bertfast.distributed.collectives import from_rank_0
 from bertfast.distributed.world import OLDEST_CAPABILITY, World
 from bertfast.errors import InputError
 from bertfast.training.device_check.job import ALL_REDUCE, FUSED, REPLAY, SAMPLER
-from bertfast.training.device_check.verdict import kept_or_made
+from bertfast.training.device_check.verdict import cached_or_new
 
 FAILURES = (*ops.PARTS, SAMPLER, FUSED, REPLAY, ALL_REDUCE)
 
@@ -50,12 +50,12 @@ class Choice(NamedTuple):
             (*self.warnings, *(f"{op} is computed in plain torch: {why}" for op, why in more.items())),
         )
 
-    def world(self, world: World, asked: bool | None) -> World:
-        """`world`, uncaptured if the replay fails. Raises InputError if a CUDA graph was `asked` for."""
+    def world(self, world: World, requested: bool | None) -> World:
+        """`world`, uncaptured if replays fail. Raises InputError if the user has `requested` a CUDA graph."""
         broken = [each for each in (REPLAY, ALL_REDUCE) if each in self.failures]
         if not (broken and world.captured):
             return world
-        if asked:
+        if requested:
             raise InputError(f"--cuda-graph: the {broken[0]} fails on this device, leave it out")
         return world._replace(captured=False)
 
@@ -67,7 +67,7 @@ class Choice(NamedTuple):
 
 
 def choose(device: torch.device, devices: int, check: bool) -> Choice:
-    """What to disable on `device`, one of `devices` alike: nothing on a CPU, or without `check` on a supported GPU."""
+    """What to disable on one of `devices` of a kind: nothing on a CPU, or on a supported GPU without `check`."""
     if device.type == "cpu":
         return Choice()
     if (capability := torch.cuda.get_device_capability(device)) < OLDEST_CAPABILITY:
@@ -82,12 +82,12 @@ def choose(device: torch.device, devices: int, check: bool) -> Choice:
     if not check:
         return Choice()
     on_this_host = max(1, min(devices, torch.cuda.device_count()))
-    verdict = kept_or_made(device, on_this_host)
-    found = verdict.failures
+    verdict = cached_or_new(device, on_this_host)
+    failures = verdict.failures
     unknown = [
         f"{each.check} was not checked: {each.said}" for each in verdict.outcomes if each.status == "not checked"
     ]
-    return Choice(tuple(found), (*(_warning(check, message) for check, message in found.items()), *unknown[:1]))
+    return Choice(tuple(failures), (*(_warning(check, message) for check, message in failures.items()), *unknown[:1]))
 
 
 def _warning(check: str, message: str) -> str:

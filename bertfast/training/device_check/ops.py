@@ -114,7 +114,7 @@ def layers(*leaves: Tensor) -> list[Any]:
 def compared(
     what: str, function: Callable[..., Outputs], leaves: Sequence[Tensor], dtype: torch.dtype
 ) -> Iterator[Difference]:
-    """Compares the kernels' results and gradients with the twin's, and their bits with those of a second run."""
+    """Compares the kernels' results and gradients with the twin's, and, bit for bit, with those of a second run."""
     found = _results(function, leaves)
     with ops.use_twins(ops.PARTS):
         expected = _results(function, leaves)
@@ -125,8 +125,8 @@ def compared(
 
 def _results(function: Callable[..., Outputs], leaves: Sequence[Tensor]) -> list[Tensor]:
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
-    made = function(*leaves)
-    outs = [made] if isinstance(made, Tensor) else [*made]
+    result = function(*leaves)
+    outs = [result] if isinstance(result, Tensor) else [*result]
     device = outs[0].device
     generator = torch.Generator(device).manual_seed(1)
     upstream = [torch.randn(out.shape, generator=generator, device=device).to(out.dtype) for out in outs]
@@ -134,64 +134,69 @@ def _results(function: Callable[..., Outputs], leaves: Sequence[Tensor]) -> list
     return [*(out.detach() for out in outs), *gradients]
 
 
-def check_dropout(given: Inputs) -> Iterator[Difference]:
-    rule = Dropout(given.row_keys(), P, SEED, SITE)
-    leaves = [given.states(given.size.tokens, given.size.hidden)]
-    yield from compared(str(given.size), lambda x: apply_dropout(x, rule), leaves, given.dtype)
+def check_dropout(inputs: Inputs) -> Iterator[Difference]:
+    rule = Dropout(inputs.row_keys(), P, SEED, SITE)
+    leaves = [inputs.states(inputs.size.tokens, inputs.size.hidden)]
+    yield from compared(str(inputs.size), lambda x: apply_dropout(x, rule), leaves, inputs.dtype)
 
 
-def check_bias_gelu(given: Inputs) -> Iterator[Difference]:
-    columns = 4 * given.size.hidden
-    leaves = [given.states(given.size.tokens, columns), given.normal(columns)]
-    yield from compared(str(given.size), bias_gelu, leaves, given.dtype)
+def check_bias_gelu(inputs: Inputs) -> Iterator[Difference]:
+    columns = 4 * inputs.size.hidden
+    leaves = [inputs.states(inputs.size.tokens, columns), inputs.normal(columns)]
+    yield from compared(str(inputs.size), bias_gelu, leaves, inputs.dtype)
 
 
-def check_dropout_add_layer_norm(given: Inputs) -> Iterator[Difference]:
-    tokens, hidden, rule = given.size.tokens, given.size.hidden, Dropout(given.row_keys(), P, SEED, SITE)
-    leaves = [given.states(tokens, hidden), given.states(tokens, hidden), given.normal(hidden), given.normal(hidden)]
+def check_dropout_add_layer_norm(inputs: Inputs) -> Iterator[Difference]:
+    tokens, hidden, rule = inputs.size.tokens, inputs.size.hidden, Dropout(inputs.row_keys(), P, SEED, SITE)
+    leaves = [
+        inputs.states(tokens, hidden),
+        inputs.states(tokens, hidden),
+        inputs.normal(hidden),
+        inputs.normal(hidden),
+    ]
 
     def function(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Outputs:
         return dropout_add_layer_norm(x, residual, Norm(weight, bias, EPS), rule)
 
-    yield from compared(str(given.size), function, leaves, given.dtype)
+    yield from compared(str(inputs.size), function, leaves, inputs.dtype)
 
 
-def check_embedding_layer_norm(given: Inputs) -> Iterator[Difference]:
-    size, rule = given.size, Dropout(given.row_keys(), P, SEED, SITE)
-    words, types = (given.integers(entries, size.tokens) for entries in (size.words, 2))
-    offsets = given.offsets()
-    positions = torch.cat([torch.arange(length, device=given.device) for length in size.lengths])
+def check_embedding_layer_norm(inputs: Inputs) -> Iterator[Difference]:
+    size, rule = inputs.size, Dropout(inputs.row_keys(), P, SEED, SITE)
+    words, types = (inputs.integers(entries, size.tokens) for entries in (size.words, 2))
+    offsets = inputs.offsets()
+    positions = torch.cat([torch.arange(length, device=inputs.device) for length in size.lengths])
     ids = Ids(words, types, positions, offsets)
-    leaves = [given.normal(entries, size.hidden) for entries in (size.words, 2, 512)]
-    leaves += [given.normal(size.hidden), given.normal(size.hidden)]
+    leaves = [inputs.normal(entries, size.hidden) for entries in (size.words, 2, 512)]
+    leaves += [inputs.normal(size.hidden), inputs.normal(size.hidden)]
 
     def function(*leaves: Tensor) -> Outputs:
-        return embedding_layer_norm(ids, Tables(*leaves[:3]), Norm(leaves[3], leaves[4], EPS), rule, given.dtype)
+        return embedding_layer_norm(ids, Tables(*leaves[:3]), Norm(leaves[3], leaves[4], EPS), rule, inputs.dtype)
 
-    yield from compared(str(size), function, leaves, given.dtype)
+    yield from compared(str(size), function, leaves, inputs.dtype)
 
 
-def check_attention(given: Inputs) -> Iterator[Difference]:
-    size, offsets, keys = given.size, given.offsets(), given.row_keys()
+def check_attention(inputs: Inputs) -> Iterator[Difference]:
+    size, offsets, keys = inputs.size, inputs.offsets(), inputs.row_keys()
     width = size.hidden // size.heads
-    leaves = [given.states(size.tokens, size.heads, width), given.states(size.tokens, 2, size.heads, width)]
+    leaves = [inputs.states(size.tokens, size.heads, width), inputs.states(size.tokens, 2, size.heads, width)]
     lengths, rule = Lengths(offsets, offsets, max(size.lengths)), Dropout(keys, P, SEED, SITE)
     yield from compared(
-        str(size), lambda query, key_value: attention(query, key_value, lengths, rule), leaves, given.dtype
+        str(size), lambda query, key_value: attention(query, key_value, lengths, rule), leaves, inputs.dtype
     )
 
 
-def check_self_attention(given: Inputs) -> Iterator[Difference]:
+def check_self_attention(inputs: Inputs) -> Iterator[Difference]:
     """For all tokens, and for only the last ones of each sequence, as in a run's last layer."""
-    size, offsets, hidden = given.size, given.offsets(), given.size.hidden
+    size, offsets, hidden = inputs.size, inputs.offsets(), inputs.size.hidden
     some = torch.tensor([length // 3 for length in size.lengths])
     ends = offsets[1:].tolist()
     chosen = [row for end, count in zip(ends, some.tolist(), strict=True) for row in range(end - count, end)]
-    rows = torch.tensor(chosen, dtype=torch.int64, device=given.device)
-    cu_some = torch.cat([torch.zeros(1), some.cumsum(0)]).int().to(given.device)
-    parameters = [*given.weights(hidden, hidden), *given.weights(2 * hidden, hidden), *given.weights(hidden, hidden)]
-    leaves = [given.states(size.tokens, hidden), *parameters, given.normal(hidden), given.normal(hidden)]
-    keys = given.row_keys()
+    rows = torch.tensor(chosen, dtype=torch.int64, device=inputs.device)
+    cu_some = torch.cat([torch.zeros(1), some.cumsum(0)]).int().to(inputs.device)
+    parameters = [*inputs.weights(hidden, hidden), *inputs.weights(2 * hidden, hidden), *inputs.weights(hidden, hidden)]
+    leaves = [inputs.states(size.tokens, hidden), *parameters, inputs.normal(hidden), inputs.normal(hidden)]
+    keys = inputs.row_keys()
     for what, asked, cu_queries, row_keys in (("all", None, offsets, keys), ("some", rows, cu_some, keys[rows])):
         if not row_keys.numel():
             continue
@@ -203,56 +208,56 @@ def check_self_attention(given: Inputs) -> Iterator[Difference]:
             layer = SelfAttentionLayer(query, key_value, output, norm, size.heads)
             return self_attention(leaves[0], asked, lengths, layer, *drops)
 
-        yield from compared(f"{size} {what}", function, leaves, given.dtype)
+        yield from compared(f"{size} {what}", function, leaves, inputs.dtype)
 
 
-def check_feed_forward(given: Inputs) -> Iterator[Difference]:
-    hidden, rule = given.size.hidden, Dropout(given.row_keys(), P, SEED, SITE)
-    parameters = [*given.weights(4 * hidden, hidden), *given.weights(hidden, 4 * hidden)]
-    leaves = [given.states(given.size.tokens, hidden), *parameters, given.normal(hidden), given.normal(hidden)]
+def check_feed_forward(inputs: Inputs) -> Iterator[Difference]:
+    hidden, rule = inputs.size.hidden, Dropout(inputs.row_keys(), P, SEED, SITE)
+    parameters = [*inputs.weights(4 * hidden, hidden), *inputs.weights(hidden, 4 * hidden)]
+    leaves = [inputs.states(inputs.size.tokens, hidden), *parameters, inputs.normal(hidden), inputs.normal(hidden)]
 
     def function(x: Tensor, *rest: Tensor) -> Outputs:
         intermediate, output, norm = layers(*rest)
         return feed_forward(x, intermediate, output, norm, rule)
 
-    yield from compared(str(given.size), function, leaves, given.dtype)
+    yield from compared(str(inputs.size), function, leaves, inputs.dtype)
 
 
-def check_masked_lm_loss(given: Inputs, fused: bool = False) -> Iterator[Difference]:
-    size, hidden = given.size, given.size.hidden
+def check_masked_lm_loss(inputs: Inputs, fused: bool = False) -> Iterator[Difference]:
+    size, hidden = inputs.size, inputs.size.hidden
     rows, padded = max(1, size.tokens // 7), -(-size.words // 128) * 128
-    positions = torch.arange(rows, device=given.device) * (size.tokens // rows)
-    weights = torch.full((rows,), 1 / rows, dtype=torch.float32, device=given.device)
-    predictions = Predictions(positions, given.integers(size.words, rows), weights)
-    head = [*given.weights(hidden, hidden), given.normal(hidden), given.normal(hidden)]
-    leaves = [given.states(size.tokens, hidden), *head, *given.weights(padded, hidden)]
+    positions = torch.arange(rows, device=inputs.device) * (size.tokens // rows)
+    weights = torch.full((rows,), 1 / rows, dtype=torch.float32, device=inputs.device)
+    predictions = Predictions(positions, inputs.integers(size.words, rows), weights)
+    head = [*inputs.weights(hidden, hidden), inputs.normal(hidden), inputs.normal(hidden)]
+    leaves = [inputs.states(size.tokens, hidden), *head, *inputs.weights(padded, hidden)]
 
     def function(states: Tensor, *rest: Tensor) -> Outputs:
-        by_kernel = fused and ops.has_kernels(given.device, "masked_lm_loss")
+        by_kernel = fused and ops.has_kernels(inputs.device, "masked_lm_loss")
         lm_head = LMHead(Linear(*rest[:2]), Norm(rest[2], rest[3], EPS), Linear(*rest[4:]), size.words)
         return masked_lm_loss(states, predictions, lm_head, by_kernel)
 
-    yield from compared(f"{size}, {size.words} words", function, leaves, given.dtype)
+    yield from compared(f"{size}, {size.words} words", function, leaves, inputs.dtype)
 
 
-def check_fused_mlm_loss(given: Inputs) -> Iterator[Difference]:
-    if why_not_fused(given.size.hidden, given.dtype, given.device) is None:
-        yield from check_masked_lm_loss(given, fused=True)
+def check_fused_mlm_loss(inputs: Inputs) -> Iterator[Difference]:
+    if why_not_fused(inputs.size.hidden, inputs.dtype, inputs.device) is None:
+        yield from check_masked_lm_loss(inputs, fused=True)
 
 
-def check_adam(given: Inputs) -> Iterator[Difference]:
-    """Three steps with tensors shorter and longer than a thread's share, empty, and as large as a word table."""
-    size = given.size
+def check_adam(inputs: Inputs) -> Iterator[Difference]:
+    """Three steps with tensors that are empty, shorter and longer than a thread's part, or as large as a word table."""
+    size = inputs.size
     shapes = [(1,), (0,), (3, 33), (4097,), (size.words, size.hidden)]
-    start = [[given.normal(*shape) for shape in shapes] for _ in range(2)]
-    copied = given.dtype == torch.bfloat16
+    start = [[inputs.normal(*shape) for shape in shapes] for _ in range(2)]
+    copied = inputs.dtype == torch.bfloat16
 
     def steps() -> list[Tensor]:
         parameters, gradients = ([each.clone() for each in kind] for kind in start)
         averages, squares = ([torch.zeros_like(each) for each in parameters] for _ in range(2))
         copies = [each.to(torch.bfloat16) for each in parameters] if copied else None
         for count in range(1, 4):
-            scalars = (torch.tensor(float(each), device=given.device) for each in (count, 0.02, 0.3, 0))
+            scalars = (torch.tensor(float(each), device=inputs.device) for each in (count, 0.02, 0.3, 0))
             turned = [(2.5 - count) * each for each in gradients]
             adam(AdamTensors(parameters, turned, averages, squares, copies), *scalars)
         return [*parameters, *averages, *squares, *(copies or [])]
@@ -260,7 +265,9 @@ def check_adam(given: Inputs) -> Iterator[Difference]:
     found = steps()
     with ops.use_twins(ops.PARTS):
         expected = steps()
-    yield difference(f"{size.words} x {size.hidden}{' with copies' * copied}", found, expected, TOLERANCES[given.dtype])
+    yield difference(
+        f"{size.words} x {size.hidden}{' with copies' * copied}", found, expected, TOLERANCES[inputs.dtype]
+    )
 
 
 CHECKS: dict[str, Callable[[Inputs], Iterator[Difference]]] = {

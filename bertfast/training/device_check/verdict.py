@@ -93,18 +93,18 @@ def subject(device: torch.device, devices: int) -> dict[str, Any]:
 def driver() -> str:
     """The NVIDIA driver's version, or "unknown"."""
     try:
-        asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
-def kept_or_made(device: torch.device, devices: int) -> Verdict:
+def cached_or_new(device: torch.device, devices: int) -> Verdict:
     """The cached verdict, or a new one."""
-    return kept(device, devices) or make(device, devices)
+    return cached(device, devices) or make(device, devices)
 
 
-def kept(device: torch.device, devices: int) -> Verdict | None:
+def cached(device: torch.device, devices: int) -> Verdict | None:
     """The cached verdict, or None if it is missing or unreadable."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         outcomes = json.loads(_path(device, devices).read_text(encoding="utf-8"))["outcomes"]
@@ -115,11 +115,11 @@ def kept(device: torch.device, devices: int) -> Verdict | None:
 def make(device: torch.device, devices: int) -> Verdict:
     """Makes a new verdict, and caches it."""
     verdict = Verdict(tuple(examine(device, devices)))
-    keep(verdict, device, devices)
+    _cache(verdict, device, devices)
     return verdict
 
 
-def keep(verdict: Verdict, device: torch.device, devices: int) -> None:
+def _cache(verdict: Verdict, device: torch.device, devices: int) -> None:
     """Caches the verdict, if every check ran."""
     if any(each.status == "not checked" for each in verdict.outcomes):
         return
@@ -130,7 +130,7 @@ def keep(verdict: Verdict, device: torch.device, devices: int) -> None:
         with whole_file(path) as partial:
             partial.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        logger.warning("the check of the device can't be kept in %s: %s", path, error.strerror)
+        logger.warning("the result of the device's check can't be cached in %s: %s", path, error.strerror)
 
 
 def _path(device: torch.device, devices: int) -> Path:
@@ -139,7 +139,7 @@ def _path(device: torch.device, devices: int) -> Path:
 
 
 def checks_of(device: torch.device, devices: int) -> list[str]:
-    """The checks, in order: steps come last, where ops that have failed use their twins."""
+    """The checks, in order. Steps come last: in them, ops that have failed use their twins."""
     if device.type == "cpu":
         return list(ops.PARTS)
     return [SAMPLER, *ops.PARTS, FUSED, REPLAY, *([ALL_REDUCE] if devices > 1 else [])]
@@ -185,13 +185,14 @@ def _run_process(job: Job, worker: Sequence[str], seconds: float) -> Iterator[Ou
 
 
 def _cut_short(check: str, begun: bool, how: str) -> Outcome:
-    """The outcome of a check whose process ended. If the process never started, the check counts as not checked."""
+    """The outcome of a check whose process ended early. Before the process had begun, it is "not checked"."""
     if begun:
         return Outcome(check, "failed", how, 0.0)
     return Outcome(check, "not checked", f"its process did not begin: {how}", 0.0)
 
 
 def _in_words(status: int, errors: IO[bytes]) -> str:
+    """How a process ended, and the last line of its standard error."""
     errors.seek(0)
     message = errors.read().decode(errors="replace").strip().split("\n")[-1]
     how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
