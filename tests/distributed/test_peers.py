@@ -38,7 +38,7 @@ def incarnation(monkeypatch):
 
 
 def loss_of(each):
-    """What it has lost, in the end: on a slow machine the rounds that show it may take longer than it asks for."""
+    """What it has lost. On a slow machine the missed heartbeats may show only after several calls."""
     while (lost := each.lost()) is None:
         pass
     return lost
@@ -49,7 +49,7 @@ def run_of(found, runs=None):
 
 
 def test_a_run_has_its_own_part_of_the_store(incarnation):
-    """Neither a former incarnation's nor a former run's: what those left there would be taken for a living rank's."""
+    """Keys of an earlier incarnation or run must not be taken for a living rank's."""
     job, left = HashStore(), []
     for _ in range(2):
         found = incarnation(job, 3)
@@ -63,8 +63,8 @@ def test_a_run_has_its_own_part_of_the_store(incarnation):
     assert len({stores[0].get("address") for stores in left}) == 4
 
 
-def test_a_former_incarnation_does_not_confirm(monkeypatch):
-    """Its call is still there when rank 1 comes, before rank 0."""
+def test_an_earlier_incarnation_does_not_confirm(monkeypatch):
+    """Its call is still there when rank 1 arrives before rank 0."""
     monkeypatch.setattr(peers, "START", 1)
     job = HashStore()
     for each in together(*(lambda r=r: Peers(job, job, r, 2) for r in range(2))):
@@ -173,7 +173,7 @@ def test_a_lost_store(incarnation, monkeypatch):
     other.end()
 
 
-def test_a_restart_knows_the_folders_of_before(incarnation, monkeypatch, tmp_path):
+def test_a_restart_knows_earlier_run_directories(incarnation, monkeypatch, tmp_path):
     job, folder = HashStore(), tmp_path / "mine"
     [first] = incarnation(job, 1)
     assert not first.is_restart(folder)

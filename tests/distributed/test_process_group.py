@@ -28,7 +28,7 @@ def test_a_rank_that_would_compute_otherwise_is_refused(monkeypatch):
 
 @pytest.fixture
 def group(monkeypatch):
-    """What a group is made with, and how often it is destroyed; there is none."""
+    """The options that a group is created with, and whether it is destroyed. There is no real group."""
     made = {}
 
     class Peers:
@@ -59,7 +59,7 @@ def group(monkeypatch):
     ],
 )
 def test_a_rank_that_ends_alone_does_not_wait(group, device, end, raised, alone):
-    """NCCL's teardown would wait for the others; and where one is lost, gloo's connections are broken, too."""
+    """NCCL's teardown would wait for the others. After a loss, gloo's connections are broken, too."""
     found = None
     try:
         with process_group.joined(World(1, 2, [device] * 2, [device], False, 2), {}, 5):

@@ -1,4 +1,4 @@
-"""Sums in one order, whichever piece is there first."""
+"""Sums have one order, whichever piece arrives first."""
 
 from __future__ import annotations
 

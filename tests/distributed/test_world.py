@@ -1,4 +1,4 @@
-"""Which devices and which arithmetic a run chooses, and that it says so."""
+"""The devices and the arithmetic that a run chooses, and its messages about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run by one process, with which runs by several are compared."""
+"""A run in one process, which runs in several processes are compared with."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ pretrain = importlib.import_module("bertfast.pretrain").main
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of one process, in `out`, and the arguments of others that are to end like it: dropout is on, the masked-LM
-    head learns alone in the first three steps, and the last step has longer examples than the others."""
+    """The folder and the arguments of a run in one process: dropout is on, only the masked-LM head learns in the first
+    three steps, and the last step has longer examples than the others."""
     folder = tmp_path_factory.mktemp("whole")
     generator = np.random.default_rng(0)
     words = [f"w{i}" for i in range(20)]

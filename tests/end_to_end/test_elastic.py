@@ -27,7 +27,7 @@ def test_one_two_and_four_workers_by_resume(whole, tmp_path):
 
 
 def test_four_workers_in_more_shards(whole, tmp_path):
-    """A batch that is cut finer, to take less memory, has its own bits, and they too are the same for all workers."""
+    """More shards, which take less memory, have bits of their own, again the same for any number of workers."""
     first, arguments = whole
     arguments = [*arguments, "--shards", 16]
     assert pretrain([str(word) for word in [*arguments, "--out", tmp_path / "one", *TINY]]) == 0
@@ -40,7 +40,7 @@ def test_four_workers_in_more_shards(whole, tmp_path):
 
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_rank_is_named_and_the_group_continues(whole, tmp_path, monkeypatch, killed):
-    """torchrun starts both ranks anew. Nobody says --resume; in one case nobody has named the folder either."""
+    """torchrun restarts both ranks, without --resume, and in one case without --out."""
     expected, arguments = whole
     monkeypatch.chdir(tmp_path)
     arguments = [*arguments, "--checkpoint-every", 3, *(["--out", "runs/named"] if killed == 0 else [])]
@@ -55,7 +55,7 @@ def test_a_killed_rank_is_named_and_the_group_continues(whole, tmp_path, monkeyp
 
 @pytest.fixture(scope="module")
 def in_buckets(whole, tmp_path_factory):
-    """A run of two ranks whose steps stay on the device. All is read at the end of every fourth."""
+    """A run of two ranks whose steps stay on the device. All metrics are read at the end of every fourth step."""
     _, arguments = whole
     out, arguments = tmp_path_factory.mktemp("buckets") / "out", [*arguments, "--no-deterministic", "--steps", 40]
     arguments += ["--checkpoint-every", 4]
@@ -69,7 +69,7 @@ def in_buckets(whole, tmp_path_factory):
     ("rank", "step", "last"), [(1, 4, 5), (0, 3, 3), pytest.param(0, 4, 5, marks=pytest.mark.long)]
 )
 def test_ranks_that_read_late_stop_together(in_buckets, tmp_path, rank, step, last):
-    """They learn of a signal, whoever got it, a step after it came, unless all is read at once, and end after that."""
+    """All ranks learn of a signal one step after it came, or at once if that step waits, and stop after that step."""
     _, arguments = in_buckets
     out = tmp_path / "out"
     done = torchrun(2, *arguments, "--out", out, event=kill(rank, step, "TERM"), ways="buckets")
@@ -112,7 +112,7 @@ def lines(out):
 
 
 def test_a_refused_folder_stays_refused(whole, tmp_path):
-    """A restart must not take it for its own."""
+    """A restart must not mistake it for its own."""
     expected, arguments = whole
     done = torchrun(2, *arguments, "--out", expected, agent=("--standalone", "--max-restarts", "1"))
     assert done.returncode != 0

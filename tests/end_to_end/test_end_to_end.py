@@ -1,4 +1,4 @@
-"""As a new user would: a folder of one's own text becomes, with one command, a model for other libraries."""
+"""As a new user would: one command turns a folder of text into a model for other libraries."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""bench/gpu.sh, rehearsed: every stage that has a use without a GPU, at tiny sizes; and what its figures rest on."""
+"""bench/gpu.sh, rehearsed: every stage that is useful without a GPU, at tiny sizes; and the arithmetic of figures."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_budget_bounds_the_whole(tmp_path, call, stages):
     assert {(entry["status"], entry["reason"]) for entry in entries} == {("out of time", "no time left")}
 
 
-def test_a_call_that_is_none_is_told(tmp_path):
+def test_an_unknown_call_is_refused(tmp_path):
     done = run(SCRIPT, "numbers")
     assert done.returncode == 2 and "bench/gpu.sh figures" in done.stdout
 

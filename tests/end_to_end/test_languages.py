@@ -1,4 +1,4 @@
-"""Text in many scripts: no letter is lost or cut apart, and what is unknown is told by characters."""
+"""Text in many scripts: no letter is lost or cut apart, and unknown words are counted by characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bertfast.pretrain import main as pretrain
 
 pytestmark = pytest.mark.usefixtures("cache")
 
-# Pairs of words that are one where marks are stripped, by language.
+# By language, words that become equal if marks are stripped.
 WORDS = {
     "ja": "か が は ば ハ バ パ ガギグ カキク",
     "hi": "म में क की कि हिन्दी हनद",
@@ -82,7 +82,7 @@ def test_turkish_and_azeri_case(tmp_path):
 
 
 def test_english_is_as_berts_own_vocabularies_have_it():
-    """The accents of a few foreign names are stripped, unless told otherwise."""
+    """The accents of a few foreign names are stripped by default."""
     text = "the cafe and its guests are here all day long " * 50 + "the café"
     assert trained(text).normalisation == "lower-cased, accents stripped"
     assert "é" not in trained(text).backend.get_vocab()

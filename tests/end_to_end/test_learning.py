@@ -8,7 +8,7 @@ from support.notebook import wikitext_folder
 
 
 def test_fifty_steps_of_the_notebook(tmp_path):
-    """A mean true MLM loss no higher than the notebook's own code reaches with its averaging mended: 6.46."""
+    """The mean true MLM loss is at most that of the notebook's own code with its averaging corrected: 6.46."""
     out = tmp_path / "out"
     done = run("--corpus", wikitext_folder(), "--precision", "fp32", "--device", "cpu", "--out", out)
     assert done.returncode == 0, done.stderr

@@ -30,7 +30,7 @@ if hasattr(os, "process_cpu_count"):  # it calls sched_getaffinity
 
 
 def test_two_workers_train_and_the_model_encodes(tmp_path: Path) -> None:
-    """Linux's functions are gone from every process, the workers and those that read the text included."""
+    """Without Linux's own functions in any process, including workers and those that read the text."""
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_LINUX)
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "BERTFAST_CACHE": str(tmp_path / "cache")}

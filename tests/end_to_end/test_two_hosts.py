@@ -41,8 +41,8 @@ def hosts():
 
 @contextlib.contextmanager
 def ranks_on(hosts, nodes, arguments, out):
-    """A rank on each, under a torchrun of its own: the processes, and their standard errors as files. Host b is cut off
-    at step 8."""
+    """A rank on each host, under a torchrun of its own. Yields the processes, and the files of their standard errors.
+    Host b is cut off at step 8."""
     cut = once_written("1:8:ip link set link0 down", out / "checkpoints" / "step-00000003.safetensors")
     arguments = [*arguments, "--out", out, "--checkpoint-every", 3, "--timeout", 5]
     limits = "last_call_timeout=3,keep_alive_interval=1,read_timeout=10,join_timeout=60"
@@ -74,7 +74,7 @@ def read(path):
 
 
 def test_the_other_host_continues_alone(whole, hosts, tmp_path):
-    """`--nnodes 1:2`. Each says what it has lost; host a restarts by itself, with one rank."""
+    """`--nnodes 1:2`. Each rank reports what it has lost; host a restarts by itself, with one rank."""
     expected, arguments = whole
     out = tmp_path / "out"
     with ranks_on(hosts, "1:2", arguments, out) as (processes, errors):

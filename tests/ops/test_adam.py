@@ -34,7 +34,7 @@ def test_copies_are_the_parameters_rounded(isa: str) -> None:
 
 
 @pytest.mark.parametrize("function", [adam, reference.adam])
-def test_what_is_refused_changes_nothing(function: Callable[..., None]) -> None:
+def test_a_refused_step_changes_nothing(function: Callable[..., None]) -> None:
     before = state(SHAPES)
     take(adam, before, steps=2)
     for gradient in before.gradients:
