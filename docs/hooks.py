@@ -1,8 +1,8 @@
-"""mkdocs's hooks: what the site takes from elsewhere in the repository when it is built.
+"""mkdocs hooks: they add content from elsewhere in the repository when the site is built.
 
-Files outside docs/ become pages, and links between files become links between pages. A comment in a page,
-`<!-- options: pretrain -->` or `<!-- settings: TrainConfig -->`, is replaced by a command's options, or by the fields
-of a class of settings, as the code has them.
+Files outside docs/ become pages, and links between files become links between pages. The comments
+`<!-- options: pretrain -->` and `<!-- settings: TrainConfig -->` in a page are replaced by the options of the command
+and by the fields of the settings class, taken from the code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import bertfast.config
 
-# The site's pages that are files outside docs/: each page's path on the site and its file's in the repository.
+# Pages made from files outside docs/: the page's path on the site, and the file's path in the repository.
 OUTSIDE = {
     "benchmarks.md": "bench/README.md",
     "changelog.md": "CHANGELOG.md",
@@ -28,7 +28,7 @@ _PAGES = {file: page for page, file in OUTSIDE.items()}
 
 
 def on_files(files: Any, config: Any) -> None:
-    from mkdocs.structure.files import File  # here, so that a test of the rest needs no mkdocs
+    from mkdocs.structure.files import File  # here, so that tests of the other functions need no mkdocs
 
     root = posixpath.dirname(config.config_file_path)
     for page, file in OUTSIDE.items():
@@ -40,13 +40,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def relinked(markdown: str, page: str) -> str:
-    """The text of a page, with its links to files of the repository as links to pages."""
+    """The text of a page, with links to files of the repository turned into links to pages."""
     folder = posixpath.dirname(OUTSIDE.get(page, f"docs/{page}"))
 
     def link(match: re.Match[str]) -> str:
         file = posixpath.normpath(posixpath.join(folder, match[1]))
         if file not in _PAGES and not file.startswith("docs/"):
-            return match[0]  # to no page: mkdocs says so
+            return match[0]  # not a page: mkdocs warns about it
         target = _PAGES.get(file, file.removeprefix("docs/"))
         return f"]({posixpath.relpath(target, posixpath.dirname(page) or '.')}"
 
@@ -54,11 +54,11 @@ def relinked(markdown: str, page: str) -> str:
 
 
 def expanded(markdown: str) -> str:
-    """The text with its comments `options` and `settings` replaced by what they stand for."""
-    lines = {"options": options, "settings": settings}
+    """The text with its `options` and `settings` comments replaced by their content."""
+    content = {"options": options, "settings": settings}
     return re.sub(
         r"^<!-- (options|settings): (\w+) -->$",
-        lambda match: "\n".join(lines[match[1]](match[2])),
+        lambda match: "\n".join(content[match[1]](match[2])),
         markdown,
         flags=re.M,
     )
@@ -74,10 +74,10 @@ def options(command: str) -> Iterator[str]:
 
 def _options(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
     yield from (parser.description or "", "")
-    commands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not commands:
-        needed = [_name(action) for action in parser._actions if action.required or not action.option_strings]
-        yield from ("```text", " ".join([parser.prog, "[options]", *needed]), "```", "")
+    subcommands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not subcommands:
+        required = [_name(action) for action in parser._actions if action.required or not action.option_strings]
+        yield from ("```text", " ".join([parser.prog, "[options]", *required]), "```", "")
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.dest not in ("help", "quiet", "command")]
         if actions and group.title not in ("positional arguments", "options"):
@@ -87,14 +87,14 @@ def _options(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
                 yield from (_text(parenthesis.strip() + note), "")
         for action in actions:
             yield from (f"`{_name(action)}`", f":   {_text(_help(parser, action))}", "")
-    for each in commands:
-        for name, sub in each.choices.items():
+    for action in subcommands:
+        for name, subparser in action.choices.items():
             yield from (f"{'#' * level} {name}", "")
-            yield from _options(sub, level + 1)
+            yield from _options(subparser, level + 1)
 
 
 def _name(action: argparse.Action) -> str:
-    """How the command line writes it: `--objective nsp|sop|none`, `--eval, --no-eval`, `text`."""
+    """The argument as on the command line: `--objective nsp|sop|none`, `--eval, --no-eval`, `text`."""
     value = "|".join(action.choices) if action.choices else action.metavar or ""
     if not action.option_strings:
         return f"[{action.dest}]" if action.nargs == "?" else str(value)
@@ -118,7 +118,7 @@ def settings(name: str) -> Iterator[str]:
 
 
 def _in_python(help: str) -> str:
-    """A help text with the names of fields for those of flags."""
+    """A help text with each flag replaced by the field that it sets."""
     names = {
         bertfast.config.flag(each, field.name).removeprefix("--"): field.name
         for each in (bertfast.config.BertConfig, bertfast.config.TrainConfig, bertfast.config.CorpusConfig)
@@ -135,6 +135,6 @@ def _in_python(help: str) -> str:
 
 
 def _text(help: str) -> str:
-    """A help text as Markdown: flags as code, all else as it stands."""
+    """A help text as Markdown, with flags as code."""
     escaped = re.sub(r"([\\`*_\[\]<>])", r"\\\1", help)
     return re.sub(r"(--[a-z][a-z-]*)", r"`\1`", escaped)
