@@ -1,4 +1,4 @@
-"""What checkpoints cost, beside the same training without, and how soon a run is resumed."""
+"""The cost of checkpoints, compared with the same training without them, and the time to resume a run."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Trained:
 
 @pytest.mark.long
 def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
-    """It is asked for before the steps, which it is then written beside."""
+    """The checkpoint is requested before the steps and written while they run."""
     trained, said = Trained(NOTEBOOK), []
     writer = trained.writer(tmp_path)
     numbers = itertools.count()
@@ -81,7 +81,7 @@ def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
 
 
 def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path):
-    """From the checkpoint's weights to the first step: nothing is replayed."""
+    """Resuming replays nothing, so the number of earlier steps does not matter."""
     benchmark.pedantic(lambda: None)
     config = dataclasses.replace(NOTEBOOK, steps=LATE + 1)
     trained = Trained(config)

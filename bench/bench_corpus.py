@@ -1,4 +1,4 @@
-"""Text to a corpus on the disk, vocabulary included, beside the tokenizers library's encoding alone; and its memory."""
+"""Building a corpus, vocabulary included, compared with the tokenizers library's encoding alone; and its memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bertfast.data.load import load_corpus
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 
-MEGABYTES = sized(10, smoke=1)  # of text whose building is timed
-MANY_MEGABYTES = sized(300, smoke=3)  # of text whose building's memory is measured
-RARE = 0.03  # of the words, in each copy of WikiText-2's text, are words of that copy alone, as new text has some
+MEGABYTES = sized(10, smoke=1)  # of text, for the time of a build
+MANY_MEGABYTES = sized(300, smoke=3)  # of text, for the memory of a build
+RARE = 0.03  # share of the words that only one copy of WikiText-2's text has, as new text brings new words
 
 
 def write_text(path: Path, megabytes: int) -> None:
@@ -67,7 +67,7 @@ def test_corpus(compare: Any, tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.long
 def test_memory(benchmark: Any, tables: list[list[str]], tmp_path: Path) -> None:
-    """Of all processes together, as the system counts what each has resident: shared libraries several times."""
+    """The sum of the resident memory of all processes, which counts shared libraries several times."""
     path = tmp_path / "wiki.train.tokens"
     write_text(path, MANY_MEGABYTES)
     command = [sys.executable, "-m", "bertfast.corpus", "build", str(path), "--out", str(tmp_path / "out")]
@@ -87,7 +87,7 @@ def test_memory(benchmark: Any, tables: list[list[str]], tmp_path: Path) -> None
 
 
 def resident(pid: int) -> int:
-    """Bytes that a process and those that it started have in memory."""
+    """Resident bytes of a process and its descendants."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

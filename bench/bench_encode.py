@@ -1,4 +1,4 @@
-"""Encoding real sentences, beside sentence-transformers and a padded transformers loop, the same weights."""
+"""Encoding real sentences, compared with sentence-transformers and a padded transformers loop on the same weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
-BATCH = 32  # sentence-transformers' own
+BATCH = 32  # sentence-transformers' default
 
 
 def some_sentences() -> list[str]:

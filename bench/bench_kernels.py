@@ -1,4 +1,4 @@
-"""The model's ops, forward and backward, and Adam's step, each beside torch's equivalent, at the notebook's sizes.
+"""The model's ops, forward and backward, and Adam's step, each compared with torch's, at the notebook's sizes.
 
 512 sequences of 26 to 64 tokens, hidden size 128, 2 heads, feed-forward 256. torch's attention runs padded and masked,
 as it must for such a batch; the other peers run on the packed rows, as ours do.
@@ -43,7 +43,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def step(function: Callable[..., Tensor], *leaves: Tensor) -> Callable[[], None]:
-    """Forward and backward, to the end."""
+    """Forward and backward, synchronised."""
     grad = torch.randn_like(function(*leaves))
 
     def run() -> None:
@@ -136,7 +136,7 @@ def bench_embedding_layer_norm(compare: Compare, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("preset", sized(["notebook", "base"], smoke=["notebook"]))
 def bench_adam(compare: Compare, preset: str, dtype: str) -> None:
-    """In bfloat16 with a copy of the parameters, which torch's has not."""
+    """In bfloat16, ours also writes a copy of the parameters; torch's does not."""
     model = Bert(BertConfig(vocab_size=VOCAB_SIZE, **PRESETS[preset].model))
     parameters = [each.detach().to(DEVICE) for each in model.parameters()]
     gradients = [torch.randn_like(each) for each in parameters]

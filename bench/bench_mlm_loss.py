@@ -1,7 +1,7 @@
-"""The masked-LM loss, forward and backward, beside torch's own: time and peak memory.
+"""The masked-LM loss, forward and backward, compared with torch's: time and peak memory.
 
-All gather the predicted rows of the hidden states and end with the gradients of hidden states, weight and bias. The
-head's transform, small and the same for all, is left out.
+Every candidate gathers the predicted rows of the hidden states and computes the gradients of hidden states, weight and
+bias. The head's transform, small and the same for all, is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.masked_lm_loss import _linear_cross_entropy
 
-# The notebook's batch (512 sequences, 10 predictions each) and WikiText-2's vocabulary; BERT-base's width beside it.
+# The notebook's batch (512 sequences, 10 predictions each) and WikiText-2's vocabulary; also at BERT-base's width.
 ROWS, VOCAB_SIZE = sized((5_120, 20_256), smoke=(256, 1_000))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -31,7 +31,7 @@ Loss = Callable[[], Tensor]
 def losses(
     hidden: int, dtype: torch.dtype, rows: int = ROWS, vocab_size: int = VOCAB_SIZE
 ) -> tuple[dict[str, Loss], list[Tensor]]:
-    """Each candidate's loss, and the tensors that it is differentiated in."""
+    """Each candidate's loss, and the tensors whose gradients it computes."""
     generator = torch.Generator().manual_seed(0)
     tokens, padded_vocab = 9 * rows // 2, -(-vocab_size // 128) * 128
     hidden_states = torch.randn(tokens, hidden, generator=generator).to(DEVICE, dtype).requires_grad_()
@@ -83,7 +83,7 @@ def test_time(compare: Callable[..., dict[str, float]], hidden: int, rows: int, 
 
 @pytest.mark.parametrize("dtype", sized([*DTYPES], smoke=["bfloat16"]))
 def test_peak_memory(benchmark: Any, tables: list[list[str]], dtype: str) -> None:
-    """Each candidate in a process of its own; the saved time means nothing."""
+    """Each candidate runs in its own process; the saved time means nothing."""
     benchmark.pedantic(lambda: None)
     table = [f"peak memory beyond the inputs, {ROWS} rows, hidden 128, vocabulary {VOCAB_SIZE}, {dtype}"]
     for label in losses(128, DTYPES[dtype])[0]:
@@ -93,9 +93,9 @@ def test_peak_memory(benchmark: Any, tables: list[list[str]], dtype: str) -> Non
 
 
 def loss_peak_memory(label: str, dtype: torch.dtype) -> float:
-    """Megabytes that a candidate's first step takes, at most, beyond its inputs."""
+    """Peak megabytes of a candidate's first step beyond its inputs."""
     candidates, leaves = losses(128, dtype, rows=64, vocab_size=1000)
-    step(candidates[label], leaves)()  # the libraries' own memory
+    step(candidates[label], leaves)()  # warms up the libraries' own memory
     candidates, leaves = losses(128, dtype)
     return peak_memory(step(candidates[label], leaves))
 

@@ -1,4 +1,4 @@
-"""Sentence pairs a second, sampled, masked and put into a batch: ours, the notebook's, transformers'."""
+"""Sampling, masking and batching sentence pairs: pairs per second of ours, the notebook's and transformers'."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertfast.data.load import load_corpus
 from bertfast.sampling.sampler import Sampler
 
 BATCH, MAX_LEN = 512, 64
-BATCHES = sized(16, smoke=2)  # a call
+BATCHES = sized(16, smoke=2)  # per call
 
 
 def corpus():
@@ -25,7 +25,7 @@ def corpus():
 
 
 def our_batches(make):
-    """One call makes BATCHES batches, each of other examples than any before."""
+    """One call makes BATCHES batches of new examples."""
     numbers = itertools.count()
 
     def call():
@@ -36,7 +36,7 @@ def our_batches(make):
 
 
 def notebook_preparation():
-    """The notebook's pairs, masks and padding of a part of its paragraphs, tokenised beforehand; and how many pairs."""
+    """The notebook's pairs, masks and padding for some paragraphs, tokenised beforehand; and the number of pairs."""
     d2l = import_d2l()
     vocab = notebook_dataset(MAX_LEN).vocab
     paragraphs = [d2l.tokenize(paragraph, token="word") for paragraph in notebook_paragraphs()]
@@ -58,7 +58,7 @@ def notebook_preparation():
 
 
 def transformers_collation():
-    """transformers' masking and padding of pairs that are made beforehand: it has no next-sentence data."""
+    """transformers' masking and padding of pairs made beforehand, since it has no next-sentence data."""
     text = corpus()
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     words = {f"[{name.upper()}]": id for name, id in text.special_ids._asdict().items()}
@@ -135,7 +135,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants(compare, variant, one_thread):
-    """Other settings beside the default one, packed, on one core."""
+    """Other settings compared with the default, packed, on one core."""
     text = corpus()
     default, other = (
         our_batches(Sampler(text, SamplerConfig(**settings)).packed) for settings in ({}, VARIANTS[variant])

@@ -1,4 +1,4 @@
-"""The training step at the sizes that people train: small batches, MiniLM's and BERT-base's models, long sequences."""
+"""The training step at common sizes: small batches, MiniLM's and BERT-base's models, long sequences."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_base_with_long_sequences(compare, precision, bar):
 
 @pytest.mark.parametrize("preset", ["tiny", "mini"])
 def test_small_batches(compare, preset):
-    """By the preset's recipe; a call trains the same number of examples in both."""
+    """With the preset's recipe; a call trains on the same number of examples in both."""
     large = sized(512, smoke=16)
     small = large // 8
     settings = {name: value for name, value in PRESETS[preset].train.items() if name not in ("dropout", "minutes")}
@@ -108,9 +108,9 @@ def test_small_batches(compare, preset):
 @pytest.mark.parametrize("precision", sized(["bf16", "fp32"], smoke=["bf16"]))
 @pytest.mark.parametrize("of", [Size(MINI_MODEL, MINI), MINILM, BASE], ids=["mini", "minilm", "base"])
 def test_price_of_determinism(compare, of, precision):
-    """As by default where that is deterministic, with a bar; else as asked for. bench_workers has the notebook's size.
+    """The default if it is deterministic, with a bar; else `--deterministic`, which takes more shards than the default.
 
-    Asked for, it takes more shards than by default.
+    bench_workers has the notebook's size.
     """
     config = dataclasses.replace(of.train, precision=precision)
     default = make_world(config, [CPU], [CPU]).deterministic
@@ -132,7 +132,7 @@ CANDIDATES = {"ours": our_step, "transformers": transformers_step}
 
 @pytest.mark.long
 def test_memory(benchmark, add_row):
-    """The peak of two steps beyond the weights and Adam's two averages, each candidate in a process of its own."""
+    """The peak of two steps beyond the weights and Adam's two averages, each candidate in its own process."""
     benchmark.pedantic(lambda: None)
     ours, peer = (peak_of_process(__file__, candidate) for candidate in CANDIDATES)
     name = f"memory beyond weights and optimizer, {described(BASE)}, bf16"
@@ -141,7 +141,7 @@ def test_memory(benchmark, add_row):
 
 if __name__ == "__main__":
     config = dataclasses.replace(BASE.train, precision="bf16")
-    # Of each parameter the weight and Adam's two averages, which ours makes before the first step and torch's in it.
+    # Each parameter's weight and Adam's two averages: ours makes them before the first step, torch's in it.
     state = 12 * sum(each.numel() for each in Bert(BASE.model).parameters())
 
     def train() -> None:

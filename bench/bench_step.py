@@ -1,4 +1,4 @@
-"""The training step, end to end (sampling included), beside the notebook's own and transformers'."""
+"""The training step, end to end (sampling included), compared with the notebook's and transformers'."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ from bertfast.training.setup import Setup, prepare
 from bertfast.training.step import make_steps
 
 CPU = torch.device("cpu")
-WARMUP = (
-    12  # steps, by which oneDNN has compiled a program for nearly every size that comes (bertfast/sampling/padding.py)
-)
-# The notebook's; the model's vocabulary is the text's.
+# Steps until oneDNN has compiled a program for nearly every size that occurs (bertfast/sampling/padding.py).
+WARMUP = 12
+# The notebook's settings; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=sized(512, smoke=16), max_len=64, device="cpu")
 PRECISIONS = sized(["fp32", "auto"], smoke=["auto"])
-# BERT-mini's sizes, on filled segments: the padding that packing saves is little.
+# BERT-mini's sizes, on filled segments, where packing saves little padding.
 MINI = TrainConfig(batch_size=sized(128, smoke=16), max_len=128, segments="fill", device="cpu")
 MINI_MODEL = BertConfig(
     vocab_size=30522, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
@@ -48,7 +47,7 @@ MINI_MODEL = BertConfig(
 
 
 def prepared(config, model_config=None, world=None):
-    """The model, its sampler and the order of its sums, as `train` has them."""
+    """The model, its sampler and its world, as `train` makes them."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     model = Bert(model_config or BertConfig(vocab_size=corpus.vocab_size))
     world = world or make_world(config, [CPU], [CPU])
@@ -67,7 +66,7 @@ def our_step(config, model_config=None, world=None):
 
 
 def notebook():
-    """The notebook's model, loss and optimizer on its own batches, which are made beforehand: their loading is free."""
+    """The notebook's model, loss and optimizer on its own batches, made beforehand, so loading takes no time."""
     data = notebook_dataset(NOTEBOOK.max_len)
     batches = list(torch.utils.data.DataLoader(data, NOTEBOOK.batch_size, shuffle=True, drop_last=True))
     return notebook_step(notebook_model(BertConfig(vocab_size=len(data.vocab))), itertools.cycle(batches))
@@ -85,7 +84,7 @@ def theirs(config, dtype, compiled, model_config=None):
 
 
 def transformers_at_its_best(config, request, model_config=None):
-    """In bf16, compiled; where each benchmark only runs once, not compiled, which takes minutes."""
+    """In bf16, compiled; not compiled in a smoke run, since compiling takes minutes."""
     compiled = not request.config.getoption("benchmark_disable")
     label = "transformers, bf16" + ", compiled" * compiled
     return {label: theirs(config, torch.bfloat16, compiled, model_config)}
@@ -127,9 +126,9 @@ def test_step_of_bert_mini(compare, request):
 @pytest.mark.long
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_cores(compare, precision):
-    """The same steps by one thread, and by as many as there are cores.
+    """The same steps on one thread, and on as many threads as there are cores.
 
-    Several a call, as in training: cores that were idle while one worked are slow in the first.
+    A call takes several steps, as in training: cores that were idle are slow in the first one.
     """
     config = dataclasses.replace(NOTEBOOK, precision=precision)
     cores, steps = torch.get_num_threads(), 4
@@ -154,7 +153,7 @@ def test_cores(compare, precision):
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_share_of_products(benchmark, tables, precision):
-    """Of one shard's time on one thread: library's products of matrices. Those inside the attention are not counted."""
+    """The share of the libraries' matrix products in one shard's time on one thread. Attention's are not counted."""
     benchmark.pedantic(lambda: None)
     config = dataclasses.replace(NOTEBOOK, precision=precision)
     model, sampler, world = prepared(config)
@@ -192,7 +191,7 @@ CANDIDATES = {
 
 @pytest.mark.long
 def test_peak_memory(benchmark, add_row):
-    """What training takes beyond the model and its data, each candidate in a process of its own."""
+    """What training takes beyond the model and its data, each candidate in its own process."""
     benchmark.pedantic(lambda: None)
     candidates = sized([*CANDIDATES], smoke=["ours, auto, --deterministic", "notebook (d2l), fp32"])
     peaks = {label: peak_of_process(__file__, label) for label in candidates}

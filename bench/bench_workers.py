@@ -1,4 +1,4 @@
-"""Several CPU workers beside one process on the same cores, and what a sum of one order costs them."""
+"""Several CPU workers compared with one process on the same cores, and the cost of a fixed order of sums."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sizes import sized
 from bertfast.distributed.process_group import joined
 from bertfast.distributed.world import SHARDS, make_world
 
-STEPS = sized(2, smoke=1)  # a call
+STEPS = sized(2, smoke=1)  # per call
 
 
 class Workers:
-    """So many processes with one thread each, started and warm; a call has them train steps together."""
+    """`size` processes with one thread each; a call lets them train steps together."""
 
     def __init__(self, size, **settings):
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -52,7 +52,7 @@ class Workers:
 
 
 def work(settings):
-    """A worker's life: steps for each line of standard input."""
+    """The main function of a worker: trains steps for each line of standard input."""
     config = dataclasses.replace(NOTEBOOK, **settings)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     world = make_world(config, [CPU] * size, [CPU], rank)

@@ -1,4 +1,4 @@
-"""`compare`: ours beside its peers in one run, alternating and warm; medians and ratios in one table at the end."""
+"""`compare` times ours and its peers in turns, warm, and adds their medians and ratios to a table at the end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Row(NamedTuple):
     ours: float
     theirs: float
     least: float
-    """The bar; 0: there is none."""
+    """The lowest ratio that meets the bar; 0: no bar."""
     most: float
-    """The bar, where less is better; 0: there is none."""
+    """The highest ratio that meets the bar, where less is better; 0: no bar."""
 
     @property
     def ratio(self) -> float:
@@ -50,14 +50,14 @@ ROWS: list[Row] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before the benchmarks are imported, whose sizes depend on it."""
-    config.option.benchmark_quiet = True  # its own table ranks each benchmark's time among all others'
+    """Runs before the benchmarks are imported: their sizes depend on the smoke setting."""
+    config.option.benchmark_quiet = True  # pytest-benchmark's own table compares unrelated benchmarks
     if config.getoption("benchmark_disable"):
         os.environ[SMOKE] = "1"
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """The saved JSON, too, says what ran."""
+    """Records the versions and the hardware in the saved JSON."""
     machine_info["versions"] = versions(PACKAGES)
     machine_info["threads"] = torch.get_num_threads()
     machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -65,7 +65,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 @pytest.fixture
 def tables() -> list[list[str]]:
-    """What is no ratio: tables, each a list of lines, for the terminal's summary."""
+    """Results other than ratios: tables, each a list of lines, for the terminal summary."""
     return TABLES
 
 
@@ -81,16 +81,16 @@ def add_row() -> Callable[..., None]:
 
 @pytest.fixture
 def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[..., dict[str, float]]]:
-    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0, bars={}) -> median seconds of one, by label.
+    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0, bars={}) -> median seconds per item.
 
-    ours: callable without arguments that does its work to the end (on a GPU: synchronises before it returns).
+    ours: callable without arguments that completes its work (on a GPU: synchronises before it returns).
     peers: label -> callable that does the same task.
     items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
-    warmup: calls of ours before all others, where one is not enough.
-    bars: peer's label -> the least that the peer's time over ours should be.
+    warmup: extra calls of ours before the first round.
+    bars: peer's label -> the lowest acceptable ratio of the peer's time to ours.
 
-    Each round times every peer once and then ours, so that a slow spell of the machine meets all alike; one
-    round before them warms up. What pytest-benchmark saves is ours; `extra_info` holds all rates.
+    Each round times every peer once and then ours, so that a slow phase of the machine affects all alike. One round
+    before them warms up. pytest-benchmark saves the times of ours; `extra_info` holds all rates.
     """
 
     def run(
@@ -129,7 +129,7 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[.
         return cost
 
     yield run
-    gc.collect()  # models hold themselves in cycles, and the next benchmark's are as large
+    gc.collect()  # models are in reference cycles, and the next benchmark's are as large
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# What there is to know of a CUDA machine, in two short calls that need no network:
+# Checks and measures a CUDA machine, in two short calls that need no network:
 #
-#   bench/gpu.sh check   [--seconds 240] [FOLDER]   # does it compute as it should, and how fast is each part
-#   bench/gpu.sh figures [--seconds 400] [FOLDER]   # how fast training is, ours first, then others'
+#   bench/gpu.sh check   [--seconds 240] [FOLDER]   # does it compute correctly, and how fast is each part
+#   bench/gpu.sh figures [--seconds 400] [FOLDER]   # how fast is training, ours first, then others'
 #   bench/gpu.sh check|figures --rehearse [FOLDER]  # without a GPU: tiny sizes on the CPU, with the installed package
 #
-# A package for $PYTHON (default: python3) comes from .carry/, which bench/gpu/prepare.sh fills elsewhere; without that
-# folder it is built on the spot, for which see bench/gpu/build.sh. What else it finds it uses: pytest, transformers, d2l,
-# compute-sanitizer.
+# The package for $PYTHON (default: python3) comes from .carry/, which bench/gpu/prepare.sh fills on another machine, or
+# is built on the spot by bench/gpu/build.sh. pytest, transformers, d2l and compute-sanitizer are used if installed.
 #
-# FOLDER (default: bench/results/CALL-<GPU's name>-<date>) gets results.json, with what each stage measured, and logs.tgz,
-# both written anew after each stage. Exit status 1 if a stage failed or ran out of time.
+# FOLDER (default: bench/results/CALL-<GPU's name>-<date>) gets results.json, with each stage's results, and logs.tgz.
+# Both are rewritten after each stage. Exit status 1 if a stage failed or ran out of time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,11 +43,11 @@ export PYTHONPATH=$work/site:$PWD/bench:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}
 export BERTFAST_CACHE=$work/cache HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
 self_test=$work/device_self_test
 
-# stage NAME SECONDS COMMAND...: runs it under that limit and what is left of the whole, and records how it went.
+# stage NAME SECONDS COMMAND...: runs the command under this limit and the total one, and records the outcome.
 stage() {
   local name=$1 limit=$2 left=$((end - SECONDS)) started=$SECONDS status
   shift 2
-  [ "$device" = cuda ] || limit=$left # a rehearsal says nothing about time
+  [ "$device" = cuda ] || limit=$left # a rehearsal has no time limits
   if [ "$left" -lt 5 ]; then
     echo "no time left" >"$logs/$name.log"
     status=124
@@ -81,7 +80,7 @@ python_stage environment 20 environment.py
 if [ "$call" = check ]; then
   python_stage ceilings 20 ceilings.py
 fi
-python_stage device-check 90 device_check.py # whose verdict the runs that follow find in the cache
+python_stage device-check 90 device_check.py # later runs find its verdict in the cache
 if [ "$call" = check ]; then
   stage_on_device self-test 60 "$PYTHON" bench/gpu/self_test.py "$self_test"
   python_stage gpu-tests 60 gpu_tests.py

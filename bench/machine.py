@@ -1,4 +1,4 @@
-"""The machine, the versions and the commit that figures belong to."""
+"""The machine, the versions and the commit behind a set of figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def output(*command: str) -> str | None:
-    """What a command says; None where it is missing or fails."""
+    """The output of a command; None if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return None
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

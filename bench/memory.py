@@ -13,14 +13,14 @@ import torch
 
 
 def peak_memory(run: Callable[[], object]) -> float:
-    """Megabytes that `run` takes at its peak beyond what is taken before it: of the GPU where there is one."""
+    """The peak megabytes that `run` takes beyond those in use before it, on the GPU if there is one."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _resident_peak()
     run()
     return (_resident_peak() - before) / 1e3

@@ -1,4 +1,4 @@
-"""Others' models, the form of their batches, and their training steps: the notebook's, and transformers'."""
+"""The peers' models, batches and training steps: the notebook's and transformers'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertfast.sampling.batch import PaddedBatch
 
 
 def notebook_batch(batch: PaddedBatch) -> tuple[Tensor, ...]:
-    """The batch as the notebook's data set has it."""
+    """The batch in the notebook's format."""
     lengths = batch.attention_mask.sum(1).float()
     masked = batch.masked_positions, batch.mlm_weights, batch.labels
     return batch.input_ids, batch.token_type_ids, lengths, *masked, batch.next_sentence_label
@@ -52,7 +52,7 @@ def notebook_step(net: Any, batches: Iterator[tuple[Tensor, ...]]) -> Callable[[
         mlm, nsp, both = d2l._get_batch_loss_bert(net, loss, vocab_size, *next(batches))
         both.backward()
         optimizer.step()
-        return mlm.item(), nsp.item()  # the notebook sums them up on the host, each step
+        return mlm.item(), nsp.item()  # the notebook adds them on the host in every step
 
     return step
 
@@ -65,7 +65,7 @@ def trimmed(batch: PaddedBatch) -> PaddedBatch:
 
 
 def transformers_batch(batch: PaddedBatch) -> dict[str, Tensor]:
-    """The batch's tensors as transformers names them. It wants a label for each token, -100 where none is predicted."""
+    """The batch in transformers' format: it needs a label for each token, -100 where none is predicted."""
     weighed = batch.mlm_weights.bool()
     rows = torch.arange(len(weighed), device=weighed.device).unsqueeze(1).expand_as(weighed)[weighed]
     labels = torch.full_like(batch.input_ids, -100)
@@ -95,7 +95,7 @@ def transformers_step(
     compiled: bool = False,
     max_grad_norm: float = 0.0,
 ) -> Callable[[], Tensor]:
-    """transformers' model and `optimizer`; in bfloat16 by autocast. Longer gradients are clipped, unless 0."""
+    """transformers' model and `optimizer`, in bfloat16 by autocast. `max_grad_norm` 0: no clipping."""
     run: Callable[..., Any] = torch.compile(model) if compiled else model
 
     def step() -> Tensor:

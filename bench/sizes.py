@@ -1,4 +1,4 @@
-"""The sizes of benchmarks: those that are measured, and small ones for a smoke run.
+"""The sizes of benchmarks: those to measure, and small ones for a smoke run.
 
 A smoke run, `pytest bench/ --benchmark-disable`, shows that each benchmark still runs. What it prints means nothing.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
-SMOKE = "BERTFAST_BENCH_SMOKE"  # in the environment, so that the processes that a benchmark starts agree with it
+SMOKE = "BERTFAST_BENCH_SMOKE"  # an environment variable, so that a benchmark's child processes inherit it
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The versions that figures belong to."""
+"""The versions of packages, for a set of figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from collections.abc import Iterable
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of those that are installed."""
+    """The versions of the packages that are installed."""
     installed = {each.name: each.version for each in importlib.metadata.distributions()}
     return {package: installed[package] for package in packages if package in installed}

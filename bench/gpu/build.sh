@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build.sh FOLDER SITE: builds the package of this tree, without a network, and installs it in the folder SITE; with it, in
-# the build FOLDER, tests/cpp/device_self_test.
+# build.sh FOLDER SITE: builds this tree's package in FOLDER, without a network, and installs it in the folder SITE.
+# Also builds tests/cpp/device_self_test in FOLDER.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

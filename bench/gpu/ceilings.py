@@ -1,4 +1,4 @@
-"""What the device does at its best: copying, and products of matrices, large ones and the model's."""
+"""The device's ceilings: the rates of copying and of matrix products, large ones and the model's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bertfast.config import BertConfig, TrainConfig
 
 LARGE = 8192
 COPIED = 1 << 30  # bytes
-FULL = 0.85  # of a batch's places hold a token, near enough for a product's speed
-ROWS_OF_HEAD = 8  # tokens for each prediction, likewise
+FULL = 0.85  # share of a batch's positions that hold a token, roughly
+ROWS_OF_HEAD = 8  # tokens for each prediction, roughly
 
 
 def copy(device: str, tiny: bool) -> float:

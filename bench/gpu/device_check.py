@@ -1,4 +1,4 @@
-"""`python -m bertfast.check`, its verdict as the stage's result."""
+"""`python -m bertfast.check`, with its verdict as the stage's result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine and the versions that the other stages' figures belong to."""
+"""The machine and the versions behind the other stages' figures."""
 
 from __future__ import annotations
 

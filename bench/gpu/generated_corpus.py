@@ -1,4 +1,4 @@
-"""A corpus of random tokens with the statistics that speed depends on, so that nothing needs to be downloaded.
+"""A corpus of random tokens with the statistics that affect speed, so that nothing needs to be downloaded.
 
 Tokens follow Zipf's law. Sentences have the lengths of WikiText-2's (validation and test text, cut as the notebook
 cuts it): 25.3 tokens on average with a standard deviation of 12.9, which a gamma distribution with that mean and
@@ -20,7 +20,7 @@ MEAN, DEVIATION = 25.3, 12.9
 
 
 def generated_corpus(vocab_size: int, sentences_per_document: float, sentences: int) -> Corpus:
-    """The same one whenever it is asked for with the same numbers."""
+    """The same arguments always give the same corpus."""
     random = np.random.default_rng(0)
     lengths = random.gamma((MEAN / DEVIATION) ** 2, DEVIATION**2 / MEAN, sentences).round().clip(1).astype(np.int64)
     in_documents = random.geometric(1 / sentences_per_document, sentences).cumsum()

@@ -1,6 +1,6 @@
 """The tests that need a CUDA device: sampler, masks and replayed steps against the CPU's bits, losses against fp64.
 
-A process runs each test file, for an illegal address fails all that its process does afterwards.
+Each test file runs in its own process, because after an illegal address everything else in the process fails.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ NOTHING_SELECTED = 5  # pytest's exit status
 
 
 def test_files() -> list[Path]:
-    """Those with GPU tests: replayed steps first, on which every run rests; what compiles, and takes long, last."""
+    """The files with GPU tests: replayed steps, on which every run depends, first; the slow ones that compile last."""
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(TESTS.rglob("test_*.py"))}
     on_gpu = [path for path, text in texts.items() if "mark.gpu" in text or "support.gpu" in text]
     return sorted(on_gpu, key=lambda path: ("torch.compile(" in texts[path], "Graphs(" not in texts[path]))
 
 
 def run_file(path: Path, folder: Path, seconds: float = SECONDS) -> dict[str, Any]:
-    """Outcomes of a file's tests; "ended" says where and how it was cut short, if it was."""
+    """The outcomes of a file's tests; "ended" says where and how the process was cut short, if it was."""
     name = "-".join(path.relative_to(TESTS).with_suffix("").parts)
     result, log = folder / f"{name}.json", folder / f"{name}.log"
     command = [
@@ -47,14 +47,14 @@ def run_file(path: Path, folder: Path, seconds: float = SECONDS) -> dict[str, An
         "-p",
         "no:cacheprovider",
         "--rootdir",
-        str(TESTS),  # what a failure's name is relative to
+        str(TESTS),  # failures are named relative to it
     ]
     ended = None
     with log.open("wb") as out:
         try:
             status = subprocess.run(
                 [*command, str(path)],
-                cwd=HERE,  # where the plugin is found
+                cwd=HERE,  # where the plugin `outcomes` is
                 env={**os.environ, "RESULT": str(result)},
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Where a training's time goes, by kernel."""
+"""A training run's time by kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST = 10
 
 
 def kernel_times(train: Callable[[int], object], steps: int, device: str) -> list[dict[str, Any]]:
-    """The kernels (on a CPU: torch's operators) that take the most time: their share of all, and what a step has."""
+    """The kernels (on a CPU: torch's operators) that take the most time, with their share and their cost per step."""
     on_cuda = device == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_cuda else ProfilerActivity.CPU]) as profiled:
         train(steps)

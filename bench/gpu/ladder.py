@@ -59,7 +59,7 @@ def main() -> None:
         save(result)
         print(f"losses: {' '.join(f'{loss:.4f}' for loss in losses)}", flush=True)
         if given.rung != "cpu":
-            seconds, _ = timed(count)  # the first one met every kernel for the first time
+            seconds, _ = timed(count)  # the first run loaded every kernel
             result["ms"] = 1e3 * (timed(count + more)[0] - seconds) / more
             print(f"{result['ms']:.3f} ms a step", flush=True)
             save(result)

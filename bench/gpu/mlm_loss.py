@@ -1,4 +1,4 @@
-"""The masked-LM loss in chunks and fused: the time of loss and gradients, and how far both are from float64."""
+"""The masked-LM loss, chunked and fused: the time of loss and gradients, and their errors against float64."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bertfast.ops import reference
 from bertfast.ops.arguments import Linear, Norm, Predictions
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 
-WIDTHS = (128, 256)  # those of the fused kernel's two sizes
+WIDTHS = (128, 256)  # of the fused kernel's two sizes
 LEAVES = ("hidden_states", "decoder_weight", "decoder_bias")
 
 
 def inputs(rows: int, hidden: int, vocab_size: int, device: str) -> dict[str, Tensor | int | None]:
-    """As in training: what is read is the predicted rows, and an eighth more."""
+    """As in training: the hidden states are the predicted rows and an eighth more."""
     generator = torch.Generator().manual_seed(0)
     tokens = rows + rows // 8
 

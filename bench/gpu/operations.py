@@ -1,6 +1,6 @@
-"""The floating-point operations that a training step needs, over real tokens only: no padding, nothing done twice.
+"""The floating-point operations that a training step needs: real tokens only, nothing computed twice.
 
-A product of (m, k) and (k, n) has 2 m k n. All else is too little to count. With T tokens, B sequences of L_i tokens,
+A product of (m, k) and (k, n) takes 2 m k n; everything else is negligible. With T tokens, B sequences of L_i tokens,
 P predictions, hidden size H, feed-forward width I and vocabulary V, forward:
 
     a layer's tokens                    8 H^2 T + 4 H I T     query, key, value and output; the feed-forward network
@@ -9,7 +9,7 @@ P predictions, hidden size H, feed-forward width I and vocabulary V, forward:
     the next-sentence head's pooler     2 H^2 B
 
 Backward is twice that: one product for the gradient of each factor. The last layer's output is read in B + P rows only
-(the first tokens and the predicted ones), so what is needed of it is
+(the first tokens and the predicted ones), so it needs only
 
     4 H^2 T + 4 H^2 (B + P) + 4 H I (B + P) + 4 H sum (1 + P_i) L_i
 """
@@ -23,7 +23,7 @@ from bertfast.sampling.sampler import Plan
 
 
 def step_operations(model: BertConfig, plan: Plan) -> dict[str, float]:
-    """`needed`; and `usual`, which counts every layer in full, as published shares of peak do."""
+    """`needed` operations, and `usual` ones: every layer counted in full, as in published shares of peak."""
     hidden, wide, layers = model.hidden_size, model.intermediate_size, model.num_hidden_layers
     lengths, masked = plan.lengths.double(), plan.num_masked.double()
     tokens, sequences, predictions = lengths.sum(), len(lengths), masked.sum()

@@ -1,4 +1,4 @@
-"""Our training, end to end: sampling, step, optimizer and the record of losses, by `bertfast.pretrain`."""
+"""Our training, end to end, by `bertfast.train`: sampling, step, optimizer and the record of losses."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bertfast.data.corpus import Corpus
 
 
 class Ours:
-    """A round's time is that of a long run less that of a short one with the same first batches.
+    """A round's time is that of a long run minus that of a short one with the same first batches.
 
-    So what setting out takes (the model to the device, graphs captured), the same for both, is not counted.
+    So the setup (moving the model to the device, capturing graphs), the same for both, is not counted.
     """
 
     def __init__(self, workload: Workload, corpus: Corpus) -> None:
         self._workload, self._corpus = workload, corpus
         self._model = Bert(workload.model)
         self.said: list[str] = []
-        """The run's own words about device, precision and kernels."""
+        """The run's log messages about device, precision and kernels."""
 
     def train(self, steps: int, seed: int = 0) -> float:
         """Seconds."""
@@ -34,6 +34,6 @@ class Ours:
         return time.perf_counter() - started
 
     def seconds_per_step(self, number: int) -> float:
-        """Round `number` has batches of its own, since which sizes they have decides what is captured when."""
+        """Each round has its own batches, since their sizes decide which graphs are captured when."""
         short, steps = self._workload.warm_up, self._workload.steps
         return (self.train(short + steps, seed=number) - self.train(short, seed=number)) / steps

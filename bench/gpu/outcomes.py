@@ -1,4 +1,4 @@
-"""A plugin of pytest's: counts the tests' outcomes and saves them around each test, for a crash must not lose them."""
+"""A pytest plugin that counts outcomes and saves them before and after each test, so that a crash loses none."""
 
 from __future__ import annotations
 

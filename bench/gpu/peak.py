@@ -1,8 +1,8 @@
-"""Bf16 products of matrices at the most, dense, in TFLOP/s, as NVIDIA's data sheets give them."""
+"""Peak rates of dense bf16 matrix products in TFLOP/s, from NVIDIA's data sheets."""
 
 from __future__ import annotations
 
-# The first whose name is part of the device's.
+# The first key that is part of the device's name applies.
 DENSE_BF16 = {
     "GH200": 989.4,
     "H200": 989.4,

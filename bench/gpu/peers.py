@@ -1,4 +1,4 @@
-"""Others' training of the same model on the same examples. Their batches are made beforehand, so loading is free."""
+"""The peers' training of the same model on the same examples. Batches are made beforehand, so loading takes no time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCHES = 8
 
 
 class Peer:
-    """Trains by `step`, whose losses are read at the end of a round alone."""
+    """Trains by `step`, whose losses are only read at the end of a round."""
 
     def __init__(self, workload: Workload, step: Callable[[], object]) -> None:
         self._workload, self._step = workload, step

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# prepare.sh [PYTHON [FOLDER]]: builds what bench/gpu.sh installs on a machine that has no network, or no time to build:
-# in FOLDER (default: .carry) a wheel of this tree for PYTHON (default: python3.12), device_self_test, and the wheels of
-# sentencex and d2l. It needs nvcc, and the network.
+# prepare.sh [PYTHON [FOLDER]]: prepares what bench/gpu.sh installs on a machine without a network, or without time to
+# build: a wheel of this tree for PYTHON (default: python3.12), device_self_test, and the wheels of sentencex and d2l,
+# all in FOLDER (default: .carry). Needs nvcc and a network.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${1:-python3.12}

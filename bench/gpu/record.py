@@ -1,6 +1,6 @@
-"""record.py FOLDER STAGE STATUS SECONDS: completes a stage's JSON, and merges all stages' in results.json.
+"""record.py FOLDER STAGE STATUS SECONDS: completes a stage's JSON, and merges all stages into results.json.
 
-STATUS is the command's exit status. Of a stage that did not pass, the last line of its log is the reason.
+STATUS is the command's exit status. If a stage did not pass, the last line of its log is the reason.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def record(folder: Path, stage: str, status: int, seconds: float) -> None:
     entry = {"stage": stage, "status": SAID.get(status, "failed"), "exit_status": status, "seconds": seconds}
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if status:
-        entry["reason"] = lines[-1].strip() if lines else "it said nothing"
+        entry["reason"] = lines[-1].strip() if lines else "no output"
     if path.exists():
         entry["result"] = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""self_test.py PROGRAM [TOOL]: the C++ self-test on the device, a process for each group of kernels.
+"""self_test.py PROGRAM [TOOL]: the C++ self-test on the device, one process for each group of kernels.
 
-What fails, or hangs, runs again under compute-sanitizer's memcheck. With a TOOL all groups run under that instead.
+A group that fails or hangs runs again under compute-sanitizer's memcheck. With a TOOL, all groups run under it instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SANITIZER = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:/usr/l
 
 
 def run(command: list[str], seconds: float) -> tuple[int, str]:
-    """The exit status, and what was said; 124 where time ran out."""
+    """The exit status (124: out of time) and the output."""
     try:
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=seconds

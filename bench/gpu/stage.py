@@ -1,4 +1,4 @@
-"""What every stage of bench/gpu.sh begins and ends with: its arguments, its result, and being skipped."""
+"""Shared by all stages of bench/gpu.sh: parsing arguments, saving the result, and skipping the stage."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-SKIPPED = 77  # the exit status that says so; the last line says why
+SKIPPED = 77  # the exit status of a skipped stage; the last line of output says why
 
 
 def arguments(*names: str, choices: Sequence[str] | None = None) -> argparse.Namespace:
-    """The stage's own positional arguments, `--tiny`, and `--device`, which must be there."""
+    """The stage's own positional arguments, and the options that all stages have."""
     parser = argparse.ArgumentParser()
     for name in names:
         parser.add_argument(name, choices=choices)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="the smallest sizes, to see that the stage works")
-    parser.add_argument("--seconds", type=float, default=60.0, help="no round is begun after so many")
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes, to test the stage itself")
+    parser.add_argument("--seconds", type=float, default=60.0, help="start no round after this many seconds")
     return parser.parse_args()
 
 
 def require(device: str) -> None:
-    """Skips the stage where the device is missing."""
+    """Skips the stage if the device is missing."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -38,7 +38,7 @@ def skip(reason: str) -> NoReturn:
 
 
 def save(result: dict[str, Any]) -> None:
-    """Writes what was measured so far to $RESULT: a stage that is stopped has kept it."""
+    """Writes the results so far to $RESULT, so that a stage that is stopped keeps them."""
     path = Path(os.environ["RESULT"])
     part = path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""table.py RESULTS: the stages and their main figures, for the eye. Exit status 1 where one failed."""
+"""table.py RESULTS: prints the stages and their main figures. Exit status 1 if a stage failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SAID = 3  # first lines of a run: device and kernels, where the corpus is, which form the loss takes
+SAID = 3  # log lines of a run to print: device and kernels, where the corpus is, the form of the loss
 FAILED = ("failed", "out of time")
 
 
@@ -17,7 +17,7 @@ def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
         reason = f": {entry['reason']}" if "reason" in entry else ""
         yield f"{entry['stage']:<12} {entry['seconds']:>4.0f} s  {entry['status']}{reason}"
         if entry["stage"] == "install" and entry["status"] in FAILED:
-            yield "  so all that follows is of the package that was installed before"
+            yield "  so all stages below ran the package that was installed before"
     results = {entry["stage"]: entry["result"] for entry in entries if "result" in entry}
     if "ceilings" in results:
         yield from ceilings(results["ceilings"])
@@ -37,7 +37,7 @@ def lines(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def ladder(rungs: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """A line each: ms a step, how far the losses are from the CPU's, the losses."""
+    """One line per rung: ms per step, the largest difference from the CPU's losses, the losses."""
     if rungs:
         yield "\nthe ladder, at the notebook's size: ms a step, farthest from the CPU's losses, losses"
     truth = rungs.get("ladder-cpu", {}).get("losses", [])

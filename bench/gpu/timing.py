@@ -1,4 +1,4 @@
-"""Times of work on a device: warm, and waited for."""
+"""Times of work on a device, warm and synchronised."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def wait_for(device: str) -> None:
 
 
 def seconds(work: Callable[[], object], device: str, calls: int = 1) -> float:
-    """Of one call, among so many between two waits."""
+    """Seconds of one call, averaged over `calls` between two synchronisations."""
     wait_for(device)
     started = time.perf_counter()
     for _ in range(calls):
@@ -30,7 +30,7 @@ def median_seconds(work: Callable[[], object], device: str, calls: int = 10, rou
 
 
 def captured(work: Callable[[], object]) -> Callable[[], object]:
-    """`work` on a CUDA device as a graph, so that its time is the device's and not the host's."""
+    """`work` captured as a CUDA graph, so that its time is the device's and not the host's."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

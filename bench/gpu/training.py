@@ -33,12 +33,12 @@ WHO: dict[str, Callable[[Workload, Corpus], Any]] = {
 
 
 def maker(who: str, tiny: bool) -> Callable[[Workload, Corpus], Any]:
-    """Where all is tiny, compiling would take most of the time."""
+    """At tiny sizes, compiling would take most of the time."""
     return peers.transformers_eager if tiny and who == "transformers" else WHO[who]
 
 
 def load(chosen: Workload, corpus: Corpus) -> dict[str, float]:
-    """What a step has on average, over its first hundred."""
+    """The average contents of a step, over the first hundred."""
     steps = 100
     plan = Sampler(corpus, chosen.train).plan(0, steps * chosen.train.batch_size)
     operations = step_operations(chosen.model, plan)
@@ -51,14 +51,14 @@ def load(chosen: Workload, corpus: Corpus) -> dict[str, float]:
 
 
 def allocated(device: str, most: bool = False) -> int:
-    """Bytes of the GPU's memory; 0 on a CPU, where nobody counts them."""
+    """Allocated bytes of the GPU's memory; 0 on a CPU."""
     if device == "cpu":
         return 0
     return torch.cuda.max_memory_allocated() if most else torch.cuda.memory_allocated()
 
 
 def begun(make: Callable[[Workload, Corpus], Any], chosen: Workload, corpus: Corpus, result: dict[str, Any]) -> Any:
-    """The candidate, warm; skips the stage without its package. `result` gets its peak memory."""
+    """The candidate, warm; skips the stage if its package is missing. Adds its peak memory to `result`."""
     device = chosen.train.device
     gc.collect()
     before = allocated(device)
@@ -77,7 +77,7 @@ def begun(make: Callable[[Workload, Corpus], Any], chosen: Workload, corpus: Cor
 
 
 def fill(result: dict[str, Any], peak: float | None) -> None:
-    """All that follows from the rounds' times."""
+    """Adds the rates that follow from the rounds' times."""
     median, of_a_step = statistics.median(result["seconds_per_step"]), result["of_a_step"]
     result["pairs_per_second"] = of_a_step["pairs"] / median
     result["tokens_per_second"] = of_a_step["tokens"] / median

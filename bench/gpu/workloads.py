@@ -1,4 +1,4 @@
-"""What is trained: the notebook's size, BERT-base and BERT-large, on a generated corpus."""
+"""The models to train, the notebook's, BERT-base and BERT-large, on a generated corpus."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bertfast.presets import PRESETS
 
 
 class Workload(NamedTuple):
-    """A model, what a step of its training is, and how many steps tell its time."""
+    """A model, its training settings, and how many steps to time."""
 
     model: BertConfig
     train: TrainConfig
     sentences_per_document: float
-    """On average: a paragraph's, or an article's where segments are to be filled."""
+    """On average: as in a paragraph, or as in an article if segments are filled."""
     warm_up: int
-    """Steps of a run before those that are counted: they meet, and capture, what will come again."""
+    """Steps before those that are timed: they capture the graphs."""
     steps: int
-    """Steps that are counted."""
+    """Steps that are timed."""
     peer_steps: int
-    """Likewise, of the peers, which are slower."""
+    """Steps that are timed for the peers, which are slower."""
 
 
-# Random tokens teach nothing, and the speed is the same at any rate: one at which no run of them goes astray.
+# Random tokens teach nothing, and the speed does not depend on the rate: one at which no run diverges.
 CAREFUL_LR = 1e-4
 
 
@@ -42,7 +42,7 @@ WORKLOADS = {
 
 
 def workload(name: str, device: str, tiny: bool) -> Workload:
-    """`tiny`: the same, so small that a CPU trains it in a moment."""
+    """`tiny`: the same, so small that a CPU trains it in seconds."""
     found = WORKLOADS[name]
     train = dataclasses.replace(found.train, device=device)
     if not tiny:
