@@ -51,15 +51,15 @@ class Trained:
     def writer(self, folder):
         journal = folder / "metrics.jsonl"
         journal.touch()
-        said = identity(self.setup, self.corpus, "chunked")
+        fingerprint = identity(self.setup, self.corpus, "chunked")
         keep = self.config.keep_checkpoints
-        return Writer(folder / "checkpoints", keep, journal, said, self.model, self.optimizer)
+        return Writer(folder / "checkpoints", keep, journal, fingerprint, self.model, self.optimizer)
 
 
 @pytest.mark.long
 def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
     """The checkpoint is requested before the steps and written while they run."""
-    trained, said = Trained(NOTEBOOK), []
+    trained, messages = Trained(NOTEBOOK), []
     writer = trained.writer(tmp_path)
     numbers = itertools.count()
 
@@ -72,12 +72,12 @@ def test_a_checkpoint_every_50_steps(compare, tables, tmp_path):
         steps()
 
     name = f"training, notebook's size, batch {trained.config.batch_size}, a checkpoint every {EVERY} steps"
-    with listening(said.append):
+    with listening(messages.append):
         seconds = compare(name, with_checkpoint, {"without checkpoints": steps}, rounds=5, items=EVERY, unit="steps")
     writer.close()
-    assert not said
-    price = seconds["ours"] / seconds["without checkpoints"] - 1
-    tables.append([f"a checkpoint every {EVERY} steps of the notebook's size costs {price:.2%} of the time"])
+    assert not messages
+    cost = seconds["ours"] / seconds["without checkpoints"] - 1
+    tables.append([f"a checkpoint every {EVERY} steps of the notebook's size costs {cost:.2%} of the time"])
 
 
 def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path):
@@ -91,17 +91,17 @@ def test_resuming_after_a_million_steps(benchmark, monkeypatch, tables, tmp_path
     trained.writer(tmp_path).save_now(LATE)
     times = {}
 
-    def hear(line):
-        if line.startswith("resuming from"):
+    def note_resumption(message):
+        if message.startswith("resuming from"):
             times["resumed"] = time.perf_counter()
 
-    def begin_a_step(*given):
+    def note_first_step(*arguments):
         times["begun"] = time.perf_counter()
-        return checkpoint_due(*given)
+        return checkpoint_due(*arguments)
 
-    monkeypatch.setattr(trainer, "checkpoint_due", begin_a_step)
+    monkeypatch.setattr(trainer, "checkpoint_due", note_first_step)
     started = time.perf_counter()
-    with listening(hear):
+    with listening(note_resumption):
         train(Bert(trained.model.config), trained.corpus, config, tmp_path, resume=True)
     tables.append(
         [

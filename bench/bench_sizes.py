@@ -107,7 +107,7 @@ def test_small_batches(compare, preset):
 @pytest.mark.long
 @pytest.mark.parametrize("precision", sized(["bf16", "fp32"], smoke=["bf16"]))
 @pytest.mark.parametrize("of", [Size(MINI_MODEL, MINI), MINILM, BASE], ids=["mini", "minilm", "base"])
-def test_price_of_determinism(compare, of, precision):
+def test_cost_of_determinism(compare, of, precision):
     """The default if it is deterministic, with a bar; else `--deterministic`, which takes more shards than the default.
 
     bench_workers has the notebook's size.

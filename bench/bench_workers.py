@@ -94,7 +94,7 @@ def test_two_workers_and_one_process(compare, workers):
 @pytest.mark.long
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("size", sized([1, 2, 4], smoke=[1, 2]))
-def test_the_price_of_one_order(compare, workers, size, precision):
+def test_cost_of_a_fixed_order(compare, workers, size, precision):
     def steps(**settings):
         made = workers if size > 1 else lambda _, **settings: one_process(**settings)
         return made(size, precision=precision, **settings)

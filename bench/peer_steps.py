@@ -66,10 +66,10 @@ def trimmed(batch: PaddedBatch) -> PaddedBatch:
 
 def transformers_batch(batch: PaddedBatch) -> dict[str, Tensor]:
     """The batch in transformers' format: it needs a label for each token, -100 where none is predicted."""
-    weighed = batch.mlm_weights.bool()
-    rows = torch.arange(len(weighed), device=weighed.device).unsqueeze(1).expand_as(weighed)[weighed]
+    predicted = batch.mlm_weights.bool()
+    rows = torch.arange(len(predicted), device=predicted.device).unsqueeze(1).expand_as(predicted)[predicted]
     labels = torch.full_like(batch.input_ids, -100)
-    labels[rows, batch.masked_positions[weighed]] = batch.labels[weighed]
+    labels[rows, batch.masked_positions[predicted]] = batch.labels[predicted]
     return {
         "input_ids": batch.input_ids,
         "token_type_ids": batch.token_type_ids,

@@ -42,20 +42,20 @@ def shapes(model: BertConfig, train: TrainConfig) -> dict[str, tuple[int, int, i
 
 
 def main() -> None:
-    given = arguments()
-    require(given.device)
-    name = torch.cuda.get_device_name() if given.device == "cuda" else "cpu"
-    result = {"copy_GB_per_s": copy(given.device, given.tiny), "bf16_data_sheet_TFLOP_per_s": dense_bf16(name)}
+    options = arguments()
+    require(options.device)
+    name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
+    result = {"copy_GB_per_s": copy(options.device, options.tiny), "bf16_data_sheet_TFLOP_per_s": dense_bf16(name)}
     products = result["products"] = []
-    large = 64 if given.tiny else LARGE
-    asked = [("large", "square", (large, large, large))]
+    large = 64 if options.tiny else LARGE
+    jobs = [("large", "square", (large, large, large))]
     for size in WORKLOADS:
-        chosen = workload(size, given.device, given.tiny)
-        asked += [(size, what, shape) for what, shape in shapes(chosen.model, chosen.train).items()]
-    for size, what, shape in asked:
+        chosen = workload(size, options.device, options.tiny)
+        jobs += [(size, what, shape) for what, shape in shapes(chosen.model, chosen.train).items()]
+    for size, what, shape in jobs:
         entry = {"of": size, "product": what, "m_k_n": shape}
         for dtype in (torch.bfloat16, torch.float32):
-            entry[f"{str(dtype)[6:]}_TFLOP_per_s"] = product(*shape, dtype, given.device)
+            entry[f"{str(dtype)[6:]}_TFLOP_per_s"] = product(*shape, dtype, options.device)
         products.append(entry)
         save(result)
 

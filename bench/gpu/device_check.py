@@ -11,14 +11,14 @@ from bertfast.training.device_check.verdict import Verdict, examine, keep
 
 
 def main() -> None:
-    given = arguments()
-    require(given.device)
-    devices = choose_devices(TrainConfig(device=given.device))
+    options = arguments()
+    require(options.device)
+    devices = choose_devices(TrainConfig(device=options.device))
     print(table(machine(devices).items()), flush=True)
-    made = []
+    outcomes = []
     for outcome in examine(devices[0], len(devices)):
-        made.append(outcome)
-        verdict = Verdict(tuple(made))
+        outcomes.append(outcome)
+        verdict = Verdict(tuple(outcomes))
         print(table(verdict.rows()[-1:]), flush=True)
         save(verdict.as_json())
     keep(verdict, devices[0], len(devices))

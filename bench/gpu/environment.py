@@ -25,14 +25,14 @@ def gpu() -> dict[str, object] | None:
     if not torch.cuda.is_available():
         return None
     properties = torch.cuda.get_device_properties(0)
-    asked = "driver_version,clocks.max.sm,clocks.max.memory,power.limit"
-    nvidia_smi = output("nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader", "--id=0")
+    fields = "driver_version,clocks.max.sm,clocks.max.memory,power.limit"
+    nvidia_smi = output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0")
     return {
         "name": properties.name,
         "capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "memory_GB": round(properties.total_memory / 1e9, 1),
-        **dict(zip(asked.split(","), (nvidia_smi or "").split(", "), strict=False)),
+        **dict(zip(fields.split(","), (nvidia_smi or "").split(", "), strict=False)),
     }
 
 

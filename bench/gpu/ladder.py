@@ -29,21 +29,21 @@ RUNGS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    given = arguments("rung", choices=list(RUNGS))
-    changes, device = RUNGS[given.rung], given.device
+    options = arguments("rung", choices=list(RUNGS))
+    changes, device = RUNGS[options.rung], options.device
     if device == "cpu" and changes.get("cuda_graph"):
         skip("needs a CUDA device")
     require(device)
-    chosen = workload("notebook", device, given.tiny)
-    if given.rung == "fused" and (
+    chosen = workload("notebook", device, options.tiny)
+    if options.rung == "fused" and (
         obstacle := why_not_fused(chosen.model.hidden_size, torch.bfloat16, torch.device(device))
     ):
         skip(f"fused: {obstacle}")
     if device == "cpu":
         changes = {name: value for name, value in changes.items() if name not in ("cuda_graph", "mlm_loss")}
-    sentences = TINY_SENTENCES if given.tiny else SENTENCES
+    sentences = TINY_SENTENCES if options.tiny else SENTENCES
     corpus = generated_corpus(chosen.model.vocab_size, chosen.sentences_per_document, sentences)
-    count, more = (TINY_LOSSES, TINY_STEPS) if given.tiny else (LOSSES, STEPS)
+    count, more = (TINY_LOSSES, TINY_STEPS) if options.tiny else (LOSSES, STEPS)
     config = dataclasses.replace(chosen.train, steps=count, check=False, **changes)
 
     def timed(steps: int) -> tuple[float, list[float]]:
@@ -53,12 +53,12 @@ def main() -> None:
         run = train(model, corpus, dataclasses.replace(config, steps=steps))
         return time.perf_counter() - started, [record.mlm_loss for record in run.history.records]
 
-    with ops.use_twins(ops.PARTS) if given.rung == "twins" else contextlib.nullcontext():
+    with ops.use_twins(ops.PARTS) if options.rung == "twins" else contextlib.nullcontext():
         seconds, losses = timed(count)
         result: dict[str, Any] = {"losses": losses}
         save(result)
         print(f"losses: {' '.join(f'{loss:.4f}' for loss in losses)}", flush=True)
-        if given.rung != "cpu":
+        if options.rung != "cpu":
             seconds, _ = timed(count)  # the first run loaded every kernel
             result["ms"] = 1e3 * (timed(count + more)[0] - seconds) / more
             print(f"{result['ms']:.3f} ms a step", flush=True)

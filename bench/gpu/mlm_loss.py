@@ -65,14 +65,14 @@ def errors(got: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, float]
 
 
 def main() -> None:
-    given = arguments()
-    require(given.device)
-    chosen = workload("notebook", given.device, given.tiny)
+    options = arguments()
+    require(options.device)
+    chosen = workload("notebook", options.device, options.tiny)
     sizes: list[dict[str, Any]] = []
     for hidden in WIDTHS:
         model = dataclasses.replace(chosen.model, hidden_size=hidden)
         rows, _, vocab_size = shapes(model, chosen.train)["vocabulary"]
-        values = inputs(rows, hidden, vocab_size, given.device)
+        values = inputs(rows, hidden, vocab_size, options.device)
         wide = {
             name: each.double() if torch.is_tensor(each) and each.is_floating_point() else each
             for name, each in values.items()
@@ -81,15 +81,15 @@ def main() -> None:
         entry: dict[str, Any] = {"rows_hidden_words": (rows, hidden, vocab_size)}
         sizes.append(entry)
         for name, fused in {"chunks": False, "fused": True}.items():
-            if fused and given.device == "cpu":
+            if fused and options.device == "cpu":
                 continue
 
             def call(fused: bool = fused, values: dict[str, Tensor | int | None] = values) -> dict[str, Tensor]:
                 return gradients(masked_lm_loss, values, fused=fused)
 
             entry[name] = {"errors": errors(call(), truth)}
-            work = call if given.device == "cpu" else captured(call)
-            entry[name]["ms"] = 1e3 * median_seconds(work, given.device)
+            work = call if options.device == "cpu" else captured(call)
+            entry[name]["ms"] = 1e3 * median_seconds(work, options.device)
             save({"sizes": sizes})
 
 

@@ -21,15 +21,15 @@ class Ours:
     def __init__(self, workload: Workload, corpus: Corpus) -> None:
         self._workload, self._corpus = workload, corpus
         self._model = Bert(workload.model)
-        self.said: list[str] = []
+        self.messages: list[str] = []
         """The run's log messages about device, precision and kernels."""
 
     def train(self, steps: int, seed: int = 0) -> float:
         """Seconds."""
         config = dataclasses.replace(self._workload.train, steps=steps, seed=seed)
-        self.said.clear()
+        self.messages.clear()
         started = time.perf_counter()
-        with listening(self.said.append):
+        with listening(self.messages.append):
             train(self._model, self._corpus, config)
         return time.perf_counter() - started
 

@@ -13,14 +13,14 @@ STEPS, TINY_STEPS = 20, 2
 
 
 def main() -> None:
-    given = arguments("size", choices=list(WORKLOADS))
-    require(given.device)
-    chosen = workload(given.size, given.device, given.tiny)
-    sentences = TINY_SENTENCES if given.tiny else SENTENCES
+    options = arguments("size", choices=list(WORKLOADS))
+    require(options.device)
+    chosen = workload(options.size, options.device, options.tiny)
+    sentences = TINY_SENTENCES if options.tiny else SENTENCES
     corpus = generated_corpus(chosen.model.vocab_size, chosen.sentences_per_document, sentences)
-    ours, steps = Ours(chosen, corpus), TINY_STEPS if given.tiny else STEPS
+    ours, steps = Ours(chosen, corpus), TINY_STEPS if options.tiny else STEPS
     ours.train(steps)
-    save({"kernels": kernel_times(ours.train, steps, given.device), "said": ours.said})
+    save({"kernels": kernel_times(ours.train, steps, options.device), "said": ours.messages})
 
 
 if __name__ == "__main__":

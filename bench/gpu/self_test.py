@@ -43,10 +43,10 @@ def main() -> None:
     statuses: dict[str, int] = {}
     for group in run([program, "--list"], SECONDS)[1].split():
         command = [program, group]
-        status, said = under(tools[0], command) if tools else run(command, SECONDS)
+        status, output = under(tools[0], command) if tools else run(command, SECONDS)
         if status == SKIPPED:
-            skip(said)
-        print(f"{group}: exit status {status}\n{said}", flush=True)
+            skip(output)
+        print(f"{group}: exit status {status}\n{output}", flush=True)
         if status and not tools:
             print(f"{group} under memcheck:\n{under('memcheck', command)[1]}", flush=True)
         statuses[group] = status

@@ -88,29 +88,29 @@ def fill(result: dict[str, Any], peak: float | None) -> None:
 
 
 def main() -> None:
-    given = arguments("size", "who")
-    until = time.perf_counter() + given.seconds
-    require(given.device)
-    chosen = workload(given.size, given.device, given.tiny)
+    options = arguments("size", "who")
+    until = time.perf_counter() + options.seconds
+    require(options.device)
+    chosen = workload(options.size, options.device, options.tiny)
     corpus = generated_corpus(
-        chosen.model.vocab_size, chosen.sentences_per_document, TINY_SENTENCES if given.tiny else SENTENCES
+        chosen.model.vocab_size, chosen.sentences_per_document, TINY_SENTENCES if options.tiny else SENTENCES
     )
-    peak = dense_bf16(torch.cuda.get_device_name()) if given.device == "cuda" else None
+    peak = dense_bf16(torch.cuda.get_device_name()) if options.device == "cuda" else None
     result: dict[str, Any] = {
-        "size": given.size,
-        "who": given.who,
+        "size": options.size,
+        "who": options.who,
         "of_a_step": load(chosen, corpus),
         "bf16_data_sheet_TFLOP_per_s": peak,
         "seconds_per_step": [],
     }
-    candidate = begun(maker(given.who, given.tiny), chosen, corpus, result)
-    for number in range(TINY_ROUNDS if given.tiny else ROUNDS):
+    candidate = begun(maker(options.who, options.tiny), chosen, corpus, result)
+    for number in range(TINY_ROUNDS if options.tiny else ROUNDS):
         if number and time.perf_counter() > until:
             break
         result["seconds_per_step"].append(candidate.seconds_per_step(number))
         fill(result, peak)
-        if given.who == "ours":
-            result["said"] = candidate.said
+        if options.who == "ours":
+            result["said"] = candidate.messages
         save(result)
 
 
