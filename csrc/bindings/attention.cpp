@@ -8,7 +8,7 @@ namespace bertfast::bindings {
 
 namespace {
 
-// The sequences' offsets and row keys, checked: a wrong offset would read beyond the tensors.
+// The sequences' offsets and row keys, checked, since a wrong offset would read beyond the tensors.
 struct Sequences {
     Tensor cu_seqlens_q, cu_seqlens_k, row_keys;
 

@@ -6,7 +6,8 @@ namespace bertfast::bindings {
 
 namespace {
 
-// Ids and tables, checked: an id beyond its table would read beyond the tensor. A CUDA kernel checks for itself.
+// Ids and tables, checked, since an id beyond its table would read beyond the tensor. CUDA kernels check ids
+// themselves.
 struct Tables {
     Tensor input_ids, token_type_ids, position_ids, word, type, position;
 
@@ -60,7 +61,7 @@ struct ByWord {
     }
 };
 
-// Likewise, where the sequences begin.
+// Where the sequences begin, on a CUDA device; None on a CPU.
 struct ByPosition {
     TokensByPosition addresses = {};
 

@@ -44,7 +44,7 @@ bool cpu_is_intel() {
 #endif
 }
 
-// Tells the C library to keep what is freed for the next allocation. A training step frees and allocates the same large
+// Tells the C library to keep freed memory for later allocations. A training step frees and allocates the same large
 // tensors again and again. If they went back to the kernel each time, page faults would cost up to half of the step.
 void keep_freed_memory() {
 #if defined(__GLIBC__)

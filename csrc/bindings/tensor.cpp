@@ -112,7 +112,7 @@ void check_apart(const std::vector<const Tensor*>& written, const std::vector<co
     for (const Tensor* each : read) extents.push_back({each, false});
     std::stable_sort(extents.begin(), extents.end(),
                      [](const Extent& a, const Extent& b) { return a.tensor->begin() < b.tensor->begin(); });
-    // Of the extents so far, those that reach furthest: among all, and among those that are written.
+    // The extents so far that reach furthest: among all, and among the written ones.
     const Extent *any = nullptr, *furthest = nullptr;
     for (const Extent& each : extents) {
         if (each.tensor->elements() == 0) continue;

@@ -52,7 +52,7 @@ class Tensor {
     const Place& place() const { return place_; }
     // Raises ValueError unless this tensor is where `other` is.
     const Tensor& beside(const Tensor& other) const;
-    // Where it begins and ends: the same address if it is empty.
+    // Its first byte and the end of its memory: the same address if it is empty.
     const char* begin() const { return data<const char>(); }
     const char* end() const { return begin() + bytes_; }
     const std::string& name() const { return name_; }

@@ -11,11 +11,11 @@ struct AdamTensor {
     float* parameter;
     const float* gradient;
     float *exp_avg, *exp_avg_sq;
-    bfloat16* copy;  // the parameter in bfloat16; null where there is none
+    bfloat16* copy;  // the parameter in bfloat16; null: none
     int64_t size;
 };
 
-// What all tensors of a call share. The pointers are read where the kernel runs.
+// Shared by all tensors of a call. The pointers are read on the device that runs the kernel.
 struct AdamRule {
     const float* count;    // of steps, including this one
     const float* rate;     // learning rate
@@ -24,7 +24,7 @@ struct AdamRule {
     double beta1, beta2, eps;
 };
 
-// The rule as one element's update needs it.
+// The rule's factors in float32, computed once and used for every element.
 struct AdamFactors {
     float gradient, exp_avg, beta2, exp_avg_sq, correction, eps, step;
 };

@@ -14,8 +14,8 @@ struct AttentionShape {
     const int64_t* row_keys;      // (query tokens,)
     bool drops;
     Dropout rule;  // head h draws at place rule.place + h
-    // (heads, head_dim) and (2, heads, head_dim): biases that the kernel adds to queries, keys and values; null where
-    // they are in already, as on a device.
+    // (heads, head_dim) and (2, heads, head_dim): biases that the kernel adds to queries, keys and values. Null if they
+    // have been added already, as on a device.
     const float* query_bias = nullptr;
     const float* key_value_bias = nullptr;
 };

@@ -1,8 +1,8 @@
 // Dropout without a stored mask: whether an element is kept is a draw keyed by its row's key, its column and the
 // site, so that the backward pass, another device and a resumed run all draw the same.
 //
-// A model takes several draws per element, so they are cheap: sixteen bits each, eight from one Philox call of seven
-// rounds.
+// A model draws several times per element, so draws must be cheap: sixteen bits each, eight from one Philox call of
+// seven rounds.
 #pragma once
 
 #include "core/math/bfloat16.h"

@@ -7,7 +7,7 @@
 namespace bertfast {
 
 struct EmbeddingTables {
-    const int64_t* input_ids;  // (tokens,), as are the next two; on a CPU, every id is in its table
+    const int64_t* input_ids;  // (tokens,), like the next two; on a CPU, every id is in its table
     const int64_t* token_type_ids;
     const int64_t* position_ids;
     const float* word;      // (words, hidden)
@@ -39,7 +39,7 @@ struct EmbeddingLayerNormBackward {
     bool drops;
     Dropout rule;
     float* grad_sum;   // (tokens, hidden), working memory
-    float* grad_word;  // accumulated into, as is grad_position
+    float* grad_word;  // accumulated into, like grad_position
     float* grad_type;
     float* grad_position;
     float* grad_weight;

@@ -18,7 +18,7 @@ struct DropoutAddLayerNorm {
     int64_t rows, columns;
     T* out;                         // (rows, columns)
     float* moments;                 // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
-    const float* x_bias = nullptr;  // (columns,): the kernel adds it to x; null where it is in already, as on a device
+    const float* x_bias = nullptr;  // (columns,): the kernel adds it to x; null if it has been added, as on a device
 };
 
 template <typename T>

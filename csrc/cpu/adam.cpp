@@ -6,7 +6,7 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// The compiler vectorizes the first loop only while it doesn't also round to bfloat16.
+// The compiler vectorizes the first loop only if it doesn't also round to bfloat16.
 void step(const AdamFactors& factors, const AdamTensor& tensor, int64_t begin, int64_t end) {
     float* __restrict const parameter = tensor.parameter;
     const float* __restrict const gradient = tensor.gradient;

@@ -1,4 +1,4 @@
-// The parts of attention that work by rows and don't depend on the type of its products: biases, softmax, its gradient.
+// The row-wise parts of attention, which don't depend on the type of its products: biases, softmax and its gradient.
 #pragma once
 
 #include "core/attention.h"
@@ -9,7 +9,7 @@ namespace bertfast::cpu::BERTFAST_ISA {
 // Queries whose scores are held at once: 96 rows of 512 scores are 200 kB.
 constexpr int64_t BLOCK = 96;
 
-// One head's biases of queries, keys and values, as rows of whole cache lines; null where the kernel adds none.
+// One head's biases of queries, keys and values, as rows of whole cache lines; null if the kernel adds none.
 class HeadBiases {
   public:
     const float *query = nullptr, *key = nullptr, *value = nullptr;
@@ -43,7 +43,7 @@ static inline void hide_padding(float* row, int64_t keys) {
 }
 
 // The softmax of a row of scores q k^T. They are scaled only after their greatest, or their log-sum-exp, is subtracted,
-// so that what should be exactly 0 is.
+// so that differences that should be 0 are exactly 0.
 struct Softmax {
     float greatest, sum;  // of e^(scale (score - greatest))
 

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t BLOCK = 512;  // columns at a time: their factors stay in the L1 cache
 
-// A selection, not a product: a dropped infinity is 0, not NaN.
+// A selection, not a product, so that a dropped infinity is 0, not NaN.
 inline Floats drop(Floats x, Floats scale) {
     return scale == 0.0f ? Floats{} : x * scale;
 }

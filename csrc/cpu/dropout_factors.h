@@ -1,4 +1,4 @@
-// Dropout's draws, many at a time: for a stretch of one row, the factor (0 or 1 / (1 - p)) of every column.
+// Dropout's draws, many at a time: the factor, 0 or 1 / (1 - p), of each column in part of a row.
 #pragma once
 
 #include "core/dropout.h"
@@ -8,7 +8,7 @@
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
-// Columns that one group of lanes draws for. `dropout_factors` fills whole groups.
+// Columns per vector of draws. `dropout_factors` fills whole groups of this size.
 constexpr int64_t DRAW_COLUMNS = 4 * LANES;
 
 // The lanes a0 b0 a1 b1 ..., in two halves.
@@ -61,7 +61,7 @@ static inline void dropout_factors(const Dropout& dropout, uint64_t row_key, int
     }
 }
 
-// The factors of one row at a time, in a thread's scratch memory; all 1 where nothing is dropped.
+// The factors of one row at a time, in a thread's scratch memory; all 1 without dropout.
 class DropoutFactors {
   public:
     DropoutFactors(bool drops, const Dropout& rule, int64_t columns, Scratch& scratch)

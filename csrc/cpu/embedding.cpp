@@ -54,7 +54,7 @@ class SortedTokens {
         for (int64_t token = 0; token < tokens; ++token) ++begin_[ids[token] + 1];
         for (int64_t entry = 0; entry < entries; ++entry) begin_[entry + 1] += begin_[entry];
         for (int64_t token = 0; token < tokens; ++token) order_[begin_[ids[token]]++] = token;
-        // Each entry's begin has advanced to its end, where the next entry begins.
+        // Each entry's begin has advanced to its end, which is the next entry's begin.
         for (int64_t entry = entries; entry > 0; --entry) begin_[entry] = begin_[entry - 1];
         begin_[0] = 0;
     }
@@ -91,7 +91,7 @@ template <typename T>
 void backward(const EmbeddingLayerNormBackward<T>& call) {
     const EmbeddingTables& tables = call.tables;
     const int64_t hidden = tables.hidden, room = round_up(hidden, LINE);
-    // Sums for weight, bias and the types, which are few.
+    // The few sums for weight, bias and the types.
     ColumnSums sums(tables.tokens, (2 + tables.types) * room);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
         Scratch scratch(2 * room + DropoutFactors::room_for(hidden));

@@ -7,8 +7,8 @@
 namespace bertfast::cpu::BERTFAST_ISA {
 
 // Writes the indices of the k smallest (key, index) to `chosen`, ascending; 1 <= k <= count, and `chosen` has room for
-// count + 1. Searches for the bound below which k keys lie. For uniform keys, interpolating between the counts known so
-// far takes about three passes; for others, bisection ends the search.
+// count + 1. Searches for the bound below which k keys lie. Interpolating between the known counts takes about three
+// passes for uniform keys; for others, bisection ends the search.
 static inline void choose_smallest(const uint32_t* key, int64_t count, int64_t k, int32_t* chosen) {
     uint64_t low = 0, high = uint64_t{1} << 32;
     int64_t below_low = 0, below_high = count;

@@ -1,5 +1,5 @@
-// Every kernel on the CPU, once in each instruction set's namespace (simd/isa.h). Callers go through BERTFAST_DISPATCH
-// (simd/dispatch.h). The headers in core/ say what each computes and takes.
+// All CPU kernels, once in each instruction set's namespace (simd/isa.h). Callers go through BERTFAST_DISPATCH
+// (simd/dispatch.h). The headers in core/ describe what each computes and its arguments.
 #pragma once
 
 #include "core/adam.h"
@@ -63,7 +63,7 @@ BERTFAST_DECLARE(void dropout_add_layer_norm_backward(const DropoutAddLayerNormB
 
 // --- The masked-LM loss ---
 
-// One thread takes a whole slice of rows, so that the sums over rows come in a fixed order.
+// One thread takes a whole slice of rows, so that the sums over rows have a fixed order.
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<float>& chunk))
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<bfloat16>& chunk))
 

@@ -21,8 +21,8 @@ static inline Moments moments(float* row, int64_t columns, float eps) {
     return {mean, 1.0f / std::sqrt(sum(squares) / count + eps)};
 }
 
-// Replaces `grad`, whose lanes beyond the row's end are 0, by the row's gradient. Adds to the gradients of weight and
-// bias.
+// Replaces `grad`, which is 0 in the lanes beyond the row's end, with the row's gradient. Adds to the gradients of
+// weight and bias.
 static inline void normalize_backward(const float* row, const Moments& moments, const float* weight, int64_t columns,
                                       float* grad, float* grad_weight, float* grad_bias) {
     Floats total = {}, products = {};

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t GROUP = 8;  // vectors between two updates of the running maximum
 
 // Sums in lanes and merges them at the end: lane i has the columns that are i modulo LANES. Prefetches the row `next`
-// into the L2 cache, since arithmetic and memory take about as long.
+// into the L2 cache, since memory takes about as long as arithmetic.
 template <typename T>
 LogSumExp log_sum_exp(const T* logits, const float* bias, int64_t columns, const T* next) {
     Floats greatest = broadcast(empty_log_sum_exp().maximum), total{};

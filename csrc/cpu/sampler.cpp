@@ -15,8 +15,8 @@ namespace {
 // The fewest examples that are worth a thread: about 10 us of work.
 constexpr int64_t SAMPLED_A_THREAD = 32;
 
-// `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane whose number is below `count`
-// waits for the others.
+// `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane that has reached a number below
+// `count` waits for the others.
 Longs permute_lanes(uint64_t seed, Longs epoch, Longs i, uint64_t count) {
     const int bits = feistel_bits(count), left_bits = bits / 2, right_bits = bits - left_bits;
     const uint64_t left_mask = (uint64_t{1} << left_bits) - 1, right_mask = (uint64_t{1} << right_bits) - 1;
@@ -54,7 +54,7 @@ void make_examples(const Corpus& corpus, const SamplerOptions& options, uint64_t
     }
 }
 
-// One example's predictions. Has room for any example, so that a thread needs one object.
+// Chooses one example's predictions. Its buffers fit any example, so that a thread needs one object.
 class Masker {
   public:
     Masker(const Corpus& corpus, const SamplerOptions& options)
@@ -76,7 +76,7 @@ class Masker {
         choose_smallest(words_.get(), candidates, k, chosen_.get());
         return k;
     }
-    // The chosen candidates, ascending, and the draw of any of them. Those of a span share the action of its first.
+    // The chosen candidates, ascending, and the draw of each. The candidates of a span share the action of its first.
     int32_t chosen(int64_t i) const { return chosen_[i]; }
     Philox drawn(int64_t candidate) const {
         const uint32_t* const word = words_.get() + candidate;
@@ -203,7 +203,7 @@ void write_predictions(const SamplerOptions& options, const Example& example, co
 
 }  // namespace
 
-// By one thread: each step waits for it, and on busy cores other threads take longer to begin than one to be done.
+// On one thread: every step waits for this, and on busy cores other threads would take longer to start than this takes.
 void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, Example* examples,
           int32_t* cu_seqlens, int32_t* cu_masked) {
     Masker masker(corpus, options);

@@ -1,4 +1,5 @@
-// The threads of Adam's kernel. A block takes a chunk of a tensor, a thread every ADAM_THREADS-th four of its elements.
+// The threads of Adam's kernel. A block takes a chunk of a tensor, and each thread every ADAM_THREADS-th group of four
+// elements.
 #pragma once
 
 #include "core/adam.h"
@@ -15,7 +16,7 @@ struct AdamTable {
     AdamTensor tensors[ADAM_TENSORS];
 };
 
-// Calls launch(table, chunks) for the tensors, as many at a time as a table holds. Skips tables without elements.
+// Calls launch(table, chunks) for tables of as many tensors as fit. Skips tables without elements.
 template <typename Launch>
 void in_tables(const AdamTensor* tensors, int64_t count, const Launch& launch) {
     for (int64_t begin = 0; begin < count; begin += ADAM_TENSORS) {

@@ -7,7 +7,7 @@ namespace bertfast::cuda {
 
 namespace {
 
-// Blocks on a multiprocessor at once. In float32 the backward pass needs more registers than two blocks would have.
+// Blocks per multiprocessor. In float32 the backward pass needs more registers than two blocks would have.
 template <typename T>
 constexpr int BLOCKS = sizeof(T) == 2 ? 2 : 1;
 

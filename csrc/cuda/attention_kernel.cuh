@@ -1,8 +1,8 @@
 // Attention by one block per sequence and head, in tiles of 64 queries and 64 keys. The work between two barriers is
 // passed to `block.each`: on a GPU each thread runs it, on the host a loop does, with the thread's registers.
 //
-// Only the log-sum-exps of the scores are stored. A tile of scores is computed again where it is needed, unless the
-// registers still hold it: a sequence of one tile computes its scores once.
+// Only the log-sum-exps of the scores are stored. A tile of scores is recomputed when needed, unless the registers
+// still hold it: a sequence of one tile computes its scores once.
 #pragma once
 
 #include "core/attention.h"
@@ -15,7 +15,7 @@ template <typename T>
 struct AttentionShared {
     Tile<T> left, right;
     Tile<T> dropped, grad_scores;
-    LogSumExp part[TILE][TILE / 4 + 1];  // of a row: four columns each, which one thread holds; padded for the banks
+    LogSumExp part[TILE][TILE / 4 + 1];  // of a row: four columns of one thread each; padded to avoid bank conflicts
     LogSumExp row[TILE];
 };
 
@@ -27,7 +27,7 @@ struct AttentionRegisters {
     LogSumExp part[TILE_ELEMENTS / 4];
 };
 
-// A block's item, a sequence and head, as its threads see it.
+// A block's work on one item, a sequence and head.
 template <typename T, typename Block>
 class AttentionBlock {
   public:
@@ -335,7 +335,7 @@ class AttentionBlock {
     AttentionPart part_;
     int queries_, keys_, width_;  // counts within a sequence are small
     Dropout rule_;
-    float scale_, factor_;  // of the scores, and of what dropout keeps
+    float scale_, factor_;  // of the scores, and of the elements that dropout keeps
     bool whole_;
     AttentionShared<T>& shared_;
     float* delta_;

@@ -1,5 +1,5 @@
-// The threads that add up the sums of the slices of a matrix's rows. A block takes SUM_COLUMNS columns, in phases with
-// a barrier after each. The order of the sums depends only on the number of slices.
+// The threads that add up column sums of slices of rows. A block takes SUM_COLUMNS columns, in phases with a barrier
+// after each. The order of the sums depends only on the number of slices.
 #pragma once
 
 #include "core/host_device.h"

@@ -11,15 +11,16 @@ struct DeviceBlock {
 
     template <typename Phase>
     __device__ void each(const Phase& phase) {
-        // Hides the number from the compiler, which would keep what depends on it in registers over all phases.
+        // Hides the number from the compiler, which would otherwise keep values that depend on it in registers over all
+        // phases.
         int thread = static_cast<int>(threadIdx.x);
         asm volatile("" : "+r"(thread));
         phase(thread, registers);
         __syncthreads();
     }
 
-    // Begins to copy 4 or 16 bytes to shared memory, zeros unless `is_there`. Other threads see them after the barrier
-    // that follows this thread's next `wait`.
+    // Starts to copy 4 or 16 bytes to shared memory, or zeros unless `is_there`. Other threads see them after the
+    // barrier that follows this thread's next `wait`.
     template <typename T>
     __device__ void copy(int, bool is_there, const T* from, T* to) const {
         static_assert(sizeof(T) == 4 || sizeof(T) == 16);

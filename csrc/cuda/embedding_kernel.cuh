@@ -15,12 +15,12 @@ BERTFAST_HD int64_t embedding_sums(const EmbeddingTables& tables) {
     return 2 + tables.types;
 }
 
-// Those sums, the embedding and its gradient.
+// The rows of these sums, of the embedding and of its gradient.
 BERTFAST_HD int64_t embedding_backward_rows(const EmbeddingTables& tables) {
     return 2 + embedding_sums(tables);
 }
 
-// Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN, since to report it would
+// Row 0 = word + type + position. An id beyond its table reads nothing and makes the row NaN, since reporting it would
 // stop the stream.
 template <typename Whole>
 BERTFAST_HD void add_up(const EmbeddingTables& tables, Whole whole, int64_t token, const WarpRows& warp) {
@@ -106,7 +106,8 @@ constexpr int ENTRY_WARPS = 8, ENTRY_THREADS = ENTRY_WARPS * WARP, ENTRY_PHASES 
 constexpr int ENTRY_COLUMNS = 4 * WARP;  // of a block
 constexpr int ENTRY_TOGETHER = 8;        // rows that a warp loads before it adds them
 
-// Of an entry's places, in which its tokens are: how many there are, and a place's token, or -1 if it has none.
+// An entry's tokens are in numbered places. `places` is their number; `token_at` is the token in a place, or -1 if the
+// place is empty.
 BERTFAST_HD int64_t places(const TokensByEntry& tokens, int64_t entry) {
     return tokens.begin[entry + 1] - tokens.begin[entry];
 }

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int ADDING_THREADS = 256;
 
-// Blocks on a multiprocessor at once. Without wgmma, two blocks of the gradients would not have enough registers.
+// Blocks per multiprocessor. Without wgmma, two blocks of the gradients would not have enough registers.
 constexpr int LOSS_BLOCKS = 2;
 
 #if defined(BERTFAST_WGMMA)
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(TILE_THREADS, LOSS_BLOCKS)
 }
 
 // The first `row_blocks` blocks compute the rows' gradients, the others the words'. One launch does both, so that no
-// multiprocessor waits for the last blocks of the first; the longer ones come first.
+// multiprocessor idles while the last blocks of the first kind run; the longer blocks come first.
 template <typename Size>
 __global__ void __launch_bounds__(TILE_THREADS, GRADIENT_BLOCKS)
     gradients_kernel(const __grid_constant__ FusedMlmLossBackward call, int64_t row_blocks) {

@@ -13,9 +13,8 @@ namespace bertfast::cuda {
 
 constexpr int64_t FUSED_MOST_HIDDEN = 256, FUSED_MOST_VOCABULARY = 1 << 24;
 
-// What the backward pass needs to compute a row's probabilities again: e^(x - maximum) scale is w times the
-// probability. Labels are exact in float32. A row of weight 0 is {FLT_MAX, 0, 0, -1}; a row that must be NaN has a NaN
-// weight.
+// What the backward pass needs to recompute a row's probabilities: e^(x - maximum) scale is w times the probability.
+// Labels are exact in float32. A row of weight 0 is {FLT_MAX, 0, 0, -1}; a row that must be NaN has a NaN weight.
 struct alignas(16) RowStatistics {
     float maximum, scale, weight, label;
 };
@@ -28,7 +27,7 @@ struct FusedMlmLoss {
     const int64_t* labels;     // (count,)
     const float* weights;      // (count,) a row of weight 0 has loss 0 and gradient 0
     int64_t sources, count, hidden, padded_vocab, vocab_size;  // hidden is a multiple of 8
-    int64_t splits;  // parts of the vocabulary, so that there are enough blocks; the sums' rounding depends on it
+    int64_t splits;  // parts of the vocabulary, for enough blocks; the sums' rounding depends on it
 };
 
 struct FusedMlmLossForward : FusedMlmLoss {

@@ -3,9 +3,9 @@
 // gradients of decoder and bias it has 64 words and loops over the rows. Further kernels add up the results of the
 // splits, in the splits' order.
 //
-// Both kinds of blocks of the backward pass compute the logits again. The tiles of the loop are double-buffered: while
-// one is multiplied, the next is copied. Rows after the last one with a weight, such as those that pad a batch, are
-// never read.
+// Both kinds of blocks of the backward pass recompute the logits. The tiles of the loop are double-buffered: while one
+// is multiplied, the next is copied. Rows after the last one with a weight, such as those that pad a batch, are never
+// read.
 //
 // With R rows, H hidden and V words that is 10 R H V operations, 2 R H V of them forward (the chunked form takes 6 R H
 // V in all), and 3 R V exponentials. With T rows in a tile (128 up to H = 128, else 64) the three kinds of blocks copy
@@ -53,7 +53,7 @@ struct FusedShared {
         float bias_part[Products::IN_COLUMN][TILE];             // likewise, for a column
     };
     RowStatistics statistics[ROW_BUFFERS][Size::ROWS];
-    int source[ROW_BUFFERS][Size::ROWS];  // of the rows in the buffer, or of those that come next
+    int source[ROW_BUFFERS][Size::ROWS];  // of the rows in the buffer, or of the next ones
     float bias[WORD_BUFFERS][TILE];       // -infinity from vocab_size on
     int last[TILE_THREADS];
 };
@@ -173,7 +173,7 @@ class FusedMlmLossBlock {
                 block_.publish(thread);
             });
             block_.each([&](int thread, Registers& mine) {
-                // Read early, so that the copy in the next phase doesn't wait for it.
+                // Reads this early, so that the copy in the next phase doesn't wait for it.
                 const int source = thread < ROWS ? source_of(call, row + 2 * ROWS + thread) : -1;
                 Products::grad_words(shared_.gradients, shared_.rows[buffer], thread, mine.sum);
                 if (thread < ROWS) shared_.source[buffer][thread] = source;
@@ -200,7 +200,7 @@ class FusedMlmLossBlock {
     }
 
   private:
-    // The end of the rows with a weight, among `rows` rows from `first` on; `first` where there are none.
+    // The end of the last row with a weight among `rows` rows from `first` on; `first` if there is none.
     BERTFAST_HD_MEMBER int64_t weighed_end(int64_t first, int64_t rows) {
         if (rows > call_.count - first) rows = call_.count - first;
         block_.each([&](int thread, Registers&) {
@@ -214,8 +214,8 @@ class FusedMlmLossBlock {
         return first + last;
     }
 
-    // Calls body(first word, buffer, function that begins to copy the next tile) for each tile of a split, after it has
-    // loaded the first tile and the rows. The body's last phase waits for the copy.
+    // Loads the rows and the first tile of a split, then calls body(first word, buffer, next) for each tile;
+    // next(thread) starts to copy the following tile. The body's last phase waits for the copy.
     template <typename Body>
     BERTFAST_HD_MEMBER void for_each_word_tile(int64_t row, int64_t split, const Body& body) {
         const int64_t tiles = (call_.vocab_size + TILE - 1) / TILE;

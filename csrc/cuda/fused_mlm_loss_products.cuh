@@ -8,7 +8,7 @@
 
 namespace bertfast::cuda {
 
-// How many rows a block has, in tiles of 64: their gradient, the largest sum, takes 64 registers of a thread.
+// A block's rows, in tiles of 64: their gradient, the largest sum, takes 64 registers of a thread.
 template <int ROW_TILES_, int HIDDEN_TILES_>
 struct FusedSize {
     static constexpr int ROW_TILES = ROW_TILES_, HIDDEN_TILES = HIDDEN_TILES_;

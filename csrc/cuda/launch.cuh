@@ -1,5 +1,5 @@
-// What launchers share: the number of blocks, shared memory, and an exception for a failed launch that names the kernel
-// and its sizes.
+// Shared by the launchers: the number of blocks, shared memory, and an exception for a failed launch that names the
+// kernel and its sizes.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -20,13 +20,13 @@ inline std::string of_size(int64_t rows, int64_t columns) {
     return " of " + std::to_string(rows) + " x " + std::to_string(columns);
 }
 
-// The number of blocks for `items` where each takes `per_block` at a time. Kernels loop over what is left.
+// The number of blocks for `items` items if each takes `per_block` at a time. Kernels loop over the rest.
 inline unsigned grid(int64_t items, int64_t per_block) {
     const int64_t blocks = (items + per_block - 1) / per_block;
     return static_cast<unsigned>(blocks < 1 << 16 ? blocks : 1 << 16);
 }
 
-// Calls body(item) for a thread's items, one a thread at a time.
+// Calls body(item) for each item of a thread.
 template <typename Body>
 __device__ void for_each_of_thread(int64_t items, const Body& body) {
     const int64_t threads = blockDim.x;
@@ -42,9 +42,8 @@ inline int64_t most_shared_bytes() {
     return most;
 }
 
-// Returns `bytes` for the launch, after it has raised `kernel`'s limit where the default is too low. Throws where the
-// device has less; `what` names the launch.
-// What a kernel is allowed on a device never shrinks: a CUDA graph may hold a launch that needs it.
+// Returns `bytes` for the launch, after raising the kernel's limit if it is too low. Throws if the device has less;
+// `what` names the launch. A kernel's limit on a device is never lowered: a CUDA graph may hold a launch that needs it.
 template <typename Kernel>
 int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
     if (bytes <= 48 << 10) return static_cast<int>(bytes);
@@ -52,7 +51,7 @@ int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
         throw std::runtime_error(what + " needs " + std::to_string(bytes) +
                                  " bytes of shared memory, and the device has " + std::to_string(most));
     }
-    static std::mutex allowing;  // one thread a device, with DataParallel
+    static std::mutex allowing;  // DataParallel launches from one thread per device
     const std::lock_guard<std::mutex> lock(allowing);
     cudaFuncAttributes allowed = {};
     const void* const function = reinterpret_cast<const void*>(kernel);

@@ -1,9 +1,9 @@
-// Every kernel on a CUDA device. Each function launches on `stream`, a cudaStream_t of the current device, and computes
-// what its namesake in cpu/kernels.h computes. A failed launch is a std::runtime_error that names the kernel and its
-// sizes, and so is a row, an example or a sequence that takes more shared memory than the device has.
+// All CUDA kernels. Each function launches on `stream`, a cudaStream_t of the current device, and computes what its
+// namesake in cpu/kernels.h computes. A failed launch is a std::runtime_error that names the kernel and its sizes, and
+// so is a row, an example or a sequence that takes more shared memory than the device has.
 //
-// What lies on the device is not read on the host, which would stop the stream. An id beyond its table and a label
-// beyond the vocabulary read nothing out of bounds: they make their row's results NaN.
+// The host does not read device memory, which would stop the stream. An id beyond its table and a label beyond the
+// vocabulary read nothing out of bounds: they make their row's results NaN.
 #pragma once
 
 #include "core/adam.h"
@@ -23,7 +23,7 @@ namespace bertfast::cuda {
 
 // --- Adam ---
 
-// `tensors` lies on the host. A launch takes its part of it along, so that a captured one finds it again.
+// `tensors` is on the host. Each launch carries its part as arguments, so that a captured launch keeps it.
 void adam(const AdamTensor* tensors, int64_t count, const AdamRule& rule, void* stream);
 
 // --- Attention ---
@@ -97,7 +97,7 @@ void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void* stream);
 
 // --- The sampler ---
 
-// `first`, the number of the first example, lies on the device, so that a captured graph serves every step.
+// `first`, the number of the first example, is on the device, so that a captured graph serves every step.
 void plan(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count, Example* examples,
           int32_t* cu_seqlens, int32_t* cu_masked, void* stream);
 void sample(const Corpus& corpus, const SamplerOptions& options, const int64_t* first, int64_t count,

@@ -66,7 +66,7 @@ BERTFAST_HD MaskShared mask_shared(int32_t* memory, const SamplerOptions& option
     return shared;
 }
 
-// What a thread of a block works on.
+// What a block's thread works on.
 struct ExampleBlock {
     const Corpus& corpus;
     const SamplerOptions& options;
@@ -158,7 +158,7 @@ BERTFAST_HD void write_prediction(const ExampleBlock& block, const Batch& batch,
 
 constexpr int WRITE_PHASES = 2;
 
-// Runs after choose_phase. The barrier that ends its last phase is enough before this.
+// Runs after choose_phase; the barrier after its last phase suffices.
 BERTFAST_HD void write_phase(int phase, const ExampleBlock& block, const Batch& batch, const Row& row, int64_t i) {
     const int64_t candidates = num_candidates(block.example);
     if (phase == 0) {

@@ -22,15 +22,15 @@ BERTFAST_HD bool in_fours(int64_t columns, const T*... first) {
     return columns % 4 == 0 && ((reinterpret_cast<uintptr_t>(first) % sizeof(Four<T>) == 0) && ...);
 }
 
-// Calls body(std::true_type) or body(std::false_type). A kernel that is compiled for one of them has no branch between
-// its loads, and so waits once for several.
+// Calls body(std::true_type) or body(std::false_type). A kernel compiled for one of them has no branch between its
+// loads, so it waits for several loads at once.
 template <typename Body>
 void with_constant(bool value, const Body& body) {
     value ? body(std::true_type()) : body(std::false_type());
 }
 
-// Loads the four at `from`, in a row with `left` columns left, and 0 beyond its end. `whole`: see in_fours; a bool, or
-// std::true_type or std::false_type.
+// Loads the four elements at `from`, in a row with `left` columns left, and 0 beyond its end. `whole`: see in_fours; a
+// bool, or std::true_type or std::false_type.
 template <typename T, typename Whole>
 BERTFAST_HD void load_four(const T* from, int64_t left, Whole whole, float (&to)[4]) {
     if (whole) {

@@ -87,7 +87,7 @@ BERTFAST_HD void store_moments(const WarpRows& warp, const Moments& moments, flo
 constexpr int NORMALIZE_PHASES = 3;
 
 // add_up() writes the lane's columns of row 0, and put(c, x) takes four columns of the result at c. After the last
-// phase's barrier the warp may go on to another row.
+// phase's barrier the warp may start another row.
 template <typename Whole, typename AddUp, typename Put>
 BERTFAST_HD void normalize_phase(int phase, const WarpRows& warp, const float* weight, const float* bias, float eps,
                                  Whole whole, float* to_moments, const AddUp& add_up, const Put& put) {
@@ -163,7 +163,7 @@ BERTFAST_HD void in_phases(int phases, const Lanes& lanes, const Phase& phase) {
 
 constexpr int NORMALIZE_BACKWARD_PHASES = 2;  // of a row: phase_products, then row_gradient
 
-// Set a warp's sums, in rows 2, 3, ..., to zero, and store them in partial[number, column].
+// A warp's sums are in rows 2, 3, ...: these two clear them, and store them in partial[number, column].
 BERTFAST_HD void clear_sums(const WarpRows& warp, int64_t sums) {
     const float zeros[4] = {};
     for (int64_t number = 0; number < sums; ++number) {

@@ -21,7 +21,8 @@ BERTFAST_HD LogSumExp empty_log_sum_exp() {
 
 constexpr float LOG2_E = 1.44269504f;
 
-// 2^x for x <= 0. The device uses the hardware's, whose relative error is below 2^-22. What is less than 2^-126 is 0.
+// 2^x for x <= 0. The device uses the hardware's instruction, with a relative error below 2^-22 and 0 for results below
+// 2^-126.
 BERTFAST_HD float fast_power_of_two(float x) {
 #if defined(__CUDA_ARCH__)
     float power;

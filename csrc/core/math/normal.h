@@ -28,8 +28,8 @@ struct Normal {
     F below, density;
 };
 
-// `e` is e^(-u^2 / 2) and `t` is 1 / (1 + |u| / 4), which host and device compute each in its own way. Phi comes from
-// the tail, so that it is exact to rounding and small tails don't cancel.
+// `e` is e^(-u^2 / 2) and `t` is 1 / (1 + |u| / 4), which host and device compute in different ways. Phi comes from the
+// tail, so that it is exact to rounding and small tails don't cancel.
 template <typename F>
 BERTFAST_HD Normal<F> normal_from(F u, F e, F t) {
     const F tail = e * normal_tail_ratio(t);

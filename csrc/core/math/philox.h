@@ -1,6 +1,6 @@
 // Philox4x32, the counter-based generator of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 //
-// Every random decision in bertfast is one call of it: the counter names the decision, the key is the seed, and there
+// Every random decision in bertfast is one call to it: the counter names the decision, the key is the seed, and there
 // is no state. The counter's last word holds the stream, so that no two purposes ever share a draw.
 #pragma once
 
@@ -8,12 +8,12 @@
 
 namespace bertfast {
 
-// The words of one draw. Those of many draws at a time: LaneWords (cpu/simd/philox_lanes.h).
+// The word type of a single draw. LaneWords (cpu/simd/philox_lanes.h) is that of many draws at a time.
 struct ScalarWords {
     using Word = uint32_t;
 
     BERTFAST_HD_MEMBER static Word all(uint32_t value) { return value; }
-    // The whole product, of which high and low take a half each.
+    // The whole product; `high` and `low` give its halves.
     BERTFAST_HD_MEMBER static uint64_t product(Word a, uint32_t b) { return uint64_t{b} * a; }
     BERTFAST_HD_MEMBER static Word high(uint64_t product) { return static_cast<Word>(product >> 32); }
     BERTFAST_HD_MEMBER static Word low(uint64_t product) { return static_cast<Word>(product); }

@@ -23,7 +23,7 @@ struct Batch {
 };
 
 // One example's part of a batch: `width` tokens from `token` on, and `predictions` predictions from `prediction` on.
-// What is beyond the example's own length is padding.
+// Everything beyond the example's own length is padding.
 struct Row {
     int64_t token, width;
     int64_t prediction, predictions;

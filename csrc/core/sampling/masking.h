@@ -41,8 +41,8 @@ BERTFAST_HD Philox mask_draw(const SamplerOptions& options, uint64_t g, int64_t 
     return draw(options.seed, STREAM_MASK, 0, g, static_cast<uint32_t>(position));
 }
 
-// What replaces a predicted `token`: [MASK], a random token that isn't special, or the token itself. Word 1 of `drawn`
-// is the action.
+// The replacement of a predicted `token`: [MASK], a random token that isn't special, or the token itself. Word 1 of
+// `drawn` is the action.
 BERTFAST_HD int32_t masked_token(const SamplerOptions& options, int32_t token, const Philox& drawn) {
     if (drawn.word[1] < options.mask_below) return options.mask;
     if (drawn.word[1] >= options.random_below) return token;

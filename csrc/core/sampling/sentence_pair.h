@@ -47,7 +47,7 @@ BERTFAST_HD void truncate(Example& example, int64_t budget) {
     }
 }
 
-// The sentence that `other` draws as a wrong next one, from a document other than `document` or from any.
+// The sentence that the draw `other` picks as a wrong next one, from a document other than `document` or from any.
 BERTFAST_HD int64_t negative_sentence(const Corpus& corpus, const SamplerOptions& options, int64_t document,
                                       const Philox& other) {
     const bool any = options.any_negative;
@@ -90,7 +90,7 @@ BERTFAST_HD Example make_example(const Corpus& corpus, const SamplerOptions& opt
             const int64_t begin = corpus.document_offsets[document];
             while (a.first > begin && tokens_in(corpus, a.first - 1, a.last) <= most) --a.first;
         }
-        // B grows forward. Where A is alone, it does, and goes on into the next documents.
+        // B grows forward. A single segment grows instead, into the following documents too.
         Sentences& open = pairs ? b : a;
         const int64_t room = target - (pairs ? tokens_in(corpus, a.first, a.last) : 0);
         const int64_t end = pairs ? corpus.document_offsets[b_document + 1] : corpus.num_sentences;

@@ -48,8 +48,8 @@ static inline void tile_block(int64_t depth, const bfloat16* a, int64_t a_stride
     if constexpr (LOWER && RIGHT) _tile_stored(3, below + TILE, c_bytes);
 }
 
-// As `VectorProducts`, but rows, too, are computed in whole tiles. While an object lives, all eight tiles of its thread
-// are configured to their greatest size.
+// Like `VectorProducts`, but rows too are computed in whole tiles. During an object's lifetime, all eight tiles of its
+// thread have their maximum size.
 class TileProducts : public ByRows<TileProducts, TILE> {
   public:
     static constexpr int64_t DEPTH = PAIRED;

@@ -17,7 +17,7 @@ namespace bertfast::cpu::BERTFAST_ISA {
 constexpr int64_t PAIRED = 32;  // numbers in a cache line; the strides of these matrices are multiples of it
 
 #if defined(__AVX512BF16__)
-// The elements of a product are pairs: two terms at once.
+// A product's elements are pairs, two terms at a time.
 struct PairTerms {
     static Floats spread(const float* pair) {
         int32_t bits;
@@ -51,8 +51,8 @@ class VectorProducts {
 };
 #endif
 
-// Of products that compute BLOCK rows at a time: `VectorProducts`'s other one, after the left factor is transposed back
-// into the working memory.
+// A base of products that compute BLOCK rows at a time: adds `of_columns` (see VectorProducts), which first transposes
+// the left factor back into the working memory.
 template <typename Products, int64_t BLOCK>
 class ByRows {
   public:

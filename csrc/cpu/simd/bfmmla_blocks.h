@@ -1,5 +1,5 @@
-// Products of bfloat16 matrices by NEON's BFMMLA, which adds to four sums, of two rows and two columns, four terms
-// each.
+// Products of bfloat16 matrices by NEON's BFMMLA, which adds four terms to each of four sums, those of two rows and two
+// columns.
 #pragma once
 
 #if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
@@ -50,7 +50,7 @@ static inline void bfmmla_block(int64_t depth, const bfloat16* a, int64_t a_stri
     }
 }
 
-// As AVX512_BF16's `VectorProducts`, but rows, too, are computed in whole blocks.
+// Like AVX512_BF16's `VectorProducts`, but rows too are computed in whole blocks.
 class BlockProducts : public ByRows<BlockProducts, SIDE> {
   public:
     static constexpr int64_t DEPTH = 2 * LANES;  // whole vectors of pairs: `pack_transposed` writes no others

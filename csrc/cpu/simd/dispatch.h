@@ -1,5 +1,5 @@
-// The instruction set that runs: the processor's best, unless a test chooses another. Only code that is compiled for
-// the baseline processor may include this header.
+// The active instruction set: the processor's best, unless a test chooses another. Only code compiled for the baseline
+// processor may include this header.
 #pragma once
 
 #include "cpu/simd/isa.h"

@@ -15,7 +15,7 @@ static inline int64_t row_stride(int64_t columns) {
     return (round_up(columns, LINE) / LINE | 1) * LINE;
 }
 
-// The elements of a product are float32.
+// A product's elements are float32.
 struct FloatTerms {
     static Floats spread(const float* element) { return broadcast(*element); }
     static Floats add(Floats sum, Floats left, Floats right) { return sum + left * right; }
@@ -106,8 +106,8 @@ static inline void product(int64_t rows, int64_t columns, int64_t depth, const f
     }
 }
 
-// Tensors are read a sequence and head at a time, a pattern that no hardware prefetcher recognises. So the copies
-// prefetch what lies as many rows further on: the next sequence's part.
+// Tensors are read one sequence and head at a time, a pattern that no hardware prefetcher recognises. So the copies
+// prefetch the rows after the current ones: the next sequence's.
 
 // to (rows, columns) = from, whose rows are from_stride elements apart, plus bias, which is a row of whole cache lines,
 // or null.

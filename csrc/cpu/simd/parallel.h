@@ -1,5 +1,5 @@
 // Threads: OpenMP's, whose run-time library torch has already loaded, so that both share one pool and torch's number of
-// threads applies here, too. Without OpenMP, plain threads.
+// threads. Without OpenMP, plain threads.
 #pragma once
 
 #include <algorithm>

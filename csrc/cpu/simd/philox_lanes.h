@@ -36,7 +36,7 @@ struct LaneWords {
 
 using PhiloxLanes = PhiloxWords<LaneWords>;
 
-// `draw` (core/math/philox.h) in every lane, each with an index and a slot of its own.
+// `draw` (core/math/philox.h) in every lane, each with its own index and slot.
 template <int ROUNDS = 10>
 static inline PhiloxLanes draw_lanes(uint64_t seed, Stream stream, uint32_t place, Longs index, Longs slot) {
     return philox4x32<ROUNDS, LaneWords>(index, index >> 32, slot, LaneWords::all(stream | place << 8),

@@ -94,7 +94,7 @@ __device__ inline void add_product(const uint32_t (&left)[4], uint32_t right0, u
 // Adds the products of each of LEFTS left tiles with each of RIGHTS right tiles to the thread's elements: those of left
 // i and right j are at sum + (i RIGHTS + j) TILE_ELEMENTS. A factor's tiles are `*_stride` apart in an array that
 // begins with the given one. Several tiles at once take fewer loads, since a left tile is read once for all right tiles
-// and the other way round. All threads of a block call this together.
+// and vice versa. All threads of a block call this together.
 template <bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, int LEFTS = 1, int RIGHTS = 1, typename T>
 BERTFAST_HD void multiply(const Tile<T>& left, const Tile<T>& right, int thread,
                           float (&sum)[LEFTS * RIGHTS * TILE_ELEMENTS], int left_stride = 1, int right_stride = 1) {

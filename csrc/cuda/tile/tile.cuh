@@ -35,7 +35,7 @@ struct alignas(16) Piece {
 };
 
 // Loads a tile from `from`, whose rows are `stride` apart, with `rows` rows and `columns` columns and 0 beyond them.
-// `whole`: columns and stride consist of pieces, aligned to 16 bytes. A bfloat16 tile that is whole is there after the
+// `whole`: columns and stride consist of pieces, aligned to 16 bytes. A whole bfloat16 tile is complete after the
 // barrier that follows the thread's next block.wait(thread).
 template <typename T, typename Block>
 BERTFAST_HD void load_tile(Block& block, const T* from, int64_t stride, int rows, int columns, bool whole, int thread,
