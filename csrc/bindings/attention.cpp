@@ -28,7 +28,7 @@ struct Sequences {
         if (site < 0 || site >= 1 << 16) throw py::value_error("a dropout's site must be in [0, 65536)");
         const Dropout rule = checked_dropout(p, seed, 256 * site);
         const int64_t longest = query.place().cuda ? max_seqlen : longest_of(q, k, batch, query, key_value, max_seqlen);
-        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), p > 0, rule};
+        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), rule};
     }
 
     // Checks the offsets and returns the longest sequence's length. Offsets on a CUDA device are not checked.

@@ -94,7 +94,6 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
                                                                                  bias.data<float>(),
                                                                                  static_cast<float>(eps),
                                                                                  row_keys.data<int64_t>(),
-                                                                                 p > 0,
                                                                                  rule,
                                                                                  out_data,
                                                                                  moments.data<float>()};
@@ -142,7 +141,6 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
             weight.data<float>(),
             moments.data<float>(),
             row_keys.data<int64_t>(),
-            p > 0,
             rule,
             grad_sum.data<float>(),
             grad_word.data<float>(),

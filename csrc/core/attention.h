@@ -12,8 +12,7 @@ struct AttentionShape {
     const int32_t* cu_seqlens_k;  // (batch + 1,)
     int64_t max_seqlen;           // of both queries and keys
     const int64_t* row_keys;      // (query tokens,)
-    bool drops;
-    Dropout rule;  // head h draws at place rule.place + h
+    Dropout dropout;              // head h draws at place dropout.place + h
     // (heads, head_dim) and (2, heads, head_dim): biases that the kernel adds to queries, keys and values. Null if they
     // have been added already, as on a device.
     const float* query_bias = nullptr;

@@ -17,12 +17,14 @@ struct Dropout {
     uint32_t place;
     uint16_t last_kept;  // an element is kept if its draw is at most this: max(1, round((1 - p) 2^16)) - 1
     float scale;         // 1 / (1 - p)
+    bool enabled;        // p > 0
 };
 
 // p in [0, 1).
 BERTFAST_HD Dropout make_dropout(double p, uint64_t seed, uint32_t place) {
     const uint32_t threshold = static_cast<uint32_t>((1.0 - p) * 65536.0 + 0.5);
-    return {seed, place, static_cast<uint16_t>(threshold > 1 ? threshold - 1 : 0), static_cast<float>(1.0 / (1.0 - p))};
+    const uint16_t last_kept = static_cast<uint16_t>(threshold > 1 ? threshold - 1 : 0);
+    return {seed, place, last_kept, static_cast<float>(1.0 / (1.0 - p)), p > 0};
 }
 
 // Which of four neighbouring columns, the first a multiple of 4, are kept in the row with this key: a bit for each.

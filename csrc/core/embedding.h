@@ -23,8 +23,7 @@ struct EmbeddingLayerNorm {
     const float* bias;
     float eps;
     const int64_t* row_keys;  // (tokens,)
-    bool drops;
-    Dropout rule;
+    Dropout dropout;
     T* out;          // (tokens, hidden)
     float* moments;  // (tokens, 2): mean and 1 / sqrt(variance + eps), for the backward pass
 };
@@ -36,8 +35,7 @@ struct EmbeddingLayerNormBackward {
     const float* weight;
     const float* moments;
     const int64_t* row_keys;
-    bool drops;
-    Dropout rule;
+    Dropout dropout;
     float* grad_sum;   // (tokens, hidden), working memory
     float* grad_word;  // accumulated into, like grad_position
     float* grad_type;

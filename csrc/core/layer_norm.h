@@ -13,8 +13,7 @@ struct DropoutAddLayerNorm {
     const float* bias;
     float eps;
     const int64_t* row_keys;  // (rows,)
-    bool drops;
-    Dropout rule;
+    Dropout dropout;
     int64_t rows, columns;
     T* out;                         // (rows, columns)
     float* moments;                 // (rows, 2): mean and 1 / sqrt(variance + eps), for the backward pass
@@ -29,8 +28,7 @@ struct DropoutAddLayerNormBackward {
     const float* weight;
     const float* moments;
     const int64_t* row_keys;
-    bool drops;
-    Dropout rule;
+    Dropout dropout;
     int64_t rows, columns;
     T* grad_x;
     T* grad_residual;

@@ -20,14 +20,14 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
     float* const key_transposed = scratch.take(width * across);
     float* const value = scratch.take(most * wide);
     float* const scores = scratch.take(block * across);
-    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    DropoutFactors factors(shape.dropout, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
-        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
-        biases.turn_to(part.head);
+        factors.select(part.keys, shape.dropout.place + static_cast<uint32_t>(part.head));
+        biases.select(part.head);
         if (part.queries == 0) continue;
         const int64_t key_row = row_stride(part.keys);
         pack_transposed(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, biases.key,
@@ -72,15 +72,15 @@ void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, 
     float* const grad_value = scratch.take(most * wide);
     float* const dropped = scratch.take(block * across);
     float* const grad_scores = scratch.take(block * across);
-    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    DropoutFactors factors(shape.dropout, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // a batch of empty sequences may have null pointers
-        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
-        biases.turn_to(part.head);
+        factors.select(part.keys, shape.dropout.place + static_cast<uint32_t>(part.head));
+        biases.select(part.head);
         const int64_t key_row = row_stride(part.keys);
         const T* const keys = tensors.key_value + part.key_offset;
         if (part.queries > 0) {

@@ -45,15 +45,15 @@ static inline void forward_bf16(const AttentionShape& shape, const AttentionForw
     float* const value_pairs = scratch.take(across * wide / 2);
     float* const scores = scratch.take(tall * across);
     bfloat16* const dropped = take_bfloat16(scratch, tall * across);
-    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    DropoutFactors factors(shape.dropout, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
     const Products product;
 
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
-        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
-        biases.turn_to(part.head);
+        factors.select(part.keys, shape.dropout.place + static_cast<uint32_t>(part.head));
+        biases.select(part.head);
         if (part.queries == 0) continue;
         const int64_t depth = round_up(part.keys, Products::DEPTH);
         pad(tensors.key_value + part.key_offset, part.key_stride, part.keys, width, biases.key, padded, depth, wide);
@@ -110,7 +110,7 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
     bfloat16* const grad_scores = take_bfloat16(scratch, tall * across);
     float* const pairs = scratch.take(tall * across / 2);
     float* const room = scratch.take(tall * across / 2);
-    DropoutFactors factors(shape.drops, shape.rule, most, scratch);
+    DropoutFactors factors(shape.dropout, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
     const Products product;
@@ -118,8 +118,8 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
     for (int64_t item = begin; item < end; ++item) {
         const AttentionPart part(shape, item);
         if (part.keys == 0) continue;  // a batch of empty sequences may have null pointers
-        factors.turn_to(part.keys, shape.rule.place + static_cast<uint32_t>(part.head));
-        biases.turn_to(part.head);
+        factors.select(part.keys, shape.dropout.place + static_cast<uint32_t>(part.head));
+        biases.select(part.head);
         const int64_t depth = round_up(part.keys, Products::DEPTH);
         if (part.queries > 0) {
             pad(tensors.key_value + part.value_offset, part.key_stride, part.keys, width, biases.value, padded, depth,

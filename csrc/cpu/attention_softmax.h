@@ -19,7 +19,7 @@ class HeadBiases {
 
     static int64_t room_for(const AttentionShape& shape) { return 3 * round_up(shape.head_dim, LINE); }
 
-    void turn_to(int64_t head) {
+    void select(int64_t head) {
         const int64_t width = shape_.head_dim, first = head * width;
         if (shape_.query_bias) query = whole_row(shape_.query_bias + first, width, rows_);
         if (!shape_.key_value_bias) return;

@@ -64,27 +64,26 @@ static inline void dropout_factors(const Dropout& dropout, uint64_t row_key, int
 // The factors of one row at a time, in a thread's scratch memory; all 1 without dropout.
 class DropoutFactors {
   public:
-    DropoutFactors(bool drops, const Dropout& rule, int64_t columns, Scratch& scratch)
-        : drops_(drops), rule_(rule), columns_(columns), factors_(scratch.take(room_for(columns))) {
+    DropoutFactors(const Dropout& dropout, int64_t columns, Scratch& scratch)
+        : dropout_(dropout), columns_(columns), factors_(scratch.take(room_for(columns))) {
         for (int64_t c = 0; c < room_for(columns); ++c) factors_[c] = 1.0f;
     }
 
     static int64_t room_for(int64_t columns) { return round_up(columns, DRAW_COLUMNS > LINE ? DRAW_COLUMNS : LINE); }
 
     const float* of(int64_t row_key) {
-        if (drops_) dropout_factors(rule_, static_cast<uint64_t>(row_key), 0, columns_, factors_);
+        if (dropout_.enabled) dropout_factors(dropout_, static_cast<uint64_t>(row_key), 0, columns_, factors_);
         return factors_;
     }
 
     // Rows from here on have `columns` columns (no more than there is room for) and draw at `place`.
-    void turn_to(int64_t columns, uint32_t place) {
+    void select(int64_t columns, uint32_t place) {
         columns_ = columns;
-        rule_.place = place;
+        dropout_.place = place;
     }
 
   private:
-    bool drops_;
-    Dropout rule_;
+    Dropout dropout_;
     int64_t columns_;
     float* factors_;
 };

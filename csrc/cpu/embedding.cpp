@@ -26,7 +26,7 @@ void forward(const EmbeddingLayerNorm<T>& call) {
     parallel_for(call.tables.tokens, 1 + 8192 / (hidden + 1), [&](int64_t begin, int64_t end) {
         Scratch scratch(room + DropoutFactors::room_for(hidden));
         float* const sum = scratch.take(room);
-        DropoutFactors factors(call.drops, call.rule, hidden, scratch);
+        DropoutFactors factors(call.dropout, hidden, scratch);
         for (int64_t token = begin; token < end; ++token) {
             add_up(call.tables, token, sum);
             const Moments of_row = moments(sum, hidden, call.eps);
@@ -97,7 +97,7 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
         Scratch scratch(2 * room + DropoutFactors::room_for(hidden));
         float* const sum = scratch.take(room);
         float* const grad = scratch.take(room);
-        DropoutFactors factors(call.drops, call.rule, hidden, scratch);
+        DropoutFactors factors(call.dropout, hidden, scratch);
         for (int64_t token = begin; token < end; ++token) {
             add_up(tables, token, sum);
             const float* const factor = factors.of(call.row_keys[token]);

@@ -25,7 +25,7 @@ void forward(const DropoutAddLayerNorm<T>& call) {
         Scratch scratch(2 * room + DropoutFactors::room_for(columns));
         float* const sum = scratch.take(room);
         const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(room));
-        DropoutFactors factors(call.drops, call.rule, columns, scratch);
+        DropoutFactors factors(call.dropout, columns, scratch);
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * columns;
             drop_and_add(call.x + first, x_bias, call.residual + first, factors.of(call.row_keys[row]), columns, sum);
@@ -49,7 +49,7 @@ void backward(const DropoutAddLayerNormBackward<T>& call) {
         float* const sum = scratch.take(room);
         float* const grad = scratch.take(room);
         const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(room));
-        DropoutFactors factors(call.drops, call.rule, columns, scratch);
+        DropoutFactors factors(call.dropout, columns, scratch);
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * columns;
             const float* const factor = factors.of(call.row_keys[row]);

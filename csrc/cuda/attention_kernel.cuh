@@ -41,13 +41,12 @@ class AttentionBlock {
           queries_(static_cast<int>(part_.queries)),
           keys_(static_cast<int>(part_.keys)),
           width_(static_cast<int>(shape.head_dim)),
-          rule_(shape.rule),
+          dropout_(shape.dropout),
           scale_(1.0f / sqrtf(static_cast<float>(shape.head_dim))),
-          factor_(shape.drops ? shape.rule.scale : 1.0f),
           whole_(whole),
           shared_(shared),
           delta_(delta) {
-        rule_.place += static_cast<uint32_t>(part_.head);
+        dropout_.place += static_cast<uint32_t>(part_.head);
         // delta has room for no more, whatever the offsets say.
         if (queries_ > shape.max_seqlen) queries_ = static_cast<int>(shape.max_seqlen);
     }
@@ -267,13 +266,13 @@ class AttentionBlock {
 
     // Which of the four scores at a place dropout keeps: a bit for each.
     BERTFAST_HD_MEMBER uint32_t draw_kept(int query, int key, Place at) const {
-        if (!shape_.drops || query + at.row >= queries_) return 15;
+        if (!dropout_.enabled || query + at.row >= queries_) return 15;
         const int64_t row_key = shape_.row_keys[part_.first_query + query + at.row];
-        return kept_four(rule_, static_cast<uint64_t>(row_key), static_cast<uint32_t>(key + at.column));
+        return kept_four(dropout_, static_cast<uint64_t>(row_key), static_cast<uint32_t>(key + at.column));
     }
 
     BERTFAST_HD_MEMBER float dropped(uint32_t kept, int element, float x) const {
-        return kept >> element & 1 ? x * factor_ : 0.0f;
+        return kept >> element & 1 ? x * dropout_.scale : 0.0f;
     }
 
     BERTFAST_HD_MEMBER static void store_four(const float (&x)[4], Place at, Tile<T>& tile) {
@@ -334,8 +333,8 @@ class AttentionBlock {
     const AttentionShape& shape_;
     AttentionPart part_;
     int queries_, keys_, width_;  // counts within a sequence are small
-    Dropout rule_;
-    float scale_, factor_;  // of the scores, and of the elements that dropout keeps
+    Dropout dropout_;
+    float scale_;  // of the scores
     bool whole_;
     AttentionShared<T>& shared_;
     float* delta_;

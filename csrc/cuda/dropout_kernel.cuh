@@ -7,9 +7,9 @@
 namespace bertfast::cuda {
 
 // Drops, in place, four columns of the row with this key, from `column` on.
-BERTFAST_HD void drop_four(const Dropout& rule, int64_t row_key, int64_t column, float (&x)[4]) {
-    const uint32_t kept = kept_four(rule, static_cast<uint64_t>(row_key), static_cast<uint32_t>(column));
-    for (int i = 0; i < 4; ++i) x[i] = kept >> i & 1 ? x[i] * rule.scale : 0.0f;
+BERTFAST_HD void drop_four(const Dropout& dropout, int64_t row_key, int64_t column, float (&x)[4]) {
+    const uint32_t kept = kept_four(dropout, static_cast<uint64_t>(row_key), static_cast<uint32_t>(column));
+    for (int i = 0; i < 4; ++i) x[i] = kept >> i & 1 ? x[i] * dropout.scale : 0.0f;
 }
 
 template <typename T>
@@ -17,7 +17,7 @@ struct DropoutArguments {
     const T* x;               // (rows, columns)
     const int64_t* row_keys;  // (rows,)
     int64_t rows, columns;
-    Dropout rule;
+    Dropout dropout;
     T* out;      // (rows, columns)
     bool whole;  // see in_fours
 };
@@ -29,7 +29,7 @@ BERTFAST_HD void dropout_thread(const DropoutArguments<T>& arguments, int64_t it
     const int64_t first = row * arguments.columns + column, left = arguments.columns - column;
     float x[4];
     load_four(arguments.x + first, left, arguments.whole, x);
-    drop_four(arguments.rule, arguments.row_keys[row], column, x);
+    drop_four(arguments.dropout, arguments.row_keys[row], column, x);
     store_four(x, left, arguments.whole, arguments.out + first);
 }
 

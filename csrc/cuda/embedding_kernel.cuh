@@ -47,7 +47,7 @@ template <typename T, typename Whole>
 BERTFAST_HD void embedding_phase(int phase, const EmbeddingLayerNorm<T>& call, Whole whole, int64_t token,
                                  const WarpRows& warp) {
     const auto put = [&](int64_t c, float (&x)[4]) {
-        if (call.drops) drop_four(call.rule, call.row_keys[token], c, x);
+        if (call.dropout.enabled) drop_four(call.dropout, call.row_keys[token], c, x);
         store_four(x, warp.columns - c, whole, call.out + token * warp.columns + c);
     };
     normalize_phase(
@@ -70,7 +70,7 @@ BERTFAST_HD void embedding_backward_phase(int phase, const EmbeddingLayerNormBac
         for (int64_t c = warp.begin(); c < warp.columns; c += WarpRows::STEP) {
             float grad[4];
             load_four(call.grad + token * warp.columns + c, warp.columns - c, whole, grad);
-            if (call.drops) drop_four(call.rule, call.row_keys[token], c, grad);
+            if (call.dropout.enabled) drop_four(call.dropout, call.row_keys[token], c, grad);
             store_four(grad, 4, true, warp.row(1) + c);
         }
         phase_products(warp, moments, call.weight, whole);

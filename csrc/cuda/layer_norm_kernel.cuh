@@ -18,7 +18,7 @@ BERTFAST_HD void add_up(const Call& call, Whole whole, int64_t row, const WarpRo
         float x[4], residual[4];
         load_four(call.x + first, left, whole, x);
         load_four(call.residual + first, left, whole, residual);
-        if (call.drops) drop_four(call.rule, call.row_keys[row], c, x);
+        if (call.dropout.enabled) drop_four(call.dropout, call.row_keys[row], c, x);
         for (int i = 0; i < 4; ++i) x[i] += residual[i];
         store_four(x, 4, true, warp.row(0) + c);
     }
@@ -62,7 +62,7 @@ BERTFAST_HD void layer_norm_backward_phase(int phase, const DropoutAddLayerNormB
         float grad[4];
         gradient_four(gradient, warp, c, grad);
         store_four(grad, left, whole, call.grad_residual + first);
-        if (call.drops) drop_four(call.rule, call.row_keys[row], c, grad);
+        if (call.dropout.enabled) drop_four(call.dropout, call.row_keys[row], c, grad);
         store_four(grad, left, whole, call.grad_x + first);
     }
 }

@@ -110,24 +110,23 @@ void compare_layer_norm(int64_t rows, int64_t columns) {
     std::vector<float> out(x.size()), moments(2 * rows), grad_x(x.size()), grad_residual(x.size());
     std::vector<float> grad_weight(columns), grad_bias(columns);
     BERTFAST_DISPATCH(dropout_add_layer_norm(DropoutAddLayerNorm<float>{x.data(), residual.data(), weight.data(),
-                                                                        bias.data(), EPS, row_keys.data(), true, rule,
-                                                                        rows, columns, out.data(), moments.data()}));
+                                                                        bias.data(), EPS, row_keys.data(), rule, rows,
+                                                                        columns, out.data(), moments.data()}));
     BERTFAST_DISPATCH(dropout_add_layer_norm_backward(DropoutAddLayerNormBackward<float>{
-        grad.data(), x.data(), residual.data(), weight.data(), moments.data(), row_keys.data(), true, rule, rows,
-        columns, grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
+        grad.data(), x.data(), residual.data(), weight.data(), moments.data(), row_keys.data(), rule, rows, columns,
+        grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
 
     const Array<T> dx(as<T>(x)), dresidual(as<T>(residual)), dgrad(as<T>(grad));
     const Array<T> dout(x.size()), dgrad_x(x.size()), dgrad_residual(x.size());
     const Array<float> dweight(weight), dbias(bias), dmoments(2 * rows), dgrad_weight(columns), dgrad_bias(columns);
     const Array<float> partial(SLICES * 2 * columns);
     const Array<int64_t> keys(row_keys);
-    cuda::dropout_add_layer_norm(
-        DropoutAddLayerNorm<T>{dx.data(), dresidual.data(), dweight.data(), dbias.data(), EPS, keys.data(), true, rule,
-                               rows, columns, dout.data(), dmoments.data()},
-        nullptr);
+    cuda::dropout_add_layer_norm(DropoutAddLayerNorm<T>{dx.data(), dresidual.data(), dweight.data(), dbias.data(), EPS,
+                                                        keys.data(), rule, rows, columns, dout.data(), dmoments.data()},
+                                 nullptr);
     cuda::dropout_add_layer_norm_backward(
         DropoutAddLayerNormBackward<T>{dgrad.data(), dx.data(), dresidual.data(), dweight.data(), dmoments.data(),
-                                       keys.data(), true, rule, rows, columns, dgrad_x.data(), dgrad_residual.data(),
+                                       keys.data(), rule, rows, columns, dgrad_x.data(), dgrad_residual.data(),
                                        dgrad_weight.data(), dgrad_bias.data()},
         partial.data(), SLICES, nullptr);
     const std::string what =
@@ -166,10 +165,10 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
     auto grad_word = floats(word.size()), grad_position = floats(position.size());
     const Array<float> dgrad_word(grad_word), dgrad_position(grad_position);
     BERTFAST_DISPATCH(embedding_layer_norm(EmbeddingLayerNorm<float>{
-        tables, weight.data(), bias.data(), EPS, row_keys.data(), true, rule, out.data(), moments.data()}));
+        tables, weight.data(), bias.data(), EPS, row_keys.data(), rule, out.data(), moments.data()}));
     BERTFAST_DISPATCH(embedding_layer_norm_backward(EmbeddingLayerNormBackward<float>{
-        grad.data(), tables, weight.data(), moments.data(), row_keys.data(), true, rule, grad_sum.data(),
-        grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
+        grad.data(), tables, weight.data(), moments.data(), row_keys.data(), rule, grad_sum.data(), grad_word.data(),
+        grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
 
     const Array<int64_t> dids(ids), dtypes(types), dplaces(places.positions), keys(row_keys);
     const Array<int32_t> dcu_seqlens(places.cu_seqlens);
@@ -182,11 +181,11 @@ void compare_embedding(int64_t tokens, int64_t hidden, int64_t words, int64_t po
     const Array<float> dgrad_type(kind.size()), dgrad_weight(hidden), dgrad_bias(hidden),
         partial(SLICES * (2 + TYPES) * hidden);
     const ByEntry by_word(OrderByEntry(ids, words));
-    cuda::embedding_layer_norm(EmbeddingLayerNorm<T>{on_device, dweight.data(), dbias.data(), EPS, keys.data(), true,
-                                                     rule, dout.data(), dmoments.data()},
+    cuda::embedding_layer_norm(EmbeddingLayerNorm<T>{on_device, dweight.data(), dbias.data(), EPS, keys.data(), rule,
+                                                     dout.data(), dmoments.data()},
                                nullptr);
     cuda::embedding_layer_norm_backward(
-        EmbeddingLayerNormBackward<T>{dgrad.data(), on_device, dweight.data(), dmoments.data(), keys.data(), true, rule,
+        EmbeddingLayerNormBackward<T>{dgrad.data(), on_device, dweight.data(), dmoments.data(), keys.data(), rule,
                                       dgrad_sum.data(), dgrad_word.data(), dgrad_type.data(), dgrad_position.data(),
                                       dgrad_weight.data(), dgrad_bias.data()},
         by_word.addresses, {dcu_seqlens.data(), places.sequences()}, partial.data(), SLICES, nullptr);

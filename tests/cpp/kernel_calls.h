@@ -62,15 +62,15 @@ class KernelCalls {
             std::vector<T> out(x.size());
             BERTFAST_DISPATCH(dropout_add_layer_norm(
                 DropoutAddLayerNorm<T>{x.data(), residual.data(), weight.data(), bias.data(), 1e-12f, row_keys.data(),
-                                       true, rule, rows, columns, out.data(), moments.data()}));
+                                       rule, rows, columns, out.data(), moments.data()}));
             return Written() << out << moments;
         });
         check_([&] {
             std::vector<T> grad_x(x.size()), grad_residual(x.size());
             std::vector<float> grad_weight(columns), grad_bias(columns);
             BERTFAST_DISPATCH(dropout_add_layer_norm_backward(DropoutAddLayerNormBackward<T>{
-                grad.data(), x.data(), residual.data(), weight.data(), moments.data(), row_keys.data(), true, rule,
-                rows, columns, grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
+                grad.data(), x.data(), residual.data(), weight.data(), moments.data(), row_keys.data(), rule, rows,
+                columns, grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
             return Written() << grad_x << grad_residual << grad_weight << grad_bias;
         });
     }
@@ -92,14 +92,14 @@ class KernelCalls {
         check_([&] {
             std::vector<T> out(tokens * hidden);
             BERTFAST_DISPATCH(embedding_layer_norm(EmbeddingLayerNorm<T>{
-                tables, weight.data(), bias.data(), 1e-12f, row_keys.data(), true, rule, out.data(), moments.data()}));
+                tables, weight.data(), bias.data(), 1e-12f, row_keys.data(), rule, out.data(), moments.data()}));
             return Written() << out << moments;
         });
         check_([&] {
             std::vector<float> grad_sum(tokens * hidden), grad_word(word.size()), grad_type(type.size());
             std::vector<float> grad_position(position.size()), grad_weight(hidden), grad_bias(hidden);
             BERTFAST_DISPATCH(embedding_layer_norm_backward(EmbeddingLayerNormBackward<T>{
-                grad.data(), tables, weight.data(), moments.data(), row_keys.data(), true, rule, grad_sum.data(),
+                grad.data(), tables, weight.data(), moments.data(), row_keys.data(), rule, grad_sum.data(),
                 grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
             return Written() << grad_sum << grad_word << grad_type << grad_position << grad_weight << grad_bias;
         });

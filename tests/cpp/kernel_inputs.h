@@ -55,8 +55,7 @@ struct PackedSequences {
                 cu_keys.data(),
                 longest,
                 row_keys.data(),
-                drops,
-                make_dropout(0.2, 13, 256)};
+                make_dropout(drops ? 0.2 : 0.0, 13, 256)};
     }
 
     int64_t query_size(int64_t heads, int64_t width) const { return cu_queries.back() * heads * width; }

@@ -71,26 +71,27 @@ bool layer_norm(int64_t rows, int64_t columns, int64_t slices, bool whole, bool 
     for (T& each : residual) from_float(to_float(each) + 20.0f, each);  // E[x^2] - E[x]^2 would cancel
     const auto weight = random_floats<float>(columns, random), bias = random_floats<float>(columns, random);
     const auto row_keys = random_ints(rows, random, int64_t{1} << 60);
-    const Dropout rule = make_dropout(0.2, 11, 256 * 5);
+    const Dropout rule = make_dropout(drops ? 0.2 : 0.0, 11, 256 * 5);
     const auto wide_x = floats_of(x), wide_residual = floats_of(residual), wide_grad = floats_of(grad);
     std::vector<float> out(x.size()), moments(2 * rows), grad_x(x.size()), grad_residual(x.size());
     std::vector<float> grad_weight(columns), grad_bias(columns);
     BERTFAST_DISPATCH(dropout_add_layer_norm(
         DropoutAddLayerNorm<float>{wide_x.data(), wide_residual.data(), weight.data(), bias.data(), 1e-12f,
-                                   row_keys.data(), drops, rule, rows, columns, out.data(), moments.data()}));
+                                   row_keys.data(), rule, rows, columns, out.data(), moments.data()}));
     BERTFAST_DISPATCH(dropout_add_layer_norm_backward(DropoutAddLayerNormBackward<float>{
-        wide_grad.data(), wide_x.data(), wide_residual.data(), weight.data(), moments.data(), row_keys.data(), drops,
-        rule, rows, columns, grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
+        wide_grad.data(), wide_x.data(), wide_residual.data(), weight.data(), moments.data(), row_keys.data(), rule,
+        rows, columns, grad_x.data(), grad_residual.data(), grad_weight.data(), grad_bias.data()}));
 
     auto our_out = poisoned<T>(out.size()), our_grad_x = poisoned<T>(out.size());
     auto our_grad_residual = poisoned<T>(out.size());
     auto our_moments = poisoned<float>(2 * rows), partial = poisoned<float>(slices * 2 * columns);
-    const DropoutAddLayerNorm<T> forward{x.data(), residual.data(), weight.data(),  bias.data(),
-                                         1e-12f,   row_keys.data(), drops,          rule,
-                                         rows,     columns,         our_out.data(), our_moments.data()};
+    const DropoutAddLayerNorm<T> forward{
+        x.data(), residual.data(), weight.data(),  bias.data(),       1e-12f, row_keys.data(), rule,
+        rows,     columns,         our_out.data(), our_moments.data()};
     const DropoutAddLayerNormBackward<T> backward{
-        grad.data(), x.data(), residual.data(), weight.data(),     moments.data(),           row_keys.data(), drops,
-        rule,        rows,     columns,         our_grad_x.data(), our_grad_residual.data(), nullptr,         nullptr};
+        grad.data(), x.data(), residual.data(), weight.data(),     moments.data(),           row_keys.data(),
+        rule,        rows,     columns,         our_grad_x.data(), our_grad_residual.data(), nullptr,
+        nullptr};
     for (int64_t row = 0; row < rows; ++row) {
         cuda::layer_norm_row(forward, whole, row, HostLanes(columns, cuda::LAYER_NORM_ROWS));
     }
@@ -135,7 +136,7 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
     const auto row_keys = random_ints(tokens, random, int64_t{1} << 60);
     const auto grad = random_floats<T>(tokens * hidden, random);
     const auto wide_grad = floats_of(grad);
-    const Dropout rule = make_dropout(0.2, 11, 256 * 5);
+    const Dropout rule = make_dropout(drops ? 0.2 : 0.0, 11, 256 * 5);
     const EmbeddingTables tables = {ids.data(),  types.data(), places.positions.data(),
                                     word.data(), type.data(),  position.data(),
                                     WORDS,       TYPES,        POSITIONS,
@@ -146,18 +147,18 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
     const auto positions_before = random_floats<float>(position.size(), random);
     auto grad_word = words_before, grad_position = positions_before;
     BERTFAST_DISPATCH(embedding_layer_norm(EmbeddingLayerNorm<float>{
-        tables, weight.data(), bias.data(), 1e-12f, row_keys.data(), drops, rule, out.data(), moments.data()}));
+        tables, weight.data(), bias.data(), 1e-12f, row_keys.data(), rule, out.data(), moments.data()}));
     BERTFAST_DISPATCH(embedding_layer_norm_backward(EmbeddingLayerNormBackward<float>{
-        wide_grad.data(), tables, weight.data(), moments.data(), row_keys.data(), drops, rule, grad_sum.data(),
+        wide_grad.data(), tables, weight.data(), moments.data(), row_keys.data(), rule, grad_sum.data(),
         grad_word.data(), grad_type.data(), grad_position.data(), grad_weight.data(), grad_bias.data()}));
 
     auto our_out = poisoned<T>(out.size());
     auto our_moments = poisoned<float>(2 * tokens), our_grad_sum = poisoned<float>(out.size());
     auto partial = poisoned<float>(slices * (2 + TYPES) * hidden);
-    const EmbeddingLayerNorm<T> forward{tables, weight.data(),  bias.data(),       1e-12f, row_keys.data(), drops,
-                                        rule,   our_out.data(), our_moments.data()};
+    const EmbeddingLayerNorm<T> forward{tables,          weight.data(), bias.data(),    1e-12f,
+                                        row_keys.data(), rule,          our_out.data(), our_moments.data()};
     const EmbeddingLayerNormBackward<T> backward{
-        grad.data(),         tables,  weight.data(), moments.data(), row_keys.data(), drops,  rule,
+        grad.data(),         tables,  weight.data(), moments.data(), row_keys.data(), rule,
         our_grad_sum.data(), nullptr, nullptr,       nullptr,        nullptr,         nullptr};
     for (int64_t token = 0; token < tokens; ++token) {
         cuda::embedding_token(forward, whole, token, HostLanes(hidden, cuda::EMBEDDING_ROWS));
