@@ -26,9 +26,9 @@ struct Sequences {
         if (query.size(2) == 0)
             throw py::value_error("attention's heads must have a width of at least 1");  // 1 / sqrt(0)
         if (site < 0 || site >= 1 << 16) throw py::value_error("a dropout's site must be in [0, 65536)");
-        const Dropout rule = checked_dropout(p, seed, 256 * site);
+        const Dropout dropout = checked_dropout(p, seed, 256 * site);
         const int64_t longest = query.place().cuda ? max_seqlen : longest_of(q, k, batch, query, key_value, max_seqlen);
-        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), rule};
+        return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), dropout};
     }
 
     // Checks the offsets and returns the longest sequence's length. Offsets on a CUDA device are not checked.
@@ -50,23 +50,6 @@ struct Sequences {
         return longest;
     }
 };
-
-template <typename T>
-void forward(const AttentionShape& shape, const Tensor& query, const Tensor& key_value, const Tensor& out,
-             const Tensor& log_sum_exp) {
-    const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(), log_sum_exp.data<float>()};
-    BERTFAST_RUN(query.place(), attention(shape, tensors), attention(shape, tensors, query.place().stream));
-}
-
-template <typename T>
-void backward(const AttentionShape& shape, const Tensor& grad, const Tensor& query, const Tensor& key_value,
-              const Tensor& log_sum_exp, const Tensor& grad_query, const Tensor& grad_key_value) {
-    const AttentionBackward<T> tensors{grad.data<T>(),       query.data<T>(),
-                                       key_value.data<T>(),  log_sum_exp.data<float>(),
-                                       grad_query.data<T>(), grad_key_value.data<T>()};
-    BERTFAST_RUN(query.place(), attention_backward(shape, tensors),
-                 attention_backward(shape, tensors, query.place().stream));
-}
 
 // The biases that the kernel adds to queries, keys and values. Sets them in `shape`.
 struct Biases {
@@ -97,8 +80,12 @@ void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q
                 {&query, &key_value, &sequences.cu_seqlens_q, &sequences.cu_seqlens_k, &sequences.row_keys});
     AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     const Biases biases(query_bias, key_value_bias, query, {&out, &log_sum_exp}, shape);
-    query.dtype() == Dtype::float32 ? forward<float>(shape, query, key_value, out, log_sum_exp)
-                                    : forward<bfloat16>(shape, query, key_value, out, log_sum_exp);
+    with_float_type(query, [&](auto type) {
+        using T = decltype(type);
+        const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(),
+                                          log_sum_exp.data<float>()};
+        BERTFAST_RUN(query.place(), attention(shape, tensors), attention(shape, tensors, query.place().stream));
+    });
 }
 
 void attention_backward(py::handle grad_, py::handle query_, py::handle key_value_, py::handle log_sum_exp_,
@@ -116,9 +103,14 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
                                                  &sequences.cu_seqlens_k, &sequences.row_keys});
     AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     const Biases biases(query_bias, key_value_bias, query, {&grad_query, &grad_key_value}, shape);
-    query.dtype() == Dtype::float32
-        ? backward<float>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value)
-        : backward<bfloat16>(shape, grad, query, key_value, log_sum_exp, grad_query, grad_key_value);
+    with_float_type(query, [&](auto type) {
+        using T = decltype(type);
+        const AttentionBackward<T> tensors{grad.data<T>(),       query.data<T>(),
+                                           key_value.data<T>(),  log_sum_exp.data<float>(),
+                                           grad_query.data<T>(), grad_key_value.data<T>()};
+        BERTFAST_RUN(query.place(), attention_backward(shape, tensors),
+                     attention_backward(shape, tensors, query.place().stream));
+    });
 }
 
 }  // namespace

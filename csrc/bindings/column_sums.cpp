@@ -13,11 +13,9 @@ void column_sums(py::handle x_, py::handle sums_) {
     check_apart({&sums}, {&x});
     const int64_t rows = x.size(0), columns = x.size(1);
     const py::gil_scoped_release unlocked;
-    if (x.dtype() == Dtype::float32) {
-        BERTFAST_DISPATCH(column_sums(x.data<float>(), rows, columns, sums.data<float>()));
-    } else {
-        BERTFAST_DISPATCH(column_sums(x.data<bfloat16>(), rows, columns, sums.data<float>()));
-    }
+    with_float_type(x, [&](auto type) {
+        BERTFAST_DISPATCH(column_sums(x.data<decltype(type)>(), rows, columns, sums.data<float>()));
+    });
 }
 
 }  // namespace

@@ -87,19 +87,14 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
     out.beside(tables.word);
     check_apart({&out, &moments}, {&tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
                                    &tables.type, &tables.position, &weight, &bias, &row_keys});
-    const Dropout rule = checked_dropout(p, seed, place);
-    const auto run = [&](auto* out_data) {
-        const EmbeddingLayerNorm<std::remove_pointer_t<decltype(out_data)>> call{tables.addresses(),
-                                                                                 weight.data<float>(),
-                                                                                 bias.data<float>(),
-                                                                                 static_cast<float>(eps),
-                                                                                 row_keys.data<int64_t>(),
-                                                                                 rule,
-                                                                                 out_data,
-                                                                                 moments.data<float>()};
+    const Dropout dropout = checked_dropout(p, seed, place);
+    with_float_type(out, [&](auto type) {
+        using T = decltype(type);
+        const EmbeddingLayerNorm<T> call{tables.addresses(),      weight.data<float>(),     bias.data<float>(),
+                                         static_cast<float>(eps), row_keys.data<int64_t>(), dropout,
+                                         out.data<T>(),           moments.data<float>()};
         BERTFAST_RUN(out.place(), embedding_layer_norm(call), embedding_layer_norm(call, out.place().stream));
-    };
-    out.dtype() == Dtype::float32 ? run(out.data<float>()) : run(out.data<bfloat16>());
+    });
 }
 
 void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::handle token_type_ids,
@@ -133,26 +128,25 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
                               {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
                                &tables.type, &tables.position, &weight, &moments, &row_keys, &grad_sum, &grad_word,
                                &grad_type, &grad_position, &grad_weight, &grad_bias});
-    const Dropout rule = checked_dropout(p, seed, place);
-    const auto run = [&](const auto* grad_data) {
-        const EmbeddingLayerNormBackward<std::remove_cv_t<std::remove_pointer_t<decltype(grad_data)>>> call{
-            grad_data,
-            tables.addresses(),
-            weight.data<float>(),
-            moments.data<float>(),
-            row_keys.data<int64_t>(),
-            rule,
-            grad_sum.data<float>(),
-            grad_word.data<float>(),
-            grad_type.data<float>(),
-            grad_position.data<float>(),
-            grad_weight.data<float>(),
-            grad_bias.data<float>()};
+    const Dropout dropout = checked_dropout(p, seed, place);
+    with_float_type(grad, [&](auto type) {
+        using T = decltype(type);
+        const EmbeddingLayerNormBackward<T> call{grad.data<T>(),
+                                                 tables.addresses(),
+                                                 weight.data<float>(),
+                                                 moments.data<float>(),
+                                                 row_keys.data<int64_t>(),
+                                                 dropout,
+                                                 grad_sum.data<float>(),
+                                                 grad_word.data<float>(),
+                                                 grad_type.data<float>(),
+                                                 grad_position.data<float>(),
+                                                 grad_weight.data<float>(),
+                                                 grad_bias.data<float>()};
         BERTFAST_RUN(grad.place(), embedding_layer_norm_backward(call),
                      embedding_layer_norm_backward(call, by_word.addresses, by_position.addresses, partial.data,
                                                    partial.slices, grad.place().stream));
-    };
-    grad.dtype() == Dtype::float32 ? run(grad.data<float>()) : run(grad.data<bfloat16>());
+    });
 }
 
 }  // namespace

@@ -6,27 +6,16 @@ namespace bertfast::bindings {
 
 namespace {
 
-template <typename T>
-void forward(const Tensor& x, const Tensor& bias, const Tensor& out) {
-    const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};
-    BERTFAST_RUN(x.place(), bias_gelu(call), bias_gelu(call, x.place().stream));
-}
-
-template <typename T>
-void backward(const Tensor& grad, const Tensor& x, const Tensor& bias, const Tensor& grad_x, const Tensor& grad_bias,
-              const PartialSums& partial) {
-    const BiasGeluBackward<T> call{grad.data<T>(), x.data<T>(),      bias.data<float>(),     x.size(0),
-                                   x.size(1),      grad_x.data<T>(), grad_bias.data<float>()};
-    BERTFAST_RUN(x.place(), bias_gelu_backward(call),
-                 bias_gelu_backward(call, partial.data, partial.slices, x.place().stream));
-}
-
 void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {
     const Tensor x = checked_x(x_);
     const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
     const Tensor out(out_, "out", x.dtype(), x.shape(), x);
     check_apart({&out}, {&x, &bias});
-    x.dtype() == Dtype::float32 ? forward<float>(x, bias, out) : forward<bfloat16>(x, bias, out);
+    with_float_type(x, [&](auto type) {
+        using T = decltype(type);
+        const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};
+        BERTFAST_RUN(x.place(), bias_gelu(call), bias_gelu(call, x.place().stream));
+    });
 }
 
 void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::handle grad_x_, py::handle grad_bias_,
@@ -38,8 +27,13 @@ void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::h
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
     check_apart({&grad_x, &grad_bias}, {&grad, &x, &bias});
     const PartialSums partial(partial_, 1, x, {&grad, &x, &bias, &grad_x, &grad_bias});
-    x.dtype() == Dtype::float32 ? backward<float>(grad, x, bias, grad_x, grad_bias, partial)
-                                : backward<bfloat16>(grad, x, bias, grad_x, grad_bias, partial);
+    with_float_type(x, [&](auto type) {
+        using T = decltype(type);
+        const BiasGeluBackward<T> call{grad.data<T>(), x.data<T>(),      bias.data<float>(),     x.size(0),
+                                       x.size(1),      grad_x.data<T>(), grad_bias.data<float>()};
+        BERTFAST_RUN(x.place(), bias_gelu_backward(call),
+                     bias_gelu_backward(call, partial.data, partial.slices, x.place().stream));
+    });
 }
 
 }  // namespace

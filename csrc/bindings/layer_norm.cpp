@@ -6,48 +6,6 @@ namespace bertfast::bindings {
 
 namespace {
 
-template <typename T>
-void forward(const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& bias, double eps,
-             const Tensor& row_keys, double p, const Dropout& rule, const Tensor& out, const Tensor& moments,
-             const DeferredBias& x_bias) {
-    const DropoutAddLayerNorm<T> call{x.data<T>(),
-                                      residual.data<T>(),
-                                      weight.data<float>(),
-                                      bias.data<float>(),
-                                      static_cast<float>(eps),
-                                      row_keys.data<int64_t>(),
-                                      rule,
-                                      x.size(0),
-                                      x.size(1),
-                                      out.data<T>(),
-                                      moments.data<float>(),
-                                      x_bias.data()};
-    BERTFAST_RUN(x.place(), dropout_add_layer_norm(call), dropout_add_layer_norm(call, x.place().stream));
-}
-
-template <typename T>
-void backward(const Tensor& grad, const Tensor& x, const Tensor& residual, const Tensor& weight, const Tensor& moments,
-              const Tensor& row_keys, double p, const Dropout& rule, const Tensor& grad_x, const Tensor& grad_residual,
-              const Tensor& grad_weight, const Tensor& grad_bias, const PartialSums& partial,
-              const DeferredBias& x_bias) {
-    const DropoutAddLayerNormBackward<T> call{grad.data<T>(),
-                                              x.data<T>(),
-                                              residual.data<T>(),
-                                              weight.data<float>(),
-                                              moments.data<float>(),
-                                              row_keys.data<int64_t>(),
-                                              rule,
-                                              x.size(0),
-                                              x.size(1),
-                                              grad_x.data<T>(),
-                                              grad_residual.data<T>(),
-                                              grad_weight.data<float>(),
-                                              grad_bias.data<float>(),
-                                              x_bias.data()};
-    BERTFAST_RUN(x.place(), dropout_add_layer_norm_backward(call),
-                 dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.place().stream));
-}
-
 void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weight_, py::handle bias_, double eps,
                             py::handle row_keys_, double p, int64_t seed, int64_t place, py::handle out_,
                             py::handle moments_, py::handle x_bias_) {
@@ -59,10 +17,23 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
     const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
     check_apart({&out, &moments}, {&x, &residual, &weight, &bias, &row_keys});
     const DeferredBias x_bias(x_bias_, "x_bias", x.size(1), x, {&out, &moments});
-    const Dropout rule = checked_dropout(p, seed, place);
-    x.dtype() == Dtype::float32
-        ? forward<float>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments, x_bias)
-        : forward<bfloat16>(x, residual, weight, bias, eps, row_keys, p, rule, out, moments, x_bias);
+    const Dropout dropout = checked_dropout(p, seed, place);
+    with_float_type(x, [&](auto type) {
+        using T = decltype(type);
+        const DropoutAddLayerNorm<T> call{x.data<T>(),
+                                          residual.data<T>(),
+                                          weight.data<float>(),
+                                          bias.data<float>(),
+                                          static_cast<float>(eps),
+                                          row_keys.data<int64_t>(),
+                                          dropout,
+                                          x.size(0),
+                                          x.size(1),
+                                          out.data<T>(),
+                                          moments.data<float>(),
+                                          x_bias.data()};
+        BERTFAST_RUN(x.place(), dropout_add_layer_norm(call), dropout_add_layer_norm(call, x.place().stream));
+    });
 }
 
 void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle residual_, py::handle weight_,
@@ -85,11 +56,26 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
         partial_, 2, x,
         {&grad, &x, &residual, &weight, &moments, &row_keys, &grad_x, &grad_residual, &grad_weight, &grad_bias});
     const DeferredBias x_bias(x_bias_, "x_bias", x.size(1), x, {&grad_x, &grad_residual, &grad_weight, &grad_bias});
-    const Dropout rule = checked_dropout(p, seed, place);
-    x.dtype() == Dtype::float32 ? backward<float>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
-                                                  grad_residual, grad_weight, grad_bias, partial, x_bias)
-                                : backward<bfloat16>(grad, x, residual, weight, moments, row_keys, p, rule, grad_x,
-                                                     grad_residual, grad_weight, grad_bias, partial, x_bias);
+    const Dropout dropout = checked_dropout(p, seed, place);
+    with_float_type(x, [&](auto type) {
+        using T = decltype(type);
+        const DropoutAddLayerNormBackward<T> call{grad.data<T>(),
+                                                  x.data<T>(),
+                                                  residual.data<T>(),
+                                                  weight.data<float>(),
+                                                  moments.data<float>(),
+                                                  row_keys.data<int64_t>(),
+                                                  dropout,
+                                                  x.size(0),
+                                                  x.size(1),
+                                                  grad_x.data<T>(),
+                                                  grad_residual.data<T>(),
+                                                  grad_weight.data<float>(),
+                                                  grad_bias.data<float>(),
+                                                  x_bias.data()};
+        BERTFAST_RUN(x.place(), dropout_add_layer_norm_backward(call),
+                     dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.place().stream));
+    });
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include <string>
-#include <type_traits>
 
 #include "bindings/module.h"
 #include "bindings/run.h"
+#include "bindings/shared_arguments.h"
 
 namespace bertfast::bindings {
 
@@ -17,27 +17,20 @@ void check_labels(const int64_t* labels, int64_t rows, int64_t vocab_size) {
     }
 }
 
-template <typename T>
-void run(const MlmLossChunk<T>& chunk, const Place& place) {
-    if (!place.cuda) check_labels(chunk.labels, chunk.rows, chunk.vocab_size);
-    BERTFAST_RUN(place, mlm_loss(chunk), mlm_loss(chunk, place.stream));
-}
-
 void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::handle weights_, int64_t vocab_size,
               py::handle losses_, py::handle bias_gradient_) {
     const Tensor logits(logits_, "logits", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY});
     const int64_t rows = logits.size(0), columns = logits.size(1);
-    const Tensor bias(bias_, "bias", {Dtype::float32}, {columns});
-    const Tensor labels(labels_, "labels", {Dtype::int64}, {rows});
-    const Tensor weights(weights_, "weights", {Dtype::float32}, {rows});
-    const Tensor losses(losses_, "losses", {Dtype::float32}, {rows});
-    for (const Tensor* each : {&bias, &labels, &weights, &losses}) each->beside(logits);
+    const Tensor bias(bias_, "bias", Dtype::float32, {columns}, logits);
+    const Tensor labels(labels_, "labels", Dtype::int64, {rows}, logits);
+    const Tensor weights(weights_, "weights", Dtype::float32, {rows}, logits);
+    const Tensor losses(losses_, "losses", Dtype::float32, {rows}, logits);
     check_apart({&logits, &losses}, {&bias, &labels, &weights});
     float* bias_gradient = nullptr;
     int64_t slices = rows;
     if (!bias_gradient_.is_none()) {
-        const Tensor checked(bias_gradient_, "bias_gradient", {Dtype::float32}, {ANY, columns});
-        bias_gradient = checked.beside(logits).data<float>();
+        const Tensor checked(bias_gradient_, "bias_gradient", Dtype::float32, {ANY, columns}, logits);
+        bias_gradient = checked.data<float>();
         check_apart({&checked}, {&logits, &bias, &labels, &weights, &losses});
         slices = checked.size(0);
         if (slices < 1) throw py::value_error("bias_gradient must have at least one slice");
@@ -49,13 +42,14 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
             throw py::value_error("logits and bias must be aligned to 16 bytes");
         }
     }
-    const auto chunk = [&](auto* data) {
-        return MlmLossChunk<std::remove_pointer_t<decltype(data)>>{
-            data,    bias.data<float>(), labels.data<int64_t>(), weights.data<float>(), rows,
-            columns, vocab_size,         losses.data<float>(),   bias_gradient,         slices};
-    };
-    logits.dtype() == Dtype::float32 ? run(chunk(logits.data<float>()), logits.place())
-                                     : run(chunk(logits.data<bfloat16>()), logits.place());
+    if (!logits.place().cuda) check_labels(labels.data<int64_t>(), rows, vocab_size);
+    with_float_type(logits, [&](auto type) {
+        using T = decltype(type);
+        const MlmLossChunk<T> chunk{
+            logits.data<T>(), bias.data<float>(), labels.data<int64_t>(), weights.data<float>(), rows,
+            columns,          vocab_size,         losses.data<float>(),   bias_gradient,         slices};
+        BERTFAST_RUN(logits.place(), mlm_loss(chunk), mlm_loss(chunk, logits.place().stream));
+    });
 }
 
 }  // namespace

@@ -8,6 +8,12 @@
 
 namespace bertfast::bindings {
 
+// Calls body(T()), where T is the type of the tensor's elements: float or bfloat16.
+template <typename Body>
+void with_float_type(const Tensor& tensor, const Body& body) {
+    tensor.dtype() == Dtype::float32 ? body(float()) : body(bfloat16());
+}
+
 // Activations, (rows, columns), in float32 or bfloat16.
 inline Tensor checked_x(py::handle object) {
     return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
