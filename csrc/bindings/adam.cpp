@@ -38,7 +38,7 @@ void adam(const py::sequence& parameters_, const py::sequence& gradients_, const
     for (size_t i = 0; i < parameters_.size(); ++i) {
         const std::string name = "parameters[" + std::to_string(i) + "]";
         parameters.emplace_back(parameters_[i], name.c_str(), std::vector<Dtype>{Dtype::float32});
-        parameters.back().beside(count);
+        parameters.back().require_same_device(count);
     }
     const auto gradients = checked(gradients_, "gradients", Dtype::float32, parameters);
     const auto exp_avgs = checked(exp_avgs_, "exp_avgs", Dtype::float32, parameters);
@@ -56,12 +56,12 @@ void adam(const py::sequence& parameters_, const py::sequence& gradients_, const
                            exp_avg_sqs[i].data<float>(), copies_ ? copies[i].data<bfloat16>() : nullptr,
                            parameters[i].elements()});
     }
-    check_apart(written, read);
+    check_no_overlap(written, read);
     const AdamRule rule{
         count.data<float>(), rate.data<float>(), factor.data<float>(), refused.data<float>(), beta1, beta2, eps};
     const auto number = static_cast<int64_t>(tensors.size());
-    BERTFAST_RUN(count.place(), adam(tensors.data(), number, rule),
-                 adam(tensors.data(), number, rule, count.place().stream));
+    BERTFAST_RUN(count.device(), adam(tensors.data(), number, rule),
+                 adam(tensors.data(), number, rule, count.device().stream));
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ struct Sequences {
             throw py::value_error("attention's heads must have a width of at least 1");  // 1 / sqrt(0)
         if (site < 0 || site >= 1 << 16) throw py::value_error("a dropout's site must be in [0, 65536)");
         const Dropout dropout = checked_dropout(p, seed, 256 * site);
-        const int64_t longest = query.place().cuda ? max_seqlen : longest_of(q, k, batch, query, key_value, max_seqlen);
+        const int64_t longest =
+            query.device().cuda ? max_seqlen : longest_of(q, k, batch, query, key_value, max_seqlen);
         return {batch, heads, query.size(2), q, k, longest, row_keys.data<int64_t>(), dropout};
     }
 
@@ -76,15 +77,15 @@ void attention(py::handle query_, py::handle key_value_, py::handle cu_seqlens_q
     const Tensor out(out_, "out", query.dtype(), query.shape(), query);
     const Tensor log_sum_exp(log_sum_exp_, "log_sum_exp", Dtype::float32, {query.size(0), query.size(1)}, query);
     const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
-    check_apart({&out, &log_sum_exp},
-                {&query, &key_value, &sequences.cu_seqlens_q, &sequences.cu_seqlens_k, &sequences.row_keys});
+    check_no_overlap({&out, &log_sum_exp},
+                     {&query, &key_value, &sequences.cu_seqlens_q, &sequences.cu_seqlens_k, &sequences.row_keys});
     AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     const Biases biases(query_bias, key_value_bias, query, {&out, &log_sum_exp}, shape);
     with_float_type(query, [&](auto type) {
         using T = decltype(type);
         const AttentionForward<T> tensors{query.data<T>(), key_value.data<T>(), out.data<T>(),
                                           log_sum_exp.data<float>()};
-        BERTFAST_RUN(query.place(), attention(shape, tensors), attention(shape, tensors, query.place().stream));
+        BERTFAST_RUN(query.device(), attention(shape, tensors), attention(shape, tensors, query.device().stream));
     });
 }
 
@@ -99,8 +100,8 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
     const Tensor grad_query(grad_query_, "grad_query", query.dtype(), query.shape(), query);
     const Tensor grad_key_value(grad_key_value_, "grad_key_value", query.dtype(), key_value.shape(), query);
     const Sequences sequences(query, cu_seqlens_q, cu_seqlens_k, row_keys);
-    check_apart({&grad_query, &grad_key_value}, {&grad, &query, &key_value, &log_sum_exp, &sequences.cu_seqlens_q,
-                                                 &sequences.cu_seqlens_k, &sequences.row_keys});
+    check_no_overlap({&grad_query, &grad_key_value}, {&grad, &query, &key_value, &log_sum_exp, &sequences.cu_seqlens_q,
+                                                      &sequences.cu_seqlens_k, &sequences.row_keys});
     AttentionShape shape = sequences.shape(query, key_value, max_seqlen, p, seed, site);
     const Biases biases(query_bias, key_value_bias, query, {&grad_query, &grad_key_value}, shape);
     with_float_type(query, [&](auto type) {
@@ -108,8 +109,8 @@ void attention_backward(py::handle grad_, py::handle query_, py::handle key_valu
         const AttentionBackward<T> tensors{grad.data<T>(),       query.data<T>(),
                                            key_value.data<T>(),  log_sum_exp.data<float>(),
                                            grad_query.data<T>(), grad_key_value.data<T>()};
-        BERTFAST_RUN(query.place(), attention_backward(shape, tensors),
-                     attention_backward(shape, tensors, query.place().stream));
+        BERTFAST_RUN(query.device(), attention_backward(shape, tensors),
+                     attention_backward(shape, tensors, query.device().stream));
     });
 }
 

@@ -9,8 +9,8 @@ namespace {
 void column_sums(py::handle x_, py::handle sums_) {
     const Tensor x = checked_x(x_);
     const Tensor sums(sums_, "sums", Dtype::float32, {x.size(1)}, x);
-    if (x.place().cuda) throw py::value_error("column_sums runs on CPUs only");
-    check_apart({&sums}, {&x});
+    if (x.device().cuda) throw py::value_error("column_sums runs on CPUs only");
+    check_no_overlap({&sums}, {&x});
     const int64_t rows = x.size(0), columns = x.size(1);
     const py::gil_scoped_release unlocked;
     with_float_type(x, [&](auto type) {

@@ -19,7 +19,7 @@ struct Tables {
           word(word_, "word_weight", Dtype::float32, {ANY, ANY}, input_ids),
           type(type_, "type_weight", Dtype::float32, {ANY, word.size(1)}, input_ids),
           position(position_, "position_weight", Dtype::float32, {ANY, word.size(1)}, input_ids) {
-        if (input_ids.place().cuda) return;
+        if (input_ids.device().cuda) return;
         check(input_ids, "input_ids", word.size(0));
         check(token_type_ids, "token_type_ids", type.size(0));
         check(position_ids, "position_ids", position.size(0));
@@ -55,7 +55,7 @@ struct ByWord {
     TokensByEntry addresses = {};
 
     ByWord(py::handle order, py::handle begin, int64_t tokens, const Tensor& words) {
-        if (!words.place().cuda) return;
+        if (!words.device().cuda) return;
         addresses.order = Tensor(order, "word_order", Dtype::int64, {tokens}, words).data<const int64_t>();
         addresses.begin = Tensor(begin, "word_begin", Dtype::int64, {words.size(0) + 1}, words).data<const int64_t>();
     }
@@ -66,7 +66,7 @@ struct ByPosition {
     TokensByPosition addresses = {};
 
     ByPosition(py::handle cu_seqlens, const Tensor& words) {
-        if (!words.place().cuda) return;
+        if (!words.device().cuda) return;
         const Tensor offsets(cu_seqlens, "cu_seqlens", Dtype::int32, {ANY}, words);
         if (offsets.size(0) < 1) throw py::value_error("cu_seqlens is empty");
         addresses = {offsets.data<const int32_t>(), offsets.size(0) - 1};
@@ -84,16 +84,16 @@ void embedding_layer_norm(py::handle input_ids, py::handle token_type_ids, py::h
     const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {tokens}, tables.word);
     const Tensor moments(moments_, "moments", Dtype::float32, {tokens, 2}, tables.word);
     const Tensor out(out_, "out", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
-    out.beside(tables.word);
-    check_apart({&out, &moments}, {&tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
-                                   &tables.type, &tables.position, &weight, &bias, &row_keys});
+    out.require_same_device(tables.word);
+    check_no_overlap({&out, &moments}, {&tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
+                                        &tables.type, &tables.position, &weight, &bias, &row_keys});
     const Dropout dropout = checked_dropout(p, seed, place);
     with_float_type(out, [&](auto type) {
         using T = decltype(type);
         const EmbeddingLayerNorm<T> call{tables.addresses(),      weight.data<float>(),     bias.data<float>(),
                                          static_cast<float>(eps), row_keys.data<int64_t>(), dropout,
                                          out.data<T>(),           moments.data<float>()};
-        BERTFAST_RUN(out.place(), embedding_layer_norm(call), embedding_layer_norm(call, out.place().stream));
+        BERTFAST_RUN(out.device(), embedding_layer_norm(call), embedding_layer_norm(call, out.device().stream));
     });
 }
 
@@ -108,7 +108,7 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
     const Tensor& words = tables.word;
     const int64_t tokens = tables.input_ids.size(0), hidden = words.size(1);
     const Tensor grad(grad_, "grad", {Dtype::float32, Dtype::bfloat16}, {tokens, hidden});
-    grad.beside(words);
+    grad.require_same_device(words);
     const Tensor weight(weight_, "weight", Dtype::float32, {hidden}, words);
     const Tensor moments(moments_, "moments", Dtype::float32, {tokens, 2}, words);
     const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {tokens}, words);
@@ -119,9 +119,9 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
                                words);
     const Tensor grad_weight(grad_weight_, "grad_weight", Dtype::float32, {hidden}, words);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {hidden}, words);
-    check_apart({&grad_sum, &grad_word, &grad_type, &grad_position, &grad_weight, &grad_bias},
-                {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word, &tables.type,
-                 &tables.position, &weight, &moments, &row_keys});
+    check_no_overlap({&grad_sum, &grad_word, &grad_type, &grad_position, &grad_weight, &grad_bias},
+                     {&grad, &tables.input_ids, &tables.token_type_ids, &tables.position_ids, &tables.word,
+                      &tables.type, &tables.position, &weight, &moments, &row_keys});
     const ByWord by_word(word_order, word_begin, tokens, words);
     const ByPosition by_position(cu_seqlens_, words);
     const PartialSums partial(partial_, 2 + tables.type.size(0), words,
@@ -143,9 +143,9 @@ void embedding_layer_norm_backward(py::handle grad_, py::handle input_ids, py::h
                                                  grad_position.data<float>(),
                                                  grad_weight.data<float>(),
                                                  grad_bias.data<float>()};
-        BERTFAST_RUN(grad.place(), embedding_layer_norm_backward(call),
+        BERTFAST_RUN(grad.device(), embedding_layer_norm_backward(call),
                      embedding_layer_norm_backward(call, by_word.addresses, by_position.addresses, partial.data,
-                                                   partial.slices, grad.place().stream));
+                                                   partial.slices, grad.device().stream));
     });
 }
 

@@ -45,7 +45,8 @@ struct Inputs {
     }
 
     cuda::FusedMlmLoss call(int64_t vocab_size, int64_t splits) const {
-        if (!rows.place().cuda) throw py::value_error("rows must be on a CUDA device: the fused loss runs on no other");
+        if (!rows.device().cuda)
+            throw py::value_error("rows must be on a CUDA device: the fused loss runs on no other");
         return {rows.data<bfloat16>(),
                 positions ? positions->data<int64_t>() : nullptr,
                 decoder.data<bfloat16>(),
@@ -60,9 +61,9 @@ struct Inputs {
                 splits};
     }
 
-    void check_apart_from(std::initializer_list<const Tensor*> written) const {
-        check_apart(written, {&rows, &decoder, &bias, &labels, &weights});
-        if (positions) check_apart(written, {&*positions});
+    void check_no_overlap_with(std::initializer_list<const Tensor*> written) const {
+        check_no_overlap(written, {&rows, &decoder, &bias, &labels, &weights});
+        if (positions) check_no_overlap(written, {&*positions});
     }
 };
 
@@ -80,13 +81,13 @@ void fused_mlm_loss(py::handle rows, py::handle positions, py::handle decoder, p
     const Tensor label_logits(label_logits_, "label_logits", Dtype::float32, {count}, inputs.rows);
     const Tensor losses(losses_, "losses", Dtype::float32, {count}, inputs.rows);
     const Tensor statistics(statistics_, "statistics", Dtype::float32, {count, 4}, inputs.rows);
-    inputs.check_apart_from({&partial, &label_logits, &losses, &statistics});
+    inputs.check_no_overlap_with({&partial, &label_logits, &losses, &statistics});
     check_aligned({&partial, &statistics});
     const cuda::FusedMlmLossForward call{inputs.call(vocab_size, splits_of(partial)), partial.data<LogSumExp>(),
                                          label_logits.data<float>(), losses.data<float>(),
                                          statistics.data<cuda::RowStatistics>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_LAUNCH(fused_mlm_loss(call, inputs.rows.place().stream));
+    BERTFAST_LAUNCH(fused_mlm_loss(call, inputs.rows.device().stream));
 }
 
 void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle decoder, py::handle bias,
@@ -101,8 +102,8 @@ void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle d
     const Tensor grad_rows(grad_rows_, "grad_rows", Dtype::bfloat16, inputs.rows.shape(), inputs.rows);
     const Tensor grad_decoder(grad_decoder_, "grad_decoder", Dtype::bfloat16, inputs.decoder.shape(), inputs.rows);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, inputs.bias.shape(), inputs.rows);
-    inputs.check_apart_from({&partial, &grad_rows, &grad_decoder, &grad_bias});
-    check_apart({&partial, &grad_rows, &grad_decoder, &grad_bias}, {&statistics, &grad});
+    inputs.check_no_overlap_with({&partial, &grad_rows, &grad_decoder, &grad_bias});
+    check_no_overlap({&partial, &grad_rows, &grad_decoder, &grad_bias}, {&statistics, &grad});
     check_aligned({&statistics, &partial, &grad_rows});
     const cuda::FusedMlmLossBackward call{inputs.call(vocab_size, splits_of(partial)),
                                           statistics.data<cuda::RowStatistics>(),
@@ -112,7 +113,7 @@ void fused_mlm_loss_backward(py::handle rows, py::handle positions, py::handle d
                                           grad_decoder.data<bfloat16>(),
                                           grad_bias.data<float>()};
     const py::gil_scoped_release unlocked;
-    BERTFAST_LAUNCH(fused_mlm_loss_backward(call, inputs.rows.place().stream));
+    BERTFAST_LAUNCH(fused_mlm_loss_backward(call, inputs.rows.device().stream));
 }
 
 }  // namespace

@@ -10,11 +10,11 @@ void bias_gelu(py::handle x_, py::handle bias_, py::handle out_) {
     const Tensor x = checked_x(x_);
     const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
     const Tensor out(out_, "out", x.dtype(), x.shape(), x);
-    check_apart({&out}, {&x, &bias});
+    check_no_overlap({&out}, {&x, &bias});
     with_float_type(x, [&](auto type) {
         using T = decltype(type);
         const BiasGelu<T> call{x.data<T>(), bias.data<float>(), x.size(0), x.size(1), out.data<T>()};
-        BERTFAST_RUN(x.place(), bias_gelu(call), bias_gelu(call, x.place().stream));
+        BERTFAST_RUN(x.device(), bias_gelu(call), bias_gelu(call, x.device().stream));
     });
 }
 
@@ -25,14 +25,14 @@ void bias_gelu_backward(py::handle grad_, py::handle x_, py::handle bias_, py::h
     const Tensor grad(grad_, "grad", x.dtype(), x.shape(), x);
     const Tensor grad_x(grad_x_, "grad_x", x.dtype(), x.shape(), x);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
-    check_apart({&grad_x, &grad_bias}, {&grad, &x, &bias});
+    check_no_overlap({&grad_x, &grad_bias}, {&grad, &x, &bias});
     const PartialSums partial(partial_, 1, x, {&grad, &x, &bias, &grad_x, &grad_bias});
     with_float_type(x, [&](auto type) {
         using T = decltype(type);
         const BiasGeluBackward<T> call{grad.data<T>(), x.data<T>(),      bias.data<float>(),     x.size(0),
                                        x.size(1),      grad_x.data<T>(), grad_bias.data<float>()};
-        BERTFAST_RUN(x.place(), bias_gelu_backward(call),
-                     bias_gelu_backward(call, partial.data, partial.slices, x.place().stream));
+        BERTFAST_RUN(x.device(), bias_gelu_backward(call),
+                     bias_gelu_backward(call, partial.data, partial.slices, x.device().stream));
     });
 }
 

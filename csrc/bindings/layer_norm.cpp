@@ -15,7 +15,7 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
     const Tensor bias(bias_, "bias", Dtype::float32, {x.size(1)}, x);
     const Tensor row_keys(row_keys_, "row_keys", Dtype::int64, {x.size(0)}, x);
     const Tensor moments(moments_, "moments", Dtype::float32, {x.size(0), 2}, x);
-    check_apart({&out, &moments}, {&x, &residual, &weight, &bias, &row_keys});
+    check_no_overlap({&out, &moments}, {&x, &residual, &weight, &bias, &row_keys});
     const DeferredBias x_bias(x_bias_, "x_bias", x.size(1), x, {&out, &moments});
     const Dropout dropout = checked_dropout(p, seed, place);
     with_float_type(x, [&](auto type) {
@@ -32,7 +32,7 @@ void dropout_add_layer_norm(py::handle x_, py::handle residual_, py::handle weig
                                           out.data<T>(),
                                           moments.data<float>(),
                                           x_bias.data()};
-        BERTFAST_RUN(x.place(), dropout_add_layer_norm(call), dropout_add_layer_norm(call, x.place().stream));
+        BERTFAST_RUN(x.device(), dropout_add_layer_norm(call), dropout_add_layer_norm(call, x.device().stream));
     });
 }
 
@@ -50,8 +50,8 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
     const Tensor grad_residual(grad_residual_, "grad_residual", x.dtype(), x.shape(), x);
     const Tensor grad_weight(grad_weight_, "grad_weight", Dtype::float32, {x.size(1)}, x);
     const Tensor grad_bias(grad_bias_, "grad_bias", Dtype::float32, {x.size(1)}, x);
-    check_apart({&grad_x, &grad_residual, &grad_weight, &grad_bias},
-                {&grad, &x, &residual, &weight, &moments, &row_keys});
+    check_no_overlap({&grad_x, &grad_residual, &grad_weight, &grad_bias},
+                     {&grad, &x, &residual, &weight, &moments, &row_keys});
     const PartialSums partial(
         partial_, 2, x,
         {&grad, &x, &residual, &weight, &moments, &row_keys, &grad_x, &grad_residual, &grad_weight, &grad_bias});
@@ -73,8 +73,8 @@ void dropout_add_layer_norm_backward(py::handle grad_, py::handle x_, py::handle
                                                   grad_weight.data<float>(),
                                                   grad_bias.data<float>(),
                                                   x_bias.data()};
-        BERTFAST_RUN(x.place(), dropout_add_layer_norm_backward(call),
-                     dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.place().stream));
+        BERTFAST_RUN(x.device(), dropout_add_layer_norm_backward(call),
+                     dropout_add_layer_norm_backward(call, partial.data, partial.slices, x.device().stream));
     });
 }
 

@@ -25,13 +25,13 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
     const Tensor labels(labels_, "labels", Dtype::int64, {rows}, logits);
     const Tensor weights(weights_, "weights", Dtype::float32, {rows}, logits);
     const Tensor losses(losses_, "losses", Dtype::float32, {rows}, logits);
-    check_apart({&logits, &losses}, {&bias, &labels, &weights});
+    check_no_overlap({&logits, &losses}, {&bias, &labels, &weights});
     float* bias_gradient = nullptr;
     int64_t slices = rows;
     if (!bias_gradient_.is_none()) {
         const Tensor checked(bias_gradient_, "bias_gradient", Dtype::float32, {ANY, columns}, logits);
         bias_gradient = checked.data<float>();
-        check_apart({&checked}, {&logits, &bias, &labels, &weights, &losses});
+        check_no_overlap({&checked}, {&logits, &bias, &labels, &weights, &losses});
         slices = checked.size(0);
         if (slices < 1) throw py::value_error("bias_gradient must have at least one slice");
     }
@@ -42,13 +42,13 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
             throw py::value_error("logits and bias must be aligned to 16 bytes");
         }
     }
-    if (!logits.place().cuda) check_labels(labels.data<int64_t>(), rows, vocab_size);
+    if (!logits.device().cuda) check_labels(labels.data<int64_t>(), rows, vocab_size);
     with_float_type(logits, [&](auto type) {
         using T = decltype(type);
         const MlmLossChunk<T> chunk{
             logits.data<T>(), bias.data<float>(), labels.data<int64_t>(), weights.data<float>(), rows,
             columns,          vocab_size,         losses.data<float>(),   bias_gradient,         slices};
-        BERTFAST_RUN(logits.place(), mlm_loss(chunk), mlm_loss(chunk, logits.place().stream));
+        BERTFAST_RUN(logits.device(), mlm_loss(chunk), mlm_loss(chunk, logits.device().stream));
     });
 }
 

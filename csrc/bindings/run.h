@@ -1,5 +1,5 @@
-// BERTFAST_RUN(place, cpu_call, cuda_call) runs a kernel where its tensors are, with Python's lock released: on a CPU
-// cpu_call, a function of cpu/kernels.h with its arguments, and on a CUDA device cuda_call, one of cuda/launchers.h.
+// BERTFAST_RUN(device, cpu_call, cuda_call) runs a kernel on a device, with Python's lock released: on a CPU cpu_call,
+// a function of cpu/kernels.h with its arguments, and on a CUDA device cuda_call, one of cuda/launchers.h.
 // BERTFAST_LAUNCH(cuda_call) runs a kernel that only CUDA has.
 #pragma once
 
@@ -35,10 +35,10 @@ constexpr bool HAS_CUDA = false;
         }                                                    \
     } while (false)
 
-#define BERTFAST_RUN(place, cpu_call, cuda_call)       \
+#define BERTFAST_RUN(device, cpu_call, cuda_call)      \
     do {                                               \
         const ::pybind11::gil_scoped_release unlocked; \
-        if ((place).cuda) {                            \
+        if ((device).cuda) {                           \
             BERTFAST_LAUNCH(cuda_call);                \
         } else {                                       \
             BERTFAST_DISPATCH(cpu_call);               \

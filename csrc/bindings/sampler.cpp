@@ -85,18 +85,18 @@ void check_offsets(const Tensor& offsets, int64_t end) {
     if (!ascend) throw py::value_error(offsets.name() + " must ascend from 0 to " + std::to_string(end));
 }
 
-// Raises ValueError unless `table` is where `neighbour` is or, for a CUDA device, in pinned host memory: under
+// Raises ValueError unless `table` is on the device of `other` or, for a CUDA device, in pinned host memory: under
 // unified addressing the device reads that at its host address.
-const Tensor& readable_beside(const Tensor& table, py::handle object, const Tensor& neighbour) {
-    const bool mapped = neighbour.place().cuda && !table.place().cuda && object.attr("is_pinned")().cast<bool>();
-    return mapped ? table : table.beside(neighbour);
+const Tensor& require_readable(const Tensor& table, py::handle object, const Tensor& other) {
+    const bool mapped = other.device().cuda && !table.device().cuda && object.attr("is_pinned")().cast<bool>();
+    return mapped ? table : table.require_same_device(other);
 }
 
 class Sampler {
   public:
-    // Every tensor is where `document_offsets` is, or, if it is large, in pinned host memory. This object keeps them
-    // alive. On the CPU, indices that lead outside of them are refused here. On a CUDA device, where reading them would
-    // stop the stream, the caller has checked a copy on the host.
+    // Every tensor is on the device of `document_offsets`, or, if it is large, in pinned host memory. This object keeps
+    // them alive. On the CPU, indices that lead outside of them are refused here. On a CUDA device, where reading them
+    // would stop the stream, the caller has checked a copy on the host.
     Sampler(const SamplerOptions& options, py::object tokens, py::object sentence_offsets, py::object document_offsets,
             py::object anchors, py::object continuation)
         : keep_alive_(py::make_tuple(tokens, sentence_offsets, document_offsets, anchors, continuation)),
@@ -104,12 +104,12 @@ class Sampler {
         const Tensor ids(tokens, "tokens", {Dtype::uint16, Dtype::uint32}, {ANY});
         const Tensor sentences(sentence_offsets, "sentence_offsets", {Dtype::int64}, {ANY});
         const Tensor documents(document_offsets, "document_offsets", {Dtype::int64}, {ANY});
-        place_ = documents.place();
-        corpus_.tokens = readable_beside(ids, tokens, documents).data<void>();
+        device_ = documents.device();
+        corpus_.tokens = require_readable(ids, tokens, documents).data<void>();
         corpus_.token_bytes = ids.dtype() == Dtype::uint16 ? 2 : 4;
-        corpus_.sentence_offsets = readable_beside(sentences, sentence_offsets, documents).data<int64_t>();
+        corpus_.sentence_offsets = require_readable(sentences, sentence_offsets, documents).data<int64_t>();
         corpus_.document_offsets = documents.data<int64_t>();
-        if (!place_.cuda) {
+        if (!device_.cuda) {
             check_offsets(sentences, ids.size(0));
             check_offsets(documents, sentences.size(0) - 1);
         }
@@ -119,8 +119,8 @@ class Sampler {
         if (options.objective != Objective::none) corpus_.num_anchors -= corpus_.num_documents;
         if (!anchors.is_none()) {
             const Tensor table(anchors, "anchors", {Dtype::int64}, {ANY});
-            corpus_.anchors = readable_beside(table, anchors, documents).data<int64_t>();
-            for (int64_t i = 0; !place_.cuda && i < table.size(0); ++i) {
+            corpus_.anchors = require_readable(table, anchors, documents).data<int64_t>();
+            for (int64_t i = 0; !device_.cuda && i < table.size(0); ++i) {
                 if (corpus_.anchors[i] < 0 || corpus_.anchors[i] >= corpus_.num_anchors) {
                     throw py::value_error("anchors must be below " + std::to_string(corpus_.num_anchors));
                 }
@@ -129,9 +129,9 @@ class Sampler {
         }
         if (!continuation.is_none()) {
             const Tensor table(continuation, "continuation", {Dtype::uint8}, {options.vocab_size});
-            corpus_.continuation = table.beside(documents).data<uint8_t>();
+            corpus_.continuation = table.require_same_device(documents).data<uint8_t>();
         }
-        if (place_.cuda && !HAS_CUDA) throw_no_cuda("sampler");
+        if (device_.cuda && !HAS_CUDA) throw_no_cuda("sampler");
         if (corpus_.num_documents < 1 || corpus_.num_anchors < 1) throw py::value_error("the corpus has no examples");
         if (masks_words(options) != (corpus_.continuation != nullptr)) {
             throw py::value_error("the table `continuation` belongs to masking 'whole_word' and 'span'");
@@ -146,16 +146,14 @@ class Sampler {
     void plan(py::handle first_, py::handle examples_, py::handle cu_seqlens_, py::handle cu_masked_) const {
         const Tensor first = first_example(first_), examples = example_table(examples_, first);
         const int64_t count = examples.size(0);
-        const Tensor cu_seqlens(cu_seqlens_, "cu_seqlens", {Dtype::int32}, {count + 1});
-        const Tensor cu_masked(cu_masked_, "cu_masked", {Dtype::int32}, {count + 1});
-        cu_seqlens.beside(first);
-        cu_masked.beside(first);
-        check_apart({&examples, &cu_seqlens, &cu_masked}, {&first});
+        const Tensor cu_seqlens(cu_seqlens_, "cu_seqlens", Dtype::int32, {count + 1}, first);
+        const Tensor cu_masked(cu_masked_, "cu_masked", Dtype::int32, {count + 1}, first);
+        check_no_overlap({&examples, &cu_seqlens, &cu_masked}, {&first});
         const int64_t* const g = first.data<int64_t>();
         Example* const rows = examples.data<Example>();
         int32_t *const tokens = cu_seqlens.data<int32_t>(), *const predictions = cu_masked.data<int32_t>();
-        BERTFAST_RUN(place_, plan(corpus_, options_, *g, count, rows, tokens, predictions),
-                     plan(corpus_, options_, g, count, rows, tokens, predictions, first.place().stream));
+        BERTFAST_RUN(device_, plan(corpus_, options_, *g, count, rows, tokens, predictions),
+                     plan(corpus_, options_, g, count, rows, tokens, predictions, first.device().stream));
     }
 
     // Fills the tensors of `batch`, a PackedBatch.
@@ -174,9 +172,9 @@ class Sampler {
         const Tensor row_keys = field("row_keys", Dtype::int64, tokens);
         const Tensor masked = field("masked_positions", Dtype::int64, predictions);
         const Tensor next = field("next_sentence_label", Dtype::int64, pairs() ? count : 0);
-        check_apart({&ids, &types, &positions, &row_keys, &masked, &labels, &next},
-                    {&first, &examples, &cu_seqlens, &cu_masked});
-        if (!place_.cuda) {
+        check_no_overlap({&ids, &types, &positions, &row_keys, &masked, &labels, &next},
+                         {&first, &examples, &cu_seqlens, &cu_masked});
+        if (!device_.cuda) {
             check_examples(examples);
             check_plan(examples, cu_seqlens.data<int32_t>(), cu_masked.data<int32_t>(), tokens, predictions);
         }
@@ -208,8 +206,8 @@ class Sampler {
         const Tensor weights = field("mlm_weights", Dtype::float32, most);
         const Tensor next(batch.attr("next_sentence_label"), "next_sentence_label", Dtype::int64, {pairs() ? count : 0},
                           first);
-        check_apart({&ids, &types, &attention_mask, &masked, &labels, &weights, &next}, {&first, &examples});
-        if (!place_.cuda) check_examples(examples);
+        check_no_overlap({&ids, &types, &attention_mask, &masked, &labels, &weights, &next}, {&first, &examples});
+        if (!device_.cuda) check_examples(examples);
         Batch out = {};
         out.max_len = options_.max_len;
         out.max_predictions = most;
@@ -229,7 +227,7 @@ class Sampler {
     // The first example's number is a tensor, so that a captured CUDA graph serves every step.
     Tensor first_example(py::handle first) const {
         const Tensor tensor(first, "first_example", {Dtype::int64}, {1});
-        if (!(tensor.place() == place_)) throw py::value_error("first_example must be on the corpus's device");
+        if (!(tensor.device() == device_)) throw py::value_error("first_example must be on the corpus's device");
         return tensor;
     }
 
@@ -238,7 +236,7 @@ class Sampler {
         if (tensor.size(0) > INT32_MAX / options_.max_len) {
             throw py::value_error("a batch holds fewer than 2^31 tokens");
         }
-        return tensor.beside(first);
+        return tensor.require_same_device(first);
     }
 
     bool pairs() const { return options_.objective != Objective::none; }
@@ -276,14 +274,14 @@ class Sampler {
         const int64_t* const g = first.data<int64_t>();
         const int64_t count = examples.size(0);
         const Example* const rows = examples.data<Example>();
-        BERTFAST_RUN(place_, sample(corpus_, options_, *g, count, rows, batch),
-                     sample(corpus_, options_, g, count, rows, batch, first.place().stream));
+        BERTFAST_RUN(device_, sample(corpus_, options_, *g, count, rows, batch),
+                     sample(corpus_, options_, g, count, rows, batch, first.device().stream));
     }
 
     py::tuple keep_alive_;
     SamplerOptions options_;
     Corpus corpus_ = {};
-    Place place_;
+    Device device_;
 };
 
 }  // namespace

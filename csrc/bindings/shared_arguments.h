@@ -30,13 +30,13 @@ inline Dropout checked_dropout(double p, int64_t seed, int64_t place) {
 // write it over the whole result. None where the product has added it, as on a GPU, where that is free.
 class DeferredBias {
   public:
-    // (columns,) float32, where `neighbour` is, apart from `written`.
-    DeferredBias(py::handle object, const char* name, int64_t columns, const Tensor& neighbour,
+    // (columns,) float32, on the device of `other`, without overlap with `written`.
+    DeferredBias(py::handle object, const char* name, int64_t columns, const Tensor& other,
                  const std::vector<const Tensor*>& written) {
         if (object.is_none()) return;
-        bias_.emplace(object, name, Dtype::float32, std::vector<int64_t>{columns}, neighbour);
-        if (neighbour.place().cuda) throw py::value_error(std::string(name) + " must be None on a GPU");
-        check_apart(written, {&*bias_});
+        bias_.emplace(object, name, Dtype::float32, std::vector<int64_t>{columns}, other);
+        if (other.device().cuda) throw py::value_error(std::string(name) + " must be None on a GPU");
+        check_no_overlap(written, {&*bias_});
     }
 
     const float* data() const { return bias_ ? bias_->data<float>() : nullptr; }
@@ -50,11 +50,11 @@ struct PartialSums {
     float* data = nullptr;
     int64_t slices = 0;
 
-    // (slices, sums, columns of x) float32, where x is, apart from `others`.
+    // (slices, sums, columns of x) float32, on the device of x, without overlap with `others`.
     PartialSums(py::handle object, int64_t sums, const Tensor& x, std::initializer_list<const Tensor*> others) {
-        if (!x.place().cuda) return;
+        if (!x.device().cuda) return;
         const Tensor partial(object, "partial", Dtype::float32, {ANY, sums, x.size(1)}, x);
-        check_apart({&partial}, others);
+        check_no_overlap({&partial}, others);
         if (partial.size(0) < 1) throw py::value_error("partial must have at least one slice");
         data = partial.data<float>();
         slices = partial.size(0);

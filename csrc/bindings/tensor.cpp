@@ -76,9 +76,9 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
 
     if (object.attr("is_cuda").cast<bool>()) {
         const py::object device = object.attr("device");
-        place_.cuda = true;
-        place_.index = device.attr("index").cast<int>();
-        place_.stream =
+        device_.cuda = true;
+        device_.index = device.attr("index").cast<int>();
+        device_.stream =
             reinterpret_cast<void*>(torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
     } else if (!object.attr("is_cpu").cast<bool>()) {
         throw py::value_error(name_ + " must be on the CPU or on a CUDA device, not on " +
@@ -97,12 +97,12 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
     }
 }
 
-const Tensor& Tensor::beside(const Tensor& other) const {
-    if (!(place_ == other.place_)) throw py::value_error(name_ + " must be on the same device as " + other.name_);
+const Tensor& Tensor::require_same_device(const Tensor& other) const {
+    if (!(device_ == other.device_)) throw py::value_error(name_ + " must be on the same device as " + other.name_);
     return *this;
 }
 
-void check_apart(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read) {
+void check_no_overlap(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read) {
     struct Extent {
         const Tensor* tensor;
         bool written;

@@ -13,13 +13,13 @@ namespace bertfast::bindings {
 
 namespace py = pybind11;
 
-// Where a call runs: on the CPU, or on CUDA device `index` in the caller's current stream.
-struct Place {
+// The CPU, or CUDA device `index` with the caller's current stream.
+struct Device {
     bool cuda = false;
     int index = 0;
     void* stream = nullptr;
 
-    bool operator==(const Place& other) const { return cuda == other.cuda && index == other.index; }
+    bool operator==(const Device& other) const { return cuda == other.cuda && index == other.index; }
 };
 
 // The dtypes that kernels take.
@@ -35,10 +35,10 @@ class Tensor {
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes);
     // The same, and ValueError unless it has `shape` (ANY matches any extent).
     Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes, const std::vector<int64_t>& shape);
-    // The same, and ValueError unless it is where `neighbour` is.
-    Tensor(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& neighbour)
+    // The same, and ValueError unless it is on the device of `other`.
+    Tensor(py::handle object, const char* name, Dtype dtype, const std::vector<int64_t>& shape, const Tensor& other)
         : Tensor(object, name, {dtype}, shape) {
-        beside(neighbour);
+        require_same_device(other);
     }
 
     template <typename T>
@@ -49,9 +49,9 @@ class Tensor {
     int64_t elements() const { return elements_; }
     const std::vector<int64_t>& shape() const { return shape_; }
     Dtype dtype() const { return dtype_; }
-    const Place& place() const { return place_; }
-    // Raises ValueError unless this tensor is where `other` is.
-    const Tensor& beside(const Tensor& other) const;
+    const Device& device() const { return device_; }
+    // Raises ValueError unless this tensor is on the device of `other`.
+    const Tensor& require_same_device(const Tensor& other) const;
     // Its first byte and the end of its memory: the same address if it is empty.
     const char* begin() const { return data<const char>(); }
     const char* end() const { return begin() + bytes_; }
@@ -63,11 +63,11 @@ class Tensor {
     int64_t elements_ = 0, bytes_ = 0;
     std::vector<int64_t> shape_;
     Dtype dtype_ = Dtype::float32;
-    Place place_;
+    Device device_;
 };
 
 // Raises ValueError if a tensor that a call writes shares memory with another of its tensors: the call would overwrite
 // what it still reads, or what its caller still needs.
-void check_apart(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read);
+void check_no_overlap(const std::vector<const Tensor*>& written, const std::vector<const Tensor*>& read);
 
 }  // namespace bertfast::bindings
