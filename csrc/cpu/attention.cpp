@@ -12,7 +12,7 @@ namespace {
 template <typename T>
 void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, int64_t begin, int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
-    const int64_t wide = row_stride(width), across = row_stride(most);
+    const int64_t wide = row_stride(width), across = row_stride(most);  // strides: a head's rows, scores
     Scratch scratch(2 * block * wide + width * across + most * wide + block * across + DropoutFactors::room_for(most) +
                     HeadBiases::room_for(shape));
     float* const query = scratch.take(block * wide);
@@ -59,7 +59,7 @@ void forward(const AttentionShape& shape, const AttentionForward<T>& tensors, in
 template <typename T>
 void backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, int64_t begin, int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
-    const int64_t wide = row_stride(width), across = row_stride(most);
+    const int64_t wide = row_stride(width), across = row_stride(most);  // strides: a head's rows, scores
     Scratch scratch(3 * block * wide + 2 * width * across + 3 * most * wide + 2 * block * across +
                     DropoutFactors::room_for(most) + HeadBiases::room_for(shape));
     float* const query = scratch.take(block * wide);

@@ -20,7 +20,7 @@ using Products = BlockProducts;
 using Products = VectorProducts;
 #endif
 
-// Takes room for `count` bfloat16 numbers.
+// Takes memory for `count` bfloat16 numbers.
 static inline bfloat16* take_bfloat16(Scratch& scratch, int64_t count) {
     return reinterpret_cast<bfloat16*>(scratch.take(count / 2));
 }
@@ -34,7 +34,7 @@ static inline void end_row(bfloat16* row, int64_t keys, int64_t depth) {
 static inline void forward_bf16(const AttentionShape& shape, const AttentionForward<bfloat16>& tensors, int64_t begin,
                                 int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
-    const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);
+    const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);  // strides: a head's rows, scores
     const int64_t tall = round_up(block, PAIRED);
     Scratch scratch(tall * wide / 2 + tall * wide + 3 * across * wide / 2 + 3 * tall * across / 2 +
                     DropoutFactors::room_for(most) + HeadBiases::room_for(shape));
@@ -89,7 +89,7 @@ static inline void forward_bf16(const AttentionShape& shape, const AttentionForw
 static inline void backward_bf16(const AttentionShape& shape, const AttentionBackward<bfloat16>& tensors, int64_t begin,
                                  int64_t end) {
     const int64_t width = shape.head_dim, most = shape.max_seqlen, block = most < BLOCK ? most : BLOCK;
-    const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);
+    const int64_t wide = round_up(width, PAIRED), across = round_up(most, PAIRED);  // strides: a head's rows, scores
     const int64_t tall = round_up(block, PAIRED);
     Scratch scratch(3 * tall * wide + 4 * across * wide + 4 * tall * across + DropoutFactors::room_for(most) +
                     HeadBiases::room_for(shape));
@@ -109,7 +109,7 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
     bfloat16* const dropped = take_bfloat16(scratch, tall * across);
     bfloat16* const grad_scores = take_bfloat16(scratch, tall * across);
     float* const pairs = scratch.take(tall * across / 2);
-    float* const room = scratch.take(tall * across / 2);
+    float* const workspace = scratch.take(tall * across / 2);
     DropoutFactors factors(shape.dropout, most, scratch);
     HeadBiases biases(shape, scratch);
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
@@ -158,7 +158,8 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
                                                float* to) {
                 pair_rows(left, row_depth, across, pairs);
                 pair_rows(right, row_depth, wide, right_pairs);
-                product.of_columns(part.keys, width, row_depth, pairs, across, room, right_pairs, wide, to, wide, add);
+                product.of_columns(part.keys, width, row_depth, pairs, across, workspace, right_pairs, wide, to, wide,
+                                   add);
             };
             product_over_rows(dropped, grad, grad_pairs, grad_value);
             product_over_rows(grad_scores, query, query_pairs, grad_key);

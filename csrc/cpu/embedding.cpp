@@ -22,10 +22,10 @@ inline void add_up(const EmbeddingTables& tables, int64_t token, float* sum) {
 
 template <typename T>
 void forward(const EmbeddingLayerNorm<T>& call) {
-    const int64_t hidden = call.tables.hidden, room = round_up(hidden, LINE);
+    const int64_t hidden = call.tables.hidden, row_size = round_up(hidden, LINE);
     parallel_for(call.tables.tokens, 1 + 8192 / (hidden + 1), [&](int64_t begin, int64_t end) {
-        Scratch scratch(room + DropoutFactors::room_for(hidden));
-        float* const sum = scratch.take(room);
+        Scratch scratch(row_size + DropoutFactors::room_for(hidden));
+        float* const sum = scratch.take(row_size);
         DropoutFactors factors(call.dropout, hidden, scratch);
         for (int64_t token = begin; token < end; ++token) {
             add_up(call.tables, token, sum);
@@ -90,13 +90,13 @@ void add_by_entry(const float* rows, const int64_t* ids, int64_t tokens, int64_t
 template <typename T>
 void backward(const EmbeddingLayerNormBackward<T>& call) {
     const EmbeddingTables& tables = call.tables;
-    const int64_t hidden = tables.hidden, room = round_up(hidden, LINE);
+    const int64_t hidden = tables.hidden, row_size = round_up(hidden, LINE);
     // The few sums for weight, bias and the types.
-    ColumnSums sums(tables.tokens, (2 + tables.types) * room);
+    ColumnSums sums(tables.tokens, (2 + tables.types) * row_size);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
-        Scratch scratch(2 * room + DropoutFactors::room_for(hidden));
-        float* const sum = scratch.take(room);
-        float* const grad = scratch.take(room);
+        Scratch scratch(2 * row_size + DropoutFactors::room_for(hidden));
+        float* const sum = scratch.take(row_size);
+        float* const grad = scratch.take(row_size);
         DropoutFactors factors(call.dropout, hidden, scratch);
         for (int64_t token = begin; token < end; ++token) {
             add_up(tables, token, sum);
@@ -107,8 +107,8 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
             }
             Moments of_row;
             memcpy(&of_row, call.moments + 2 * token, sizeof of_row);
-            normalize_backward(sum, of_row, call.weight, hidden, grad, partial, partial + room);
-            float* const type = partial + (2 + tables.token_type_ids[token]) * room;
+            normalize_backward(sum, of_row, call.weight, hidden, grad, partial, partial + row_size);
+            float* const type = partial + (2 + tables.token_type_ids[token]) * row_size;
             for (int64_t c = 0; c < hidden; c += LANES) {
                 store_upto(call.grad_sum + token * hidden + c, load(grad + c), hidden - c);
                 add_to(type + c, load(grad + c));
@@ -116,9 +116,9 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
         }
     });
     sums.total(0, hidden, call.grad_weight);
-    sums.total(room, hidden, call.grad_bias);
+    sums.total(row_size, hidden, call.grad_bias);
     for (int64_t type = 0; type < tables.types; ++type) {
-        sums.total((2 + type) * room, hidden, call.grad_type + type * hidden);
+        sums.total((2 + type) * row_size, hidden, call.grad_type + type * hidden);
     }
     add_by_entry(call.grad_sum, tables.input_ids, tables.tokens, tables.words, hidden, call.grad_word);
     add_by_entry(call.grad_sum, tables.position_ids, tables.tokens, tables.positions, hidden, call.grad_position);

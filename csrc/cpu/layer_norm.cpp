@@ -20,11 +20,11 @@ inline void drop_and_add(const T* x, const float* x_bias, const T* residual, con
 
 template <typename T>
 void forward(const DropoutAddLayerNorm<T>& call) {
-    const int64_t columns = call.columns, room = round_up(columns, LINE);
+    const int64_t columns = call.columns, row_size = round_up(columns, LINE);
     parallel_for(call.rows, 1 + 8192 / (columns + 1), [&](int64_t begin, int64_t end) {
-        Scratch scratch(2 * room + DropoutFactors::room_for(columns));
-        float* const sum = scratch.take(room);
-        const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(room));
+        Scratch scratch(2 * row_size + DropoutFactors::room_for(columns));
+        float* const sum = scratch.take(row_size);
+        const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(row_size));
         DropoutFactors factors(call.dropout, columns, scratch);
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * columns;
@@ -42,13 +42,13 @@ void forward(const DropoutAddLayerNorm<T>& call) {
 
 template <typename T>
 void backward(const DropoutAddLayerNormBackward<T>& call) {
-    const int64_t columns = call.columns, room = round_up(columns, LINE);
-    ColumnSums sums(call.rows, 2 * room);
+    const int64_t columns = call.columns, row_size = round_up(columns, LINE);
+    ColumnSums sums(call.rows, 2 * row_size);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
-        Scratch scratch(3 * room + DropoutFactors::room_for(columns));
-        float* const sum = scratch.take(room);
-        float* const grad = scratch.take(room);
-        const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(room));
+        Scratch scratch(3 * row_size + DropoutFactors::room_for(columns));
+        float* const sum = scratch.take(row_size);
+        float* const grad = scratch.take(row_size);
+        const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(row_size));
         DropoutFactors factors(call.dropout, columns, scratch);
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * columns;
@@ -59,7 +59,7 @@ void backward(const DropoutAddLayerNormBackward<T>& call) {
             }
             Moments of_row;
             memcpy(&of_row, call.moments + 2 * row, sizeof of_row);
-            normalize_backward(sum, of_row, call.weight, columns, grad, partial, partial + room);
+            normalize_backward(sum, of_row, call.weight, columns, grad, partial, partial + row_size);
             for (int64_t c = 0; c < columns; c += LANES) {
                 const int64_t left = columns - c;
                 store_upto(call.grad_residual + first + c, load(grad + c), left);
@@ -68,7 +68,7 @@ void backward(const DropoutAddLayerNormBackward<T>& call) {
         }
     });
     sums.total(0, columns, call.grad_weight);
-    sums.total(room, columns, call.grad_bias);
+    sums.total(row_size, columns, call.grad_bias);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// The fewest examples that are worth a thread: about 10 us of work.
-constexpr int64_t SAMPLED_A_THREAD = 32;
+// Fewer are not worth a thread: these take about 10 us.
+constexpr int64_t MIN_EXAMPLES_PER_THREAD = 32;
 
 // `permute` (core/sampling/permutation.h) in every lane, each in its own epoch. A lane that has reached a number below
 // `count` waits for the others.
@@ -226,7 +226,7 @@ void plan(const Corpus& corpus, const SamplerOptions& options, uint64_t first, i
 
 void sample(const Corpus& corpus, const SamplerOptions& options, uint64_t first, int64_t count, const Example* examples,
             const Batch& batch) {
-    parallel_for(count, SAMPLED_A_THREAD, [&](int64_t begin, int64_t end) {
+    parallel_for(count, MIN_EXAMPLES_PER_THREAD, [&](int64_t begin, int64_t end) {
         Masker masker(corpus, options);
         for (int64_t i = begin; i < end; ++i) {
             const Row row = row_of(batch, i);

@@ -82,7 +82,7 @@ class FusedMlmLossBlock {
 
     // `row`: the first of the tile.
     BERTFAST_HD_MEMBER void forward(const FusedMlmLossForward& call, int64_t row, int64_t split) {
-        if (weighed_end(row, ROWS) == row) return;
+        if (weighted_end(row, ROWS) == row) return;
         block_.each([&](int thread, Registers& mine) {
             if (thread < ROWS) {
                 const bool is_row = row + thread < call.count;
@@ -114,7 +114,7 @@ class FusedMlmLossBlock {
     }
 
     BERTFAST_HD_MEMBER void grad_rows(const FusedMlmLossBackward& call, int64_t row, int64_t split) {
-        if (weighed_end(row, ROWS) == row) return;
+        if (weighted_end(row, ROWS) == row) return;
         block_.each([&](int thread, Registers& mine) {
             load_statistics(call, thread, row, 0);
             clear(mine.sum);
@@ -142,7 +142,7 @@ class FusedMlmLossBlock {
 
     // `word`: the first of the tile.
     BERTFAST_HD_MEMBER void grad_words(const FusedMlmLossBackward& call, int64_t word) {
-        const int64_t end = word < call.vocab_size ? weighed_end(0, call.count) : 0;
+        const int64_t end = word < call.vocab_size ? weighted_end(0, call.count) : 0;
         block_.each([&](int thread, Registers&) {
             if (thread >= ROWS) return;
             for (const int buffer : {0, 1}) shared_.source[buffer][thread] = source_of(call, buffer * ROWS + thread);
@@ -201,7 +201,7 @@ class FusedMlmLossBlock {
 
   private:
     // The end of the last row with a weight among `rows` rows from `first` on; `first` if there is none.
-    BERTFAST_HD_MEMBER int64_t weighed_end(int64_t first, int64_t rows) {
+    BERTFAST_HD_MEMBER int64_t weighted_end(int64_t first, int64_t rows) {
         if (rows > call_.count - first) rows = call_.count - first;
         block_.each([&](int thread, Registers&) {
             shared_.last[thread] = 0;

@@ -42,10 +42,11 @@ class VectorProducts {
                            c_stride, add);
     }
 
-    // The same with the left factor transposed: `pairs` holds the paired rows of a (depth, rows) matrix. `room` is
+    // The same with the left factor transposed: `pairs` holds the paired rows of a (depth, rows) matrix. `workspace` is
     // working memory of the same size.
     void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride,
-                    float* /* room */, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
+                    float* /* workspace */, const float* b, int64_t b_stride, float* c, int64_t c_stride,
+                    bool add) const {
         product<PairTerms>(rows, columns, depth / 2, pairs, 1, pairs_stride, b, b_stride, c, c_stride, add);
     }
 };
@@ -56,11 +57,11 @@ class VectorProducts {
 template <typename Products, int64_t BLOCK>
 class ByRows {
   public:
-    void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride, float* room,
-                    const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
-        pack_transposed(pairs, pairs_stride, depth / 2, round_up(rows, BLOCK), nullptr, room, depth / 2);
-        static_cast<const Products&>(*this)(rows, columns, depth, reinterpret_cast<const bfloat16*>(room), depth, b,
-                                            b_stride, c, c_stride, add);
+    void of_columns(int64_t rows, int64_t columns, int64_t depth, const float* pairs, int64_t pairs_stride,
+                    float* workspace, const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) const {
+        pack_transposed(pairs, pairs_stride, depth / 2, round_up(rows, BLOCK), nullptr, workspace, depth / 2);
+        static_cast<const Products&>(*this)(rows, columns, depth, reinterpret_cast<const bfloat16*>(workspace), depth,
+                                            b, b_stride, c, c_stride, add);
     }
 };
 

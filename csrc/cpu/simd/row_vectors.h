@@ -21,11 +21,11 @@ static inline void store_upto(T* to, Floats value, int64_t left) {
     }
 }
 
-// Copies `columns` numbers to `room` and fills its last cache line with zeros; all zeros if `from` is null.
-static inline const float* whole_row(const float* from, int64_t columns, float* room) {
-    memset(room, 0, round_up(columns, LINE) * sizeof(float));
-    if (from) memcpy(room, from, columns * sizeof(float));
-    return room;
+// Copies `columns` numbers to `to` and fills its last cache line with zeros; all zeros if `from` is null.
+static inline const float* whole_row(const float* from, int64_t columns, float* to) {
+    memset(to, 0, round_up(columns, LINE) * sizeof(float));
+    if (from) memcpy(to, from, columns * sizeof(float));
+    return to;
 }
 
 static inline void add_to(float* to, Floats value) {
