@@ -1,4 +1,4 @@
-// Inputs of attention, the results of the CPU's float32 kernels, and room for those of the kernel under test.
+// Inputs of attention, the results of the CPU's float32 kernels, and buffers for those of the kernel under test.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -48,9 +48,9 @@ class AttentionCase {
     AttentionCase(const AttentionCase&) = delete;
     AttentionCase& operator=(const AttentionCase&) = delete;
 
-    // Whether the results of the kernel under test are near enough.
+    // Whether the results of the kernel under test are within tolerance.
     bool is_good() const {
-        const double tolerance = sizeof(T) == 2 ? 4e-3 : 3e-5;  // in bfloat16 the probabilities are rounded, too
+        const double tolerance = sizeof(T) == 2 ? 4e-3 : 3e-5;  // in bfloat16 the probabilities are rounded too
         return near(our_log_sum_exp_, log_sum_exp_, 1e-6, "log_sum_exp") &&
                near(our_out_, out_, tolerance, "attention") &&
                near(our_grad_query_, grad_query_, tolerance, "gradient of the queries") &&

@@ -1,4 +1,4 @@
-// CHECK(condition) prints the condition that failed and where, and ends the test.
+// CHECK(condition) ends the test if the condition is false, and prints it with its place in the source.
 #pragma once
 
 #include <cstdio>

@@ -1,5 +1,5 @@
 // A device's memory. device_cuda.cpp implements it on a CUDA device, device_stand_in.cpp on the host, with the CPU's
-// kernels behind the CUDA launchers' names, so that the self-test itself is tested where there is no GPU.
+// kernels behind the CUDA launchers' names, so that the self-test itself is tested without a GPU.
 #pragma once
 
 #include <cstddef>

@@ -28,7 +28,8 @@ void tell(bool good, const std::string& what) {
     std::printf("%s differs\n", what.c_str());
 }
 
-// Checks that all are within `relative` times the largest expected number, as sums of rounded numbers are. A NaN fails.
+// Checks that all numbers are within `relative` times the largest expected one, as sums of rounded numbers are. A NaN
+// fails.
 template <typename T>
 void near(const std::vector<T>& got, const std::vector<float>& expected, float relative, const std::string& what) {
     float largest = 1e-3f, error = 0;
@@ -43,7 +44,7 @@ void near(const std::vector<T>& got, const std::vector<float>& expected, float r
          what + (numbers_all ? ": by " + std::to_string(error) + " of " + std::to_string(largest) : ": not written"));
 }
 
-// Normally distributed numbers that bfloat16 holds exactly: both types compare with the CPU's results in float32.
+// Normally distributed numbers that are exact in bfloat16, so that both types compare with the CPU's float32 results.
 std::vector<float> floats(int64_t count) {
     return floats_of(random_floats<bfloat16>(count, numbers));
 }
@@ -393,7 +394,7 @@ void compare_sampler(const SamplerText& text, const SamplerOptions& options, int
     tell(same_bytes(cu_seqlens.values(), cpu.cu_seqlens), what + ": cu_seqlens");
     tell(same_bytes(cu_masked.values(), cpu.cu_masked), what + ": cu_masked");
     if (!packed) tell(same_bytes(weights.values(), cpu.weights), what + ": mlm_weights");
-    // Both buffers begin with a value that no sampler writes: -7 here, -1 on the device.
+    // Both buffers start with a value that no sampler writes: -7 here, -1 on the device.
     std::vector<int64_t> written = cpu.numbers;
     for (int64_t& each : written) each = each == -7 ? -1 : each;
     tell(same_bytes(buffer.values(), written), what + (packed ? ": packed batch" : ": padded batch"));
@@ -488,7 +489,7 @@ const Group GROUPS[] = {
 
 }  // namespace
 
-// device_self_test [GROUP | --list]: all groups, or one, so that what a kernel breaks hides no other's result.
+// device_self_test [GROUP | --list]: all groups, or one, so that a kernel that fails does not hide the others' results.
 int main(int count, char** arguments) {
     const std::string asked = count > 1 ? arguments[1] : "";
     if (asked == "--list") {

@@ -74,7 +74,7 @@ namespace bertfast::cuda {
 
 BOTH_TYPES(STAND_IN)
 
-// The CPU has no such kernel: this steps the CUDA kernel itself.
+// The CPU has no such kernel, so this steps the CUDA kernel itself.
 void fused_mlm_loss(const FusedMlmLossForward& call, void*) {
     step_fused<WarpProducts>(call, false);
 }

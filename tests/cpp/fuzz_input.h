@@ -1,4 +1,4 @@
-// Numbers from a fuzzer's bytes; zeros after the last.
+// Numbers from a fuzzer's bytes; zeros once they are used up.
 #pragma once
 
 #include <cstddef>

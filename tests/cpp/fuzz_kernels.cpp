@@ -1,5 +1,5 @@
-// Every CPU kernel, at any size and on each instruction set, writes the same bytes on any number of threads and, under
-// AddressSanitizer, touches nothing beyond its tensors.
+// Each CPU kernel, at any size and on each instruction set, writes the same bytes on any number of threads and, under
+// AddressSanitizer, accesses nothing beyond its tensors.
 #include "fuzz_input.h"
 #include "kernel_calls.h"
 #include "threads.h"

@@ -1,5 +1,5 @@
-// Every CPU kernel called on random tensors of given sizes. `check(call)` receives each call: it runs the
-// kernel and returns all that the kernel wrote.
+// Calls each CPU kernel on random tensors of given sizes. `check(call)` receives each call, which runs the kernel and
+// returns everything that the kernel wrote.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
-// Inputs for kernels: random numbers, packed sequences, which tokens hold each entry of a table, and the tensors of a
-// step of Adam.
+// Inputs for kernels: random numbers, packed sequences, the tokens of each table entry, and the tensors of a step of
+// Adam.
 #pragma once
 
 #include <algorithm>
@@ -91,7 +91,7 @@ struct Places {
     int64_t sequences() const { return static_cast<int64_t>(cu_seqlens.size()) - 1; }
 };
 
-// Parameters and their state, of any sizes. All tensors of a kind share one array, so that they begin anywhere.
+// Parameters and their state, of any sizes. All tensors of a kind share one array, so that they may be unaligned.
 struct AdamState {
     std::vector<int64_t> sizes;
     std::vector<float> parameters, gradients, exp_avgs, exp_avg_sqs, rule;

@@ -113,7 +113,7 @@ struct SamplerBuffers {
     }
 };
 
-// Steps what cuda/sampler.cu launches, a thread at a time.
+// Steps the kernels of cuda/sampler.cu, a thread at a time.
 inline void choose(const Corpus& corpus, const SamplerOptions& options, uint64_t g, const Example& example, int threads,
                    std::vector<int32_t>& memory) {
     memory.assign(cuda::mask_shared_bytes(options) / sizeof(int32_t), -9);

@@ -1,4 +1,4 @@
-// What a kernel is allowed of shared memory, with two devices that only keep the numbers: it never shrinks.
+// A kernel's limit on shared memory is never lowered. The two devices here are fakes that only record the limits.
 #include <cuda_runtime.h>
 #include <device_launch_parameters.h>
 

@@ -1,4 +1,4 @@
-// Shared by the tests of CUDA kernels' threads: phases stepped on the host, memory that starts as NaN, comparisons.
+// Shared by the tests of CUDA kernels: phases stepped on the host, memory that starts as NaN, and comparisons.
 #pragma once
 
 #include <algorithm>
@@ -14,8 +14,8 @@
 
 namespace bertfast {
 
-// Runs each thread once, in an order that changes from phase to phase: a thread that needs another's result of the same
-// phase, or overwrites what another still reads, fails.
+// Runs each thread once, in an order that changes from phase to phase. So a kernel fails if a thread needs another's
+// result of the same phase, or overwrites what another still reads.
 template <typename Phase>
 void every_thread(int threads, const Phase& phase) {
     static std::mt19937 random;
@@ -33,8 +33,8 @@ std::vector<T> poisoned(int64_t count) {
     return values;
 }
 
-// A block whose threads take turns in each phase (cuda/device_block.cuh). A copy to shared memory happens when it
-// begins or, if `late`, only when it is waited for.
+// A block whose threads take turns in each phase (cuda/device_block.cuh). A copy to shared memory happens at once or,
+// if `late`, only when the thread waits for it.
 template <typename Registers>
 struct HostBlock {
     int threads;
@@ -61,8 +61,8 @@ struct HostBlock {
     void publish(int) {}
 };
 
-// Whether all elements are within `tolerance` times the greatest one, plus one rounding to T, of what is expected. With
-// `zeros`, exactly those are 0 that should be.
+// Whether all elements are within `tolerance` times the greatest one, plus one rounding to T, of the expected ones.
+// With `zeros`, zeros must also be in the same places.
 template <typename T>
 bool near(const std::vector<T>& got, const std::vector<float>& expected, double tolerance, const char* what,
           bool zeros = false) {

@@ -1,5 +1,5 @@
-// The threads of Adam's CUDA kernel, stepped on the host, give the CPU kernel's results, for tensors of any size,
-// aligned or not, in as many tables as it takes.
+// The threads of Adam's CUDA kernel, stepped on the host, give the CPU kernel's results for tensors of any size,
+// aligned or not, in one table or several.
 #include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "cuda/adam_kernel.cuh"

@@ -132,7 +132,7 @@ bool equals_a_plain_loop(const Case& of, bool by_warpgroups, bool late) {
     return good;
 }
 
-// A wrong label or position makes the row's loss and gradients NaN and, through the decoder's, all of the step's.
+// A wrong label or position makes the row's loss and gradients NaN and, through the decoder's gradient, the whole step.
 bool bad_labels_and_positions_are_nan() {
     bool good = true;
     for (const int64_t wrong : {int64_t{-1}, int64_t{70}, INT64_MIN, INT64_MAX}) {
@@ -152,7 +152,7 @@ bool bad_labels_and_positions_are_nan() {
     return good;
 }
 
-// Rows after the last one with a weight are not read, nor are tiles of rows without weights.
+// Rows after the last one with a weight, and tiles of rows without weights, are not read.
 bool rows_without_weight_are_not_read(bool by_warpgroups) {
     Problem problem({300, 16, 70, 70, 3, false});
     for (int64_t row = 0; row < 300; ++row) {

@@ -1,4 +1,4 @@
-// choose_smallest equals sorting, also for keys that random numbers hardly ever give: equal, extreme, bunched.
+// choose_smallest equals sorting, also for keys that random numbers hardly ever produce: equal, extreme, clustered.
 #define BERTFAST_ISA portable
 #include <numeric>
 #include <random>

@@ -185,7 +185,7 @@ bool embedding(int64_t tokens, int64_t hidden, int64_t slices, bool whole, bool 
                 grad_position, 1e-5, "positions' gradient");
 }
 
-// An id beyond its table makes only its row NaN, and reads nothing out of bounds: AddressSanitizer would see it.
+// An id beyond its table makes only its row NaN, and reads nothing out of bounds, which AddressSanitizer would report.
 bool bad_ids_are_nan() {
     constexpr int64_t HIDDEN = 12;
     const std::vector<float> table(2 * HIDDEN, 1.0f), weight(HIDDEN, 1.0f);
