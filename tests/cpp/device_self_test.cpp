@@ -21,7 +21,7 @@ constexpr int64_t SLICES = 3;  // in the sums over rows
 std::mt19937 numbers(1);
 int compared = 0, wrong = 0;
 
-void tell(bool good, const std::string& what) {
+void expect(bool good, const std::string& what) {
     ++compared;
     if (good) return;
     ++wrong;
@@ -34,14 +34,14 @@ template <typename T>
 void near(const std::vector<T>& got, const std::vector<float>& expected, float relative, const std::string& what) {
     float largest = 1e-3f, error = 0;
     for (const float each : expected) largest = std::fmax(largest, std::fabs(each));
-    bool numbers_all = got.size() == expected.size();
-    for (size_t i = 0; numbers_all && i < got.size(); ++i) {
+    bool all_numbers = got.size() == expected.size();
+    for (size_t i = 0; all_numbers && i < got.size(); ++i) {
         const float difference = std::fabs(to_float(got[i]) - expected[i]);
-        numbers_all = difference == difference;
+        all_numbers = difference == difference;
         error = std::fmax(error, difference);
     }
-    tell(numbers_all && error <= relative * largest,
-         what + (numbers_all ? ": by " + std::to_string(error) + " of " + std::to_string(largest) : ": not written"));
+    expect(all_numbers && error <= relative * largest,
+           what + (all_numbers ? ": by " + std::to_string(error) + " of " + std::to_string(largest) : ": not written"));
 }
 
 // Normally distributed numbers that are exact in bfloat16, so that both types compare with the CPU's float32 results.
@@ -79,7 +79,7 @@ void compare_dropout(int64_t rows, int64_t columns) {
     const Array<T> on_device(x), out(x.size());
     const Array<int64_t> keys(row_keys);
     cuda::dropout(on_device.data(), keys.data(), rows, columns, rule, out.data(), nullptr);
-    tell(same_bytes(out.values(), expected), "dropout" + std::string(type<T>()));
+    expect(same_bytes(out.values(), expected), "dropout" + std::string(type<T>()));
 }
 
 template <typename T>
@@ -252,7 +252,7 @@ void compare_adam(const std::vector<int64_t>& sizes, bool refused) {
     const std::vector<float> before = state.parameters;
     state.take([](auto... arguments) { BERTFAST_DISPATCH(adam(arguments...)); });
     const std::string what = "adam of " + std::to_string(sizes.size()) + " tensors" + (refused ? ", refused" : "");
-    if (refused) tell(same_bytes(parameters.values(), before), what + ", parameters as they were");
+    if (refused) expect(same_bytes(parameters.values(), before), what + ", parameters as they were");
     near(parameters.values(), state.parameters, TOLERANCE<float>, what);
     near(exp_avgs.values(), state.exp_avgs, TOLERANCE<float>, what + ", exp_avgs");
     near(exp_avg_sqs.values(), state.exp_avg_sqs, TOLERANCE<float>, what + ", exp_avg_sqs");
@@ -282,7 +282,7 @@ void compare_mlm_loss(int64_t rows, int64_t columns, int64_t vocab_size) {
     const std::string what = "mlm_loss of " + std::to_string(rows) + " x " + std::to_string(vocab_size) + type<T>();
     near(dlosses.values(), losses, TOLERANCE<float>, what);
     near(losses_alone.values(), losses, TOLERANCE<float>, what + ", alone");
-    tell(same_bytes(untouched.values(), as<T>(logits)), what + ", alone: the logits");
+    expect(same_bytes(untouched.values(), as<T>(logits)), what + ", alone: the logits");
     near(dgradients.values(), gradients, TOLERANCE<T>, what + ", gradients");
     near(dbias_gradient.values(), bias_gradient, TOLERANCE<T>, what + ", bias gradient");
 }
@@ -390,14 +390,14 @@ void compare_sampler(const SamplerText& text, const SamplerOptions& options, int
     cuda::sample(on_device, options, number.data(), count, examples.data(), batch, nullptr);
 
     const std::string what = "sampler, " + std::to_string(count) + " examples of " + std::to_string(options.max_len);
-    tell(same_bytes(examples.values(), cpu.examples), what + ": plan");
-    tell(same_bytes(cu_seqlens.values(), cpu.cu_seqlens), what + ": cu_seqlens");
-    tell(same_bytes(cu_masked.values(), cpu.cu_masked), what + ": cu_masked");
-    if (!packed) tell(same_bytes(weights.values(), cpu.weights), what + ": mlm_weights");
+    expect(same_bytes(examples.values(), cpu.examples), what + ": plan");
+    expect(same_bytes(cu_seqlens.values(), cpu.cu_seqlens), what + ": cu_seqlens");
+    expect(same_bytes(cu_masked.values(), cpu.cu_masked), what + ": cu_masked");
+    if (!packed) expect(same_bytes(weights.values(), cpu.weights), what + ": mlm_weights");
     // Both buffers start with a value that no sampler writes: -7 here, -1 on the device.
     std::vector<int64_t> written = cpu.numbers;
     for (int64_t& each : written) each = each == -7 ? -1 : each;
-    tell(same_bytes(buffer.values(), written), what + (packed ? ": packed batch" : ": padded batch"));
+    expect(same_bytes(buffer.values(), written), what + (packed ? ": packed batch" : ": padded batch"));
 }
 
 void compare_samplers() {
@@ -491,17 +491,17 @@ const Group GROUPS[] = {
 
 // device_self_test [GROUP | --list]: all groups, or one, so that a kernel that fails does not hide the others' results.
 int main(int count, char** arguments) {
-    const std::string asked = count > 1 ? arguments[1] : "";
-    if (asked == "--list") {
+    const std::string wanted = count > 1 ? arguments[1] : "";
+    if (wanted == "--list") {
         for (const Group& group : GROUPS) std::printf("%s\n", group.name);
         return 0;
     }
     device::require();
     for (const Group& group : GROUPS) {
-        if (asked.empty() || asked == group.name) group.compare();
+        if (wanted.empty() || wanted == group.name) group.compare();
     }
     if (compared == 0) {
-        std::printf("there is no group %s\n", asked.c_str());
+        std::printf("there is no group %s\n", wanted.c_str());
         return 2;
     }
     std::printf("%s: %d results compared, %d differ\n", device::name(), compared, wrong);

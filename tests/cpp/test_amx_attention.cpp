@@ -12,11 +12,11 @@ using namespace bertfast;
 namespace {
 
 bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width) {
-    const AttentionCase<bfloat16> given(queries, keys, heads, width, true);
-    const int64_t items = given.shape.batch * heads;
-    cpu::emulated::forward_bf16(given.shape, given.forward, 0, items);
-    cpu::emulated::backward_bf16(given.shape, given.backward, 0, items);
-    return given.is_good() && !amx_emulation::configured;
+    const AttentionCase<bfloat16> test_case(queries, keys, heads, width, true);
+    const int64_t items = test_case.shape.batch * heads;
+    cpu::emulated::forward_bf16(test_case.shape, test_case.forward, 0, items);
+    cpu::emulated::backward_bf16(test_case.shape, test_case.backward, 0, items);
+    return test_case.is_good() && !amx_emulation::configured;
 }
 
 }  // namespace

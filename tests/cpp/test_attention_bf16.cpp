@@ -9,10 +9,10 @@ namespace {
 bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width) {
     bool good = true;
     for (const bool drops : {false, true}) {
-        const AttentionCase<bfloat16> given(queries, keys, heads, width, drops);
-        BERTFAST_DISPATCH(attention(given.shape, given.forward));
-        BERTFAST_DISPATCH(attention_backward(given.shape, given.backward));
-        good &= given.is_good();
+        const AttentionCase<bfloat16> test_case(queries, keys, heads, width, drops);
+        BERTFAST_DISPATCH(attention(test_case.shape, test_case.forward));
+        BERTFAST_DISPATCH(attention_backward(test_case.shape, test_case.backward));
+        good &= test_case.is_good();
     }
     return good;
 }

@@ -28,10 +28,10 @@ void for_each_item(const AttentionShape& shape, bool whole, const Body& body) {
 template <typename T>
 bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& keys, int64_t heads, int64_t width,
                bool drops, bool whole) {
-    const AttentionCase<T> given(queries, keys, heads, width, drops);
-    for_each_item<T>(given.shape, whole, [&](auto block) { block.forward(given.forward); });
-    for_each_item<T>(given.shape, whole, [&](auto block) { block.backward(given.backward); });
-    return given.is_good();
+    const AttentionCase<T> test_case(queries, keys, heads, width, drops);
+    for_each_item<T>(test_case.shape, whole, [&](auto block) { block.forward(test_case.forward); });
+    for_each_item<T>(test_case.shape, whole, [&](auto block) { block.backward(test_case.backward); });
+    return test_case.is_good();
 }
 
 template <typename T>

@@ -17,40 +17,41 @@ struct Case {
 };
 
 struct Problem {
-    Case of;
+    Case sizes;
     int64_t sources;
     std::vector<bfloat16> rows, decoder;
     std::vector<int64_t> positions, labels;
     std::vector<float> bias, weights;
 
-    explicit Problem(const Case& of) : of(of), sources(of.gathers ? 2 * of.count + 3 : of.count) {
-        std::mt19937 random(static_cast<uint32_t>(of.count + of.hidden));
-        rows = random_floats<bfloat16>(sources * of.hidden, random);
-        const float scale = of.spread / std::sqrt(static_cast<float>(of.hidden));
-        decoder = random_floats<bfloat16>(of.padded_vocab * of.hidden, random, scale);
-        bias = random_floats<float>(of.padded_vocab, random);
-        weights = random_floats<float>(of.count, random);
-        labels = random_ints(of.count, random, of.vocab_size);
-        for (int64_t row = 0; row < of.count; ++row) {
+    explicit Problem(const Case& sizes) : sizes(sizes), sources(sizes.gathers ? 2 * sizes.count + 3 : sizes.count) {
+        std::mt19937 random(static_cast<uint32_t>(sizes.count + sizes.hidden));
+        rows = random_floats<bfloat16>(sources * sizes.hidden, random);
+        const float scale = sizes.spread / std::sqrt(static_cast<float>(sizes.hidden));
+        decoder = random_floats<bfloat16>(sizes.padded_vocab * sizes.hidden, random, scale);
+        bias = random_floats<float>(sizes.padded_vocab, random);
+        weights = random_floats<float>(sizes.count, random);
+        labels = random_ints(sizes.count, random, sizes.vocab_size);
+        for (int64_t row = 0; row < sizes.count; ++row) {
             if (row % 5 == 1) weights[row] = 0.0f;
-            if (row % 3 == 0) labels[row] = of.vocab_size - 1 - row % of.vocab_size;
+            if (row % 3 == 0) labels[row] = sizes.vocab_size - 1 - row % sizes.vocab_size;
         }
-        for (int64_t i = of.vocab_size * of.hidden; i < of.padded_vocab * of.hidden; ++i) from_float(NAN, decoder[i]);
-        for (int64_t i = of.vocab_size; i < of.padded_vocab; ++i) bias[i] = NAN;  // padding may hold anything
-        if (!of.gathers) return;
+        for (int64_t i = sizes.vocab_size * sizes.hidden; i < sizes.padded_vocab * sizes.hidden; ++i)
+            from_float(NAN, decoder[i]);
+        for (int64_t i = sizes.vocab_size; i < sizes.padded_vocab; ++i) bias[i] = NAN;  // padding may hold anything
+        if (!sizes.gathers) return;
         positions.resize(sources);
         std::iota(positions.begin(), positions.end(), 0);
         std::shuffle(positions.begin(), positions.end(), random);
-        positions.resize(of.count);
+        positions.resize(sizes.count);
     }
 
     cuda::FusedMlmLoss call() const {
-        return {rows.data(),    of.gathers ? positions.data() : nullptr,
-                decoder.data(), bias.data(),
-                labels.data(),  weights.data(),
-                sources,        of.count,
-                of.hidden,      of.padded_vocab,
-                of.vocab_size,  of.splits};
+        return {rows.data(),      sizes.gathers ? positions.data() : nullptr,
+                decoder.data(),   bias.data(),
+                labels.data(),    weights.data(),
+                sources,          sizes.count,
+                sizes.hidden,     sizes.padded_vocab,
+                sizes.vocab_size, sizes.splits};
     }
 };
 
@@ -63,14 +64,14 @@ struct Results {
     std::vector<float> grad_bias;
 
     Results(const Problem& problem, bool by_warpgroups, bool late)
-        : losses(poisoned<float>(problem.of.count)),
-          statistics(poisoned<cuda::RowStatistics>(problem.of.count)),
+        : losses(poisoned<float>(problem.sizes.count)),
+          statistics(poisoned<cuda::RowStatistics>(problem.sizes.count)),
           grad_rows(problem.rows.size()),  // a row without a position stays unchanged: 0
           grad_decoder(poisoned<bfloat16>(problem.decoder.size())),
           grad_bias(poisoned<float>(problem.bias.size())) {
-        const int64_t parts = problem.of.splits * problem.of.count;
+        const int64_t parts = problem.sizes.splits * problem.sizes.count;
         auto partial = poisoned<LogSumExp>(parts);
-        auto label_logits = poisoned<float>(problem.of.count), sums = poisoned<float>(parts * problem.of.hidden);
+        auto label_logits = poisoned<float>(problem.sizes.count), sums = poisoned<float>(parts * problem.sizes.hidden);
         const auto step = [&](const auto& call) {
             by_warpgroups ? step_fused<cuda::WarpgroupProducts>(call, late)
                           : step_fused<cuda::WarpProducts>(call, late);
@@ -82,37 +83,37 @@ struct Results {
     }
 };
 
-bool equals_a_plain_loop(const Case& of, bool by_warpgroups, bool late) {
-    const Problem problem(of);
+bool equals_a_plain_loop(const Case& sizes, bool by_warpgroups, bool late) {
+    const Problem problem(sizes);
     const Results got(problem, by_warpgroups, late);
     std::vector<double> grad_rows(problem.rows.size()), grad_decoder(problem.decoder.size()),
-        grad_bias(of.padded_vocab);
-    std::vector<float> losses(of.count);
-    for (int64_t row = 0; row < of.count; ++row) {
+        grad_bias(sizes.padded_vocab);
+    std::vector<float> losses(sizes.count);
+    for (int64_t row = 0; row < sizes.count; ++row) {
         const double weight = problem.weights[row];
         if (weight == 0) continue;
-        const int64_t source = of.gathers ? problem.positions[row] : row;
+        const int64_t source = sizes.gathers ? problem.positions[row] : row;
         const auto element = [&](const std::vector<bfloat16>& from, int64_t line, int64_t column) {
-            return double{to_float(from[line * of.hidden + column])};
+            return double{to_float(from[line * sizes.hidden + column])};
         };
-        std::vector<double> x(of.vocab_size);
+        std::vector<double> x(sizes.vocab_size);
         double maximum = -INFINITY, sum = 0;
-        for (int64_t word = 0; word < of.vocab_size; ++word) {
+        for (int64_t word = 0; word < sizes.vocab_size; ++word) {
             x[word] = problem.bias[word];
-            for (int64_t d = 0; d < of.hidden; ++d) {
+            for (int64_t d = 0; d < sizes.hidden; ++d) {
                 x[word] += element(problem.rows, source, d) * element(problem.decoder, word, d);
             }
             maximum = std::fmax(maximum, x[word]);
         }
         for (const double each : x) sum += std::exp(each - maximum);
         losses[row] = static_cast<float>(weight * (std::log(sum) + maximum - x[problem.labels[row]]));
-        for (int64_t word = 0; word < of.vocab_size; ++word) {
+        for (int64_t word = 0; word < sizes.vocab_size; ++word) {
             const double share = std::exp(x[word] - maximum) / sum;
             const double gradient = GRAD * weight * (share - (word == problem.labels[row]));
             grad_bias[word] += gradient;
-            for (int64_t d = 0; d < of.hidden; ++d) {
-                grad_rows[source * of.hidden + d] += gradient * element(problem.decoder, word, d);
-                grad_decoder[word * of.hidden + d] += gradient * element(problem.rows, source, d);
+            for (int64_t d = 0; d < sizes.hidden; ++d) {
+                grad_rows[source * sizes.hidden + d] += gradient * element(problem.decoder, word, d);
+                grad_decoder[word * sizes.hidden + d] += gradient * element(problem.rows, source, d);
             }
         }
     }
@@ -126,8 +127,8 @@ bool equals_a_plain_loop(const Case& of, bool by_warpgroups, bool late) {
                       near(got.grad_bias, floats(grad_bias), 1e-5, "gradient of the bias");
     if (!good) {
         std::printf("%d rows of %d, %d of %d words in %d splits, gathered %d, spread %g, warpgroups %d, late %d\n",
-                    int(of.count), int(of.hidden), int(of.vocab_size), int(of.padded_vocab), int(of.splits), of.gathers,
-                    of.spread, by_warpgroups, late);
+                    int(sizes.count), int(sizes.hidden), int(sizes.vocab_size), int(sizes.padded_vocab),
+                    int(sizes.splits), sizes.gathers, sizes.spread, by_warpgroups, late);
     }
     return good;
 }
