@@ -1,7 +1,8 @@
-"""Whatever a native entry is given, it raises a Python exception or works: it never crashes and never writes elsewhere.
+"""Fuzzes every entry point of the extension: it raises a Python exception or works, whatever its arguments.
 
-Each entry has a builder of right arguments, some of which are then spoiled. Tensors lie between guard bytes, which must
-not change; a call that is accepted must give the same bytes when it is made again.
+It never crashes and never writes outside its outputs. Each entry has a builder of valid arguments, some of which are
+then corrupted. Tensors lie between guard bytes, which must not change. An accepted call, repeated, must give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ GUARD, PATTERN = 256, 0xA5
 
 
 class Memory:
-    """Tensors between guard bytes, or, where AddressSanitizer should see what lies beyond them, without any."""
+    """Tensors between guard bytes; sometimes without any, so that AddressSanitizer sees accesses beyond them."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -57,7 +58,7 @@ class Memory:
             assert (base[len(base) - self.guard :] == PATTERN).all()
 
 
-# --- Right arguments ---
+# --- Valid arguments ---
 
 Arguments = dict[str, Any]
 
@@ -99,7 +100,7 @@ def bias_gelu_backward(rng: random.Random, memory: Memory) -> Arguments:
     return {**arguments, "partial": None}
 
 
-def late_biases(rng: random.Random, memory: Memory, **columns: int) -> Arguments:
+def deferred_biases(rng: random.Random, memory: Memory, **columns: int) -> Arguments:
     return {name: memory.floats(count) for name, count in columns.items() if rng.random() < 0.5}
 
 
@@ -115,7 +116,7 @@ def dropout_add_layer_norm(rng: random.Random, memory: Memory) -> Arguments:
         **dropout_rule(rng, "place"),
         "out": memory.empty(rows, columns, dtype=dtype),
         "moments": memory.empty(rows, 2),
-        **late_biases(rng, memory, x_bias=columns),
+        **deferred_biases(rng, memory, x_bias=columns),
     }
 
 
@@ -134,7 +135,7 @@ def dropout_add_layer_norm_backward(rng: random.Random, memory: Memory) -> Argum
         "grad_weight": memory.empty(columns),
         "grad_bias": memory.empty(columns),
         "partial": None,
-        **late_biases(rng, memory, x_bias=columns),
+        **deferred_biases(rng, memory, x_bias=columns),
     }
 
 
@@ -204,7 +205,7 @@ def attention(rng: random.Random, memory: Memory) -> Arguments:
         **dropout_rule(rng, "site"),
         "out": memory.empty(queries, heads, width, dtype=dtype),
         "log_sum_exp": memory.empty(queries, heads),
-        **late_biases(rng, memory, query_bias=heads * width, key_value_bias=2 * heads * width),
+        **deferred_biases(rng, memory, query_bias=heads * width, key_value_bias=2 * heads * width),
     }
 
 
@@ -217,7 +218,7 @@ def attention_backward(rng: random.Random, memory: Memory) -> Arguments:
 
 
 def adam(rng: random.Random, memory: Memory) -> Arguments:
-    """Each tensor by itself, its list before the dot: see `call_adam`."""
+    """One argument per tensor, named LIST.NUMBER: see `call_adam`."""
     copied, arguments = rng.random() < 0.5, {}
     for number in range(rng.choice([0, 1, 3])):
         shape = rng.choice([(), (size(rng),), (size(rng), size(rng)), (5000,)])
@@ -338,10 +339,10 @@ def sampler(rng: random.Random, memory: Memory) -> Arguments:
 def planned(rng: random.Random, memory: Memory) -> tuple[Any, Arguments, Arguments]:
     """A sampler, its options, and the arguments of `plan` for some of its examples."""
     options = sampler_options(rng, memory)
-    made = native.Sampler(options=native.SamplerOptions(**options), **sampler_arrays(rng, memory, options))
+    native_sampler = native.Sampler(options=native.SamplerOptions(**options), **sampler_arrays(rng, memory, options))
     count = rng.choice([0, 1, 3, 70])
     return (
-        made,
+        native_sampler,
         options,
         {
             "first_example": memory.of([rng.choice([0, 5, 2**40])], torch.int64),
@@ -353,32 +354,32 @@ def planned(rng: random.Random, memory: Memory) -> tuple[Any, Arguments, Argumen
 
 
 def plan(rng: random.Random, memory: Memory) -> Arguments:
-    made, _, arguments = planned(rng, memory)
-    return {"self": made, **arguments}
+    native_sampler, _, arguments = planned(rng, memory)
+    return {"self": native_sampler, **arguments}
 
 
 def packed(rng: random.Random, memory: Memory) -> Arguments:
-    made, options, arguments = planned(rng, memory)
-    made.plan(**arguments)
+    native_sampler, options, arguments = planned(rng, memory)
+    native_sampler.plan(**arguments)
     count = len(arguments["examples"])
     tokens, predictions = int(arguments["cu_seqlens"][-1]), int(arguments["cu_masked"][-1])
     sizes = {name: tokens for name in ("input_ids", "token_type_ids", "position_ids", "row_keys")}
     sizes |= {"masked_positions": predictions, "labels": predictions}
     sizes["next_sentence_label"] = 0 if options["objective"] == "none" else count
     fields = {name: memory.empty(number, dtype=torch.int64) for name, number in sizes.items()}
-    return {"self": made, **arguments, **fields}
+    return {"self": native_sampler, **arguments, **fields}
 
 
 def padded(rng: random.Random, memory: Memory) -> Arguments:
-    made, options, arguments = planned(rng, memory)
-    made.plan(**arguments)
-    count, max_len, most = len(arguments["examples"]), options["max_len"], made.max_predictions
+    native_sampler, options, arguments = planned(rng, memory)
+    native_sampler.plan(**arguments)
+    count, max_len, most = len(arguments["examples"]), options["max_len"], native_sampler.max_predictions
     del arguments["cu_seqlens"], arguments["cu_masked"]
     fields = {name: memory.empty(count, max_len, dtype=torch.int64) for name in PaddedBatch._fields[:3]}
     fields |= {name: memory.empty(count, most, dtype=torch.int64) for name in ("masked_positions", "labels")}
     fields["mlm_weights"] = memory.empty(count, most)
     fields["next_sentence_label"] = memory.empty(0 if options["objective"] == "none" else count, dtype=torch.int64)
-    return {"self": made, **arguments, **fields}
+    return {"self": native_sampler, **arguments, **fields}
 
 
 # --- Calls ---
@@ -396,16 +397,16 @@ def call_adam(**arguments: Any) -> None:
 
 def call_sampler(**arguments: Any) -> None:
     """A sampler that is accepted must also work."""
-    made = native.Sampler(**arguments)
+    native_sampler = native.Sampler(**arguments)
     memory, count = Memory(random.Random(1)), 20
     first, examples = torch.tensor([3]), memory.empty(count, native.EXAMPLE_FIELDS, dtype=torch.int64)
     cu_seqlens, cu_masked = (memory.empty(count + 1, dtype=torch.int32) for _ in range(2))
-    made.plan(first, examples, cu_seqlens, cu_masked)
+    native_sampler.plan(first, examples, cu_seqlens, cu_masked)
     tokens, predictions = (memory.empty(int(end[-1]), dtype=torch.int64) for end in (cu_seqlens, cu_masked))
     fields = {name: torch.empty_like(tokens) for name in ("token_type_ids", "position_ids", "row_keys")}
     for next_sentence_label in (torch.empty(count, dtype=torch.int64), torch.empty(0, dtype=torch.int64)):
-        with contextlib.suppress(ValueError):  # one of the two sizes is the objective's
-            made.packed(
+        with contextlib.suppress(ValueError):  # only one of the two sizes fits the objective
+            native_sampler.packed(
                 first,
                 examples,
                 SimpleNamespace(
@@ -453,20 +454,20 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "Sampler.packed": (call_method("packed", PackedBatch), packed),
     "Sampler.padded": (call_method("padded", PaddedBatch), padded),
 }
-# Entries that refuse what lies on a CPU, last of all.
-OF_CUDA = {"fused_mlm_loss", "fused_mlm_loss_backward"}
-# Entries that take nothing.
-PLAIN = {"isa", "isas", "cpu_has_bf16", "cpu_is_intel", "keep_freed_memory"}
+# Entries whose last check refuses tensors on a CPU.
+CUDA_ONLY = {"fused_mlm_loss", "fused_mlm_loss_backward"}
+# Entries without arguments.
+WITHOUT_ARGUMENTS = {"isa", "isas", "cpu_has_bf16", "cpu_is_intel", "keep_freed_memory"}
 
 
 def test_every_entry_is_fuzzed() -> None:
     entries = {name for name in dir(native) if callable(getattr(native, name)) and not name.startswith("__")}
     methods = {f"Sampler.{name}" for name in vars(native.Sampler) if not name.startswith("_")}
     methods -= {"Sampler.num_examples", "Sampler.max_predictions"}  # properties
-    assert {name for name in entries | methods if name not in PLAIN} == set(ENTRIES)
+    assert {name for name in entries | methods if name not in WITHOUT_ARGUMENTS} == set(ENTRIES)
 
 
-# --- Wrong ones ---
+# --- Invalid arguments ---
 
 EXTREMES = [-(2**63), -(2**31), -1, 0, 1, 2**31 - 1, 2**31, 2**62, 2**63 - 1]
 SCALARS: list[Any] = [None, "", "avx2\0", b"x", True, -1, 0, 1, 5, 2**16, 2**31, 2**62, 2**63, 2**64, 10**30, -(2**63)]
@@ -485,7 +486,7 @@ def resized(tensor: torch.Tensor, rng: random.Random, memory: Memory) -> torch.T
 
 
 def scrambled(tensor: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Some of its values made extreme, in place."""
+    """The tensor with some values replaced by extreme ones, in place."""
     if not tensor.numel():
         return tensor
     flat = tensor.view(-1)
@@ -517,7 +518,7 @@ def spread(tensor: torch.Tensor, rng: random.Random) -> torch.Tensor:
     return rng.choice(choices)()
 
 
-def spoiled(name: str, arguments: Arguments, rng: random.Random, memory: Memory, alone: bool) -> Any:
+def corrupted(name: str, arguments: Arguments, rng: random.Random, memory: Memory, alone: bool) -> Any:
     value = arguments[name]
     if not isinstance(value, torch.Tensor):
         return rng.choice(SCALARS)
@@ -542,10 +543,10 @@ def spoiled(name: str, arguments: Arguments, rng: random.Random, memory: Memory,
         lambda: memory.empty(*value.shape, dtype=value.dtype, offset=1) if memory.guard else value,
     ]
     if alone:
-        # Not beside another wrong one: pybind11's TypeError prints all arguments, and torch crashes printing this.
+        # Only alone: pybind11's TypeError prints all arguments, and torch crashes printing this.
         kinds.append(lambda: without_memory(value, rng))
     if value.ndim == 1:
-        # The other one's memory as this one's.
+        # Shares the other tensor's memory.
         raw = other.contiguous().view(-1).view(torch.uint8)
         bytes_ = value.numel() * value.dtype.itemsize
         if raw.numel() >= bytes_:
@@ -554,7 +555,7 @@ def spoiled(name: str, arguments: Arguments, rng: random.Random, memory: Memory,
 
 
 def refusal(call: Callable[..., Any], arguments: Arguments) -> Exception | None:
-    """Why the call was refused, if it was. An extension must not raise SystemError, nor anything but an Exception."""
+    """The exception that refused the call, if any. An extension must not raise SystemError or a non-Exception."""
     try:
         call(**arguments)
     except Exception as error:
@@ -564,28 +565,30 @@ def refusal(call: Callable[..., Any], arguments: Arguments) -> Exception | None:
 
 
 def bytes_of(arguments: Arguments) -> list[bytes]:
-    plain = [value for value in arguments.values() if is_plain(value)]
+    plain = [value for value in arguments.values() if is_readable(value)]
     copies = [torch.empty(value.shape, dtype=value.dtype).copy_(value) for value in plain]
     return [copy.view(-1).view(torch.uint8).numpy().tobytes() for copy in copies]
 
 
-def fuzz(entry: str, seed: int, wrong: int) -> None:
+def fuzz(entry: str, seed: int, corruptions: int) -> None:
     call, build = ENTRIES[entry]
     rng = random.Random(seed)
     memory = Memory(rng)
     arguments = build(rng, memory)
-    for name in rng.sample(sorted(arguments), min(wrong, len(arguments))):
-        # Some spoilings are beyond torch itself, such as a complex number as an unsigned one.
+    for name in rng.sample(sorted(arguments), min(corruptions, len(arguments))):
+        # torch itself refuses some corruptions, such as a complex tensor as an unsigned one.
         with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):
-            arguments[name] = spoiled(name, arguments, rng, memory, wrong == 1)
-    # Logits become their gradients: the second call must start where the first did.
-    before = {name: value.clone() for name, value in arguments.items() if is_plain(value)}
+            arguments[name] = corrupted(name, arguments, rng, memory, corruptions == 1)
+    # Logits become their gradients, so the second call must start from the original arguments.
+    before = {name: value.clone() for name, value in arguments.items() if is_readable(value)}
     refused = refusal(call, arguments)
     memory.check()
-    if entry in OF_CUDA:
-        assert wrong or "must be on a CUDA device" in str(refused), "the right arguments are refused for something else"
+    if entry in CUDA_ONLY:
+        assert corruptions or "must be on a CUDA device" in str(refused), (
+            "valid arguments are refused for another reason"
+        )
     else:
-        assert wrong or refused is None, "the right arguments are refused"
+        assert corruptions or refused is None, "valid arguments are refused"
     if refused is None and len(before) == sum(isinstance(value, torch.Tensor) for value in arguments.values()):
         first = bytes_of(arguments)
         for name, value in before.items():
@@ -594,8 +597,8 @@ def fuzz(entry: str, seed: int, wrong: int) -> None:
         assert bytes_of(arguments) == first
 
 
-def is_plain(value: Any) -> bool:
-    """A tensor that torch itself can read."""
+def is_readable(value: Any) -> bool:
+    """Whether the value is a tensor that torch itself can read."""
     if not (isinstance(value, torch.Tensor) and value.is_cpu and value.layout == torch.strided):
         return False
     return value.is_contiguous() and value.nbytes <= value.untyped_storage().nbytes()
@@ -608,20 +611,20 @@ def best_isa() -> Iterator[None]:
     native.use_isa(best)
 
 
-SEEDS = {"seed": st.integers(0, 2**64 - 1), "wrong": st.sampled_from([0, 1, 1, 1, 2, 3])}
+SEEDS = {"seed": st.integers(0, 2**64 - 1), "corruptions": st.sampled_from([0, 1, 1, 1, 2, 3])}
 HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @given(**SEEDS)
 @settings(max_examples=150, derandomize=True, suppress_health_check=HEALTH)
-def test_fuzz(entry: str, seed: int, wrong: int) -> None:
-    fuzz(entry, seed, wrong)
+def test_fuzz(entry: str, seed: int, corruptions: int) -> None:
+    fuzz(entry, seed, corruptions)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("entry", ENTRIES)
 @given(**SEEDS)
 @settings(max_examples=20_000, database=None, suppress_health_check=HEALTH)
-def test_fuzz_long(entry: str, seed: int, wrong: int) -> None:
-    fuzz(entry, seed, wrong)
+def test_fuzz_long(entry: str, seed: int, corruptions: int) -> None:
+    fuzz(entry, seed, corruptions)

@@ -1,7 +1,7 @@
-"""Everything that is read back from a disk, spoiled: only InputError, or a right result.
+"""Fuzzes every reader with corrupted files: each raises InputError or returns a valid result.
 
-Files are spoiled as bytes, and, where they hold JSON, as values too, so that not only the parser is reached. (The
-entries of the extension are fuzzed by test_native.py.)
+Files are corrupted in their bytes and, if they are JSON, in their values too, to get past the parser. (test_native.py
+fuzzes the extension's entry points.)
 """
 
 from __future__ import annotations
@@ -41,56 +41,56 @@ VALUES += ["", "x", "[UNK]", "\ud800", "\0", "x" * 5000, [], [[]], [1, 2], {}, {
 DEEP = b"[" * 100_000
 
 
-def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The keys that lead to each value in JSON's content."""
-    found = [place]
+def json_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of keys to each value of a JSON document."""
+    found = [path]
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
-        found += places(child, (*place, key))
+        found += json_paths(child, (*path, key))
     return found
 
 
-def with_another_value(content: Any, rng: random.Random) -> Any:
-    place = rng.choice(places(content))
-    if not place:
+def with_changed_value(content: Any, rng: random.Random) -> Any:
+    path = rng.choice(json_paths(content))
+    if not path:
         return rng.choice(VALUES)
     parent = content
-    for key in place[:-1]:
+    for key in path[:-1]:
         parent = parent[key]
     kind = rng.randrange(4)
     if kind == 0:
-        del parent[place[-1]]
+        del parent[path[-1]]
     elif kind == 1 and isinstance(parent, dict):
-        parent[rng.choice(["x", "", *map(str, parent)])] = parent.pop(place[-1])
-    elif kind == 2 and isinstance(parent[place[-1]], int):
-        parent[place[-1]] += rng.choice([-1, 1])
+        parent[rng.choice(["x", "", *map(str, parent)])] = parent.pop(path[-1])
+    elif kind == 2 and isinstance(parent[path[-1]], int):
+        parent[path[-1]] += rng.choice([-1, 1])
     else:
-        parent[place[-1]] = rng.choice(VALUES)
+        parent[path[-1]] = rng.choice(VALUES)
     return content
 
 
-def with_other_bytes(content: bytes, rng: random.Random) -> bytes:
-    spoiled = bytearray(content)
+def with_changed_bytes(content: bytes, rng: random.Random) -> bytes:
+    corrupted = bytearray(content)
     for _ in range(rng.choice([1, 1, 3])):
-        begin = rng.randrange(len(spoiled) + 1)
-        end = min(len(spoiled), begin + rng.choice([0, 1, 8, 100]))
+        begin = rng.randrange(len(corrupted) + 1)
+        end = min(len(corrupted), begin + rng.choice([0, 1, 8, 100]))
         kind = rng.randrange(6)
-        if kind == 0 and begin < len(spoiled):
-            spoiled[begin] ^= 1 << rng.randrange(8)
+        if kind == 0 and begin < len(corrupted):
+            corrupted[begin] ^= 1 << rng.randrange(8)
         elif kind == 1:
-            spoiled[begin:end] = rng.randbytes(end - begin)
+            corrupted[begin:end] = rng.randbytes(end - begin)
         elif kind == 2:
-            del spoiled[begin:end]
+            del corrupted[begin:end]
         elif kind == 3:
-            spoiled[begin:begin] = spoiled[rng.randrange(len(spoiled) + 1) :][:50]
+            corrupted[begin:begin] = corrupted[rng.randrange(len(corrupted) + 1) :][:50]
         elif kind == 4:
-            del spoiled[begin:]
+            del corrupted[begin:]
         else:
-            spoiled[begin:end] = rng.choice([b"", b"\0", b"\xff\xfe", b"\n", b"null", b'"', b"}", b"9" * 5000, DEEP])
-    return bytes(spoiled)
+            corrupted[begin:end] = rng.choice([b"", b"\0", b"\xff\xfe", b"\n", b"null", b'"', b"}", b"9" * 5000, DEEP])
+    return bytes(corrupted)
 
 
-def spoil(path: Path, rng: random.Random) -> None:
+def corrupt(path: Path, rng: random.Random) -> None:
     if rng.randrange(30) == 0:
         path.unlink()
         if rng.randrange(2):
@@ -100,13 +100,13 @@ def spoil(path: Path, rng: random.Random) -> None:
     if path.suffix == ".json" and rng.randrange(3):
         value = json.loads(content)
         for _ in range(rng.choice([1, 1, 2])):
-            value = with_another_value(value, rng)
+            value = with_changed_value(value, rng)
         path.write_text(json.dumps(value), encoding="utf-8")
     else:
-        path.write_bytes(with_other_bytes(content, rng))
+        path.write_bytes(with_changed_bytes(content, rng))
 
 
-# --- the readers: each makes a folder once, and reads what has been made of it
+# --- the readers: `make` fills a folder once, `read` reads corrupted copies of it
 
 
 def make_corpus(folder: Path) -> None:
@@ -175,7 +175,7 @@ def make_model(folder: Path) -> None:
 
 
 def read_model(folder: Path) -> None:
-    # A size that is only large, and not wrong, would take the memory for it.
+    # A size that is large but valid would really be allocated.
     if max(load_config(folder).__dict__.values()) < 1000:
         load_pretrained(folder)
 
@@ -231,7 +231,7 @@ READERS: dict[str, tuple[Callable[[Path], None], Callable[[Path], None]]] = {
 
 
 @pytest.fixture(scope="module")
-def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def intact_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for reader, (make, _) in READERS.items():
         made[reader] = tmp_path_factory.mktemp("whole")
@@ -241,20 +241,20 @@ def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def fuzz(reader: str, seed: int, whole: Path) -> None:
     rng = random.Random(seed)
-    folder = whole.with_name(f"{whole.name}-spoiled")
+    folder = whole.with_name(f"{whole.name}-corrupted")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in rng.sample(files, min(len(files), rng.choice([1, 1, 1, 2]))):
-        spoil(path, rng)
+        corrupt(path, rng)
         if reader == "checkpoint" and path.is_file() and rng.randrange(4):
-            with_its_digest(path)
-    with contextlib.suppress(InputError, OSError):  # command lines tell an OSError in a line too
+            fix_digest(path)
+    with contextlib.suppress(InputError, OSError):  # the commands report an OSError in one line too
         READERS[reader][1](folder)
 
 
-def with_its_digest(path: Path) -> None:
-    """Makes the last bytes the digest of those before, as who means harm would."""
+def fix_digest(path: Path) -> None:
+    """Replaces the digest at the end with that of the corrupted bytes, as an attacker would."""
     content = path.read_bytes()[:-16]
     path.write_bytes(content + checkpoint.hashlib.blake2b(content, digest_size=16).digest())
 
@@ -263,21 +263,21 @@ HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_nothing_spoiled(wholes: dict[str, Path], reader: str) -> None:
-    READERS[reader][1](wholes[reader])
+def test_intact_files_are_read(intact_folders: dict[str, Path], reader: str) -> None:
+    READERS[reader][1](intact_folders[reader])
 
 
 @pytest.mark.parametrize("reader", READERS)
 @given(seed=st.integers(0, 2**64 - 1))
 @settings(max_examples=60, derandomize=True, suppress_health_check=HEALTH)
-def test_fuzz(wholes: dict[str, Path], reader: str, seed: int) -> None:
-    fuzz(reader, seed, wholes[reader])
+def test_fuzz(intact_folders: dict[str, Path], reader: str, seed: int) -> None:
+    fuzz(reader, seed, intact_folders[reader])
 
 
-def change(place: str, value: Any) -> Callable[[bytes], bytes]:
+def change(path: str, value: Any) -> Callable[[bytes], bytes]:
     def apply(content: bytes) -> bytes:
         whole = parent = json.loads(content)
-        *keys, last = place.split(".")
+        *keys, last = path.split(".")
         for key in keys:
             parent = parent[key]
         parent[last] = value
@@ -286,8 +286,8 @@ def change(place: str, value: Any) -> Callable[[bytes], bytes]:
     return apply
 
 
-# What the long fuzzing found, by reader and file.
-FOUND: list[tuple[str, str, Callable[[bytes], bytes]]] = [
+# Corruptions that the long fuzzing found: reader, file, change.
+REGRESSIONS: list[tuple[str, str, Callable[[bytes], bytes]]] = [
     ("word tokenizer", "tokenizer.json", change("model.unk_token", "x")),
     ("corpus", "tokens.bin", lambda content: b"\xff\xff" + content[2:]),
     ("model", "config.json", change("initializer_range", math.nan)),
@@ -295,18 +295,18 @@ FOUND: list[tuple[str, str, Callable[[bytes], bytes]]] = [
 ]
 
 
-@pytest.mark.parametrize(("reader", "file", "spoil_it"), FOUND)
-def test_what_fuzzing_found(
-    wholes: dict[str, Path], tmp_path: Path, reader: str, file: str, spoil_it: Callable[[bytes], bytes]
+@pytest.mark.parametrize(("reader", "file", "corruption"), REGRESSIONS)
+def test_corruptions_that_fuzzing_found(
+    intact_folders: dict[str, Path], tmp_path: Path, reader: str, file: str, corruption: Callable[[bytes], bytes]
 ) -> None:
-    shutil.copytree(wholes[reader], folder := tmp_path / "spoiled")
-    (folder / file).write_bytes(spoil_it((folder / file).read_bytes()))
+    shutil.copytree(intact_folders[reader], folder := tmp_path / "corrupted")
+    (folder / file).write_bytes(corruption((folder / file).read_bytes()))
     with pytest.raises(InputError):
         READERS[reader][1](folder)
 
 
 @pytest.mark.parametrize("value", ["null", '"x"', "[]", "{}", "[" * 100_000])
-def test_lines_of_metrics_that_fuzzing_found(tmp_path: Path, value: str) -> None:
+def test_metrics_lines_that_fuzzing_found(tmp_path: Path, value: str) -> None:
     path = tmp_path / "metrics.jsonl"
     make_metrics(tmp_path)
     whole = path.read_text().splitlines()
@@ -319,5 +319,5 @@ def test_lines_of_metrics_that_fuzzing_found(tmp_path: Path, value: str) -> None
 @pytest.mark.parametrize("reader", READERS)
 @given(seed=st.integers(0, 2**64 - 1))
 @settings(max_examples=10_000, database=None, suppress_health_check=HEALTH)
-def test_fuzz_long(wholes: dict[str, Path], reader: str, seed: int) -> None:
-    fuzz(reader, seed, wholes[reader])
+def test_fuzz_long(intact_folders: dict[str, Path], reader: str, seed: int) -> None:
+    fuzz(reader, seed, intact_folders[reader])
