@@ -1,6 +1,9 @@
-"""A folder of csrc/ includes only what lies below it; import-linter holds bertfast/ to the same (pyproject.toml)."""
+"""A folder of csrc/ includes only what lies below it, as import-linter checks for bertfast/; tests/ mirrors bertfast/."""
 
+import ast
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,47 @@ CSRC = {
     "bindings": {"core", "core/math", "core/sampling", "cpu", "cpu/simd", "cuda"},
 }
 HOST_DEVICE = "core/host_device.h"
+
+# bertfast/a/b.py is tested in tests/a/test_b.py, and these modules in files of another name.
+TESTED_IN = {
+    "__init__": ("test_package.py",),
+    "_native": ("distributed/test_world.py", "fuzz/test_native.py"),
+    "_version": ("test_package.py",),
+    "check": ("training/test_device_check.py",),
+    "data.building.pool": ("data/building/test_build.py",),
+    "data.building.units": ("data/building/test_build.py",),
+    "data.deduplication": ("data/building/test_build.py",),
+    "data.fingerprint": ("data/test_corpus.py",),
+    "data.load": ("data/test_corpus.py", "test_command_line.py"),
+    "data.sources.embedded": ("data/test_sentences.py",),
+    "data.sources.find": ("data/test_sentences.py", "data/sources/test_folders.py"),
+    "data.sources.wikitext": ("data/test_sentences.py",),
+    "data.text_file": ("data/test_sentences.py", "data/readers/test_records.py"),
+    "distributed.cuda_graph": ("training/test_step.py",),
+    "distributed.differences": ("training/test_fingerprint.py",),
+    "evaluate": ("training/test_evaluation.py",),
+    "export": ("hub/test_export.py",),
+    "fill_mask": ("inference/test_fill_mask.py",),
+    "hub.forms": ("hub/test_model_card.py",),
+    "hub.onnx": ("hub/test_export.py",),
+    "ops.__init__": ("ops/test_dropout.py", "training/test_device_check.py"),
+    "ops.arguments": ("ops/test_dropout.py", "ops/test_embedding.py"),
+    "ops.feed_forward": ("ops/test_sublayers.py",),
+    "ops.reference": ("ops/test_adam.py", "ops/test_dropout.py", "ops/test_gelu.py", "ops/test_layer_norm.py"),
+    "ops.self_attention": ("ops/test_sublayers.py",),
+    "reporting.plot": ("reporting/test_metrics.py",),
+    "sampling.batch": ("sampling/test_sampler.py",),
+    "sampling.inspect": ("training/test_stages.py",),
+    "sampling.padding": ("sampling/test_buckets.py", "sampling/test_rounding.py"),
+    "sampling.statistics": ("test_corpus.py",),
+    "training.determinism": ("training/test_trainer.py",),
+    "training.device_check.choice": ("training/test_device_check.py",),
+    "training.device_check.differences": ("training/test_device_check.py",),
+    "training.device_check.ops": ("training/test_device_check.py",),
+    "training.device_check.steps": ("training/test_device_check.py",),
+    "training.device_check.verdict": ("training/test_device_check.py",),
+    "training.setup": ("training/test_step.py",),
+}
 
 
 def files_in(folder: str) -> list[Path]:
@@ -44,3 +88,63 @@ def test_only_bindings_know_python(folder):
         assert not re.search(r"#include <(pybind11|torch|Python|ATen)", text), path.name
         if folder.startswith("core"):
             assert not re.search(r"cuda_runtime|\bnew\b [A-Za-z]|malloc|std::vector", text), path.name
+
+
+def definitions() -> dict[str, set[str]]:
+    """For each module, the functions, classes and constants that it alone defines and that are no everyday words."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "bertfast").rglob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        if path.name == "__init__.py" and len(body) < 2:  # at most a docstring
+            continue
+        named = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        targets = [each for node in body if isinstance(node, ast.Assign) for each in node.targets]
+        targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+        named += [each.id for each in targets if isinstance(each, ast.Name)]
+        module = ".".join(path.relative_to(ROOT / "bertfast").with_suffix("").parts)
+        found[module] = {name for name in named if "_" in name or not name.islower()}
+    times = Counter(name for names in found.values() for name in names)
+    return {module: {name for name in names if times[name] == 1} for module, names in found.items()}
+
+
+def mentioned(path: Path) -> set[str]:
+    """The modules that a test file imports or names in a string, and the names in its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                found.add(name)
+            case ast.ImportFrom(module=module, names=names):
+                found |= {module, *(each.name for each in names), *(f"{module}.{each.name}" for each in names)}
+            case ast.Import(names=names):
+                found |= {each.name for each in names}
+            case ast.Constant(value=str(text)):
+                for words in re.findall(r"\bbertfast(?:\.\w+)*", text):
+                    parts = words.split(".")
+                    found |= {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return found
+
+
+def faults(module: str, defined: set[str]) -> Iterator[str]:
+    *folders, name = module.split(".")
+    mirror = "/".join((*folders, f"test_{name}.py"))
+    if (ROOT / "tests" / mirror).exists():
+        files: tuple[str, ...] = (mirror,)
+        if module in TESTED_IN:
+            yield f"{module}: {mirror} exists: take it out of TESTED_IN"
+    else:
+        files = TESTED_IN.get(module, ())
+        if not files:
+            yield f"{module}: neither tests/{mirror} nor an entry in TESTED_IN"
+    for file in files:
+        if not (ROOT / "tests" / file).exists():
+            yield f"{module}: there is no tests/{file}"
+        elif mentioned(ROOT / "tests" / file).isdisjoint({f"bertfast.{module}".removesuffix(".__init__"), *defined}):
+            yield f"{module}: tests/{file} neither imports it nor names anything of it"
+
+
+def test_every_module_is_tested():
+    modules = definitions()
+    found = [fault for module, defined in modules.items() for fault in faults(module, defined)]
+    found += [f"{module}: there is no such module" for module in TESTED_IN.keys() - modules.keys()]
+    assert not found, "\n".join(found)

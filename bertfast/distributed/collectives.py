@@ -90,7 +90,7 @@ class SharedOut:
         views: dict[int, Tensor] = {}
         for row, share in zip(self._all, shares, strict=True):
             pieces = row[: sum(sizes[i] for i in share)].split([sizes[i] for i in share])
-            views |= {i: piece.view(*shapes[i]) for i, piece in zip(share, pieces, strict=True)}
+            views |= {i: piece.view(tuple(shapes[i])) for i, piece in zip(share, pieces, strict=True)}
         self.tensors = [views[i] for i in range(len(shapes))]
 
     def exchange(self) -> None:
