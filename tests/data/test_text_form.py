@@ -5,12 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertfast.config import CorpusConfig
+from bertfast.data import text_form
 from bertfast.data.sentences import MARKS, sentences
-from bertfast.data.text_form import detect
+from bertfast.data.text_form import LARGE, detect
 
 WIKITEXT = (
     " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
@@ -112,3 +116,104 @@ def test_forms_of_lines_lose_no_line(write):
 
 def test_a_given_form_is_used(write):
     assert detect(write(WIKITEXT), CorpusConfig(text_form="plain"), alone=True).form == "plain"
+
+
+RECORDS = "".join(json.dumps({"body": each}) + "\n" for each in (PROSE, LINES))
+
+
+def written(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form", "alone", "among_others"),
+    [
+        ("a.txt", PROSE, "plain", "parts", "auto"),
+        ("a.md", LINES, "plain", "parts", "auto"),
+        ("a.txt.gz", PROSE, "plain", "parts", "auto"),
+        ("a.txt", LINES, "lines", "auto", "auto"),  # blank lines end documents
+        ("a.txt", TITLES, "lines", "parts", "auto"),  # there are none
+        ("a.txt", f"\n\n{TITLES}\n\n", "lines", "parts", "auto"),
+        ("a.txt", f"{TITLES}\n{TITLES}", "lines", "auto", "auto"),
+        ("a.txt", WIKITEXT, "wikitext", "auto", "auto"),
+        ("wiki.test.tokens", PROSE, "wikitext", "auto", "auto"),
+        ("a.html", TITLES, "plain", "auto", "auto"),
+        ("a.jsonl", RECORDS, "plain", "auto", "auto"),
+        ("a.txt", "", "plain", "parts", "auto"),
+        ("a.txt", "\n \n", "plain", "parts", "auto"),
+        ("a.txt", "one line", "plain", "parts", "auto"),
+    ],
+)
+def test_form_and_documents(tmp_path, name, content, form, alone, among_others):
+    path = written(tmp_path, name, content)
+    config = CorpusConfig(text_column="body" if name.endswith(".jsonl") else CorpusConfig.text_column)
+    for is_alone, documents in ((True, alone), (False, among_others)):
+        found = detect(path, config, is_alone)
+        assert (found.path, found.form, found.documents) == (path, form, documents)
+
+
+@pytest.mark.parametrize(("size", "documents"), [(LARGE, "auto"), (LARGE + 1, "parts")])
+def test_a_large_file_among_others_is_divided(tmp_path, size, documents):
+    text = PROSE * (size // len(PROSE) + 1)
+    path = written(tmp_path, "a.txt", text[: size - 1] + "\n")
+    assert path.stat().st_size == size
+    assert detect(path, CorpusConfig(), alone=False).documents == documents
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_is_given_is_not_detected(tmp_path, alone):
+    for form in ("plain", "lines", "wikitext"):
+        for name in ("a.txt", "wiki.train.raw"):
+            assert detect(written(tmp_path, name, WIKITEXT), CorpusConfig(text_form=form), alone).form == form
+    for documents in ("file", "paragraph"):
+        found = detect(written(tmp_path, "a.txt", PROSE), CorpusConfig(documents=documents), alone)
+        assert found.documents == documents
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "column"),
+    [
+        ("a.txt", PROSE, "text", ""),
+        ("a.unknown", PROSE, "text", ""),
+        ("a.html", PROSE, "html", ""),
+        ("a.jsonl", RECORDS, "jsonl", "body"),
+        ("a.json", RECORDS, "jsonl", "body"),
+        ("a.json", json.dumps([{"body": PROSE}]), "json", "body"),
+        ("a.csv", "n;body\n1;a, b\n", "csv", "body"),
+        ("a.tsv.gz", "n\tbody\n1\ta b\n", "tsv", "body"),
+    ],
+)
+def test_records_have_a_column(tmp_path, name, content, kind, column):
+    found = detect(written(tmp_path, name, content), CorpusConfig(text_column="body", delimiter=";"), alone=True)
+    assert (found.kind, found.column, found.delimiter) == (kind, column, ";")
+
+
+kinds = [
+    "",
+    " ",
+    "It was dark.",
+    "and the rain",
+    "= Head =",
+    "a b . c d .",
+    "2024-01-12 up",
+    "我们今天去学校。",
+    "word",
+]
+
+
+@given(st.lists(st.sampled_from(kinds), max_size=40))
+def test_only_the_beginning_is_looked_at(tmp_path_factory, lines):
+    """The file's form is that of its first lines, up to the one that completes the sample."""
+    folder, size, first = tmp_path_factory.mktemp("forms"), 0, []
+    for line in lines:
+        first.append(line)
+        size += len(line) + 1
+        if size > 100:
+            break
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_form, "SAMPLE", 100)
+        whole = detect(written(folder, "whole.txt", "".join(f"{line}\n" for line in lines)), CorpusConfig(), True)
+    beginning = detect(written(folder, "first.txt", "".join(f"{line}\n" for line in first)), CorpusConfig(), True)
+    assert (whole.form, whole.documents) == (beginning.form, beginning.documents)

@@ -125,7 +125,7 @@ def test_without_gradients_nothing_is_kept():
 
 def test_a_tracer_gets_shapes_alone():
     with FakeTensorMode() as mode:
-        x, line, ends, factor = arguments(4, 5)
+        _, line, ends, factor = arguments(4, 5)
         given = mode.from_tensor(torch.rand(4, 5)), line, ends, factor
         result, again = polynomial(*given)
     assert result.shape == again.shape == (4, 5)

@@ -18,7 +18,7 @@ import torch
 from bertfast import ops
 from bertfast.training.device_check import ops as op_checks
 from bertfast.training.device_check.differences import Difference
-from bertfast.training.device_check.job import Job
+from bertfast.training.device_check.job import ALL_REDUCE, REPLAY, SAMPLER, Job
 from bertfast.training.device_check.steps import check_all_reduce, check_replay, check_sampler
 
 Check = Callable[[], Iterator[Difference]]
@@ -28,10 +28,10 @@ def checks(job: Job) -> dict[str, Check]:
     """All checks, by name."""
     device = torch.device(job.device)
     return {
-        "sampler": functools.partial(check_sampler, device),
+        SAMPLER: functools.partial(check_sampler, device),
         **{name: functools.partial(op_checks.check, name, device) for name in op_checks.CHECKS},
-        "replayed step": functools.partial(check_replay, device),
-        "all-reduce": functools.partial(check_all_reduce, device, job.devices),
+        REPLAY: functools.partial(check_replay, device),
+        ALL_REDUCE: functools.partial(check_all_reduce, device, job.devices),
     }
 
 

@@ -1,0 +1,106 @@
+"""Tokenised units joined into a corpus: what it holds, and that it is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertfast.config import CorpusConfig
+from bertfast.data.building.chunks import Chunk, write_chunk
+from bertfast.data.building.join import join
+from bertfast.data.corpus import Corpus
+from bertfast.data.sentences import DOCUMENT, MARKS
+from bertfast.data.tokenizer import train_word
+from bertfast.errors import InputError
+
+A, B, C, NOTHING = "a b .", "b .", "c a z", " "
+TOKENIZER = train_word(["a b . c ."], CorpusConfig(min_freq=1))
+TEXT = {"documents": {"a file": 1}, "forms": {}}
+# Two files. The second document begins in the first file and ends in the second; the last has no mark at its end.
+STREAMS = [[[A, B, DOCUMENT, DOCUMENT, NOTHING, DOCUMENT, A], [C, NOTHING]], [[DOCUMENT, A, B, DOCUMENT, B, DOCUMENT]]]
+DOCUMENTS = [[A, B], [A, C], [A, B], [B]]
+
+
+def joined(folder: Path, streams: list[list[list[str]]] = STREAMS, check: Any = lambda count: None, **settings: Any):
+    folder.mkdir(exist_ok=True)
+    parts = []
+    for number, stream in enumerate(streams):
+        parts.append(folder / f"part {number}")
+        with parts[-1].open("wb") as file:
+            for each in stream:
+                write_chunk(file, Chunk.of(each, TOKENIZER))
+    join(parts, TOKENIZER, folder / "corpus", "0123", CorpusConfig(**settings), TEXT, check)
+    return folder / "corpus"
+
+
+def documents(corpus: Corpus) -> list[list[str]]:
+    sentences = [
+        " ".join(corpus.tokenizer.tokens(corpus.tokens[begin:end].tolist()))
+        for begin, end in pairwise(corpus.sentence_offsets)
+    ]
+    return [sentences[begin:end] for begin, end in pairwise(corpus.document_offsets)]
+
+
+@pytest.mark.parametrize("deduplicate", [False, True])
+def test_documents_across_files(tmp_path: Path, deduplicate: bool):
+    checked: list[int] = []
+    folder = joined(tmp_path, check=checked.append, deduplicate=deduplicate)
+    corpus, manifest = Corpus.open(folder), json.loads((folder / "manifest.json").read_text())
+    expected = [[A, B], [C]] if deduplicate else DOCUMENTS
+    unknown = [[each.replace("z", "[UNK]") for each in document] for document in expected]
+    assert documents(corpus) == unknown
+    words = [word for document in unknown for each in document for word in each.split()]
+    assert corpus.token_counts.tolist() == [
+        words.count(TOKENIZER.backend.id_to_token(id)) for id in range(TOKENIZER.vocab_size)
+    ]
+    sentences = sum(map(len, expected))
+    assert checked == [sentences]
+    assert (manifest["documents"], manifest["sentences"], manifest["tokens"]) == (len(expected), sentences, len(words))
+    given = [each for stream in STREAMS for chunk in stream for each in chunk if each not in MARKS]
+    assert manifest["characters"] == sum(len(each.replace(" ", "")) for each in given)
+    assert manifest["unknown_characters"] == 1
+    assert manifest["duplicates"] == {"sentences": 4, "documents": 1, "dropped": deduplicate}
+    assert (manifest["fingerprint"], manifest["language"], manifest["text"]) == ("0123", "en", TEXT)
+
+
+def test_nothing_but_the_corpus_is_left(tmp_path: Path):
+    folder = joined(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"part 0", "part 1", "corpus"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("manifest.json", "tokenizer.json", "tokens.bin", "sentence_offsets.bin", "document_offsets.bin"),
+        "token_counts.bin",
+    }
+
+
+def test_what_a_killed_build_left_is_replaced(tmp_path: Path):
+    (tmp_path / "corpus.partial").mkdir()
+    (tmp_path / "corpus.partial" / "hashes-sentences.0").write_bytes(b"left")
+    assert documents(Corpus.open(joined(tmp_path))) == [[each.replace("z", "[UNK]") for each in d] for d in DOCUMENTS]
+    assert not (tmp_path / "corpus.partial").exists()
+
+
+@pytest.mark.parametrize("error", [InputError("too little text"), KeyboardInterrupt()])
+def test_a_corpus_that_is_refused_leaves_nothing(tmp_path: Path, error: BaseException):
+    def refuse(count: int) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        joined(tmp_path, check=refuse)
+    assert {path.name for path in tmp_path.iterdir()} == {"part 0", "part 1"}
+
+
+def test_a_text_without_a_sentence_has_the_chance_to_be_refused(tmp_path: Path):
+    checked: list[int] = []
+
+    def refuse(count: int) -> None:
+        checked.append(count)
+        raise InputError("too little text")
+
+    for streams in ([], [[]], [[[DOCUMENT, NOTHING, DOCUMENT]]]):
+        with pytest.raises(InputError, match="too little text"):
+            joined(tmp_path, streams, refuse)
+    assert checked == [0, 0, 0]
