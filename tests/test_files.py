@@ -116,6 +116,26 @@ def test_one_at_a_time_and_the_others_say_whom_they_wait_for(tmp_path: Path):
     assert lock.read_text() == ""
 
 
+def test_no_update_is_lost(tmp_path: Path):
+    """Of a number that several read, increment and write."""
+    number = tmp_path / "number"
+    number.write_text("0")
+
+    def increment() -> None:
+        for _ in range(25):
+            with locked(tmp_path / "lock", "incrementing"):
+                found = int(number.read_text())
+                os.sched_yield()
+                number.write_text(str(found + 1))
+
+    threads = [threading.Thread(target=increment) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert number.read_text() == "100"
+
+
 def test_an_error_releases_the_lock(tmp_path: Path, said: list[str]):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), locked(tmp_path / "lock", "building"):

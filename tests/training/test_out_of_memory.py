@@ -36,7 +36,7 @@ def test_lack_of_memory_is_one_line(fail):
         fail()
     ways = "lower --batch-size 12, or compute the batch in more pieces (--shards 2)"
     assert str(raised.value) == f"cpu is out of memory: {ways}"
-    assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None and raised.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
