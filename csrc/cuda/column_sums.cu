@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(SUM_THREADS) column_sums_kernel(ColumnSums sum
 
 }  // namespace
 
-void column_sums(const float* partial, int64_t slices, int64_t stride, int64_t columns, float* out, void* stream) {
+void sum_slices(const float* partial, int64_t slices, int64_t stride, int64_t columns, float* out, void* stream) {
     if (columns == 0) return;
     const unsigned blocks = static_cast<unsigned>((columns + SUM_COLUMNS - 1) / SUM_COLUMNS);
     column_sums_kernel<<<blocks, SUM_THREADS, 0, static_cast<cudaStream_t>(stream)>>>(

@@ -75,9 +75,9 @@ void backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry& by
                                                                                                    partial, slices);
     });
     check_launch(what);
-    column_sums(partial, slices, stride, hidden, call.grad_weight, stream);
-    column_sums(partial + hidden, slices, stride, hidden, call.grad_bias, stream);
-    column_sums(partial + 2 * hidden, slices, stride, tables.types * hidden, call.grad_type, stream);
+    sum_slices(partial, slices, stride, hidden, call.grad_weight, stream);
+    sum_slices(partial + hidden, slices, stride, hidden, call.grad_bias, stream);
+    sum_slices(partial + 2 * hidden, slices, stride, tables.types * hidden, call.grad_type, stream);
     add_by_entry(call.grad_sum, by_word, tables.words, hidden, call.grad_word, stream);
     add_by_entry(call.grad_sum, by_position, tables.positions, hidden, call.grad_position, stream);
 }

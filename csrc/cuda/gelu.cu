@@ -40,7 +40,7 @@ void backward(const BiasGeluBackward<T>& call, float* partial, int64_t slices, v
                                                                                         slices);
     });
     check_launch("bias_gelu_backward" + of_size(call.rows, call.columns));
-    column_sums(partial, slices, call.columns, call.columns, call.grad_bias, stream);
+    sum_slices(partial, slices, call.columns, call.columns, call.grad_bias, stream);
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ void attention_backward(const AttentionShape& shape, const AttentionBackward<bfl
 
 // out[c] = sum_s partial[s * stride + c], s in [0, slices): without float atomics, so that the same call gives the same
 // bits.
-void column_sums(const float* partial, int64_t slices, int64_t stride, int64_t columns, float* out, void* stream);
+void sum_slices(const float* partial, int64_t slices, int64_t stride, int64_t columns, float* out, void* stream);
 
 // --- Dropout ---
 

@@ -47,8 +47,8 @@ void backward(const DropoutAddLayerNormBackward<T>& call, float* partial, int64_
     });
     check_launch(what);
     const int64_t stride = LAYER_NORM_SUMS * call.columns;
-    column_sums(partial, slices, stride, call.columns, call.grad_weight, stream);
-    column_sums(partial + call.columns, slices, stride, call.columns, call.grad_bias, stream);
+    sum_slices(partial, slices, stride, call.columns, call.grad_weight, stream);
+    sum_slices(partial + call.columns, slices, stride, call.columns, call.grad_bias, stream);
 }
 
 }  // namespace
