@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-# owner/name, or the one name of the oldest models.
+# owner/name, or only a name, as the oldest models have.
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NAME_IN_CARD = re.compile(r"""^base_model:(?:\s*-)?[ ]*["']?([^\s"']+)["']?[ ]*$""", re.MULTILINE)
 

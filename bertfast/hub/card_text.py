@@ -25,12 +25,12 @@ from bertfast.reporting.metrics import History
 _OBJECTIVES = {"nsp": "next-sentence prediction", "sop": "sentence order"}
 _LIBRARY_TAG = "- bertfast\n"
 _OTHER_LIBRARIES, _LIMITS = "## With other libraries\n", "## Limits\n"
-# run.json holds paths of the machine, and the names of event files its name.
+# Not to be published: run.json contains paths on the machine, and the names of event files the machine's name.
 _PRIVATE = ("checkpoints/*", "tensorboard/*", "run.json")
 
 
 class CardFacts(NamedTuple):
-    """What a card says about a run."""
+    """What the card of a run is made from."""
 
     model: Bert
     config: TrainConfig
@@ -38,7 +38,7 @@ class CardFacts(NamedTuple):
     held_out: Corpus | None
     history: History
     dtype: torch.dtype
-    """Of matrix products."""
+    """The dtype of matrix products."""
     base_model: str | None
     """As in `Run`."""
     average: Average | None
@@ -95,11 +95,11 @@ encoder.embed(["one text", "another"])
 
 ## Limits
 
-All that it knows it has learned from {teachers}, errors and prejudices included, and it was tested on nothing but the
-{tests} above.
+The model has learned everything from {teachers}, including errors and prejudices. It was tested only by the {tests}
+above.
 
 <!--
-bertfast wrote this card. It writes it anew when the run is resumed or saved again, unless you have edited it.
+bertfast wrote this card, and rewrites it when the run is resumed or saved again, unless you edit it.
 To publish this folder, choose a license in the header, and run here:
 hf upload OWNER/NAME . . {exclude}"""
 
@@ -169,7 +169,7 @@ def _of_model(facts: CardFacts) -> Iterator[tuple[str, str]]:
     yield "length", f"up to {model.max_len} tokens{rest}"
     if facts.config.objective == "none":
         heads = "pooler and next-sentence head"
-        yield "not trained", heads if facts.base_model is None else f"{heads}, which are those that it began with"
+        yield "not trained", heads if facts.base_model is None else f"{heads}, which are unchanged"
 
 
 def _text(facts: CardFacts) -> Iterator[str]:
@@ -196,7 +196,7 @@ def _range(corpus: Corpus) -> str:
 
 
 def _names(corpus: Corpus, most: int | None = None) -> str:
-    """The names of the corpus's sources, the first `most`, as code, in which Markdown finds nothing of its own."""
+    """The names of the corpus's sources, at most `most`, as code, in which Markdown has no effect."""
     shown = corpus.names[:most]
     more = f" and {len(corpus.names) - len(shown)} more" if len(shown) < len(corpus.names) else ""
     return ", ".join(f"`{''.join(c if c.isprintable() and c != '`' else '?' for c in name)}`" for name in shown) + more
@@ -244,8 +244,8 @@ def _weights(average: Average) -> str:
     return f"""
 ## Weights
 
-They are start + {average.share:g} x (trained - start), an average of those that training began with and those that it
-ended with. A head that was new is as trained.
+The weights are start + {average.share:g} x (trained - start): an average of those before and after training. A head
+that was new is as trained.
 
 {figures}
 
@@ -264,19 +264,19 @@ def _masking(config: SamplerConfig) -> str:
 
 
 def _losses(facts: CardFacts) -> str:
-    """The mean of the last tenth of the steps, the last evaluation, and what the tokens' frequencies alone give."""
+    """A table: the mean of the last tenth of the steps, the last evaluation, and the loss by frequencies alone."""
     records = facts.history.records
     last = records[-max(1, len(records) // 10) :]
     rows = [["", "masked tokens", _OBJECTIVES.get(facts.config.objective, "")]]
     if last:
         means = (sum(losses) / len(last) for losses in zip(*((r.mlm_loss, r.nsp_loss) for r in last), strict=True))
         rows.append([f"training, mean of the last {len(last):,} steps", *(f"{mean:.3f}" for mean in means)])
-    for found in facts.history.evaluations[-1:]:
-        masked = f"{found.eval_mlm_loss:.3f} (perplexity {found.eval_mlm_perplexity:.4g}, "
-        masked += f"accuracy {found.eval_mlm_accuracy:.1%})"
-        rows.append([f"held-out text, after step {found.step + 1:,}", masked, ""])
-        if found.eval_nsp_loss is not None and found.eval_nsp_accuracy is not None:
-            rows[-1][2] = f"{found.eval_nsp_loss:.3f} (accuracy {found.eval_nsp_accuracy:.1%})"
+    for entry in facts.history.evaluations[-1:]:
+        masked = f"{entry.eval_mlm_loss:.3f} (perplexity {entry.eval_mlm_perplexity:.4g}, "
+        masked += f"accuracy {entry.eval_mlm_accuracy:.1%})"
+        rows.append([f"held-out text, after step {entry.step + 1:,}", masked, ""])
+        if entry.eval_nsp_loss is not None and entry.eval_nsp_accuracy is not None:
+            rows[-1][2] = f"{entry.eval_nsp_loss:.3f} (accuracy {entry.eval_nsp_accuracy:.1%})"
     rows.append(["by the tokens' frequencies alone", f"{unigram_entropy(facts.corpus.token_counts):.3f}", ""])
     columns = 2 if facts.config.objective == "none" else 3
     lines = [f"| {' | '.join(row[:columns])} |" for row in rows]

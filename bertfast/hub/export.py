@@ -1,4 +1,4 @@
-"""Adds to a model's folder the files that other libraries look for."""
+"""Adds the files that other libraries need to a model folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def check_form(form: str) -> None:
 def export(folder: str | Path, form: str, config: EncodeConfig | None = None) -> None:
     """Adds the files of `form`, one of `FORMS`, to a folder that bertfast or transformers saved.
 
-    Existing files are replaced, and a model card by bertfast says how to use them. sentence-transformers takes the
-    pooling from `config`; ONNX ignores it. A model without a pooler has no `pooler_output` in ONNX. Raises InputError
+    Existing files are replaced, and bertfast's model card is updated. sentence-transformers takes the pooling from
+    `config`; ONNX ignores it. A model without a pooler has no `pooler_output` in ONNX. Raises InputError
     if the folder holds no model.
     """
     pretrained = load_pretrained(folder)

@@ -1,4 +1,4 @@
-"""What a model's folder can be exported to: the files of each form, and how another library opens them."""
+"""The forms that a model folder can be exported to: their files, and how another library opens them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bertfast.hub import onnx, sentence_transformers
 
 class Form(NamedTuple):
     files: tuple[str, ...]
-    """What is added to the folder."""
+    """The files that are added to the folder."""
     purpose: str
     """For --help."""
     example: str
-    """Python that opens the folder that it runs in."""
+    """Python code that opens the current folder."""
 
     def is_in(self, folder: Path) -> bool:
         return all((folder / name).is_file() for name in self.files)

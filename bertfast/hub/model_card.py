@@ -1,6 +1,6 @@
 """The file of a run's model card, README.md.
 
-It ends with a digest of itself, so that a card which the user has edited is recognised, and kept.
+It ends with a digest of itself. So a card that the user has edited is recognised, and kept.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DIGEST = "\ndigest of the lines above: "
 
 
 def save_card(folder: Path, facts: CardFacts) -> None:
-    """Writes the card into `folder`, unless it holds one that is not as bertfast wrote it."""
+    """Writes the card into `folder`, unless a card there was edited, or written by someone else."""
     path = folder / FILE
     if path.exists() and _unedited(path) is None:
         logger.info("%s was edited, or is not bertfast's: it is left as it is", path)
@@ -32,7 +32,7 @@ def save_card(folder: Path, facts: CardFacts) -> None:
 def name_forms(folder: Path) -> None:
     """Updates the folder's card to say how to use the forms that the folder was exported to.
 
-    Does nothing without a card, or if it is not as bertfast wrote it.
+    Does nothing without a card, or if it was edited or written by someone else.
     """
     path = folder / FILE
     card = _unedited(path)
@@ -49,9 +49,9 @@ def _write(path: Path, card: str) -> None:
 
 
 def _unedited(path: Path) -> str | None:
-    """The card without its digest; None if there is none, or if it is not as bertfast wrote it."""
+    """The card without its digest; None if there is none, or if it is not exactly as bertfast wrote it."""
     try:
-        content = path.read_bytes().decode()  # not read_text, which would hide other line ends
+        content = path.read_bytes().decode()  # not read_text, which converts line ends
     except (OSError, UnicodeDecodeError):
         return None
     card, _, end = content.rpartition(_DIGEST)

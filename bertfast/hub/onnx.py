@@ -19,7 +19,7 @@ from bertfast.model import Bert, Layer
 FILE = "onnx/model.onnx"  # where optimum and sentence-transformers look for it
 
 _PACKAGES = ("onnx", "onnxscript")
-# ONNX files are protocol buffers, which can't be larger.
+# An ONNX file is a protocol buffer, which can't be larger.
 _MOST_BYTES = 2_000_000_000
 
 
@@ -44,19 +44,20 @@ def save_onnx(folder: Path, model: Bert, pooler: bool = True) -> None:
         )
     graph = _export(_PaddedBert(model.cpu(), pooler).eval(), ["last_hidden_state", "pooler_output"][: 1 + pooler])
     for node in graph.graph.node:
-        del node.metadata_props[:]  # paths of this machine's source files
+        del node.metadata_props[:]  # paths of source files on this machine
     (folder / FILE).parent.mkdir(exist_ok=True)
     with whole_file(folder / FILE) as partial:
         partial.write_bytes(graph.SerializeToString())
 
 
 def _export(module: nn.Module, outputs: list[str]) -> Any:
-    """The graph of a module that takes three inputs of any batch size and length."""
+    """The graph of a module with three inputs of any batch size and length."""
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-    examples = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in range(3))  # one tensor three times would be one input
+    # Three tensors, since the exporter would merge inputs that are the same tensor.
+    examples = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in range(3))
     exporter = logging.getLogger("torch.onnx")
     level = exporter.level
-    exporter.setLevel(logging.ERROR)  # or it warns that torchvision is missing, which the model does not use
+    exporter.setLevel(logging.ERROR)  # hides a warning that torchvision is missing, which the model does not use
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter's warnings about its own code
@@ -96,7 +97,7 @@ class _PaddedBert(nn.Module):
 
 
 def _layer(layer: Layer, states: Tensor, mask: Tensor) -> Tensor:
-    """What `layer` computes. `mask` is added to the scores."""
+    """Computes `layer`. `mask` is added to the attention scores."""
     query = layer.query(states).unflatten(2, (layer.heads, -1)).transpose(1, 2)
     key, value = layer.key_value(states).unflatten(2, (2, layer.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5 + mask

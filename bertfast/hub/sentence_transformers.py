@@ -1,4 +1,4 @@
-"""The files of sentence-transformers in a Hugging Face folder: the modules that turn a text into a vector."""
+"""The modules of sentence-transformers in a model folder, which turn a text into a vector."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def save_modules(folder: Path, model: Bert, config: EncodeConfig) -> None:
 
 
 class Modules(NamedTuple):
-    """How a folder's modules make a text's vector."""
+    """A folder's modules as settings of EncodeConfig."""
 
     settings: dict[str, Any]
-    """The settings of EncodeConfig that do the same; empty if the folder has no modules."""
+    """The settings that compute the same vectors; empty if the folder has no modules."""
     refusal: str = ""
-    """Why no settings do the same."""
+    """Why there are no such settings."""
 
 
 def load_modules(folder: Path, model: BertConfig, tokenizer: Tokenizer) -> Modules:
@@ -87,7 +87,7 @@ def _pooled(path: Path) -> dict[str, Any]:
 
 
 def _max_len(folder: Path, model: BertConfig) -> int:
-    """The most tokens of a text, where sentence-transformers looks for it. Version 6 writes it to the tokenizer's."""
+    """The maximum tokens of a text, in the files that sentence-transformers reads. Version 6 writes the second."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = folder / name
         most = read_settings(path).get(key) if path.is_file() else None
@@ -99,7 +99,7 @@ def _max_len(folder: Path, model: BertConfig) -> int:
 
 
 def _refuse_other_texts(folder: Path, tokenizer: Tokenizer) -> None:
-    """Raises InputError if sentence-transformers changes a text before its tokenizer gets it."""
+    """Raises InputError if sentence-transformers changes a text before it tokenises it."""
     path = folder / "sentence_bert_config.json"
     normalizer = tokenizer.backend.normalizer
     cased = normalizer is None or normalizer.normalize_str("A") != "a"

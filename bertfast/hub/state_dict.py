@@ -38,7 +38,7 @@ _HEADS = {
 
 
 def _names(config: BertConfig) -> dict[str, list[str]]:
-    """Our parameter's name -> the Hugging Face names of the tensors that make it up, stacked by rows."""
+    """A parameter's name -> the Hugging Face names of the tensors that it consists of, stacked by rows."""
     names = {ours: [theirs] for ours, theirs in _EMBEDDINGS.items()}
     for kind in ("weight", "bias"):
         for index in range(config.num_hidden_layers):
@@ -58,10 +58,10 @@ def head_names(head: str) -> dict[str, list[str]]:
     return names
 
 
-# Parameters whose first dimension is the vocabulary, which we pad.
+# Parameters whose first dimension is the vocabulary, which bertfast pads.
 _VOCABULARY = ("embeddings.word.weight", "masked_lm_head.bias")
 _WORD_EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
-# Not weights, though transformers 4 saved them.
+# Buffers, not weights, which transformers 4 saved, too.
 _BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 
 
@@ -83,26 +83,26 @@ def import_state_dict(
 ) -> tuple[dict[str, str], list[str]]:
     """Loads weights under Hugging Face's names into `model`.
 
-    `tied`: whether a missing decoder is the word embeddings. bertfast's decoder always is: if the given one differs,
-    the masked-LM head is left unchanged.
+    `tied`: whether a decoder that is missing in `state` equals the word embeddings. bertfast's decoder always does: if
+    the given one differs, the masked-LM head is left unchanged.
 
     Returns: the heads left unchanged, each with the reason; and the unused weights, by their names up to the first dot.
 
     Raises:
-        InputError: a tensor of the encoder, or a part of a head, is missing, has the wrong shape, or isn't part of the
-            model. Names `source` and the tensor.
+        InputError: a tensor of the encoder or a part of a head is missing, has the wrong shape or type, or isn't part
+            of the model. The message names `source` and the tensor.
     """
     state = _modern_names(state)
     decoder = state.pop("cls.predictions.decoder.weight", None)
-    if "cls.predictions.decoder.bias" in state:  # transformers computes with this one
+    if "cls.predictions.decoder.bias" in state:  # transformers uses this one
         state["cls.predictions.bias"] = state.pop("cls.predictions.decoder.bias")
     fresh = {}
     for head in _HEADS:
         if not any(name in state for names in head_names(head).values() for name in names):
             fresh[head] = "has none"
     words = state.get(_WORD_EMBEDDINGS)
-    apart = not tied if decoder is None else words is None or not torch.equal(decoder, words)
-    if apart and MASKED_LM_HEAD not in fresh:
+    differs = not tied if decoder is None else words is None or not torch.equal(decoder, words)
+    if differs and MASKED_LM_HEAD not in fresh:
         fresh[MASKED_LM_HEAD] = "has one whose decoder is not its word embeddings, as bertfast's is"
     unchanged = {ours for head in fresh for ours in head_names(head)}
 
@@ -136,10 +136,10 @@ def import_state_dict(
 
 
 def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the names that BertForPreTraining uses today.
+    """The weights under the names that BertForPreTraining uses now.
 
-    Early checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta. A
-    BertModel's names lack the prefix.
+    Early checkpoints, such as the published bert-base-uncased, call LayerNorm's parameters gamma and beta. Those of a
+    BertModel lack the prefix.
     """
     prefix = "" if any(name.startswith("bert.") for name in state) else "bert."
     renamed = {}
@@ -150,7 +150,7 @@ def _modern_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def num_parameters(model: Bert) -> int:
-    """The number of weights that `save_model` writes."""
+    """The number of weights, without the vocabulary's padding."""
     return sum(
         (tensor[: model.config.vocab_size] if name in _VOCABULARY else tensor).numel()
         for name, tensor in model.named_parameters()

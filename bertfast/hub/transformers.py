@@ -30,7 +30,7 @@ from bertfast.presets import PRESETS
 
 
 class Pretrained(NamedTuple):
-    """What a folder contains."""
+    """The content of a model folder."""
 
     folder: Path
     model: Bert
@@ -38,15 +38,15 @@ class Pretrained(NamedTuple):
     fresh: dict[str, str]
     """Heads that start fresh -> the reason."""
     unused: list[str]
-    """Weights that a pretraining model doesn't have, such as a fine-tuned model's classifier."""
+    """Names of weights that a pretraining model doesn't have, such as a fine-tuned model's classifier."""
 
     def given(self) -> dict[str, Tensor]:
-        """The model's parameters that the folder gave: all but those of heads that start fresh."""
+        """The model's parameters that came from the folder: all but those of heads that start fresh."""
         fresh = {ours for head in self.fresh for ours in head_names(head)}
         return {name: each.detach() for name, each in self.model.named_parameters() if name not in fresh}
 
     def digest(self) -> str:
-        """Of these parameters."""
+        """A digest of these parameters."""
         digest = hashlib.blake2b(digest_size=8)
         for name, each in self.given().items():
             digest.update(name.encode())
@@ -85,7 +85,7 @@ def save_model(model: Bert, folder: Path) -> None:
     save_tensors(export_state_dict(model), folder / "model.safetensors", {"format": "pt"})
 
 
-# Settings that would change the result, with the only value supported for each; a config.json may omit them.
+# Settings that change the result, with the only value supported for each; a config.json may omit them.
 _ONLY = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -93,7 +93,7 @@ _ONLY = {
     "add_cross_attention": False,
     "quantization_config": None,
 }
-# Settings that a config.json omits are BERT-base's, as in transformers.
+# The values of settings that a config.json omits: BERT-base's, as in transformers.
 _DEFAULTS = BertConfig(**PRESETS["base"].model)
 
 
@@ -106,7 +106,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The same for a file that holds an object."""
+    """The content of a model folder's JSON file that holds an object. Raises InputError if it can't be read."""
     values = read_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} can't be read: it holds no settings")
@@ -148,7 +148,8 @@ def load_config(folder: Path) -> BertConfig:
 def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     """The model and the tokenizer of a Hugging Face folder.
 
-    Raises InputError if it holds no such model, a tokenizer that doesn't fit it, or not all of the `needed` heads.
+    Raises InputError if the folder holds no BERT, if the tokenizer doesn't fit the model, or if a head in `needed` is
+    missing.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -171,7 +172,7 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
 
 
 def _trained_len(folder: Path, config: BertConfig) -> int:
-    """The tokenizer's `model_max_length`; all positions if that is missing, or a huge number."""
+    """The tokenizer's `model_max_length`; all positions if it is missing or larger than their number."""
     path = folder / "tokenizer_config.json"
     limit = read_settings(path).get("model_max_length") if path.exists() else None
     positions = config.max_position_embeddings
@@ -179,7 +180,7 @@ def _trained_len(folder: Path, config: BertConfig) -> int:
 
 
 def _load_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The folder's weights, from one safetensors file or several, and the path of that file or of their index."""
+    """The folder's weights, from one safetensors file or several, and the path of the file or of the files' index."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         return single, _load_safetensors([single])

@@ -1,4 +1,4 @@
-"""Exports in the libraries that they are for: sentence-transformers, onnxruntime."""
+"""Exports, opened by the libraries that they are for: sentence-transformers and onnxruntime."""
 
 import importlib
 import importlib.util
@@ -57,19 +57,19 @@ def sentence_transformers():
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
-def test_sentence_transformers_gives_our_vectors(sentence_transformers, folder, pooling):
+def test_sentence_transformers_gives_the_same_vectors(sentence_transformers, folder, pooling):
     export(folder, "sentence-transformers", EncodeConfig(pooling=pooling))
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     assert [type(part).__name__ for part in theirs] == ["Transformer", "Pooling"]
     assert theirs.max_seq_length == MAX_LEN
     vectors = Encoder.load(folder).embed(TEXTS[:3], pooling=pooling)
     torch.testing.assert_close(theirs.encode(TEXTS[:3], convert_to_tensor=True), vectors, rtol=1e-5, atol=1e-5)
-    with pytest.warns(UserWarning, match="1 of 1 texts were truncated"):  # as theirs is, without a word
+    with pytest.warns(UserWarning, match="1 of 1 texts were truncated"):  # theirs is truncated without a warning
         long = Encoder.load(folder).embed([TEXTS[3]], pooling=pooling)
     torch.testing.assert_close(theirs.encode([TEXTS[3]], convert_to_tensor=True), long, rtol=1e-5, atol=1e-5)
 
 
-def test_a_word_level_tokenizer_too(sentence_transformers, tmp_path):
+def test_a_word_level_tokenizer(sentence_transformers, tmp_path):
     save(tmp_path, train_word)
     export(tmp_path, "sentence-transformers")
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
@@ -77,7 +77,7 @@ def test_a_word_level_tokenizer_too(sentence_transformers, tmp_path):
     torch.testing.assert_close(theirs.encode(TEXTS[:3], convert_to_tensor=True), vectors, rtol=1e-5, atol=1e-5)
 
 
-def test_what_sentence_transformers_saves_comes_back_in(sentence_transformers, folder, tmp_path):
+def test_a_folder_that_sentence_transformers_saved_can_be_loaded(sentence_transformers, folder, tmp_path):
     export(folder, "sentence-transformers")
     sentence_transformers.SentenceTransformer(str(folder), device="cpu").save(str(tmp_path / "theirs"))
     start = load_pretrained(tmp_path / "theirs")
@@ -90,7 +90,7 @@ def test_what_sentence_transformers_saves_comes_back_in(sentence_transformers, f
 
 
 def padded(lengths, vocab_size):
-    """Random ids, padded; a second segment in every sequence of more than one token."""
+    """Padded random ids, with a second segment in every sequence of more than one token."""
     generator = torch.Generator().manual_seed(len(lengths))
     shape = (len(lengths), max(lengths))
     place = torch.arange(shape[1]).expand(shape)
@@ -121,7 +121,7 @@ def session(folder):
 
 
 @pytest.mark.parametrize("lengths", [[1], [7], [MAX_LEN], [2, 13, 5], [MAX_LEN, 1, 33]])
-def test_onnxruntime_computes_what_transformers_does(exported, lengths):
+def test_onnxruntime_equals_transformers(exported, lengths):
     theirs = transformers.BertModel.from_pretrained(exported).eval()
     inputs = padded(lengths, theirs.config.vocab_size)
     names = ["last_hidden_state", "pooler_output"]
@@ -133,7 +133,7 @@ def test_onnxruntime_computes_what_transformers_does(exported, lengths):
     torch.testing.assert_close(pooled, expected.pooler_output, rtol=1e-4, atol=1e-4)
 
 
-def test_onnxruntime_computes_what_we_do(exported):
+def test_onnxruntime_equals_the_encoder(exported):
     encoder = Encoder.load(exported)
     ids, types = encoder.tokenizer.encode("a crane driver came", "he just left")
     inputs = {"input_ids": [ids], "attention_mask": [[1] * len(ids)], "token_type_ids": [types]}
@@ -149,7 +149,7 @@ def test_a_model_without_a_pooler_has_no_pooler_output(folder):
     assert [each.name for each in session(folder).get_outputs()] == ["last_hidden_state"]
 
 
-def test_the_graph_holds_nothing_of_this_machine(exported):
+def test_the_graph_names_no_file_of_this_machine(exported):
     assert b".py" not in (exported / "onnx" / "model.onnx").read_bytes()
 
 
@@ -159,15 +159,15 @@ def test_the_graph_holds_nothing_of_this_machine(exported):
 def test_help_and_documentation_list_the_forms(capsys):
     with pytest.raises(SystemExit):
         module.main(["--help"])
-    told = "".join(capsys.readouterr().out.split())
+    shown = "".join(capsys.readouterr().out.split())
     page = (Path(__file__).parents[2] / "docs" / "model.md").read_text(encoding="utf-8")
     for name, form in module.FORMS.items():
-        assert f"{name}:{''.join(form.purpose.split())}" in told
+        assert f"{name}:{''.join(form.purpose.split())}" in shown
         assert f"\n| `{name}` | {', '.join(f'`{file}`' for file in form.files)} |" in page
 
 
 @pytest.mark.parametrize("form", module.FORMS)
-def test_the_command_adds_files_and_changes_none(folder, form, capfd):
+def test_the_command_adds_files_and_changes_no_others(folder, form, capfd):
     before = {path: path.read_bytes() for path in folder.iterdir()}
     command = ["--model", str(folder), "--to", form]
     assert module.main(command) == 0
@@ -176,7 +176,7 @@ def test_the_command_adds_files_and_changes_none(folder, form, capfd):
     assert all(path.read_bytes() == content for path, content in before.items())
     added = {path for path in folder.rglob("*") if path.is_file()} - set(before)
     assert added == {folder / name for name in files}
-    # Again: what is there might be somebody's own.
+    # A second time it refuses: the files might be the user's own.
     assert module.main(command) == 2
     assert f"{folder / files[0]} already exists" in capfd.readouterr().err
     transformers.AutoModel.from_pretrained(folder)
@@ -205,7 +205,7 @@ def test_missing_packages_are_named(folder, monkeypatch, capfd):
     assert capfd.readouterr().err == "error: an export to onnx needs more packages: pip install onnx onnxscript\n"
 
 
-def test_a_run_misses_them_before_it_reads_any_text(tmp_path, monkeypatch, capfd):
+def test_a_run_names_missing_packages_before_it_reads_text(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     pretrain = importlib.import_module("bertfast.pretrain")
     assert pretrain.main(["--corpus", str(tmp_path / "nowhere"), "--export", "onnx"]) == 2

@@ -1,4 +1,4 @@
-"""A pretrained BERT of others, all-MiniLM-L6-v2, beside transformers, sentence-transformers and ONNX Runtime."""
+"""A published BERT, all-MiniLM-L6-v2, compared with transformers, sentence-transformers and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bertfast.pretrain import main as pretrain
 
 pytestmark = pytest.mark.usefixtures("cache")
 
-# In many scripts, composed and decomposed; of which the vocabulary knows little but letters.
+# Many scripts, composed and decomposed, of most of which the vocabulary has only letters.
 TEXTS = [
     "The crane is flying, isn't it?",
     "Die Störche fliegen über Grünau nach Süden.",
@@ -61,13 +61,13 @@ def test_every_layer_of_any_text_equals_transformers(folder, theirs):
 
 @pytest.mark.filterwarnings("ignore:1 of 15 texts were truncated")
 def test_embed_gives_the_vectors_of_sentence_transformers(folder):
-    """Mean pooling, scaled to length 1, of at most 256 tokens: as the folder says."""
+    """The folder sets mean pooling of at most 256 tokens, scaled to length 1."""
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(folder), device="cpu")
     vectors = Encoder.load(folder).embed(TEXTS)
     torch.testing.assert_close(vectors, model.encode(TEXTS, convert_to_tensor=True), rtol=1e-4, atol=2e-6)
 
 
-def test_training_goes_on_from_it(folder, theirs, tmp_path):
+def test_training_can_start_from_it(folder, theirs, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"{one}\n{two}" for one in TEXTS[:3] for two in TEXTS[:3]), encoding="utf-8")
     out = tmp_path / "out"
@@ -76,7 +76,7 @@ def test_training_goes_on_from_it(folder, theirs, tmp_path):
     assert pretrain(["--corpus", str(text), "--init", str(folder), *settings]) == 0
     again, loading = transformers.AutoModel.from_pretrained(out, output_loading_info=True)
     assert not loading["missing_keys"]
-    trained = [name for name, _ in theirs.named_parameters() if "pooler" not in name]  # no pairs: it learns nothing
+    trained = [name for name, _ in theirs.named_parameters() if "pooler" not in name]  # not trained without pairs
     for name, weight in theirs.named_parameters():
         torch.testing.assert_close(again.get_parameter(name), weight, rtol=0, atol=1e-5)
     assert sum(not torch.equal(again.get_parameter(name), theirs.get_parameter(name)) for name in trained) > 90
@@ -87,7 +87,7 @@ def test_training_goes_on_from_it(folder, theirs, tmp_path):
     assert transformers.AutoTokenizer.from_pretrained(out)(TEXTS[:13])["input_ids"] == ids
 
 
-def test_onnx_runtime_computes_what_transformers_does(folder, theirs, tmp_path):
+def test_onnx_runtime_equals_transformers(folder, theirs, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     copy = tmp_path / "model"
     copy.mkdir()

@@ -1,4 +1,4 @@
-"""The model card of a run: what the Hub's own library reads of it, what it says, and when it is kept."""
+"""A run's model card: its header as the Hub's library reads it, its content, and when it is rewritten."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ hub = pytest.importorskip("huggingface_hub")
 
 @pytest.fixture(scope="module")
 def run(corpus):
-    """A run that is evaluated, of a corpus in the folder texts."""
+    """A run with evaluations on held-out text."""
     return train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, steps=20))
 
 
@@ -61,8 +61,8 @@ def test_the_hub_reads_the_header(run, tmp_path):
 
 
 @pytest.mark.parametrize(("given", "expected"), [("no", "no"), ("pt-BR", "pt"), ("DE", "de")])
-def test_the_language_is_the_corpus_s(run, tmp_path, given, expected):
-    """Also `no`, which is false in YAML; the Hub takes no regions."""
+def test_the_header_has_the_language_of_the_corpus(run, tmp_path, given, expected):
+    """In YAML, `no` without quotes is false. The Hub takes no regions."""
     (tmp_path / "a.txt").write_text("Det er en trane. Han gikk. En trane til.\n" * 5)
     corpus = load_corpus(tmp_path / "a.txt", config=CorpusConfig(language=given), cache_dir=tmp_path / "cache")
     dataclasses.replace(run, corpus=corpus).save(tmp_path / "out")
@@ -94,14 +94,14 @@ def test_the_base_model_is_named_if_it_is_known(run, tmp_path, monkeypatch, plac
     assert header(tmp_path / "out").get("base_model") == expected
     assert row(card, "began with") == (f"`{expected}`" if expected else "a model that was trained before")
     assert "secret" not in card
-    # A run that begins with that one descends from the same model.
+    # A run that starts from this one has the same base model.
     assert load_pretrained(tmp_path / "out").model.base_model == (expected or "")
 
 
 # ---- the body
 
 
-def test_what_the_card_says_is_so(run, tmp_path):
+def test_the_content_is_true(run, tmp_path):
     card = card_of(run, tmp_path)
     theirs = transformers.BertForPreTraining.from_pretrained(tmp_path)
     assert row(card, "parameters") == f"{theirs.num_parameters():,}"
@@ -120,7 +120,7 @@ def test_what_the_card_says_is_so(run, tmp_path):
     assert (tmp_path / "loss.png").is_file()
 
 
-def test_without_pairs_the_heads_that_were_not_trained_are_named(corpus, tmp_path):
+def test_a_run_without_pairs_names_the_untrained_heads(corpus, tmp_path):
     run = train(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective="none", optimizer="muon"))
     card = card_of(run, tmp_path)
     assert row(card, "not trained") == "pooler and next-sentence head"
@@ -143,8 +143,8 @@ def test_no_folder_of_the_machine_is_named(tmp_path, monkeypatch, relative):
     assert str(tmp_path) not in card
 
 
-def test_workers_leave_the_same_card(corpus, tmp_path):
-    """The run that `gpus=2` returns saves the card that its workers wrote."""
+def test_workers_write_the_same_card(corpus, tmp_path):
+    """The run that `train` returns with `gpus=2` saves the same card as its workers."""
     cards = []
     for gpus, out in ((1, "one"), (2, "two")):
         config = dataclasses.replace(CONFIG, eval=True, gpus=gpus, deterministic=True, shards=4)
@@ -154,7 +154,7 @@ def test_workers_leave_the_same_card(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("form", [None, *FORMS])
-def test_its_examples_run(run, tmp_path, form, monkeypatch):
+def test_the_examples_run(run, tmp_path, form, monkeypatch):
     if form:
         pytest.importorskip({"onnx": "onnxruntime", "sentence-transformers": "sentence_transformers"}[form])
     run.save(tmp_path)
@@ -169,7 +169,7 @@ def test_its_examples_run(run, tmp_path, form, monkeypatch):
         exec(example, namespace)
 
 
-def test_the_command_to_publish_is_the_hub_s(run, tmp_path):
+def test_the_command_to_publish_is_valid(run, tmp_path):
     card = card_of(run, tmp_path)
     (tmp_path / "run.json").touch()
     [command] = re.findall(r"^hf (upload .*)$", card, re.M)
@@ -186,7 +186,7 @@ def test_the_command_to_publish_is_the_hub_s(run, tmp_path):
     assert list(left) == ["1_Pooling/c"]
 
 
-# ---- the card and the user
+# ---- edited and unedited cards
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ def test_a_card_that_the_user_edited_is_kept(run, tmp_path, said, edit):
     ]
 
 
-def test_a_card_that_nobody_edited_is_written_anew(run, corpus, tmp_path, said):
+def test_an_unedited_card_is_rewritten(run, corpus, tmp_path, said):
     train(make_model(corpus), corpus, CONFIG).save(tmp_path / "out")
     run.save(tmp_path / "out")
     assert (tmp_path / "out" / "README.md").read_text() == card_of(run, tmp_path / "another")
     assert not any("README.md" in line for line in said)
 
 
-def test_an_exported_run_is_the_same_in_any_order_and_saved_again(run, tmp_path):
+def test_exports_in_any_order_and_saving_again_give_the_same_folder(run, tmp_path):
     onnx, both = tmp_path / "onnx", tmp_path / "both"
     for folder, forms in ((onnx, ["onnx", "sentence-transformers"]), (both, ["sentence-transformers", "onnx"])):
         run.save(folder)
@@ -240,7 +240,7 @@ def test_an_exported_run_is_the_same_in_any_order_and_saved_again(run, tmp_path)
     assert "onnx" not in (both / "README.md").read_text()
 
 
-def test_sentence_transformers_and_transformers_open_the_folder_as_before(run, tmp_path):
+def test_opening_the_folder_changes_no_file(run, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     run.save(tmp_path / "out")
     export(tmp_path / "out", "sentence-transformers")
@@ -252,7 +252,7 @@ def test_sentence_transformers_and_transformers_open_the_folder_as_before(run, t
 
 
 def test_parameters_of_a_padded_vocabulary(run, tmp_path):
-    """Of a vocabulary that fills its padding, and of one that does not."""
+    """A vocabulary of 128 tokens needs no padding, one of 129 does."""
     for vocab_size in (128, 129):
         model = Bert(BertConfig(vocab_size=vocab_size, hidden_size=32))
         card = card_of(dataclasses.replace(run, model=model), tmp_path / str(vocab_size))

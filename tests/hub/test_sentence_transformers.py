@@ -1,4 +1,4 @@
-"""A folder's own modules of sentence-transformers are the defaults of `embed`: beside sentence-transformers."""
+"""A folder's modules of sentence-transformers determine the defaults of `embed`."""
 
 import json
 import logging
@@ -63,7 +63,7 @@ def write(folder, pooling, normalize=False, transformer=None, more=()):
 
 def embedded(folder, **settings):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of truncation
+        warnings.simplefilter("ignore", UserWarning)  # about truncated texts
         return Encoder.load(folder).embed(TEXTS, **settings)
 
 
@@ -74,7 +74,7 @@ FLAGS = {"mean": "mean_tokens", "max": "max_tokens", "cls": "cls_token"}
 @pytest.mark.parametrize("max_len", [None, 9])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("pooling", FLAGS)
-def test_embed_is_encode(sentence_transformers, folder, tmp_path, pooling, normalize, max_len, version):
+def test_embed_equals_encode(sentence_transformers, folder, tmp_path, pooling, normalize, max_len, version):
     write(folder, [FLAGS[pooling]], normalize, {"max_seq_length": max_len, "do_lower_case": False})
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     if version == "installed":
@@ -87,13 +87,13 @@ def test_embed_is_encode(sentence_transformers, folder, tmp_path, pooling, norma
 @pytest.mark.parametrize(
     "settings", [{}, {"pooling": "mean"}, {"normalize": False}, {"max_len": MAX_LEN}, {"max_len": 5, "long": "window"}]
 )
-def test_what_is_given_wins_one_by_one(plain, folder, settings):
+def test_a_given_setting_overrides_the_modules(plain, folder, settings):
     write(folder, ["cls_token"], True, {"max_seq_length": 9})
     modules = {"pooling": "cls", "normalize": True, "max_len": 9}
     assert torch.equal(embedded(folder, **settings), embedded(plain, **modules | settings))
 
 
-def test_the_folder_decides_with_a_line_in_the_log(plain, folder, caplog):
+def test_settings_from_the_folder_are_logged(plain, folder, caplog):
     caplog.set_level(logging.INFO)
     Encoder.load(plain)
     assert not caplog.messages
@@ -103,7 +103,7 @@ def test_the_folder_decides_with_a_line_in_the_log(plain, folder, caplog):
     assert caplog.messages == [line]
 
 
-def test_the_command_takes_them_too(folder, tmp_path, capsys):
+def test_the_command_uses_them_too(folder, tmp_path, capsys):
     write(folder, ["cls_token"], True, {"max_seq_length": 9})
     (tmp_path / "a.txt").write_text("\n".join(TEXTS))
     command = ["--model", str(folder), "--input", str(tmp_path / "a.txt"), "--out", str(tmp_path / "v.npy")]
@@ -123,11 +123,11 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_what_we_do_not_compute_is_one_clear_error(plain, folder, tmp_path, capsys, kind):
+def test_unsupported_modules_are_refused(plain, folder, tmp_path, capsys, kind):
     modules, message = OTHERS[kind]
     write(folder, **modules)
     encoder = Encoder.load(folder)
-    assert encoder("a crane").shape == (1, 4, 64)  # which pools nothing
+    assert encoder("a crane").shape == (1, 4, 64)  # no pooling
     with pytest.raises(InputError, match=f"^{folder}.*{message}.*: to do without .* give the pooling"):
         encoder.embed(["a crane"], normalize=True)
     assert torch.equal(embedded(folder, pooling="mean"), embedded(plain, pooling="mean"))
@@ -141,7 +141,7 @@ def test_what_we_do_not_compute_is_one_clear_error(plain, folder, tmp_path, caps
 @pytest.mark.parametrize(
     "content", [b"", b"\xff", b"7", b'[{"type": 5}]', b'{"pooling_mode": 7, "max_seq_length": "7"}', None]
 )
-def test_a_file_that_is_no_such_file_is_named(folder, name, content):
+def test_an_invalid_file_is_named(folder, name, content):
     write(folder, ["mean_tokens"])
     if content is not None:
         (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""A run's folder in transformers, without remote code."""
+"""transformers reads a run's folder, and bertfast reads folders of transformers."""
 
 import dataclasses
 import importlib
@@ -42,14 +42,14 @@ def test_transformers_finds_every_weight(run_folder, kind):
     model, info = getattr(transformers, kind).from_pretrained(run_folder, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["mismatched_keys"]
-    # A model without the heads has no use for them; nothing else may be left over.
+    # A model without heads leaves theirs over; nothing else may be left over.
     left_over = {key.split(".")[0] for key in info["unexpected_keys"]}
     assert left_over <= ({"cls"} if kind == "AutoModel" else {"cls", "bert"} if "Masked" in kind else set())
     assert type(model).__module__.startswith("transformers.models.bert")
 
 
-def test_a_digest_of_the_weights_that_a_folder_gives(run_folder, tmp_path):
-    """Whichever its place and whatever heads it lacks, which start from other numbers each time."""
+def test_the_digest_is_of_the_weights_from_the_folder(run_folder, tmp_path):
+    """It depends neither on the folder's path nor on heads that start from random numbers."""
     whole = load_pretrained(run_folder)
     assert set(whole.given()) == {name for name, _ in whole.model.named_parameters()}
     assert load_pretrained(run_folder).digest() == whole.digest()
@@ -125,7 +125,7 @@ KINDS = {
 
 
 def save_theirs(folder, kind="BertForPreTraining", dtype=torch.float32, shard_size="5GB", **settings):
-    """What transformers saves of a model with random weights, biases included, and a vocab.txt."""
+    """Saves a model of transformers with random weights and biases, and a vocab.txt."""
     torch.manual_seed(0)
     model = getattr(transformers, kind)(transformers.BertConfig(**SIZES, **settings))
     with torch.no_grad():
@@ -142,8 +142,8 @@ def rewrite(folder, change):
     save_file(change(state), folder / "model.safetensors", {"format": "pt"})
 
 
-def first_names(state):
-    """As published, bert-base-uncased calls LayerNorm's weight gamma and its bias beta."""
+def early_names(state):
+    """The published bert-base-uncased calls LayerNorm's weight gamma and its bias beta."""
     return {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
         for name, tensor in state.items()
@@ -151,7 +151,7 @@ def first_names(state):
 
 
 def names_of_transformers_4(state):
-    """Buffers, and the decoder beside what it is tied to."""
+    """Adds buffers, and the decoder that is tied to the word embeddings."""
     prefix = "bert." if "bert.pooler.dense.bias" in state else ""
     state[f"{prefix}embeddings.position_ids"] = torch.arange(24).unsqueeze(0)
     if prefix:
@@ -161,7 +161,7 @@ def names_of_transformers_4(state):
 
 
 def assert_equal_outputs(folder, theirs):
-    """Ours, read from `folder`, computes what their model does: hidden states, and the outputs of its heads."""
+    """bertfast's model from `folder` has the hidden states of transformers' model, and the outputs of its heads."""
     pretrained = load_pretrained(folder)
     encoder = Encoder(pretrained.model, pretrained.tokenizer)
     inputs = transformers.BertTokenizer.from_pretrained(folder)("the crane is [MASK]", "flying", return_tensors="pt")
@@ -181,9 +181,9 @@ def assert_equal_outputs(folder, theirs):
             torch.testing.assert_close(ours[name], expected[name].reshape(ours[name].shape), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("change", [None, first_names, names_of_transformers_4])
+@pytest.mark.parametrize("change", [None, early_names, names_of_transformers_4])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_transformers_saved(tmp_path, kind, change):
+def test_a_folder_of_transformers(tmp_path, kind, change):
     theirs = save_theirs(tmp_path, kind)
     if change:
         rewrite(tmp_path, change)
@@ -206,14 +206,14 @@ def test_pickle_is_never_opened_but_can_be_converted(tmp_path):
     theirs = save_theirs(tmp_path)
     torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")  # the decoder shares the embeddings' memory
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="holds its weights as pickle") as told:
+    with pytest.raises(InputError, match="holds its weights as pickle") as refused:
         load_pretrained(tmp_path)
-    assert str(told.value).endswith(conversion_command(tmp_path))
+    assert str(refused.value).endswith(conversion_command(tmp_path))
     subprocess.run(shlex.split(conversion_command(tmp_path)), check=True)
     assert_equal_outputs(tmp_path, theirs)
 
 
-def test_there_and_back(tmp_path):
+def test_weights_survive_a_round_trip(tmp_path):
     theirs = save_theirs(tmp_path)
     save_model(load_pretrained(tmp_path).model, tmp_path)
     again = transformers.BertForPreTraining.from_pretrained(tmp_path)
@@ -221,8 +221,8 @@ def test_there_and_back(tmp_path):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
-def test_a_decoder_of_its_own(tmp_path):
-    """transformers ties, or not, by config.json, but unties where the file holds another decoder."""
+def test_an_untied_decoder(tmp_path):
+    """transformers ties the decoder by config.json, but not if the file holds another decoder."""
     save_theirs(tmp_path, "BertForMaskedLM", tie_word_embeddings=False)
     start = load_pretrained(tmp_path)
     assert start.fresh[MASKED_LM_HEAD] == "has one whose decoder is not its word embeddings, as bertfast's is"
@@ -232,7 +232,7 @@ def test_a_decoder_of_its_own(tmp_path):
     assert MASKED_LM_HEAD in load_pretrained(tmp_path).fresh
     with pytest.raises(InputError, match=r"the masked-LM head is needed, and .* has one whose decoder is not"):
         load_pretrained(tmp_path, MASKED_LM_HEAD)
-    # An untied decoder that is the word embeddings all the same is no obstacle.
+    # An untied decoder that equals the word embeddings can be loaded.
     theirs = save_theirs(tmp_path)
     rewrite(tmp_path, names_of_transformers_4)
     settings = json.loads((tmp_path / "config.json").read_text())
@@ -240,7 +240,7 @@ def test_a_decoder_of_its_own(tmp_path):
     assert_equal_outputs(tmp_path, theirs)
 
 
-def test_what_starts_fresh_or_is_unused_is_logged(tmp_path):
+def test_fresh_heads_and_unused_weights_are_logged(tmp_path):
     save_theirs(tmp_path, "BertForSequenceClassification")
     assert load_pretrained(tmp_path).notes() == [
         f"the masked-LM head and the next-sentence head start fresh: {tmp_path} has none",
@@ -321,8 +321,8 @@ def test_init_starts_from_a_bert_without_heads(tmp_path, cache, capfd):
         encoder = again if kind == "BertModel" else again.bert
         weight = encoder.encoder.layer[1].output.dense.weight
         expected = theirs.encoder.layer[1].output.dense.weight
-        assert not torch.equal(weight, expected)  # it went on
-        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-4)  # from there
+        assert not torch.equal(weight, expected)  # it was trained
+        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-4)  # from their weights
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out").tokenize("flying") == ["fly", "##ing"]
 
 
@@ -334,7 +334,9 @@ def test_init_starts_from_a_bert_without_heads(tmp_path, cache, capfd):
         (lambda words: words, ["--max-len", 32], "--max-len 32 exceeds the model's 24 positions"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_built(tmp_path, cache, capfd, change, arguments, message):
+def test_a_folder_that_does_not_fit_is_refused_before_anything_is_built(
+    tmp_path, cache, capfd, change, arguments, message
+):
     save_theirs(tmp_path / "theirs")
     (tmp_path / "theirs" / "vocab.txt").write_text("".join(f"{word}\n" for word in change(WORDS)), encoding="utf-8")
     assert pretrain_from(tmp_path / "theirs", tmp_path, *arguments) == 2
@@ -345,7 +347,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_built(tmp_path, cache, 
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
+def test_settings_that_a_config_omits_are_as_in_transformers(tmp_path):
     (tmp_path / "config.json").write_text('{"vocab_size": 100, "hidden_dropout_prob": 0}')
     ours, theirs = load_config(tmp_path), transformers.BertConfig(vocab_size=100, hidden_dropout_prob=0)
     for field in dataclasses.fields(ours):
@@ -354,5 +356,5 @@ def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
 
 @pytest.fixture(autouse=True)
 def quiet(caplog):
-    """transformers 5 reports heads that AutoModel leaves aside as a warning; the tests above say which they may be."""
+    """Hides a warning of transformers 5 about heads that AutoModel ignores; the tests above check which they are."""
     caplog.set_level(logging.ERROR, logger="transformers")

@@ -211,7 +211,7 @@ def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, sh
     last = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()][-1]
     assert written["judged"][-1]["mlm_loss"] == last["eval_mlm_loss"]
     card = (whole / "README.md").read_text()
-    assert f"They are start + {share:g} x (trained - start)" in card
+    assert f"The weights are start + {share:g} x (trained - start)" in card
     assert "| share | accuracy, 240 labels | similarity | held-out MLM loss |" in card
     assert card.count(" ± ") == 11
 
