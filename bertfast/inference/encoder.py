@@ -1,4 +1,4 @@
-"""Encodings: text in, hidden states out."""
+"""Encodes texts: hidden states of every token, and one vector for each text."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from bertfast.sampling.batch import PackedBatch
 
 logger = logging.getLogger(__name__)
 
-# Tokens in a batch of `embed`: enough for efficient matrix products, few enough to stay in a core's cache.
+# Tokens in a batch of `embed` on a CPU: enough for efficient matrix products, few enough to stay in a core's cache.
 _BATCH_TOKENS = 2048
-# The same on a GPU, which so few tokens would leave idle.
+# Tokens in a batch on a GPU, which would be idle with fewer.
 _GPU_BATCH_TOKENS = 1 << 16
 # The number of rows of every matrix product in `embed` is a multiple of this. Matrix libraries compute the rows left
 # over after full blocks in another order, so a row's bits would depend on how many others there are.
@@ -55,10 +55,10 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Encoder:
-        """From a folder that bertfast, transformers or sentence-transformers saved.
+        """Loads a folder that bertfast, transformers or sentence-transformers saved.
 
-        Its modules of sentence-transformers, if any, determine the defaults of `embed`. Raises InputError if it holds
-        no model.
+        If it has modules of sentence-transformers, they determine the defaults of `embed`. Raises InputError if it
+        holds no model.
         """
         pretrained = load_pretrained(folder)
         modules = load_modules(pretrained.folder, pretrained.model.config, pretrained.tokenizer)
@@ -87,43 +87,44 @@ class Encoder:
         return self.tokenizer.tokens(self._encode(text, pair).ids)
 
     def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
-        """The (begin, end) character span in its text of each of `tokens`; (0, 0) for `[CLS]` and `[SEP]`."""
+        """The (begin, end) characters of each of `tokens` in its text; (0, 0) for `[CLS]` and `[SEP]`."""
         return self._encode(text, pair).offsets
 
     def embed(self, texts: str | Iterable[str], **settings: Any) -> Tensor:
         """A vector for each text, in the order given: (texts, hidden), float32 on the CPU; (hidden,) for a single text.
 
         `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, how to treat texts that are too
-        `long` (more than `max_len` tokens), `precision`, `normalize`. The defaults are those of the folder, if it has
-        modules of sentence-transformers. Texts of similar length are computed together, without padding; on a CPU, one
-        batch per core. There a text's vector does not depend on the other texts in the call (docs/model.md). Warns if
-        texts were truncated. Raises InputError for an item that is not a string, and if the folder's modules do what
-        bertfast can't and no `pooling` is given.
+        `long` (more than `max_len` tokens), `precision`, `normalize`. If the folder has modules of
+        sentence-transformers, they determine the defaults. Texts of similar length are computed together, without
+        padding; on a CPU, one batch per core. There a text's vector does not depend on the other texts in the call
+        (docs/model.md). Warns if texts were truncated. Raises InputError for an item that is not a string, and if
+        bertfast can't compute what the folder's modules do and no `pooling` is given.
         """
-        given = [texts] if isinstance(texts, str) else list(texts)
-        for index, text in enumerate(given):
+        items = [texts] if isinstance(texts, str) else list(texts)
+        for index, text in enumerate(items):
             if not isinstance(text, str):
                 raise InputError(f"texts[{index}] is {text!r}, not a string: leave it out, or convert it with str()")
         config = EncodeConfig(**self.defaults(settings), **settings)
-        vectors, truncated = self.embed_texts(given, config)
+        vectors, truncated = self.embed_texts(items, config)
         if truncated:
-            warnings.warn(f"{truncated} of {len(given)} texts were {self.truncation(config)}", stacklevel=2)
+            warnings.warn(f"{truncated} of {len(items)} texts were {self.truncation(config)}", stacklevel=2)
         return vectors[0] if isinstance(texts, str) else vectors
 
     def defaults(self, given: Container[str]) -> dict[str, Any]:
-        """What the folder's modules of sentence-transformers say of EncodeConfig's settings that are not `given`.
+        """The settings of EncodeConfig from the folder's modules of sentence-transformers, without those in `given`.
 
-        Raises InputError if they do what bertfast can't, unless the pooling is given.
+        Raises InputError if bertfast can't compute what the modules do, unless the pooling is given.
         """
         if self._modules.refusal and "pooling" not in given:
             raise InputError(self._modules.refusal)
         return {name: value for name, value in self._modules.settings.items() if name not in given}
 
     def truncation(self, config: EncodeConfig) -> str:
+        """The end of a warning about truncated texts."""
         return f"truncated to {self._most(config)}; 'window' instead encodes them whole"
 
     def _most(self, config: EncodeConfig) -> str:
-        """The length of the longest text that is encoded whole, in words."""
+        """The maximum length of a text, in words."""
         if 0 < config.max_len < self.max_len:
             return f"{config.max_len} tokens (max_len)"
         return f"the {self.max_len} tokens that the model takes"
@@ -133,7 +134,7 @@ class Encoder:
     ) -> tuple[Tensor, int]:
         """The vectors of `embed`, and the number of truncated texts.
 
-        `done` is called after each batch with its number of texts, or windows.
+        `done` is called after each batch with its number of texts, or of windows.
         """
         layer = config.layer_of(self.model.config)
         on_cpu = self.device.type == "cpu"
@@ -158,7 +159,7 @@ class Encoder:
         return vectors, truncated
 
     def _pieces(self, texts: Sequence[str], config: EncodeConfig) -> tuple[list[list[int]], list[int], int]:
-        """Token ids in pieces that the model can take; the index of each one's text; the number of truncated texts."""
+        """Token ids in pieces that fit the model; the index of each piece's text; the number of truncated texts."""
         cls, sep = self.tokenizer.special_ids.cls, self.tokenizer.special_ids.sep
         room = min(config.max_len or self.max_len, self.max_len) - 2
         if config.overlap >= room:
@@ -182,10 +183,10 @@ class Encoder:
 
     @torch.inference_mode()
     def _pooled(self, pieces: list[list[int]], layer: int, config: EncodeConfig) -> Tensor:
-        """(pieces, hidden): the hidden states of each, pooled."""
+        """(pieces, hidden): the pooled hidden states of each piece."""
         dtype = choose_precision(config, self.device)
         tokens = sum(map(len, pieces))
-        # A final sequence of padding rounds the rows up to a multiple; it is long enough to pad the pooled rows, too.
+        # A final sequence of padding rounds the rows up to a multiple. It is long enough to pad the pooled rows, too.
         padding = _ROWS + -tokens % _ROWS
         sequences = _packed([*pieces, [self.tokenizer.special_ids.pad] * padding], self.device)
         sequences.position_ids.clamp_(max=self.max_len - 1)
@@ -203,7 +204,7 @@ class Encoder:
         return pooled[:-1]
 
     def _encode(self, text: str, pair: str | None) -> _Encoding:
-        """Raises InputError if there are more tokens than the model takes."""
+        """The tokens of a text or a pair. Raises InputError if there are more than the model takes."""
         encoding = _Encoding(*self.tokenizer.encode(text, pair), self.tokenizer.offsets(text, pair))
         if len(encoding.ids) > self.max_len:
             raise InputError(
@@ -259,18 +260,18 @@ def _batches(lengths: list[int], most: int) -> list[list[int]]:
 
 
 def _on_cores(compute: Callable[[list[int]], int], batches: list[list[int]]) -> Iterator[int]:
-    """`compute` of each batch, in as many threads as torch uses, each on one core."""
+    """The results of `compute` for the batches, in as many threads as torch uses, each on one core."""
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,))
     try:
         yield from pool.map(compute, batches)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the pool's threads have set it to 1 for future threads, too
+        torch.set_num_threads(threads)  # the pool's threads set it to 1 for all later threads
 
 
 def _joined(vectors: Tensor, owners: list[int], lengths: list[int], pooling: str) -> Tensor:
-    """Each text's vector from those of its windows: their maximum, or their mean weighted by tokens."""
+    """Each text's vector from those of its windows: their maximum, or their mean, weighted by numbers of tokens."""
     counts = torch.bincount(torch.tensor(owners, device="cpu"))
     if pooling == "max":
         joined: Tensor = torch.segment_reduce(vectors, "max", lengths=counts, unsafe=True)

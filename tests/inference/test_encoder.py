@@ -1,4 +1,4 @@
-"""The encoder, in bulk and text by text, beside transformers."""
+"""The encoder, for single texts and in bulk, compared with transformers."""
 
 import itertools
 import pickle
@@ -42,7 +42,7 @@ def encoder(folder):
 
 @pytest.fixture(scope="module")
 def theirs(folder):
-    """text -> its hidden states, by transformers in float64: a list over the layers of (tokens, hidden)."""
+    """text -> its hidden states by transformers in float64: (tokens, hidden) for each layer."""
     model = transformers.AutoModel.from_pretrained(folder).double().eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 
@@ -70,7 +70,7 @@ def test_the_notebooks_shapes(encoder):
 
 
 def test_the_same_word_differs_by_context(encoder):
-    """The notebook's closing remark: crane the bird, crane the machine."""
+    """As the notebook remarks: a crane is a bird or a machine."""
     bird, machine = encoder("a crane is flying")[0, 2], encoder("a crane driver came", "he just left")[0, 2]
     assert not torch.allclose(bird, machine, atol=1e-3)
 
@@ -99,7 +99,7 @@ def test_embed_equals_transformers_in_order(encoder, theirs, texts, pooling, lay
     monkeypatch.setattr(module, "_BATCH_TOKENS", 100)  # several batches
     vectors = encoder.embed(texts, pooling=pooling, layer=layer)
     expected = torch.stack([POOLED[pooling](theirs(text)[layer]) for text in texts])
-    # Weights ten times BERT's make rounding weigh more: transformers in float32 is off by 7e-6.
+    # Weights ten times as large as BERT's increase rounding errors: transformers in float32 is off by 7e-6.
     torch.testing.assert_close(vectors, expected, rtol=1e-5, atol=2e-5)
     assert encoder.embed([]).shape == (0, 128)
 
@@ -122,9 +122,9 @@ def test_a_vector_does_not_depend_on_the_other_texts(encoder, texts, pooling, pr
 
 @pytest.fixture
 def elsewhere(encoder):
-    """The encoder, its weights on a device that is not the CPU: tensors without data, whose devices must still fit.
+    """The encoder with weights on another device than the CPU: fake tensors without data, whose devices must match.
 
-    That device is "meta", which every build of torch has.
+    The device is "meta", which every build of torch has.
     """
     with FakeTensorMode():
         model = Bert(encoder.model.config)
@@ -137,8 +137,8 @@ def elsewhere(encoder):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("pooling", POOLED)
 @pytest.mark.parametrize("layer", [-1, 0])
-def test_vectors_come_to_the_cpu_from_any_device(elsewhere, pooling, precision, layer):
-    """Many more tokens than a core takes at a time are one batch there."""
+def test_vectors_from_another_device_are_on_the_cpu(elsewhere, pooling, precision, layer):
+    """On another device, a batch has many more tokens than on a core."""
     counts = []
     config = EncodeConfig(pooling=pooling, precision=precision, layer=layer)
     vectors, _ = elsewhere.embed_texts(["crane " * 38] * 100, config, counts.append)
@@ -154,13 +154,13 @@ def test_a_long_text_is_truncated_with_a_warning(encoder, theirs):
     torch.testing.assert_close(vectors[0], theirs(long)[-1].mean(0), rtol=1e-5, atol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        encoder.embed(["crane " * (MAX_LEN - 2)])  # just fits
+        encoder.embed(["crane " * (MAX_LEN - 2)])  # fits exactly
     with pytest.raises(InputError, match="text 2 has 102 tokens, more than the 40 tokens that the model takes: cut it"):
         encoder.embed(["a crane", long], long="error")
 
 
 @pytest.mark.parametrize("long", ["truncate", "window", "error"])
-def test_max_len_shortens_what_a_model_takes(encoder, long):
+def test_max_len_limits_the_length(encoder, long):
     words = list(itertools.islice(itertools.cycle(WORDS), 30))
     if long == "error":
         with pytest.raises(InputError, match=r"text 1 has 32 tokens, more than 12 tokens \(max_len\)"):
@@ -168,10 +168,10 @@ def test_max_len_shortens_what_a_model_takes(encoder, long):
         return
     pieces = [encoder(" ".join(words[start : start + 10]))[0] for start in (0, 10, 20)]
     expected = torch.cat(pieces if long == "window" else pieces[:1]).mean(0)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         vectors = encoder.embed([" ".join(words)], max_len=12, long=long)
-    assert len(told) == (long == "truncate")
+    assert len(caught) == (long == "truncate")
     torch.testing.assert_close(vectors[0], expected, rtol=1e-5, atol=1e-5)
     full = encoder.embed([" ".join(words)])
     assert torch.equal(encoder.embed([" ".join(words)], max_len=1000), full)
@@ -221,7 +221,7 @@ def test_any_iterable_of_texts_and_a_single_one(encoder, texts):
 
 
 @pytest.mark.parametrize("wrong", [None, float("nan"), 7, ["a crane"], b"a crane"])
-def test_an_item_that_is_no_text_is_named(encoder, wrong):
+def test_an_item_that_is_not_a_string_is_named(encoder, wrong):
     with pytest.raises(InputError, match=rf"^texts\[2\] is {re.escape(repr(wrong))}, not a string: "):
         encoder.embed(["a crane", "he just left", wrong])
 
@@ -234,14 +234,14 @@ def test_normalized(encoder, texts, pooling):
 
 
 def test_it_can_be_pickled(encoder, texts):
-    encoder.embed(texts)  # which fills the tokenizer's caches
+    encoder.embed(texts)  # fills the tokenizer's caches
     again = pickle.loads(pickle.dumps(encoder))
     assert torch.equal(again.embed(texts), encoder.embed(texts))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_torchs_defaults_bear_on_nothing(folder, encoder, texts, pooling):
-    """As a program that computes in float64, or on a GPU, may have set them."""
+def test_torchs_defaults_have_no_effect(folder, encoder, texts, pooling):
+    """A program that computes in float64, or on a GPU, may have set them."""
     expected = encoder.embed(texts, pooling=pooling, long="window")
     states = encoder("a crane is flying")
     torch.set_default_dtype(torch.float64)

@@ -1,4 +1,4 @@
-"""Words for masks, beside transformers' pipeline."""
+"""Filled masks, compared with transformers' pipeline."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
 
 @pytest.fixture(scope="module", params=TRAINERS)
 def folder(request, tmp_path_factory):
-    """A model with more words than its tokenizer."""
+    """A model whose vocabulary is larger than its tokenizer's."""
     tokenizer = TRAINERS[request.param]([" ".join(WORDS)], CorpusConfig(min_freq=1))
     torch.manual_seed(0)
     sizes = {"vocab_size": tokenizer.vocab_size + 7, "initializer_range": 0.2, "max_position_embeddings": 24}
@@ -30,7 +30,7 @@ def folder(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("text", ["the crane is [MASK] .", "[MASK] came", "A[MASK] crane [MASK], he [MASK]"])
-def test_candidates_are_those_of_the_pipeline(folder, text):
+def test_candidates_equal_the_pipelines(folder, text):
     encoder = Encoder.load(folder)
     vocab_size = encoder.tokenizer.vocab_size
     pipeline = transformers.pipeline("fill-mask", str(folder))
@@ -45,7 +45,7 @@ def test_candidates_are_those_of_the_pipeline(folder, text):
             assert candidate.probability == pytest.approx(each["score"], rel=1e-4)
 
 
-def test_a_filled_text_is_the_text_with_the_token_in_it(folder):
+def test_a_filled_text_has_the_token_in_place_of_the_mask(folder):
     encoder = Encoder.load(folder)
     every = FillMaskConfig(top_k=1_000_000)
     first, second = fill_mask(encoder, "É  [MASK] fly [MASK].", every)
@@ -85,13 +85,13 @@ def test_the_command(folder, capfd):
 )
 def test_wrong_input_is_one_line(folder, capfd, arguments, message):
     assert main(["--model", str(folder), *arguments]) == 2
-    told = capfd.readouterr()
-    assert told.err.startswith(message)
-    assert len(told.err.splitlines()) == 1
-    assert not told.out
+    captured = capfd.readouterr()
+    assert captured.err.startswith(message)
+    assert len(captured.err.splitlines()) == 1
+    assert not captured.out
 
 
-def test_a_folder_that_has_no_such_head(folder, tmp_path, capfd):
+def test_a_folder_without_a_masked_lm_head(folder, tmp_path, capfd):
     transformers.BertModel.from_pretrained(folder).save_pretrained(tmp_path)
     transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
     capfd.readouterr()

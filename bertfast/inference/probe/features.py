@@ -1,4 +1,4 @@
-"""What a probe knows of a text: its words, and its vectors by a model, or by the same model untrained."""
+"""The features of a text in a probe: its words, and its vectors by a model, trained or with random weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 Vectors = npt.NDArray[np.float32]
 
 SEED = 0
-"""Of all that is random in a probe, so that the same files always give the same figures."""
+"""The seed of everything random in a probe, so that the same files always give the same figures."""
 
 _NORMALIZER = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
 _PRE_TOKENIZER = pre_tokenizers.BertPreTokenizer()
@@ -36,8 +36,8 @@ def require_scikit_learn() -> None:
 
 
 def words(text: str) -> list[str]:
-    """A text's lower-cased words, whatever the model's vocabulary: as BERT divides them, each punctuation mark and each
-    Chinese character is one."""
+    """A text's words in lower case, independent of the model's vocabulary. As in BERT, each punctuation mark and each
+    Chinese character is a word."""
     return [word for word, _ in _PRE_TOKENIZER.pre_tokenize_str(_NORMALIZER.normalize_str(text))]
 
 
@@ -55,15 +55,15 @@ def vectors(encoders: Iterable[Encoder], texts: Sequence[str], config: EncodeCon
 
     Warns if texts were truncated.
     """
-    found, warning = [], ""
+    results, warning = [], ""
     for encoder in encoders:
         of_texts, truncated = _vectors(encoder, texts, config)
-        found.append(of_texts)
+        results.append(of_texts)
         if truncated:
             warning = f"{truncated} of {len(texts)} texts were {encoder.truncation(config)}"
     if warning:
         logger.warning(warning)
-    return found
+    return results
 
 
 def _vectors(encoder: Encoder, texts: Sequence[str], config: EncodeConfig) -> tuple[Vectors, int]:

@@ -1,4 +1,4 @@
-"""Whether a pretrained encoder tells how similar two texts are: its vectors' cosines beside those of word counts."""
+"""Measures whether an encoder's vectors reflect how similar two texts are, beside word counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Similarity:
     pairs: int
     correlations: dict[str, Figure]
     gaps: dict[str, Figure]
-    """How far the vectors are above word counts, and above random weights."""
+    """The correlation of the vectors, less that of word counts and less that of random weights."""
 
     def lines(self) -> list[str]:
         """The table, and a sentence that says whether pretraining helped."""
@@ -49,10 +49,10 @@ class Similarity:
 
 
 def probe_similarity(encoder: Encoder, pairs: ScoredPairs, config: EncodeConfig | None = None) -> Similarity:
-    """How well the cosine of two texts' vectors, or TF-IDF vectors of their words, follows the pair's score.
+    """How well the cosine of two texts' vectors, or of the TF-IDF of their words, correlates with the pair's score.
 
-    Words' IDF is that among all texts of the pairs. Standard errors are from resampling the pairs. The same arguments
-    give the same result. Raises InputError without scikit-learn, and for pairs that are few or have one score.
+    A word's IDF is that among all texts of the pairs. Standard errors are from resampling the pairs. The same arguments
+    give the same result. Raises InputError without scikit-learn, and for too few pairs or a single score.
     """
     require_scikit_learn()
     check_pairs(pairs)
@@ -64,28 +64,28 @@ def probe_similarity(encoder: Encoder, pairs: ScoredPairs, config: EncodeConfig 
         VECTORS: _cosines(by_model),
         RANDOM: _cosines(by_random),
     }
-    found = Correlations.of(cosines, pairs)
-    gaps = {other: found.gap(VECTORS, other) for other in (WORDS, RANDOM)}
-    return Similarity(count, {row: found.figure(row) for row in cosines}, gaps)
+    correlations = Correlations.of(cosines, pairs)
+    gaps = {other: correlations.gap(VECTORS, other) for other in (WORDS, RANDOM)}
+    return Similarity(count, {row: correlations.figure(row) for row in cosines}, gaps)
 
 
 def compare_similarity(
     encoders: Iterable[tuple[str, Encoder]], pairs: ScoredPairs, config: EncodeConfig
 ) -> Correlations:
-    """What `probe_similarity` finds for the vectors of several encoders: a row for each, by its name.
+    """The correlations of `probe_similarity` for the vectors of several encoders: a row for each, by its name.
 
-    An encoder is used before the next one is asked for.
+    `encoders` is consumed lazily: an encoder is used, then the next one is taken.
     """
     texts, cosines = [*pairs.first, *pairs.second], {}
     for name, encoder in encoders:
         logger.info("similarity of %s pairs: %s", f"{len(pairs.scores):,}", name)
-        [found] = vectors([encoder], texts, config)
-        cosines[name] = _cosines(found)
+        [of_texts] = vectors([encoder], texts, config)
+        cosines[name] = _cosines(of_texts)
     return Correlations.of(cosines, pairs)
 
 
 def check_pairs(pairs: ScoredPairs) -> None:
-    """Raises InputError for pairs that are few or have one score."""
+    """Raises InputError for too few pairs or a single score."""
     if len(pairs.scores) < _FEWEST or len(set(pairs.scores)) < 2:
         raise InputError(
             f"similarity needs at least {_FEWEST} pairs with different scores: there are {len(pairs.scores)} pairs"
@@ -95,8 +95,8 @@ def check_pairs(pairs: ScoredPairs) -> None:
 class Correlations(NamedTuple):
     """Spearman correlations of several rows of cosines with the same scores, times 100."""
 
-    found: dict[str, npt.NDArray[np.float64]]
-    """Of each row: on all pairs, then on each of `_RESAMPLES` resamples, the same ones for every row."""
+    values: dict[str, npt.NDArray[np.float64]]
+    """For each row, the correlation on all pairs, then on `_RESAMPLES` resamples, which are the same for every row."""
 
     @classmethod
     def of(cls, cosines: Mapping[str, npt.NDArray[Any]], pairs: ScoredPairs) -> Correlations:
@@ -105,21 +105,21 @@ class Correlations(NamedTuple):
         samples = [np.arange(count), *(rng.integers(count, size=count) for _ in range(_RESAMPLES))]
         return cls(
             {
-                row: 100 * np.array([_spearman(each[sample], scores[sample]) for sample in samples])
-                for row, each in cosines.items()
+                row: 100 * np.array([_spearman(values[sample], scores[sample]) for sample in samples])
+                for row, values in cosines.items()
             }
         )
 
     def figure(self, row: str) -> Figure:
-        return _figure(self.found[row])
+        return _figure(self.values[row])
 
     def gap(self, row: str, other: str) -> Figure:
-        """How far a row is above another."""
-        return _figure(self.found[row] - self.found[other])
+        """The correlation of `row`, less that of `other`."""
+        return _figure(self.values[row] - self.values[other])
 
 
 def _cosines(of_both: Vectors) -> npt.NDArray[np.float64]:
-    """(2 n, hidden) -> (n,): row i beside row n + i."""
+    """(2 n, hidden) -> (n,): the cosines of rows i and n + i."""
     first, second = np.split(of_both.astype(np.float64), 2)
     cosines: npt.NDArray[np.float64] = (first * second).sum(1) / (
         np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
@@ -128,7 +128,7 @@ def _cosines(of_both: Vectors) -> npt.NDArray[np.float64]:
 
 
 def _spearman(values: npt.NDArray[Any], scores: npt.NDArray[Any]) -> float:
-    """Spearman's correlation; 0 if all values are equal, since they order nothing: no pair may share a word."""
+    """Spearman's correlation; 0 if all values are equal, as the cosines of word counts of pairs that share no word."""
     from scipy.stats import rankdata  # here, since importing it is slow
 
     if np.ptp(values) == 0 or np.ptp(scores) == 0:
@@ -136,6 +136,6 @@ def _spearman(values: npt.NDArray[Any], scores: npt.NDArray[Any]) -> float:
     return float(np.corrcoef(rankdata(values), rankdata(scores))[0, 1])
 
 
-def _figure(found: npt.NDArray[np.float64]) -> Figure:
-    """Of the figure found on all pairs, then on each resample."""
-    return Figure(float(found[0]), 2 * float(found[1:].std(ddof=1)))
+def _figure(values: npt.NDArray[np.float64]) -> Figure:
+    """The value on all pairs, with a margin from those on the resamples."""
+    return Figure(float(values[0]), 2 * float(values[1:].std(ddof=1)))

@@ -1,4 +1,4 @@
-"""What a probe of labels found, as a table, and whether pretraining helped."""
+"""The result of a probe of labels: a table, and whether pretraining helped."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ROWS = (WORDS, *_WITH_MODEL, *_UNTRAINED)
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """What was learned from a number of labels."""
+    """The results with one number of labels."""
 
     labels: int
     correct: dict[str, npt.NDArray[np.bool_]]
-    """For each row, in a `Classification` each of `ROWS`, (draws, test texts): which texts got their label."""
+    """For each row (in a `Classification`, each of `ROWS`), (draws, test texts): which were classified correctly."""
 
     @property
     def draws(self) -> int:
@@ -32,12 +32,12 @@ class Column:
         return _percent(self.correct[row].astype(float))
 
     def gap(self, row: str, other: str) -> Figure:
-        """How many more texts got their label, the same draws and texts compared."""
+        """The accuracy of `row` less that of `other`, paired by draws and texts."""
         return _percent(self.correct[row].astype(float) - self.correct[other])
 
     @property
     def helped(self) -> bool:
-        """Whether the better one of the rows with the model is certainly better than each row without."""
+        """Whether the better row with the model is certainly better than every row without it."""
         return all(gap.certainly_positive for _, gap in self._gaps)
 
     @property
@@ -47,7 +47,7 @@ class Column:
 
     @property
     def _gaps(self) -> list[tuple[str, Figure]]:
-        """How far it is above TF-IDF, and above the better one of the rows with random weights."""
+        """The gaps from the better row with the model to TF-IDF, and to the better row with random weights."""
         best = self._better(_WITH_MODEL)
         return [(row, self.gap(best, row)) for row in (WORDS, self._better(_UNTRAINED))]
 
@@ -61,10 +61,11 @@ class Classification:
 
     columns: tuple[Column, ...]
     tests: int
+    """The number of test texts."""
     labels: int
-    """Different ones."""
+    """The number of different labels."""
     largest: float
-    """The share of the test's texts that have the test's commonest label."""
+    """The share of the test texts that have the commonest label."""
 
     def lines(self) -> list[str]:
         """The table, and a sentence that says whether pretraining helped."""
@@ -90,7 +91,7 @@ class Classification:
 
 
 def _percent(values: npt.NDArray[np.float64]) -> Figure:
-    """The mean of (draws, texts), in percent. Its standard error is that of both, as other ones might be drawn."""
+    """The mean of (draws, texts), in percent. Its standard error includes the choice of draws and of texts."""
     draws, texts = values.shape
     variance = values.mean(0).var(ddof=1) / texts
     if draws > 1:

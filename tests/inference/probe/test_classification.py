@@ -1,4 +1,4 @@
-"""A probe of labels beside scikit-learn used by hand."""
+"""A probe of labels, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 
 def by_hand(folder, texts, kind):
-    """Mean-pooled vectors, by transformers."""
+    """Mean-pooled vectors by transformers."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder)
     if kind == "random":
@@ -52,7 +52,7 @@ def by_hand(folder, texts, kind):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_cell_is_scikit_learns(folder, monkeypatch, row):
+def test_an_accuracy_equals_scikit_learns(folder, monkeypatch, row):
     monkeypatch.setattr(classification, "STRENGTHS", (1.0,))
     train, test = planted_labels.labelled(80, 0), planted_labels.labelled(200, 1)
     [column] = probe_labels(Encoder.load(folder), train, test, ALL).columns
@@ -93,7 +93,7 @@ def test_regularisation_is_chosen_by_cross_validation():
     assert far.C > 0.1
 
 
-def test_many_labels_take_one_fold(monkeypatch):
+def test_many_labels_use_one_fold(monkeypatch):
     monkeypatch.setattr(classification, "_ONE_FOLD", 130)
     fits = []
     fit = LogisticRegression.fit
@@ -147,7 +147,7 @@ def test_each_text_is_embedded_once(monkeypatch):
     assert set(test.texts) < set(trained)
 
 
-def test_the_same_figures_twice_and_no_trace_in_torch():
+def test_figures_are_reproducible_and_torchs_seed_is_unchanged():
     given = planted_labels.labelled(150, 0)
     encoder = planted_labels.encoder(knows=False)
     config = ProbeConfig(labels_each="20,all")
@@ -158,10 +158,10 @@ def test_the_same_figures_twice_and_no_trace_in_torch():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# ---- what it concludes
+# ---- the verdict
 
 
-def test_a_model_that_knows_the_words_helps_and_one_that_does_not_does_not():
+def test_only_a_model_that_knows_the_words_helps():
     train, test = planted_labels.labelled(2000, 0), planted_labels.labelled(1000, 1)
     config = ProbeConfig(labels_each="20")
     knows = probe_labels(planted_labels.encoder(knows=True), train, test, config)
@@ -202,7 +202,7 @@ def test_wrong_input(train, test, each, message):
         probe_labels(planted_labels.encoder(knows=False), train, test, ProbeConfig(labels_each=each))
 
 
-def test_what_is_left_out_is_told(said):
+def test_a_warning_names_what_is_left_out(said):
     given = Labelled([*GIVEN.texts, "", " \t"], [*GIVEN.labels, "good", "other"])
     test = Labelled([GIVEN.texts[0].upper(), "g1 g2", ""], ["good", "bad", "bad"])
     found = probe_labels(planted_labels.encoder(knows=False), given, test, ProbeConfig(labels_each="2,8,all,100"))
@@ -215,7 +215,7 @@ def test_what_is_left_out_is_told(said):
     ]
 
 
-def test_truncated_texts_are_told_once(said):
+def test_one_warning_for_truncated_texts(said):
     encoder = planted_labels.encoder(knows=False)
     encoder.max_len = 8  # seven words take nine tokens
     probe_labels(encoder, GIVEN, config=ALL)

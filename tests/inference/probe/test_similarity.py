@@ -1,4 +1,4 @@
-"""A probe of similarity beside scikit-learn and scipy used by hand."""
+"""A probe of similarity, compared with scikit-learn and scipy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pairs(count: int = 300) -> ScoredPairs:
     return ScoredPairs(first.texts, texts, scores)
 
 
-def test_correlations_are_scipys():
+def test_correlations_equal_scipys():
     given = pairs()
     encoder = planted_labels.encoder(knows=True)
     found = probe_similarity(encoder, given)
@@ -52,17 +52,17 @@ def test_correlations_are_scipys():
     by_hand = {}
     for row, way in ways.items():
         cosines = 1 - paired_cosine_distances(way(given.first), way(given.second))
-        # Many pairs share no word; rounding is to keep their cosines equal.
+        # Many pairs share no word; rounding keeps their cosines equal.
         by_hand[row] = 100 * spearmanr(cosines.round(7), given.scores).statistic
     assert {row: figure.value for row, figure in found.correlations.items()} == pytest.approx(by_hand, abs=0.01)
     for other, gap in found.gaps.items():
         assert gap.value == pytest.approx(by_hand[VECTORS] - by_hand[other], abs=0.01)
-    # Fisher's standard error of a correlation is 1 / sqrt(n - 3); r near 0, here.
+    # Fisher's standard error of a correlation near 0 is 1 / sqrt(n - 3).
     assert found.correlations[WORDS].margin == pytest.approx(200 / 297**0.5, rel=0.25)
     assert probe_similarity(encoder, given).lines() == found.lines()
 
 
-def test_a_model_that_knows_the_words_helps_and_one_that_does_not_does_not():
+def test_only_a_model_that_knows_the_words_helps():
     knows = probe_similarity(planted_labels.encoder(knows=True), pairs()).sentence
     assert re.fullmatch(
         r"Pretraining helped with similarity \(vectors: [\d.]+ ± [\d.]+ points above a bag of words with IDF, "
@@ -89,7 +89,7 @@ def test_the_lines(words, random, helped):
     assert sentence.startswith(f"Pretraining {'helped' if helped else 'did not help'} with similarity")
 
 
-def test_a_text_without_words_is_like_no_other():
+def test_a_text_without_words_is_similar_to_none():
     given = pairs(20)
     for first in ([""] * 20, ["", *given.first[1:]]):
         found = probe_similarity(planted_labels.encoder(knows=False), given._replace(first=first)).correlations

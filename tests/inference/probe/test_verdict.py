@@ -1,4 +1,4 @@
-"""What is concluded from which texts were classified right."""
+"""The verdict on a probe's classifications, its table and its margins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bertfast.inference.probe.verdict import (
 
 
 def column(labels: int, right: dict[str, int], draws: int = 1) -> Column:
-    """Of 1,000 test texts, the first ones are right."""
+    """A column in which the first texts of 1,000 are classified correctly: `right` of them."""
     return Column(labels, {row: np.tile(np.arange(1000) < right[row], (draws, 1)) for row in ROWS})
 
 
@@ -32,13 +32,13 @@ RIGHT = {WORDS: 600, VECTORS: 700, WITH_VECTORS: 650, RANDOM: 500, WITH_RANDOM: 
     ("changes", "helped", "evidence"),
     [
         ({}, True, "vectors: 10.0 ± 1.9 points above TF-IDF, 9.0 ± 1.8 points above random weights with TF-IDF)."),
-        # No better than word counts; than random weights, alone or with counts; by too little to tell.
+        # No better than word counts, or than random weights, alone or with counts; or the gap is too small.
         ({WORDS: 700}, False, "vectors: 0.0 ± 0.0 points above TF-IDF, 9.0"),
         ({WORDS: 750}, False, "vectors: 5.0 ± 1.4 points below TF-IDF, 9.0"),
         ({RANDOM: 710}, False, "vectors: 10.0 ± 1.9 points above TF-IDF, 1.0 ± 0.6 points below random weights)."),
         ({WITH_RANDOM: 710}, False, "vectors: 10.0 ± 1.9 points above TF-IDF, 1.0 ± 0.6 points below random weights w"),
         ({WORDS: 697}, False, "vectors: 0.3 ± 0.3 points above TF-IDF, 9.0"),
-        # Better together with word counts, which random weights may be, too.
+        # Better together with word counts, but random weights can be, too.
         ({WORDS: 720, WITH_VECTORS: 760}, True, "vectors with TF-IDF: 4.0 ± 1.2 points above TF-IDF, 15.0"),
         (
             {WITH_VECTORS: 760, WITH_RANDOM: 760},
@@ -62,7 +62,7 @@ def test_the_sentence_on_several_numbers_of_labels():
     assert re.sub(r" \(.*?\)", "", rest) == "50,000 labels."
 
 
-def test_margins_are_of_draws_and_texts():
+def test_margins_include_draws_and_texts():
     correct = np.random.default_rng(0).random((4, 50)) < np.array([0.2, 0.4, 0.6, 0.9])[:, None]
     other = np.random.default_rng(1).random((4, 50)) < 0.5
     found = Column(10, {WORDS: correct, VECTORS: other})
