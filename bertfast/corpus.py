@@ -83,7 +83,10 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _opened(options: argparse.Namespace, names: Iterable[str], **defaults: Any) -> tuple[Corpus, TrainConfig]:
-    """A run's corpus and settings; or a corpus, with the settings `names` of the command line, over `defaults`."""
+    """A run's corpus and settings; or a corpus, with the command line's settings, then `defaults`.
+
+    `names` are the settings that the command takes; a run refuses them.
+    """
     folder: Path = options.folder
     if (folder / "run.json").is_file():
         for name in names:

@@ -81,14 +81,14 @@ def _main(options: argparse.Namespace) -> None:
     else:
         files = find_source(options.input, settings(CorpusConfig, options), default_cache()).files
         texts = partial(_texts, files)
-        count = sum(1 for _ in texts())  # which meets all that can't be read before anything is encoded
+        count = sum(1 for _ in texts())  # this also finds unreadable input before anything is encoded
     encoder = Encoder.load(options.model)
     config = settings(EncodeConfig, options, **encoder.defaults(vars(options)))
     _write_vectors(encoder, texts(), count, options.out, config)
 
 
 def _texts(files: Iterable[TextFile]) -> Iterator[str]:
-    """The lines of text files, the paragraphs of HTML files, and the texts of records; empty ones included."""
+    """The lines of text files and the texts of records, empty ones included, and the paragraphs of HTML files."""
     for file in files:
         if file.kind == "text":
             for line in whole_lines(file.path):
@@ -110,8 +110,8 @@ def _print_encoding(encoder: Encoder, text: str, pair: str | None) -> None:
 
 
 def _write_vectors(encoder: Encoder, texts: Iterator[str], count: int, out: Path, config: EncodeConfig) -> None:
-    """Writes a row for each of the `count` texts."""
-    config.layer_of(encoder.model.config)  # raises, if it does, before anything is written
+    """Writes an array with a row for each of the `count` texts."""
+    config.layer_of(encoder.model.config)  # refuses a wrong layer before anything is written
     precision = "bf16" if choose_precision(config, encoder.device) == torch.bfloat16 else "fp32"
     logger.info("encoding in %s on %s threads", precision, torch.get_num_threads())
     written = truncated = 0

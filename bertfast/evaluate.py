@@ -1,4 +1,4 @@
-"""`python -m bertfast.evaluate`: both losses and accuracies on text that was not trained on."""
+"""`python -m bertfast.evaluate`: prints a model's losses and accuracies on other text."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _main(options: argparse.Namespace) -> None:
     for line in trusted.warnings:
         logger.warning(line)
     with trusted.applied():
-        found = evaluate(model.to(device), held_out, 0, dtype, world)
-    print(in_words(found, config.objective))
+        evaluation = evaluate(model.to(device), held_out, 0, dtype, world)
+    print(in_words(evaluation, config.objective))
 
 
 if __name__ == "__main__":

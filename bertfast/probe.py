@@ -1,4 +1,4 @@
-"""`python -m bertfast.probe`: says whether a pretrained model helps on labelled texts or on scored pairs."""
+"""`python -m bertfast.probe`: measures whether a pretrained model helps on labelled texts or scored pairs."""
 
 from __future__ import annotations
 
