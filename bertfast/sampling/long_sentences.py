@@ -1,8 +1,8 @@
 """Divides sentences that are too long for an example, so that every token can be in one.
 
-A sentence loses its end if every pair with it is truncated. Such a sentence is divided into pieces of almost equal
-length, which are then treated as sentences. A piece has at most `max_len - 2` tokens for single segments, and at most
-half of `max_len - 3` for pairs, so that two pieces fit. `too_long="drop"`, as in the notebook, divides none.
+The end of a sentence is lost if every pair with that sentence cuts it off. Such a sentence is divided into pieces of
+almost equal length, which are then treated as sentences. A piece has at most `max_len - 2` tokens for single segments,
+and at most half of `max_len - 3` for pairs, so that two fit. `too_long="drop"`, the notebook's way, divides none.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def unreached(sentences: Sentences, config: SamplerConfig) -> float:
 
 
 def _max_piece(config: SamplerConfig) -> int:
-    """The most tokens in a piece."""
+    """The maximum tokens of a piece."""
     return config.max_len - 2 if config.objective == "none" else (config.max_len - 3) // 2
 
 
