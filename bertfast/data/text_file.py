@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertfast.config import CorpusConfig
+from bertfast.data.readers.docstrings import prose
 from bertfast.data.readers.html import html_lines
 from bertfast.data.readers.lines import OnRead, Span, ignore, lines_of, text_lines
 from bertfast.data.readers.records import RecordFile, column_texts
-from bertfast.data.sources.embedded import prose
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 from bertfast.config import CorpusConfig
+from bertfast.data.readers.kinds import is_markup, kind_of
 from bertfast.data.readers.records import json_kind
-from bertfast.data.sources.folders import is_markup, kind_of
 from bertfast.data.text_file import TextFile, texts
 
 # A file's form is detected from this many characters at its beginning.

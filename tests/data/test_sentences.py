@@ -15,9 +15,9 @@ from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
 
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
+from bertfast.data.readers.kinds import kind_of
 from bertfast.data.sentences import DOCUMENT, MARKS, PIECE, sentences
 from bertfast.data.sources.find import find_source
-from bertfast.data.sources.folders import kind_of
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 

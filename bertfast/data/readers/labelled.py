@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from bertfast.config import LabelColumns
 from bertfast.data.readers.columns import json_type, missing_column, text_of, value_of
+from bertfast.data.readers.kinds import kind_of
 from bertfast.data.readers.records import RecordFile, json_kind, records
-from bertfast.data.sources.folders import kind_of
 from bertfast.errors import InputError
 from bertfast.files import expanded
 

@@ -8,59 +8,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from bertfast.data.readers.kinds import KINDS, kind_of, suffix_of
 from bertfast.data.readers.lines import COMPRESSED
 from bertfast.errors import InputError
 from bertfast.files import expanded
 
-# The kind of a file, by its suffix; .gz or .zst may follow.
-KINDS = {
-    ".txt": "text",
-    ".text": "text",
-    ".tokens": "text",
-    ".raw": "text",
-    ".md": "text",
-    ".rst": "text",
-    ".html": "html",
-    ".htm": "html",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
-# Suffixes of text files in which a line is only a piece of a paragraph.
-MARKUP = (".md", ".rst")
 TRAINING_SPLITS = ("wiki.train.tokens", "wiki.train.raw", "train.txt")
 HELD_OUT_SPLITS = ("wiki.valid.tokens", "wiki.test.tokens", "wiki.valid.raw", "wiki.test.raw", "valid.txt", "test.txt")
 
 Refuse = Callable[[str], object]
-
-
-def kind_of(path: Path) -> str | None:
-    """The kind of a file by its name: a value of `KINDS`, or None for any other suffix.
-
-    A .json file can also hold JSON lines: see `json_kind`.
-    """
-    return KINDS.get(_uncompressed_suffix(path))
-
-
-def is_markup(path: Path) -> bool:
-    """Whether the name says that the file is Markdown or reStructuredText."""
-    return _uncompressed_suffix(path) in MARKUP
-
-
-def _uncompressed_suffix(path: Path) -> str:
-    suffix = _suffix(path).lower()
-    for compressed in COMPRESSED:
-        suffix = suffix.removesuffix(compressed)
-    return suffix
-
-
-def _suffix(path: Path) -> str:
-    """The name's suffix; if it is compressed, with the suffix before that."""
-    suffixes = path.suffixes[-1:] if path.suffix.lower() not in COMPRESSED else path.suffixes[-2:]
-    return "".join(suffixes)
 
 
 def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
@@ -139,7 +95,7 @@ class _Search:
         if path.is_dir():
             self.add_folder(path, above)
         elif not (kind_of(path) or (self._suffix and path.name.endswith(self._suffix))):
-            self._others[_suffix(path) or path.name] += 1
+            self._others[suffix_of(path) or path.name] += 1
         elif path.is_file():
             self._files.add(path)
         elif path.is_symlink():
