@@ -165,7 +165,7 @@ class Corpus:
         )
 
     def split(self, share: float) -> tuple[Corpus, Corpus]:
-        """The corpus without its last documents, and a corpus of those: a share of all documents, at least two.
+        """Two corpora, of the first and of the last documents; the second has `share` of them, at least two.
 
         Raises `InputError` if fewer than two documents would be left.
         """

@@ -19,7 +19,7 @@ Hashes = npt.NDArray[np.uint64]
 
 def sentence_hashes(sentences: Sequence[str]) -> Hashes:
     """The sentences' hashes. They are equal if only white space differs; other sentences collide only by chance."""
-    digests = (hashlib.blake2b(" ".join(each.split()).encode(), digest_size=8).digest() for each in sentences)
+    digests = (hashlib.blake2b(" ".join(sentence.split()).encode(), digest_size=8).digest() for sentence in sentences)
     return np.frombuffer(b"".join(digests), np.uint64)
 
 

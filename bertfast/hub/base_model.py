@@ -31,5 +31,5 @@ def _name_in_card(path: Path) -> str | None:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    found = _NAME_IN_CARD.search(content.split("\n---", 1)[0]) if content.startswith("---") else None
-    return found[1] if found else None
+    match = _NAME_IN_CARD.search(content.split("\n---", 1)[0]) if content.startswith("---") else None
+    return match[1] if match else None

@@ -35,10 +35,10 @@ class Average:
     def rows(self) -> list[list[str]]:
         """The figures as a table with a header. A column without figures is left out."""
         columns = {
-            "share": [f"{each.share:g}" for each in self.judged],
-            f"accuracy, {self.labels:,} labels": [_cell(each.labels) for each in self.judged],
-            "similarity": [_cell(each.similarity) for each in self.judged],
-            "held-out MLM loss": ["" if each.mlm_loss is None else f"{each.mlm_loss:.3f}" for each in self.judged],
+            "share": [f"{model.share:g}" for model in self.judged],
+            f"accuracy, {self.labels:,} labels": [_cell(model.labels) for model in self.judged],
+            "similarity": [_cell(model.similarity) for model in self.judged],
+            "held-out MLM loss": ["" if model.mlm_loss is None else f"{model.mlm_loss:.3f}" for model in self.judged],
         }
         return [list(row) for row in zip(*_filled(columns), strict=True)]
 

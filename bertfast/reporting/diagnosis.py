@@ -55,14 +55,14 @@ class Diagnosis:
 
     def before(self) -> list[str]:
         """The warnings to log before the first step."""
-        subject, found = self._subject, []
+        subject, warnings = self._subject, []
         if subject.weights > _MOST_WEIGHTS * subject.tokens:
-            found.append(
+            warnings.append(
                 f"the model's layers have {subject.weights:,} weights, the text {subject.tokens:,} tokens: too few for "
                 "such a model. What usually helps: a smaller --preset; more text; a trained model to start from "
                 "(--init)"
             )
-        return found + self._read_too_often()
+        return warnings + self._read_too_often()
 
     def set_length(self, config: TrainConfig, readings: float) -> list[str]:
         """Sets the run's number of steps, and how often they read the corpus. Returns the warnings to log."""
@@ -87,17 +87,17 @@ class Diagnosis:
         if self._done:
             self._intervals.append((seconds - self._seconds) / (done - self._done))
         self._done, self._seconds = done, seconds
-        findings: dict[str, Callable[[], str | None]] = {
+        checks: dict[str, Callable[[], str | None]] = {
             "time": self._too_long,
             "context": lambda: self._without_context(history),
             "held-out": lambda: self._rising(history),
         }
-        found = []
-        for name, finding in findings.items():
-            if name not in self._warned and (warning := finding()):
+        warnings = []
+        for name, check in checks.items():
+            if name not in self._warned and (warning := check()):
                 self._warned.add(name)
-                found.append(warning)
-        return found
+                warnings.append(warning)
+        return warnings
 
     def _pace(self) -> float:
         """Seconds a step; 0 as long as too few are known. A median, since a first step compiles and some evaluate."""

@@ -63,7 +63,7 @@ class RunInfo:
         path = folder / "run.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            corpus, held_out = (each and _text(each) for each in (content["corpus"], content["held_out"]))
+            corpus, held_out = (text and _text(text) for text in (content["corpus"], content["held_out"]))
             if corpus is None:
                 raise ValueError("it names no corpus")
             train, settled = TrainConfig(**content["train"]), bool(content.get("settled", True))

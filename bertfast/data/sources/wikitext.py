@@ -1,4 +1,4 @@
-"""WikiText by name: a local copy if there is one, else a download from the Hugging Face hub, kept in the cache."""
+"""WikiText by name: a local copy if there is one, else a download from the Hugging Face hub, cached in the cache."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def find_wikitext(name: str, cache: Path) -> Path:
 
     If none of these exists, it is downloaded into the cache. Raises `InputError` if that fails.
     """
-    kept = cache / "texts" / name / "wiki.train.tokens"
-    for place in (Path(name), Path("data", name), Path("..", "data", name), kept):
+    cached = cache / "texts" / name / "wiki.train.tokens"
+    for place in (Path(name), Path("data", name), Path("..", "data", name), cached):
         if place.exists():
             return place
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with locked(kept.with_suffix(".lock"), f"downloading {name}"):
-        if not kept.exists():
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with locked(cached.with_suffix(".lock"), f"downloading {name}"):
+        if not cached.exists():
             parts = _download(name)
-            with whole_file(kept) as partial, partial.open("w", encoding="utf-8") as file:
+            with whole_file(cached) as partial, partial.open("w", encoding="utf-8") as file:
                 file.writelines(_lines(parts))
-    return kept
+    return cached
 
 
 def _download(name: str) -> list[Path]:

@@ -75,10 +75,10 @@ def probe_labels(
 
 
 def compare_labels(encoders: Iterable[tuple[str, Encoder]], drawn: Drawn, config: ProbeConfig) -> Column:
-    """The accuracy of `probe_labels` for the vectors alone, of several encoders: a row for each, by its name.
+    """The results of `probe_labels` for the vectors alone, of several encoders: a row for each, by its name.
 
-    With the smallest number of labels of `drawn`. `encoders` is consumed lazily: an encoder is used, then the next one
-    is taken.
+    They are for the smallest number of labels in `drawn`. An encoder is used before the next one is taken from
+    `encoders`.
     """
     count, draws = next(iter(drawn.draws.items()))
     correct = {}

@@ -74,7 +74,7 @@ def compare_similarity(
 ) -> Correlations:
     """The correlations of `probe_similarity` for the vectors of several encoders: a row for each, by its name.
 
-    `encoders` is consumed lazily: an encoder is used, then the next one is taken.
+    An encoder is used before the next one is taken from `encoders`.
     """
     texts, cosines = [*pairs.first, *pairs.second], {}
     for name, encoder in encoders:
