@@ -103,7 +103,7 @@ class BertConfig(Checked):
         return math.ceil(self.vocab_size / 128) * 128
 
     def check_takes(self, vocab_size: int, examples: SamplerConfig) -> None:
-        """Raises InputError if the model can't take ids of a vocabulary of this size, or such examples."""
+        """Raises InputError if the model is too small for a vocabulary of this size, or for these examples."""
         if examples.max_len > self.max_position_embeddings:
             raise InputError(
                 f"--max-len {examples.max_len} exceeds the model's {self.max_position_embeddings} positions"
@@ -444,10 +444,10 @@ class LabelColumns(Checked):
 
     text_column: str = setting(
         "auto",
-        "column (.csv, .tsv, .parquet) or key (.jsonl, .json) with the text; auto: text, or the other one of two, the "
-        "first if neither is called label",
+        "column (.csv, .tsv, .parquet) or key (.jsonl, .json) with the text; auto: text, or of two columns the one not "
+        "called label, the first if neither is",
     )
-    label_column: str = setting("auto", "the same with the label; auto: label, or the other one of two")
+    label_column: str = setting("auto", "the same with the label; auto: label, or of two columns the other one")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_a_site_out_of_range_is_refused(site: int) -> None:
 
 
 def test_compiles_whole() -> None:
-    """Traced; test_model has the whole model's code generated."""
+    """Only traced here; test_model compiles the whole model."""
     inputs = packed([5, 9, 3], 2, 16, torch.float32)
 
     def function(query: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def test_opcheck() -> None:
 
 
 def test_compiles_whole() -> None:
-    """Traced; test_model has the whole model's code generated."""
+    """Only traced here; test_model compiles the whole model."""
     x, keys = inputs(5, 33, torch.float32)
     compiled = torch.compile(
         lambda x: dropout(x, keys, 0.2, 3, 1) + twin_dropout(x, keys, 0.2, 3, 1), fullgraph=True, backend="aot_eager"

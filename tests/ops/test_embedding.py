@@ -35,7 +35,7 @@ def test_against_float64(isa: str, shape: tuple[int, int, int], dtype: torch.dty
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_words_take_a_gradient_along(isa: str, dtype: torch.dtype) -> None:
+def test_the_word_tables_own_gradient_is_added(isa: str, dtype: torch.dtype) -> None:
     ids, leaves, keys, grad = inputs(130, 96, 300)
 
     def joined(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
@@ -52,7 +52,7 @@ def test_the_words_take_a_gradient_along(isa: str, dtype: torch.dtype) -> None:
     assert_as_exact(run(joined(embedding_layer_norm, dtype), leaves, grad), torchs, truth)
 
 
-def test_the_words_alone() -> None:
+def test_the_word_tables_own_gradient_alone() -> None:
     ids, leaves, keys, _ = inputs(5, 33, 10)
     leaves = [leaf.requires_grad_() for leaf in leaves]
     _, words = both(embedding_layer_norm, ids, keys, 0.2, torch.float32)(*leaves)
@@ -121,7 +121,7 @@ def test_a_gpu_sorts_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_compiles_whole() -> None:
-    """Traced; test_model has the whole model's code generated."""
+    """Only traced here; test_model compiles the whole model."""
     ids, leaves, keys, _ = inputs(5, 33, 10)
     function = of(embedding_layer_norm, ids, keys, 0.2, torch.bfloat16)
     assert torch.equal(torch.compile(function, fullgraph=True, backend="aot_eager")(*leaves), function(*leaves))

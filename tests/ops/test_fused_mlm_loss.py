@@ -40,7 +40,7 @@ LARGE = [(1100, 256, 6899, 6912), (40_000, 128, 300, 384)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a library lies for all tests."""
+    """The folder of the compiled library that all tests share."""
     return tmp_path_factory.mktemp("stepped")
 
 
@@ -243,7 +243,7 @@ def test_splits_fill_the_device_and_are_never_empty(hidden: int) -> None:
     ],
 )
 def test_the_backward_s_blocks_end_together(count: int, hidden: int, vocab_size: int) -> None:
-    """Each block that ends makes place for the next. The floor is the work, shared out evenly, or one block's."""
+    """The next block starts as soon as one ends. The floor is an even share of the work, or the work of one block."""
     splits, tiles = _backward_splits(count, hidden, vocab_size), -(-count // (128 if hidden <= 128 else 64))
     words = -(-vocab_size // 64)
     assert 1 <= splits <= words

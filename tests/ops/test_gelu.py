@@ -60,7 +60,7 @@ def test_opcheck() -> None:
 
 
 def test_compiles_whole() -> None:
-    """Traced; test_model has the whole model's code generated."""
+    """Only traced here; test_model compiles the whole model."""
     (x, bias), _ = inputs(5, 33, torch.float32)
     torch.testing.assert_close(
         torch.compile(bias_gelu, fullgraph=True, backend="aot_eager")(x, bias), bias_gelu(x, bias)

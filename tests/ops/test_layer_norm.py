@@ -63,7 +63,7 @@ def test_opcheck() -> None:
 
 
 def test_compiles_whole() -> None:
-    """Traced; test_model has the whole model's code generated."""
+    """Only traced here; test_model compiles the whole model."""
     leaves, keys, _ = inputs(5, 33, torch.float32)
     function = of(dropout_add_layer_norm, keys, 0.2)
     torch.testing.assert_close(torch.compile(function, fullgraph=True, backend="aot_eager")(*leaves), function(*leaves))

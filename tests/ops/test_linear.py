@@ -1,4 +1,4 @@
-"""Sums down the columns, against float64; weights, and their gradients, in the type of the products."""
+"""Sums of columns, against float64; weights and their gradients in the products' dtype."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_copy_is_used_while_it_is_current() -> None:
     assert not vars(weight)
 
 
-def test_where_gradients_are_asked_for_they_arrive() -> None:
+def test_gradients_pass_a_copy_by() -> None:
     weight = torch.nn.Parameter(torch.randn(3, 5))
     Copy.keep(weight, torch.bfloat16)
     in_type(weight, torch.bfloat16).sum().backward()
@@ -70,7 +70,7 @@ def test_where_gradients_are_asked_for_they_arrive() -> None:
 
 
 def test_traced_it_converts() -> None:
-    """What a graph was made with must not go on in it."""
+    """A compiled graph must not keep the copy that it was traced with."""
     weight = torch.nn.Parameter(torch.randn(3, 5))
     compiled = torch.compile(lambda weight: in_type(weight, torch.bfloat16) + 0, fullgraph=True, backend="eager")
     copy = Copy.keep(weight, torch.bfloat16)

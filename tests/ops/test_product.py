@@ -16,7 +16,7 @@ SIZES = [(0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (5, 130, 7), (1024, 8, 16),
 
 @pytest.fixture(params=[True, False], ids=["oneDNN", "torch"])
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever is faster here, takes the one or the other."""
+    """Uses this library, whichever is faster here."""
     if request.param and not torch.backends.mkldnn.is_available():
         pytest.skip("torch has no oneDNN")
     monkeypatch.setattr(product, "_onednn_is_faster", lambda: request.param)

@@ -76,7 +76,7 @@ def test_an_average(share):
 
 
 def column(*right: int) -> Column:
-    """Of shares that get so many of 1,000 texts right, each all that a worse one does."""
+    """Shares that get so many of 1,000 texts right, each of them all that a worse share gets right."""
     return Column(
         1000, {f"share {share:g}": (np.arange(1000) < n)[None] for share, n in zip(SHARES, right, strict=True)}
     )
@@ -126,7 +126,7 @@ def test_the_reason():
 
 @pytest.mark.parametrize("texts", [300, 1400])
 def test_figures_are_those_of_a_probe_of_the_saved_model(files, tmp_path, monkeypatch, texts):
-    """Of 1,000 labels, or of as many as there are."""
+    """With 1,000 labels, or as many as there are."""
     monkeypatch.setattr(averaging, "choose", lambda labels, similarity: (0.75, "by hand"))
     given = planted_labels.labelled(texts, 0)
     planted_labels.write(files / "labels.tsv", given)
@@ -239,7 +239,7 @@ def test_two_workers_write_one_workers_average(files, start, tmp_path, monkeypat
 
 @pytest.mark.usefixtures("cache")
 def test_the_encoder_stays_as_it_came_where_nothing_is_certainly_better(files, start, tmp_path, capfd):
-    """Only its new masked-LM head is the run's. So it is by one probe alone."""
+    """Only its new masked-LM head comes from the run. With either probe alone."""
     came = load_file(start / "model.safetensors")
     for number, probe in enumerate((both(files)[:2], both(files)[2:])):
         out = tmp_path / f"{number}"

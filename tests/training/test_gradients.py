@@ -1,4 +1,4 @@
-"""A step's losses and gradients: those of the whole batch at once, however it is cut and whoever computes it."""
+"""A step's losses and gradients equal those of the whole batch at once, however it is split among workers."""
 
 import dataclasses
 import subprocess
@@ -49,7 +49,7 @@ def test_pieces_add_up_to_the_batch_with_dropout_on(model, corpus, kind, batch_s
 
 
 def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):
-    """torch's replicate and parallel_apply want GPUs; the model in its replicas' place leaves our part, the shares."""
+    """torch's replicate and parallel_apply need GPUs. The model stands in for its replicas: our shares are tested."""
     monkeypatch.setattr(gradients, "replicate", lambda network, devices: [network] * len(devices))
     monkeypatch.setattr(
         gradients,
@@ -79,7 +79,7 @@ def test_threads_change_no_bit(model, corpus):
 
 
 def test_the_tree_has_one_order():
-    """Numbers whose sum depends on the order: ((a + b) + (c + d)) + ... whatever arrives first."""
+    """The sum of these numbers depends on the order: it is ((a + b) + (c + d)) + ..., whatever arrives first."""
     leaves = torch.randn(16, 1000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 6, 16)[:, None]
     expected = leaves
     while len(expected) > 1:
@@ -88,7 +88,7 @@ def test_the_tree_has_one_order():
 
     gates = [threading.Event() for _ in leaves]
 
-    def compute(i):  # of each four at work the last begins to be added first
+    def compute(i):  # of every four pieces in work, the last arrives first
         if i % 4 == 3:
             gates[i].set()
         gates[i].wait()

@@ -88,7 +88,7 @@ def test_torchs_muon_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("dtype", "slack"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06)])
 @pytest.mark.parametrize("shape", [(64, 64), (256, 64), (64, 256)])
 def test_singular_values_come_near_1(dtype: torch.dtype, slack: float, shape: tuple[int, int]) -> None:
-    """Those over two decades between 0.68 and 1.21; the singular vectors stay. The gradient's size bears on nothing."""
+    """Values over two decades come between 0.68 and 1.21, and singular vectors stay, whatever the gradient's size."""
     torch.manual_seed(0)
     u, _, vt = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
     values = torch.logspace(0, -2, 64, dtype=torch.float64)
@@ -143,7 +143,7 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: torch.dty
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_refused_step_changes_nothing(dtype: torch.dtype) -> None:
-    """And the next step is as if it had not been."""
+    """And has no effect on the next step."""
     parameters, gradients = given(3)
     once, _ = given(3)
     optimizer, other = ours(parameters, dtype), ours(once, dtype)

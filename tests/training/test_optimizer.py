@@ -1,4 +1,4 @@
-"""The optimizer: weight decay, the copies that it keeps of the weights, and what torch knows of its steps."""
+"""The optimizer: weight decay, the weights' copies, the head's own rate, and what torch learns about a step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_copies_follow_weights_that_were_loaded(refused: float, by_muon: bool) -
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_weight_decay_is_that_of_torchs_adamw(decay: float) -> None:
-    """On parameters of two dimensions alone."""
+    """Only on parameters of two dimensions."""
     shapes = [(3, 33), (33,), (17, 5), (1,), ()]
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [torch.nn.Parameter(each.detach().double()) for each in ours]
