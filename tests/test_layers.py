@@ -38,6 +38,7 @@ TESTED_IN = {
     "data.fingerprint": ("data/test_corpus.py",),
     "data.load": ("data/test_corpus.py", "test_command_line.py"),
     "data.readers.columns": ("data/readers/test_records.py",),
+    "data.readers.kinds": ("data/sources/test_folders.py",),
     "data.readers.json_array": ("data/readers/test_records.py",),
     "data.readers.parquet": ("data/readers/test_records.py",),
     "data.sources.find": ("data/test_sentences.py", "data/sources/test_folders.py"),
