@@ -31,15 +31,15 @@ struct Inputs {
           weights(weights_, "weights", Dtype::float32, labels.shape(), rows) {
         if (!positions_.is_none()) positions.emplace(positions_, "positions", Dtype::int64, labels.shape(), rows);
         const int64_t hidden = rows.size(1);
-        if (hidden < 8 || hidden % 8 != 0 || hidden > cuda::FUSED_MOST_HIDDEN) {
+        if (hidden < 8 || hidden % 8 != 0 || hidden > cuda::FUSED_MAX_HIDDEN) {
             throw py::value_error("the hidden size must be a multiple of 8, at most " +
-                                  std::to_string(cuda::FUSED_MOST_HIDDEN));
+                                  std::to_string(cuda::FUSED_MAX_HIDDEN));
         }
-        if (vocab_size < 1 || vocab_size > decoder.size(0) || vocab_size > cuda::FUSED_MOST_VOCABULARY) {
+        if (vocab_size < 1 || vocab_size > decoder.size(0) || vocab_size > cuda::FUSED_MAX_VOCABULARY) {
             throw py::value_error("vocab_size must be in [1, rows of decoder], at most 2^24");
         }
-        constexpr int64_t MOST_ROWS = std::numeric_limits<int32_t>::max();
-        if (rows.size(0) > MOST_ROWS || labels.size(0) > MOST_ROWS)
+        constexpr int64_t MAX_ROWS = std::numeric_limits<int32_t>::max();
+        if (rows.size(0) > MAX_ROWS || labels.size(0) > MAX_ROWS)
             throw py::value_error("rows and labels must have fewer than 2^31 rows");
         check_aligned({&rows, &decoder});
     }

@@ -26,7 +26,7 @@ static inline bfloat16* take_bfloat16(Scratch& scratch, int64_t count) {
 }
 
 // Fills a row with zeros from its last whole vector to the depth of its product.
-static inline void end_row(bfloat16* row, int64_t keys, int64_t depth) {
+static inline void zero_row_end(bfloat16* row, int64_t keys, int64_t depth) {
     const int64_t written = round_up(keys, LANES);
     if (written < depth) memset(row + written, 0, (depth - written) * sizeof(bfloat16));
 }
@@ -72,7 +72,7 @@ static inline void forward_bf16(const AttentionShape& shape, const AttentionForw
             for (int64_t i = 0; i < rows; ++i) {
                 bfloat16* const row = dropped + i * across;
                 softmaxes[i] = softmax(scores + i * across, part.keys, scale, factors.of(row_keys[i]), row);
-                end_row(row, part.keys, depth);
+                zero_row_end(row, part.keys, depth);
             }
             product(rows, width, depth, dropped, across, value_pairs, wide, out, wide, false);
             for (int64_t i = 0; i < rows; ++i) {
@@ -148,8 +148,8 @@ static inline void backward_bf16(const AttentionShape& shape, const AttentionBac
                 bfloat16 *const dropped_row = dropped + i * across, *const grad_row = grad_scores + i * across;
                 backward_row(scores + i * across, gradients + i * across, part.keys, scale, log_sum_exp,
                              factors.of(row_keys[i]), dropped_row, grad_row);
-                end_row(dropped_row, part.keys, depth);
-                end_row(grad_row, part.keys, depth);
+                zero_row_end(dropped_row, part.keys, depth);
+                zero_row_end(grad_row, part.keys, depth);
             }
             // grad_key and grad_value sum over the rows, so that the padding must be zero.
             memset(dropped + rows * across, 0, (row_depth - rows) * across * sizeof(bfloat16));

@@ -7,13 +7,13 @@ namespace bertfast::cuda {
 namespace {
 
 template <typename T, typename Whole>
-__global__ void __launch_bounds__(MOST_WARPS* WARP, 4) embedding_kernel(EmbeddingLayerNorm<T> call, Whole whole) {
+__global__ void __launch_bounds__(MAX_WARPS* WARP, 4) embedding_kernel(EmbeddingLayerNorm<T> call, Whole whole) {
     for_each_item(call.tables.tokens, call.tables.hidden, EMBEDDING_ROWS,
                   [&](int64_t token, const WarpLanes& lanes) { embedding_token(call, whole, token, lanes); });
 }
 
 template <typename T, typename Whole>
-__global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
+__global__ void __launch_bounds__(MAX_WARPS* WARP, 4)
     embedding_backward_kernel(EmbeddingLayerNormBackward<T> call, Whole whole, float* partial, int64_t slices) {
     for_each_item(
         slices, call.tables.hidden, embedding_backward_rows(call.tables),

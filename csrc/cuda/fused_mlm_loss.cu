@@ -113,12 +113,12 @@ void backward(const FusedMlmLossBackward& call, cudaStream_t stream) {
 }  // namespace
 
 void fused_mlm_loss(const FusedMlmLossForward& call, void* stream) {
-    const auto run = call.hidden <= NarrowRows::MOST_HIDDEN ? forward<NarrowRows> : forward<WideRows>;
+    const auto run = call.hidden <= NarrowRows::MAX_HIDDEN ? forward<NarrowRows> : forward<WideRows>;
     run(call, static_cast<cudaStream_t>(stream));
 }
 
 void fused_mlm_loss_backward(const FusedMlmLossBackward& call, void* stream) {
-    const auto run = call.hidden <= NarrowRows::MOST_HIDDEN ? backward<NarrowRows> : backward<WideRows>;
+    const auto run = call.hidden <= NarrowRows::MAX_HIDDEN ? backward<NarrowRows> : backward<WideRows>;
     run(call, static_cast<cudaStream_t>(stream));
 }
 

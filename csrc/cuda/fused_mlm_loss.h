@@ -11,7 +11,7 @@
 
 namespace bertfast::cuda {
 
-constexpr int64_t FUSED_MOST_HIDDEN = 256, FUSED_MOST_VOCABULARY = 1 << 24;
+constexpr int64_t FUSED_MAX_HIDDEN = 256, FUSED_MAX_VOCABULARY = 1 << 24;
 
 // What the backward pass needs to recompute a row's probabilities: e^(x - maximum) scale is w times the probability.
 // Labels are exact in float32. A row of weight 0 is {FLT_MAX, 0, 0, -1}; a row that must be NaN has a NaN weight.

@@ -273,7 +273,7 @@ class FusedMlmLossBlock {
     // Calls body(row, first column) for a thread's pieces of a tile of `TILE_ROWS` rows.
     template <int TILE_ROWS, typename Body>
     BERTFAST_HD_MEMBER static void for_each_piece(int thread, const Body& body) {
-        constexpr int SIZE = Piece<bfloat16>::SIZE, PIECES = Size::MOST_HIDDEN / SIZE;
+        constexpr int SIZE = Piece<bfloat16>::SIZE, PIECES = Size::MAX_HIDDEN / SIZE;
         static_assert(TILE_ROWS * PIECES % TILE_THREADS == 0);
         BERTFAST_UNROLL
         for (int turn = 0; turn < TILE_ROWS * PIECES / TILE_THREADS; ++turn) {

@@ -12,7 +12,7 @@ namespace bertfast::cuda {
 template <int ROW_TILES_, int HIDDEN_TILES_>
 struct FusedSize {
     static constexpr int ROW_TILES = ROW_TILES_, HIDDEN_TILES = HIDDEN_TILES_;
-    static constexpr int ROWS = ROW_TILES * TILE, MOST_HIDDEN = HIDDEN_TILES * TILE;
+    static constexpr int ROWS = ROW_TILES * TILE, MAX_HIDDEN = HIDDEN_TILES * TILE;
     // A thread's elements of each result.
     static constexpr int LOGITS = ROW_TILES * TILE_ELEMENTS;
     static constexpr int GRAD_ROWS = ROW_TILES * HIDDEN_TILES * TILE_ELEMENTS;

@@ -34,7 +34,7 @@ __device__ void for_each_of_thread(int64_t items, const Body& body) {
 }
 
 // The most shared memory that a block of the current device can have.
-inline int64_t most_shared_bytes() {
+inline int64_t max_shared_bytes() {
     int device = 0, most = 0;
     if (cudaGetDevice(&device) == cudaSuccess) {
         cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
@@ -47,7 +47,7 @@ inline int64_t most_shared_bytes() {
 template <typename Kernel>
 int shared_bytes(Kernel* kernel, int64_t bytes, const std::string& what) {
     if (bytes <= 48 << 10) return static_cast<int>(bytes);
-    if (const int64_t most = most_shared_bytes(); bytes > most) {
+    if (const int64_t most = max_shared_bytes(); bytes > most) {
         throw std::runtime_error(what + " needs " + std::to_string(bytes) +
                                  " bytes of shared memory, and the device has " + std::to_string(most));
     }

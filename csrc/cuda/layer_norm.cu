@@ -7,13 +7,13 @@ namespace bertfast::cuda {
 namespace {
 
 template <typename T, typename Whole>
-__global__ void __launch_bounds__(MOST_WARPS* WARP) layer_norm_kernel(DropoutAddLayerNorm<T> call, Whole whole) {
+__global__ void __launch_bounds__(MAX_WARPS* WARP) layer_norm_kernel(DropoutAddLayerNorm<T> call, Whole whole) {
     for_each_item(call.rows, call.columns, LAYER_NORM_ROWS,
                   [&](int64_t row, const WarpLanes& lanes) { layer_norm_row(call, whole, row, lanes); });
 }
 
 template <typename T, typename Whole>
-__global__ void __launch_bounds__(MOST_WARPS* WARP, 4)
+__global__ void __launch_bounds__(MAX_WARPS* WARP, 4)
     layer_norm_backward_kernel(DropoutAddLayerNormBackward<T> call, Whole whole, float* partial, int64_t slices) {
     for_each_item(slices, call.columns, LAYER_NORM_BACKWARD_ROWS, [&](int64_t slice, const WarpLanes& lanes) {
         layer_norm_slice(call, whole, slice, slices, partial, lanes);

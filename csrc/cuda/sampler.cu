@@ -9,7 +9,7 @@ namespace bertfast::cuda {
 namespace {
 
 constexpr int PLAN_THREADS = 128;
-constexpr int MOST_EXAMPLE_THREADS = 256;
+constexpr int MAX_EXAMPLE_THREADS = 256;
 
 // One thread per example. Stores each length and count where its prefix sum will be.
 __global__ void __launch_bounds__(PLAN_THREADS)
@@ -50,14 +50,14 @@ __device__ ExampleBlock choose(const Corpus& corpus, const SamplerOptions& optio
 }
 
 // With words and spans, the number of predictions is known only once they are chosen.
-__global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
+__global__ void __launch_bounds__(MAX_EXAMPLE_THREADS)
     count_words_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
                        const int64_t* first, const Example* examples, int32_t* cu_masked) {
     const ExampleBlock block = choose(corpus, options, first, examples);
     if (threadIdx.x == 0) cu_masked[blockIdx.x + 1] = *block.shared.count;
 }
 
-__global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
+__global__ void __launch_bounds__(MAX_EXAMPLE_THREADS)
     sample_kernel(const __grid_constant__ Corpus corpus, const __grid_constant__ SamplerOptions options,
                   const int64_t* first, const Example* examples, const __grid_constant__ Batch batch) {
     const ExampleBlock block = choose(corpus, options, first, examples);
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(MOST_EXAMPLE_THREADS)
 }
 
 int example_threads(const SamplerOptions& options) {
-    return std::min(MOST_EXAMPLE_THREADS, (options.max_len + 31) / 32 * 32);
+    return std::min(MAX_EXAMPLE_THREADS, (options.max_len + 31) / 32 * 32);
 }
 
 std::string sizes(int64_t count, const SamplerOptions& options) {

@@ -8,7 +8,7 @@
 
 namespace bertfast::cuda {
 
-constexpr int MOST_WARPS = 4;  // in a block
+constexpr int MAX_WARPS = 4;  // in a block
 
 struct WarpsLaunch {
     unsigned blocks;
@@ -20,7 +20,7 @@ template <typename Kernel>
 WarpsLaunch warps_launch(Kernel* kernel, int64_t items, int64_t columns, int64_t rows, const std::string& what) {
     const int64_t bytes = warp_floats(columns, rows) * int64_t{sizeof(float)};
     const int64_t warps =
-        MOST_WARPS * bytes <= 48 << 10 ? MOST_WARPS : std::clamp<int64_t>(most_shared_bytes() / bytes, 1, MOST_WARPS);
+        MAX_WARPS * bytes <= 48 << 10 ? MAX_WARPS : std::clamp<int64_t>(max_shared_bytes() / bytes, 1, MAX_WARPS);
     return {grid(items, warps), static_cast<int>(warps) * WARP, shared_bytes(kernel, warps * bytes, what)};
 }
 

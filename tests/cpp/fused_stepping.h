@@ -43,8 +43,8 @@ void step_fused(const cuda::FusedMlmLossBackward& call, bool late) {
 // `Products`: cuda::WarpProducts or cuda::WarpgroupProducts.
 template <template <typename Size> class Products, typename Call>
 void step_fused(const Call& call, bool late) {
-    call.hidden <= cuda::NarrowRows::MOST_HIDDEN ? step_fused<Products<cuda::NarrowRows>>(call, late)
-                                                 : step_fused<Products<cuda::WideRows>>(call, late);
+    call.hidden <= cuda::NarrowRows::MAX_HIDDEN ? step_fused<Products<cuda::NarrowRows>>(call, late)
+                                                : step_fused<Products<cuda::WideRows>>(call, late);
 }
 
 }  // namespace bertfast

@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int MOST = 200 << 10;
+constexpr int MAX_BYTES = 200 << 10;
 thread_local int current = 0;
 std::map<std::pair<int, const void*>, int> allowed;  // by device and kernel; read and written under shared_bytes' lock
 
@@ -46,7 +46,7 @@ cudaError_t cudaGetDevice(int* device) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-    *value = MOST;
+    *value = MAX_BYTES;
     return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
@@ -72,8 +72,8 @@ int main() {
     expect(shared_bytes(one, 60 << 10, "one"), 60 << 10, "less there");
     expect(allowed_on(1, one), 60 << 10, "allowed there");
     try {
-        shared_bytes(one, MOST + 1, "one");
-        expect(MOST + 1, 0, "more than the device has");
+        shared_bytes(one, MAX_BYTES + 1, "one");
+        expect(MAX_BYTES + 1, 0, "more than the device has");
     } catch (const std::runtime_error& error) {
         if (error.what() != "one needs 204801 bytes of shared memory, and the device has 204800"s) {
             std::printf("more than the device has: %s\n", error.what());

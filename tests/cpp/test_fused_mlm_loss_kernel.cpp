@@ -215,8 +215,8 @@ bool threads_share_all_elements() {
         for (const auto& [row, column] : seen) within &= row >= 0 && row < height && column >= 0 && column < width;
         return within;
     };
-    good &= fills(logits, Size::ROWS, cuda::TILE) && fills(rows, Size::ROWS, Size::MOST_HIDDEN);
-    good &= fills(words, cuda::TILE, Size::MOST_HIDDEN) && fills(of_rows, Size::ROWS, Products::IN_ROW);
+    good &= fills(logits, Size::ROWS, cuda::TILE) && fills(rows, Size::ROWS, Size::MAX_HIDDEN);
+    good &= fills(words, cuda::TILE, Size::MAX_HIDDEN) && fills(of_rows, Size::ROWS, Products::IN_ROW);
     good &= fills(of_columns, cuda::TILE, Products::IN_COLUMN);
     if (!good) std::printf("threads don't share the products, rows %d, in a row %d\n", Size::ROWS, Products::IN_ROW);
     return good;
