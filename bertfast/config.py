@@ -268,18 +268,18 @@ class TrainConfig(SamplerConfig):
     muon_lr: float = setting(0.02, "Muon's peak learning rate; it rises and falls as --lr does", within=POSITIVE)
     head_first: float = setting(
         0.0,
-        "share of the steps, the first ones, in which only the masked-LM head learns, as suits a new head on a trained "
+        "share of the steps, at the start, in which only the masked-LM head learns, as suits a new head on a trained "
         "model",
         within=Range("be at least 0 and less than 1", lambda number: 0 <= number < 1),
     )
     head_lr: float = setting(2e-3, "AdamW's peak learning rate in these steps", within=POSITIVE)
     weight_decay: float = setting(
         0.0,
-        "share, times the learning rate, by which each step shrinks weights and embeddings; not biases and LayerNorms",
+        "share, times the learning rate, that weights and embeddings lose in each step; biases and LayerNorms do not",
         within=ZERO_OR_POSITIVE,
     )
-    warmup: float = setting(0.1, "share of the steps, the first ones, over which the learning rate rises from 0")
-    decay: float = setting(0.9, "share of the steps, the last ones, over which it falls to 0")
+    warmup: float = setting(0.1, "share of the steps, at the start, over which the learning rate rises from 0")
+    decay: float = setting(0.9, "share of the steps, at the end, over which it falls to 0")
     precision: str = setting(
         "auto",
         "precision of matrix products; auto: bf16 if device and torch support it natively, else fp32",
@@ -369,7 +369,7 @@ class TrainConfig(SamplerConfig):
 
     @property
     def head_steps(self) -> int:
-        """How many steps, the first ones, train the masked-LM head alone."""
+        """How many steps, at the start, train only the masked-LM head."""
         return round(self.head_first * self.steps)
 
     @property
@@ -379,12 +379,12 @@ class TrainConfig(SamplerConfig):
 
     @property
     def decay_steps(self) -> int:
-        """How many steps, the last ones, the learning rate falls."""
+        """How many steps, at the end, the learning rate falls."""
         return round(self.decay * (self.steps - self.head_steps))
 
     @property
     def long_share(self) -> float:
-        """The share of the steps, the last ones, whose examples have `max_len` instead of `short_len`."""
+        """The share of the steps, at the end, whose examples have `max_len` instead of `short_len`."""
         return 0.1 if self.short_len else 1.0
 
     @property

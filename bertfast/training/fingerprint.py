@@ -39,9 +39,9 @@ _RESOLVED = ("precision", "deterministic", "shards", "cuda_graph", "mlm_loss", "
 _HOSTS = ("kind of device", "instruction set", "product of two matrices", "threads")
 
 # Rank 0 broadcasts these once the process group exists.
-_LOSS_FORM = "masked-LM loss"
+LOSS_FORM = "masked-LM loss"
 _TWINS = "computed in plain torch"
-_CHOSEN_BY_RANK_0 = (_LOSS_FORM, _TWINS)
+_CHOSEN_BY_RANK_0 = (LOSS_FORM, _TWINS)
 
 _NO_OP = "no op"
 
@@ -80,7 +80,7 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
         "torch": str(torch.__version__),
     }
     if cuda:  # a CPU has only one form
-        values |= {_LOSS_FORM: loss_form, _TWINS: ", ".join(twins) or _NO_OP}
+        values |= {LOSS_FORM: loss_form, _TWINS: ", ".join(twins) or _NO_OP}
     return dict(json.loads(json.dumps(values)))
 
 
@@ -102,10 +102,10 @@ def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -
 def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
     """A checkpoint's fingerprint, with the entries and words of older versions converted."""
     run = {"--optimizer": "adamw", "--weight-decay": 0.0, **run}  # what older versions had
-    if _LOSS_FORM not in run:
+    if LOSS_FORM not in run:
         return run
-    form = "chunked" if run[_LOSS_FORM] == "in chunks" else run[_LOSS_FORM]
-    return {_TWINS: _NO_OP, **run, _LOSS_FORM: form}
+    form = "chunked" if run[LOSS_FORM] == "in chunks" else run[LOSS_FORM]
+    return {_TWINS: _NO_OP, **run, LOSS_FORM: form}
 
 
 def twins_of(resumed: Mapping[str, Any] | None) -> dict[str, str]:

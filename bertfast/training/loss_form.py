@@ -19,6 +19,7 @@ from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.ops.arguments import Predictions
 from bertfast.ops.fused_mlm_loss import why_not_fused
+from bertfast.training.fingerprint import LOSS_FORM
 from bertfast.training.setup import Setup
 
 CALLS, ROUNDS = 20, 5  # timed for each form: the median over the rounds
@@ -59,7 +60,7 @@ def choose_loss_form(setup: Setup, resumed: Mapping[str, Any] | None, works: boo
         raise InputError(f"--mlm-loss fused: {obstacle} (or leave it out)")
     if obstacle or config.mlm_loss == "chunked" or world.rank > 0:
         return CHUNKED
-    before = None if resumed is None else resumed.get("masked-LM loss")
+    before = None if resumed is None else resumed.get(LOSS_FORM)
     if before == "fused" or (before is not None and config.mlm_loss == "auto"):
         return LossForm(before, f"masked-LM loss {before}, as before")
     predictions = int(setup.sampler.plan(0, config.batch_size).num_masked.sum())

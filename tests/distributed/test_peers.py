@@ -153,9 +153,10 @@ def test_a_long_wait_names_the_missing_ranks(incarnation, monkeypatch):
 
     with listening(hear):
         together(lambda: found[0].arrive(""), lambda: late(1), lambda: late(2))
-    assert len(said) == 1
-    assert said[0].startswith("waiting for rank 1 (host ")
-    assert " and rank 2 (host " in said[0]
+    # The late ranks may log, too, on a slow machine, but neither waits for both.
+    [line] = [line for line in said if " and " in line]
+    assert line.startswith("waiting for rank 1 (host ")
+    assert " and rank 2 (host " in line
 
 
 def test_a_lost_store(incarnation, monkeypatch):
