@@ -12,7 +12,7 @@ from bertfast._native import native
 from bertfast.ops.arguments import Linear, Predictions
 from bertfast.ops.op import op
 
-MOST_HIDDEN = 256
+MAX_HIDDEN = 256
 SHARED_BYTES = 111 << 10
 """The shared memory that a block needs. Data-centre GPUs have that much per multiprocessor, smaller ones 100 KiB."""
 
@@ -26,8 +26,8 @@ def why_not_fused(hidden_size: int, dtype: torch.dtype, device: torch.device) ->
         return "it is a kernel for GPUs"
     if dtype != torch.bfloat16:
         return "it computes in bfloat16, give --precision bf16"
-    if hidden_size % 8 or hidden_size > MOST_HIDDEN:
-        return f"it takes hidden sizes that are multiples of 8, up to {MOST_HIDDEN}, not {hidden_size}"
+    if hidden_size % 8 or hidden_size > MAX_HIDDEN:
+        return f"it takes hidden sizes that are multiples of 8, up to {MAX_HIDDEN}, not {hidden_size}"
     properties = torch.cuda.get_device_properties(device)
     if properties.shared_memory_per_multiprocessor < SHARED_BYTES:
         return f"it needs more shared memory than {properties.name} has"

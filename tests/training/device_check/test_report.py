@@ -17,7 +17,7 @@ def test_a_machine_without_a_gpu():
     assert facts["CPU"] == f"{native.isa()}, {torch.get_num_threads()} threads"
     assert facts["kernels"] == f"native ({native.isa()})"
     assert not {"driver", "cuda:0"} & facts.keys()
-    with ops.by_twins(["adam"]):
+    with ops.use_twins(["adam"]):
         assert machine([CPU])["kernels"].endswith(" but for adam")
 
 
