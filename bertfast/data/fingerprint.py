@@ -16,7 +16,8 @@ from bertfast.data.tokenizer import Tokenizer, normalisation
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 
-# Raise this with every change to the layout of a corpus's or a build's files, or to the way text is processed.
+# Raise this with every change to the layout of a corpus's files or to the way text is processed. If the layout of a
+# build's file changes, it is enough to rename that file.
 FORMAT = 7
 
 

@@ -10,9 +10,8 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import chain
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
@@ -35,6 +34,14 @@ class SpecialTokens(NamedTuple):
     cls: int
     sep: int
     mask: int
+
+
+class Encoded(NamedTuple):
+    """A text's tokens, without [CLS] and [SEP]."""
+
+    ids: Sequence[int]
+    unknown_characters: int
+    """The number of characters in its unknown words."""
 
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -79,8 +86,7 @@ class Tokenizer:
         if missing:
             raise InputError(f"the tokenizer has no {', '.join(missing)}: bertfast needs all of BERT's special tokens")
         self.backend = backend
-        self._encode_piece = lru_cache(_PIECES)(self._encode_piece_uncached)
-        self._unknown_characters_of_piece = lru_cache(_PIECES)(self._unknown_characters)
+        self._encode_piece = lru_cache(_PIECES)(self._encode)
         self.vocab_size = 1 + max(vocabulary.values())
         self.special_ids = SpecialTokens(*(vocabulary[token] for token in SPECIAL_TOKENS))
         backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
@@ -146,34 +152,33 @@ class Tokenizer:
 
     def encode_sentences(self, sentences: Sequence[str]) -> list[list[int]]:
         """Token ids of many sentences, without [CLS] and [SEP]."""
-        if not self._parts_at_spaces:
+        if not self.parts_at_spaces:
             encodings = self.backend.encode_batch_fast(sentences, add_special_tokens=False)
             return [encoding.ids for encoding in encodings]
         # Most words of a text have been seen before: looking up their cached ids is several times faster.
-        return [list(chain.from_iterable(map(self._encode_piece, text.split(" ")))) for text in sentences]
+        return [[id for piece in text.split(" ") for id in self._encode_piece(piece).ids] for text in sentences]
 
-    def _encode_piece_uncached(self, piece: str) -> tuple[int, ...]:
-        return tuple(self.backend.encode(piece, add_special_tokens=False).ids)
-
-    def unknown_characters(self, sentences: Sequence[str], ids: Sequence[Sequence[int]]) -> int:
-        """The number of characters in the sentences' unknown words. `ids`: the sentences' token ids."""
+    def encode_pieces(self, pieces: Sequence[str]) -> list[Encoded]:
+        """Each piece's tokens. A piece is a whole sentence, or, if `parts_at_spaces`, may lie between two spaces."""
+        if self.parts_at_spaces:
+            return list(map(self._encode_piece, pieces))
         unk = self.special_ids.unk
-        unknown = [sentence for sentence, found in zip(sentences, ids, strict=True) if unk in found]
-        if not self._parts_at_spaces:
-            return sum(map(self._unknown_characters, unknown))
-        pieces = Counter(chain.from_iterable(sentence.split(" ") for sentence in unknown))
-        return sum(count * self._unknown_characters_of_piece(piece) for piece, count in pieces.items())
+        encodings = self.backend.encode_batch_fast(pieces, add_special_tokens=False)
+        return [
+            self._encode(piece) if unk in encoding.ids else Encoded(encoding.ids, 0)
+            for piece, encoding in zip(pieces, encodings, strict=True)
+        ]
 
-    def _unknown_characters(self, text: str) -> int:
+    def _encode(self, text: str) -> Encoded:
         encoding = self.backend.encode(text, add_special_tokens=False)
-        return sum(
-            end - begin
-            for id, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            if id == self.special_ids.unk
-        )
+        ids, unk = encoding.ids, self.special_ids.unk
+        if unk not in ids:
+            return Encoded(ids, 0)
+        spans = zip(ids, encoding.offsets, strict=True)
+        return Encoded(ids, sum(end - begin for id, (begin, end) in spans if id == unk))
 
     @cached_property
-    def _parts_at_spaces(self) -> bool:
+    def parts_at_spaces(self) -> bool:
         """Whether tokenising the pieces between a text's spaces one by one gives the text's tokens."""
         pre_tokenizer = self.backend.pre_tokenizer
         return (
@@ -254,31 +259,51 @@ def train_wordpiece(texts: Iterable[str], config: CorpusConfig) -> Tokenizer:
 
 
 def count_words(texts: Iterable[str], kind: str, lowercase: bool, language: str = "en") -> Counter[str]:
-    """How often each word occurs, with the text lower-cased and split as a tokenizer of this kind does it.
+    """How often each word occurs in texts: see `WordCounter`."""
+    counter = WordCounter(kind, lowercase, language)
+    for text in texts:
+        counter.add([text], Counter(text.split(" ")))
+    return counter.words()
+
+
+class WordCounter:
+    """Counts words, with the text lower-cased and split as a tokenizer of a kind does it.
 
     Special tokens are left out. Accents and long words are kept: the counts decide later how to treat them. If there
     are too many distinct words to keep in memory, the rarest are dropped.
     """
-    backend = _BACKENDS[kind]({}, _Way(lowercase, language=language))
-    words: Counter[str] = Counter()
-    pieces: Counter[str] = Counter()
-    normalize = backend.normalizer.normalize_str if backend.normalizer else str
 
-    def split_pieces() -> None:
-        # The pieces between spaces are counted first, since only the far fewer distinct ones need splitting.
-        for piece, count in pieces.items():
+    def __init__(self, kind: str, lowercase: bool, language: str = "en") -> None:
+        self._backend = _BACKENDS[kind]({}, _Way(lowercase, language=language))
+        self._words: Counter[str] = Counter()
+        self._pieces: Counter[str] = Counter()  # not yet split into words
+
+    def add(self, texts: Sequence[str], pieces: Mapping[str, int]) -> None:
+        """Counts the words of texts. `pieces`: how often each piece of text between spaces occurs in them."""
+        if len(self._pieces) + sum(piece not in self._pieces for piece in pieces) <= _PIECES:
+            self._pieces.update(pieces)
+        elif len(texts) == 1:
+            self._pieces.update(pieces)
+            self._split_pieces()
+        else:  # which words are dropped must not depend on the number of texts at a time
+            for text in texts:
+                self.add([text], Counter(text.split(" ")))
+
+    def words(self) -> Counter[str]:
+        """The counts."""
+        self._split_pieces()
+        return self._words
+
+    def _split_pieces(self) -> None:
+        # Only the distinct pieces between spaces need splitting, and they are far fewer than all.
+        normalizer, pre_tokenizer = self._backend.normalizer, self._backend.pre_tokenizer
+        normalize = normalizer.normalize_str if normalizer else str
+        for piece, count in self._pieces.items():
             for part in _SPECIAL_TOKEN.split(piece):
-                for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalize(part)):
-                    words[word] += count
-        pieces.clear()
-        forget_rarest(words, _WORDS)
-
-    for text in texts:
-        pieces.update(text.split(" "))
-        if len(pieces) > _PIECES:
-            split_pieces()
-    split_pieces()
-    return words
+                for word, _ in pre_tokenizer.pre_tokenize_str(normalize(part)):
+                    self._words[word] += count
+        self._pieces.clear()
+        forget_rarest(self._words, _WORDS)
 
 
 def forget_rarest(words: Counter[str], most: int) -> None:

@@ -192,7 +192,7 @@ def no_build(monkeypatch):
             raise AssertionError("built again")
 
         monkeypatch.setattr(load, "build", refuse)
-        monkeypatch.setattr(Tokenizer, "encode_sentences", refuse)
+        monkeypatch.setattr(Tokenizer, "encode_pieces", refuse)
 
     return forbid
 
@@ -385,13 +385,13 @@ def test_a_cache_that_cannot_be_written(text, tmp_path):
 
 
 def test_a_text_that_changes_during_the_build(text, cache, monkeypatch):
-    count_words = build.count_words
+    word_counter = build.WordCounter
 
     def change(*arguments):
         text.write_text("something else")
-        return count_words(*arguments)
+        return word_counter(*arguments)
 
-    monkeypatch.setattr(build, "count_words", change)
+    monkeypatch.setattr(build, "WordCounter", change)
     with pytest.raises(InputError, match=r"some.txt changed while it was read: run again"):
         load_corpus(text, config=ANY)
     assert built(cache) == set()

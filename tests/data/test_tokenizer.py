@@ -25,6 +25,7 @@ from bertfast.data.tokenizer import (
     SPECIAL_TOKENS,
     SpecialTokens,
     Tokenizer,
+    WordCounter,
     char_tokenizer,
     count_words,
     forget_rarest,
@@ -61,6 +62,10 @@ unicode_text = st.lists(
     ),
     max_size=12,
 ).map("".join)
+
+
+def batched(texts: list[str], size: int) -> list[list[str]]:
+    return [texts[begin : begin + size] for begin in range(0, len(texts), size)]
 
 
 def wikitext_sentences() -> list[str]:
@@ -227,6 +232,11 @@ def test_the_rarest_words_are_forgotten(monkeypatch):
     assert len(bounded) <= 2000 + 1000
     for word, count in whole.most_common(50):  # what was counted of a word before it was forgotten is lost
         assert 0.95 * count <= bounded[word] <= count
+    for at_once in (2, 50, 100_000):  # the same are forgotten, however many texts come at a time
+        counter = WordCounter("word", True)
+        for texts in batched(wikitext_sentences(), at_once):
+            counter.add(texts, Counter(itertools.chain.from_iterable(text.split(" ") for text in texts)))
+        assert counter.words() == bounded
 
 
 # ---- ids
@@ -235,9 +245,10 @@ def test_the_rarest_words_are_forgotten(monkeypatch):
 @settings(max_examples=300)
 @given(text=unicode_text)
 def test_remembered_pieces_change_nothing(trained, text):
-    assert trained._parts_at_spaces
+    assert trained.parts_at_spaces
     [expected] = trained.backend.encode_batch_fast([text], add_special_tokens=False)
     assert trained.encode_sentences([text, text]) == [expected.ids, expected.ids]
+    assert [id for piece in trained.encode_pieces(text.split(" ")) for id in piece.ids] == expected.ids
 
 
 def test_other_tokenizers_are_asked_as_they_are():

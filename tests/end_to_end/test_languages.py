@@ -74,7 +74,7 @@ def test_turkish_and_azeri_case(tmp_path):
         ids = tokenizer.encode_sentences(["ISI", "İSİ"])
         tokens = ["".join(tokenizer.tokens(each)).replace("##", "") for each in ids]
         assert tokens == ["ısı", "isi"]
-        assert tokenizer._parts_at_spaces
+        assert tokenizer.parts_at_spaces
         tokenizer.save(tmp_path, 64)
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
         assert theirs("ISI İSİ")["input_ids"] == tokenizer.encode("ISI İSİ")[0]
@@ -136,7 +136,7 @@ def test_words_of_any_length(tmp_path, kind):
     assert transformers.AutoTokenizer.from_pretrained(tmp_path)(texts)["input_ids"] == [
         tokenizer.encode(each)[0] for each in texts
     ]
-    assert Tokenizer.load(tmp_path)._parts_at_spaces
+    assert Tokenizer.load(tmp_path).parts_at_spaces
 
 
 def test_a_few_long_words_leave_berts_tokenizer_as_it_is(tmp_path):

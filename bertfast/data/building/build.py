@@ -3,7 +3,7 @@
 A build has its own folder. For each unit N of the text it holds:
 
     reading-N.json  how much text of each form was read, and how much of it was left out
-    words-N.json    the unit's word counts, with its sentences in text-N.txt; only if a tokenizer is trained
+    counts-N.json   the unit's word counts, with its sentences, split, in split-N.bin; only if a tokenizer is trained
     tokenizer.json  trained from all units' words, or given
     tokens-N.bin    the unit's sentences, tokenised
 
@@ -23,14 +23,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from bertfast.config import CorpusConfig
-from bertfast.data.building.chunks import Chunk, write_chunk
+from bertfast.data.building.chunks import Split, read_splits, write_chunk, write_split
 from bertfast.data.building.join import join
 from bertfast.data.building.pool import MOST_PROCESSES, Pool
 from bertfast.data.building.units import Unit
 from bertfast.data.fingerprint import signature
 from bertfast.data.readers.lines import OnRead
-from bertfast.data.sentences import MARKS, Tally
-from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, count_words, forget_rarest, sampled_share
+from bertfast.data.sentences import Tally
+from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, WordCounter, forget_rarest, sampled_share
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.log import progress_bar
@@ -71,7 +71,7 @@ class Plan:
 def build(plan: Plan, folder: Path, fingerprint: str, progress: bool) -> None:
     """Builds the corpus in `folder`, reusing the files that `plan.work` already holds."""
     plan.work.mkdir(exist_ok=True)
-    to_read = [] if plan.given else plan.missing("words", ".json")
+    to_read = [] if plan.given else plan.missing("counts", ".json")
     to_tokenise = plan.missing("tokens", ".bin")
     passes = 1 if plan.given else 2
     parts = passes * len(plan.units)
@@ -112,23 +112,17 @@ def _cores() -> int:
 
 
 def _read(plan: Plan, index: int, on_read: OnRead) -> None:
-    """Writes a unit's sentences and word counts."""
-    with (
-        whole_file(plan.file("text", index, ".txt")) as partial,
-        partial.open("w", encoding="utf-8", newline="\n") as out,
-    ):
-        counted = 0
-
-        def written() -> Iterator[str]:
-            nonlocal counted
-            for sentence in _sentences(plan, index, on_read):
-                out.write(f"{sentence}\n")
-                counted += sentence not in MARKS
-                yield sentence
-
-        words = count_words(written(), plan.config.tokenizer, plan.config.lowercase, plan.config.base_language)
-    with whole_file(plan.file("words", index, ".json")) as partial:
-        partial.write_text(json.dumps({"sentences": counted, "words": words}), encoding="utf-8")
+    """Writes a unit's sentences, split, and its word counts."""
+    words = WordCounter(plan.config.tokenizer, plan.config.lowercase, plan.config.base_language)
+    sentences = 0
+    with whole_file(plan.file("split", index, ".bin")) as partial, partial.open("wb") as out:
+        for batch in _batches(_sentences(plan, index, on_read)):
+            split = Split.of(batch, at_spaces=True)
+            write_split(out, split)
+            words.add(batch, split.counts())
+            sentences += len(split.chunk.lengths)
+    with whole_file(plan.file("counts", index, ".json")) as partial:
+        partial.write_text(json.dumps({"sentences": sentences, "words": words.words()}), encoding="utf-8")
 
 
 def _make_tokenizer(plan: Plan) -> None:
@@ -137,7 +131,7 @@ def _make_tokenizer(plan: Plan) -> None:
         words: Counter[str] = Counter()
         sentences = 0
         for index in range(len(plan.units)):
-            counts = json.loads(plan.file("words", index, ".json").read_text(encoding="utf-8"))
+            counts = json.loads(plan.file("counts", index, ".json").read_text(encoding="utf-8"))
             sentences += counts["sentences"]
             words.update(counts["words"])
             forget_rarest(words, MOST_WORDS)
@@ -153,12 +147,13 @@ def _make_tokenizer(plan: Plan) -> None:
 def _tokenise(plan: Plan, index: int, on_read: OnRead) -> None:
     tokenizer = _tokenizer(plan.work / "tokenizer.json")
     if plan.given is None:
-        stream = _written_sentences(plan.file("text", index, ".txt"), plan.units[index].size, on_read)
+        splits = _written_splits(plan.file("split", index, ".bin"), plan.units[index].size, on_read)
     else:
-        stream = _sentences(plan, index, on_read)
+        batches = _batches(_sentences(plan, index, on_read))
+        splits = (Split.of(batch, tokenizer.parts_at_spaces) for batch in batches)
     with whole_file(plan.file("tokens", index, ".bin")) as partial, partial.open("wb") as out:
-        for batch in _batches(stream):
-            write_chunk(out, Chunk.of(batch, tokenizer))
+        for split in splits:
+            write_chunk(out, split.encoded(tokenizer))
 
 
 def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
@@ -203,13 +198,15 @@ def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
         partial.write_text(json.dumps({form: vars(tally) for form, tally in tallies.items()}), encoding="utf-8")
 
 
-def _written_sentences(path: Path, size: int, on_read: OnRead) -> Iterator[str]:
-    """The sentences that `_read` wrote; `on_read` is called with `size` bytes in all."""
+def _written_splits(path: Path, size: int, on_read: OnRead) -> Iterator[Split]:
+    """What `_read` wrote; `on_read` is called with `size` bytes in all."""
     share = size / max(1, path.stat().st_size)
-    with path.open(encoding="utf-8", newline="\n") as file:
-        while lines := file.readlines(BATCH):
-            yield from (line[:-1] for line in lines)
-            on_read(round(sum(map(len, lines)) * share))
+    with path.open("rb") as file:
+        begin = 0
+        for split in read_splits(file):
+            yield split
+            on_read(round((file.tell() - begin) * share))
+            begin = file.tell()
 
 
 def _check_sentences(count: int, sources: str) -> None:

@@ -357,7 +357,7 @@ def stopped(text: Path, syncs: int, by: str = "SIGKILL") -> int:
     assert done.returncode == -getattr(signal, by), done.stderr
     [work] = (Path(os.environ["BERTFAST_CACHE"]) / "corpora").glob("*.building")
     return sum(
-        1 for pattern in ("words-*.json", "tokens-*.bin") for path in work.glob(pattern) if "partial" not in path.name
+        1 for pattern in ("counts-*.json", "tokens-*.bin") for path in work.glob(pattern) if "partial" not in path.name
     )
 
 

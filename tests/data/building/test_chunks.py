@@ -1,80 +1,105 @@
-"""Chunks of tokenised sentences against a plain reading of the stream, and their files."""
+"""What a build writes down of its sentences, against the tokenizers library's encoding of each whole sentence."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+import tokenizers
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import models, pre_tokenizers, trainers
 
 from bertfast.config import CorpusConfig
-from bertfast.data.building.chunks import Chunk, chunks, write_chunk
+from bertfast.data.building.chunks import Chunk, Split, read_splits, write_split
+from bertfast.data.deduplication import sentence_hashes
 from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART
-from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, train_wordpiece
+from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, train_word, train_wordpiece
 
-SENTENCES = ["it rains.", "it  rains.", "a zebra!", "\u200b", "[MASK] it [CLS]", "xyzzy 漢 it"]
-TOKENIZER = train_wordpiece(["it rains. a zebra!"], CorpusConfig("wordpiece", min_freq=1))
+TEXTS = ["the quick brown fox , naïve and unaffable", "漢字 of the DOG [MASK]", "fox fox the the a"] * 5
 
-streams = st.lists(st.sampled_from([*SENTENCES, DOCUMENT, PART, PARAGRAPH]), max_size=12)
-
-
-def ids_of(sentence: str, tokenizer: Tokenizer = TOKENIZER) -> list[int]:
-    """A special token's name in a text is an unknown word."""
-    ids = tokenizer.backend.encode(sentence, add_special_tokens=False).ids
-    return [tokenizer.special_ids.unk if id in tokenizer.special_ids else id for id in ids]
-
-
-@given(streams)
-@example([])
-@example([DOCUMENT, DOCUMENT])
-@example(["\u200b", DOCUMENT, "\u200b"])
-def test_a_chunk_is_the_stream(stream: list[str]):
-    chunk = Chunk.of(stream, TOKENIZER)
-    kept = [each for each in stream if each not in MARKS and ids_of(each)]
-    assert chunk.tokens.tolist() == [id for each in kept for id in ids_of(each)]
-    assert chunk.lengths.tolist() == [len(ids_of(each)) for each in kept]
-    for mark, places in ((DOCUMENT, chunk.ends), (PART, chunk.parts), (PARAGRAPH, chunk.paragraphs)):
-        assert places.tolist() == [
-            sum(before not in MARKS and bool(ids_of(before)) for before in stream[:i])
-            for i, each in enumerate(stream)
-            if each == mark
-        ]
-    spelled = [" ".join(each.split()).encode() for each in kept]
-    digests = [hashlib.blake2b(each, digest_size=8).digest() for each in spelled]
-    assert chunk.hashes.tolist() == [int.from_bytes(each, "little") for each in digests]
-    assert (chunk.tokens.dtype, chunk.lengths.dtype, chunk.hashes.dtype) == (np.uint16, np.int64, np.uint64)
+# Sentences begin and end with no white space that Python knows; some have no tokens.
+pieces = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=6),
+        st.sampled_from([*"\t\u00a0\u200b\u0301é漢.,", "", *SPECIAL_TOKENS, "and[SEP]more", "x" * 101, "the", "fox"]),
+    ),
+    max_size=8,
+)
+texts = pieces.map(" ".join).map(str.strip).filter(bool)
+streams = st.lists(st.one_of(texts, st.sampled_from(sorted(MARKS))), max_size=20)
 
 
-def test_characters_without_spaces_and_those_of_unknown_words():
-    """Of every sentence, also of one without tokens. A special token's name counts as written."""
-    assert Chunk.of(["it  rains.", DOCUMENT, "\u200b", "xyzzy 漢 it"], TOKENIZER).characters.tolist() == [8 + 1 + 8, 6]
-    assert Chunk.of([], TOKENIZER).characters.tolist() == [0, 0]
+def bpe() -> Tokenizer:
+    """A tokenizer whose tokens reach over spaces."""
+    backend = tokenizers.Tokenizer(models.BPE(unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    special = list(SPECIAL_TOKENS)
+    backend.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=80, special_tokens=special, show_progress=False))
+    return Tokenizer(backend)
 
 
-def test_no_special_token_but_unk_is_stored():
-    found = Chunk.of([" ".join(SPECIAL_TOKENS)], TOKENIZER)
-    assert found.tokens.tolist() == [TOKENIZER.special_ids.unk] * 5
+@pytest.fixture(scope="module", params=["word", "wordpiece", "bpe"])
+def tokenizer(request) -> Tokenizer:
+    if request.param == "bpe":
+        return bpe()
+    return {"word": train_word, "wordpiece": train_wordpiece}[request.param](TEXTS, CorpusConfig(min_freq=1))
 
 
-@pytest.mark.parametrize("words", [3, 1 << 16])
-def test_what_is_written_is_read(tmp_path: Path, words: int):
-    """Several chunks a file, and empty ones, in the order of the files; ids of two bytes, and of four."""
-    vocabulary = [*SPECIAL_TOKENS, *(f"w{i}" for i in range(words))]
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    tokenizer = Tokenizer.load(tmp_path / "vocab.txt")
-    streams = [["w0 w1.", DOCUMENT, f"w{words - 1}", PART], [], [DOCUMENT], ["w2", PARAGRAPH, "w0"]]
-    written = [Chunk.of(each, tokenizer) for each in streams]
-    parts = [tmp_path / "0", tmp_path / "1", tmp_path / "2"]
-    for part, its in zip(parts, (written[:2], [], written[2:]), strict=True):
-        with part.open("wb") as file:
-            for chunk in its:
-                write_chunk(file, chunk)
-    read = list(chunks(parts, tokenizer))
-    assert len(read) == len(written)
-    for found, expected in zip(read, written, strict=True):
-        assert [each.dtype for each in found] == [each.dtype for each in expected]
-        assert [each.tolist() for each in found] == [each.tolist() for each in expected]
-    assert found.tokens.dtype == (np.uint16 if words == 3 else np.uint32)
+def plainly(stream: list[str], tokenizer: Tokenizer) -> Chunk:
+    """A chunk, sentence by sentence."""
+    tokens, lengths, kept = [], [], []
+    places: dict[str, list[int]] = {mark: [] for mark in MARKS}
+    characters = unknown = 0
+    unk = tokenizer.special_ids.unk
+    for each in stream:
+        if each in MARKS:
+            places[each].append(len(kept))
+            continue
+        encoding = tokenizer.backend.encode(each, add_special_tokens=False)
+        characters += len(each.replace(" ", ""))
+        unknown += sum(
+            end - begin for id, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True) if id == unk
+        )
+        if encoding.ids:
+            tokens += [unk if id in tokenizer.special_ids else id for id in encoding.ids]
+            lengths.append(len(encoding.ids))
+            kept.append(each)
+    arrays = [tokens, lengths, sentence_hashes(kept), places[DOCUMENT], places[PART], places[PARAGRAPH]]
+    return Chunk(*map(np.array, arrays), np.array([characters, unknown]))
+
+
+@settings(max_examples=200)
+@given(stream=streams)
+def test_a_split_has_the_tokens_of_whole_sentences(tokenizer, stream):
+    split = Split.of(stream, tokenizer.parts_at_spaces)
+    for found, expected in zip(split.encoded(tokenizer), plainly(stream, tokenizer), strict=True):
+        assert found.tolist() == expected.tolist()
+
+
+def test_only_tokenizers_that_allow_it_are_asked_for_pieces(tokenizer):
+    assert tokenizer.parts_at_spaces == (not isinstance(tokenizer.backend.model, models.BPE))
+
+
+@settings(max_examples=50)
+@given(st.lists(streams, max_size=3))
+def test_what_is_written_is_read(tmp_path_factory, streams):
+    path = tmp_path_factory.getbasetemp() / "split.bin"
+    written = [Split.of(stream, at_spaces=True) for stream in streams]
+    with path.open("wb") as file:
+        for split in written:
+            write_split(file, split)
+    with path.open("rb") as file:
+        read = list(read_splits(file))
+    assert [split.pieces for split in read] == [split.pieces or [""] for split in written]
+    for one, other in zip(read, written, strict=True):
+        for found, expected in zip(one.chunk, other.chunk, strict=True):
+            assert found.dtype == expected.dtype
+            assert found.tolist() == expected.tolist()
+
+
+@given(stream=streams)
+def test_pieces_are_counted(stream):
+    expected = Counter(piece for each in stream if each not in MARKS for piece in each.split(" "))
+    assert +Counter(Split.of(stream, at_spaces=True).counts()) == expected
