@@ -47,7 +47,7 @@ def test_a_programming_error_keeps_its_traceback(error):
 
 
 def test_a_stopped_run_is_an_interrupted_one_to_other_programs():
-    """What catches every Exception must not take it for a failure and go on."""
+    """Code that catches every Exception must not take it for a failure and go on."""
     assert not isinstance(Stopped(signal.SIGTERM), Exception)
     with pytest.raises(KeyboardInterrupt):
         raise Stopped(signal.SIGTERM)

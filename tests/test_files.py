@@ -1,4 +1,4 @@
-"""Files that are whole or as they were, and locks that end with their holder."""
+"""Atomic writes, and locks that end with their holder."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_tensors(tmp_path: Path):
 
 @pytest.fixture
 def umask() -> Iterator[int]:
-    """One that nobody has by chance."""
+    """An unusual one."""
     before = os.umask(0o026)
     yield 0o026
     os.umask(before)
@@ -93,7 +93,7 @@ def test_a_leading_home_folder(monkeypatch: pytest.MonkeyPatch):
         assert expanded(path) == Path(path)
 
 
-def test_one_at_a_time_and_the_others_say_whom_they_wait_for(tmp_path: Path):
+def test_a_waiting_process_names_the_holder(tmp_path: Path):
     lock, waits, order, said = tmp_path / "lock", threading.Event(), [], []
 
     def hear(line: str) -> None:
@@ -101,10 +101,10 @@ def test_one_at_a_time_and_the_others_say_whom_they_wait_for(tmp_path: Path):
         waits.set()
 
     def second() -> None:
-        with listening(hear), locked(lock, "never read"):
+        with listening(hear), locked(lock, "building this corpus"):
             order.append("second")
 
-    with locked(lock, "building this corpus"):
+    with locked(lock, "unused"):
         assert lock.read_text() == f"process {os.getpid()} on {platform.node()}"
         thread = threading.Thread(target=second)
         thread.start()
@@ -112,7 +112,7 @@ def test_one_at_a_time_and_the_others_say_whom_they_wait_for(tmp_path: Path):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert said == [f"waiting for process {os.getpid()} on {platform.node()}, which is never read"]
+    assert said == [f"waiting for process {os.getpid()} on {platform.node()}, which is building this corpus"]
     assert lock.read_text() == ""
 
 
@@ -154,7 +154,7 @@ with locked(Path(sys.argv[1]), "building"):
 
 
 def test_a_killed_holder_releases_it(tmp_path: Path, said: list[str]):
-    """Its name, which stays in the file, is not the next holder's."""
+    """The file still names the killed process, until the next holder replaces it."""
     process = subprocess.Popen([sys.executable, "-c", DIES, tmp_path / "lock"])
     assert process.wait() == -signal.SIGKILL
     assert (tmp_path / "lock").read_text().startswith(f"process {process.pid} on ")

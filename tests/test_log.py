@@ -48,7 +48,7 @@ EVERYTHING = "at 20\nwarning: at 30\nerror: at 40\n"
 
 @pytest.mark.parametrize(("quiet", "expected"), [(False, EVERYTHING), (True, "warning: at 30\nerror: at 40\n")])
 def test_levels(monkeypatch, quiet, expected):
-    """Also where a program runs several commands: each message is shown once."""
+    """A program that runs several commands shows each message once."""
     shown = terminal(monkeypatch)
     show_messages(not quiet)
     show_messages(quiet)
@@ -77,7 +77,7 @@ def test_messages_go_to_standard_error_as_it_is_at_the_moment(monkeypatch):
 
 
 def test_a_message_is_above_the_bar(monkeypatch):
-    """The bar is wiped, and drawn anew below it."""
+    """The bar is erased, and drawn again below it."""
     shown = terminal(monkeypatch)
     show_messages()
     with progress_bar(total=3, desc="texts", mininterval=0) as bar:

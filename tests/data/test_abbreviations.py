@@ -1,4 +1,4 @@
-"""Full stops that end no sentence. test_sentences.py has them in text."""
+"""Full stops that end no sentence. test_sentences.py has whole texts with them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_expects_more(language, before, after, expected):
 
 
 def test_every_language_has_sentence_rules():
-    """Else its words would never be looked for; and those that are compared in lower case are in lower case."""
+    """Otherwise its words would never be found. Nor would a word in the wrong case."""
     assert {*_BEFORE_A_NAME, *_BEGIN_SENTENCES} <= set(LANGUAGES)
     assert all(word == word.lower() for words in _BEGIN_SENTENCES.values() for word in words)
     for words in _BEFORE_A_NAME.values():

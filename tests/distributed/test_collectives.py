@@ -1,4 +1,4 @@
-"""Collectives on real ranks: sums against float64 and one tree, tensors that each rank has its share of."""
+"""Collectives on real ranks: sums against float64 and against one tree, shares of tensors, a barrier."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def values(rank: int, call: int) -> list[Tensor]:
 
 
 def sums(world: World, kind: str) -> tuple[list[list[Tensor]], bool]:
-    """Copies of two calls' results; and whether the second's were in the first's memory and the given are unchanged."""
+    """The results of two calls; and whether both used the same memory and left their arguments unchanged."""
     like = values(world.rank, 0)
     add = AllReduce(like) if kind == "all-reduce" else RankSum(like, world.size)
     found, places, kept = [], [], True
@@ -66,7 +66,7 @@ def shared(world: World) -> list[tuple[list[int], list[Tensor]]]:
 
 
 def met(world: World, folder: Path) -> int:
-    """How many ranks have come to the barrier when it lets this one go. The last rank has the most to do before."""
+    """How many ranks have reached the barrier when it lets this one go. The last rank has the most to do before it."""
     for i in range(world.rank):
         (folder / f"{world.rank} {i}").write_bytes(bytes(1 << 20))
     (folder / f"{world.rank} is here").touch()
@@ -141,7 +141,7 @@ def check_shared(of_ranks: list[list[tuple[list[int], list[Tensor]]]]) -> None:
 
 
 def test_every_rank_has_all_that_the_ranks_computed(ranks: list[Done]) -> None:
-    """There are fewer tensors than ranks, too, and none."""
+    """Also with fewer tensors than ranks, and with none."""
     check_shared([each.shared for each in ranks])
 
 

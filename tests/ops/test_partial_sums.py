@@ -1,4 +1,4 @@
-"""Working memory for sums over rows. A tensor without values stands in for a GPU's."""
+"""Working memory for sums over rows. Fake tensors stand in for a GPU's."""
 
 from __future__ import annotations
 

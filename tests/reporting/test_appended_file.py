@@ -1,4 +1,4 @@
-"""A file of lines: cut back to a step, and whole whatever the disk refuses."""
+"""A file of lines: how it is cut back to a step, and that a full disk leaves no half line."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_full_disk_loses_no_line(tmp_path: Path, said: list[str]):
 
 
 def test_lines_wait_until_the_file_can_be_written(tmp_path: Path, said: list[str]):
-    """At the end of a run, where no further line comes."""
+    """At the end of a run no further line comes that would write them."""
     path = tmp_path / "lines"
     path.touch()
     file = AppendedFile(path)

@@ -1,4 +1,4 @@
-"""The table of what a run's averages were judged by."""
+"""The table of the figures that a run's averages were judged by."""
 
 from __future__ import annotations
 

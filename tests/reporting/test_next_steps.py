@@ -14,7 +14,7 @@ from bertfast.data.tokenizer import SPECIAL_TOKENS
 from bertfast.reporting.next_steps import next_steps
 
 LONG = "it rains on and on and on and on and on and on again ."
-# A sentence of each kind: without its neighbours too short, too long, or with an unknown word.
+# Its first words occur once in the corpus, and are unknown where words must occur twice.
 RARE = "a rare zebra came by ."
 
 

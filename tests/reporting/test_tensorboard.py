@@ -1,4 +1,4 @@
-"""Event files: their writer, and how its package is asked for. What a run writes into them is in test_metrics.py."""
+"""The writer of event files, and its package. test_metrics.py has what a run writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertfast.reporting.tensorboard import event_writer, require_tensorboard
 
 
 def test_what_an_earlier_run_wrote_of_later_steps_is_not_shown(tmp_path):
-    """A run to step 5, resumed at step 3, which writes steps that are not in order of its own."""
+    """A run wrote steps 0 to 5, and was resumed at step 3."""
     for first, last in ((0, 6), (3, 5)):
         with event_writer(tmp_path, first) as writer:
             for step in range(first, last):

@@ -19,7 +19,7 @@ from bertfast.training.optimizer import Optimizer
 
 
 def begun(world: World, steps: int) -> tuple[nn.Module, Optimizer]:
-    """Weights of the rank's own, after so many steps with its own gradients."""
+    """A model with random weights of the rank's own, after `steps` steps with random gradients."""
     torch.manual_seed(world.rank)
     model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5))
     muon = Muon({model[0].weight: 1}, 1.0, torch.bfloat16, World(0, 1, [CPU], [CPU], False, 1))
@@ -35,7 +35,7 @@ def state(model: nn.Module, optimizer: Optimizer) -> list[torch.Tensor]:
 
 
 def received(world: World, done: int) -> dict[str, Any]:
-    """Rank 0 has `done` steps behind it, the others none."""
+    """What a rank has after the broadcast. Rank 0 has taken `done` steps before it, the others none."""
     model, optimizer = begun(world, done if world.rank == 0 else 0)
     steps = broadcast_state(world, model, optimizer, done if world.rank == 0 else 0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Which errors are told as lack of memory; test_trainer has the ways out for each kind of run, wherever it is met."""
+"""Which errors are reported as lack of memory. test_trainer.py has the ways out for each kind of run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def full() -> None:
 
 
 def broken_capture() -> None:
-    """Each context that is left raises an error of its own."""
+    """Leaving a context after the failure raises another error, twice."""
     try:
         try:
             full()

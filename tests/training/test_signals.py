@@ -20,7 +20,7 @@ NUMBERS = (SIGINT, SIGTERM, SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[list[object]]:
-    """Those of a shell's child, whatever the tests run under."""
+    """The handlers that a program has when a shell starts it, whatever the tests run under."""
     before = [signal.getsignal(number) for number in NUMBERS]
     signal.signal(SIGINT, signal.default_int_handler)
     signal.signal(SIGTERM, signal.SIG_DFL)
@@ -46,7 +46,7 @@ def now() -> list[object]:
     ],
 )
 def test_signals_are_noted(handlers: list[object], sent: list[int], expected: list[int]) -> None:
-    """However the run ends, the handlers are then those of before."""
+    """And the handlers are restored, even after an error."""
     with pytest.raises(ZeroDivisionError), noted_signals() as noted:
         for number in sent:
             signal.raise_signal(number)
@@ -73,8 +73,8 @@ def test_a_hangup_that_is_ignored_stays_so() -> None:
     assert signal.getsignal(SIGHUP) == signal.SIG_IGN
 
 
-def test_one_within_another_hides_its_signals_from_it(handlers: list[object]) -> None:
-    """As at the end of a stopped run, where the checkpoint is written to its end."""
+def test_an_inner_context_keeps_its_signals_to_itself(handlers: list[object]) -> None:
+    """A stopped run writes its checkpoint in one."""
     with noted_signals() as outer:
         signal.raise_signal(SIGTERM)
         with noted_signals() as inner:
@@ -99,7 +99,7 @@ def test_another_thread_notes_nothing(handlers: list[object]) -> None:
 
 
 def decoded(of_ranks: list[tuple[list[int], bool]]) -> tuple[int | None, bool]:
-    """What every rank learns, where these are the signals and clocks of each; summed as the losses are, in float32."""
+    """What every rank learns from the signals and clocks of all. Flags are summed in float32, as the losses are."""
     world = World(0, len(of_ranks), [CPU] * len(of_ranks), [CPU], False, 1)
     flags = [to_flag(signals, overdue, world) for signals, overdue in of_ranks]
     return from_flags(sum(torch.tensor(flags, dtype=torch.float32)).item(), world)
@@ -119,7 +119,7 @@ def test_every_combination_of_ranks(size: int) -> None:
 
 @pytest.mark.parametrize("size", [8, 253])
 def test_many_ranks(size: int) -> None:
-    """All but one, one alone, and all: up to this many, float32 holds the sum exactly."""
+    """One rank unlike the others, or all alike. For up to 253 ranks, float32 holds the sum exactly."""
     of_one = list(itertools.product([[], [SIGINT], [SIGTERM]], [False, True]))
     for one, others in itertools.product(of_one, repeat=2):
         of_ranks = [one, *[others] * (size - 1)]

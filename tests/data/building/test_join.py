@@ -1,4 +1,4 @@
-"""Tokenised units joined into a corpus: what it holds, and that it is there as a whole or not at all."""
+"""Tokenised units joined into a corpus, which is complete or absent."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_corpus_that_is_refused_leaves_nothing(tmp_path: Path, error: BaseExce
     assert {path.name for path in tmp_path.iterdir()} == {"part 0", "part 1"}
 
 
-def test_a_text_without_a_sentence_has_the_chance_to_be_refused(tmp_path: Path):
+def test_a_text_without_a_sentence_can_be_refused(tmp_path: Path):
     checked: list[int] = []
 
     def refuse(count: int) -> None:

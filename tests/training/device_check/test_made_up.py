@@ -1,4 +1,4 @@
-"""A corpus and a model that are the same in every process, and that a run can be made of."""
+"""A made-up corpus and model: valid, and the same in every process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_process_has_the_same():
 
 
 def test_the_sampler_takes_it():
-    """Long and short examples, and pairs of both kinds."""
+    """And makes pairs of both kinds from it."""
     batch = Sampler(MadeUpCorpus(), dataclasses.replace(CONFIG, max_len=64)).padded(0, 64)
     assert set(batch.next_sentence_label.tolist()) == {0, 1}
     assert batch.input_ids.max() < MadeUpCorpus.vocab_size <= made_up_model(CPU).config.vocab_size

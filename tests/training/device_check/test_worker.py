@@ -1,4 +1,4 @@
-"""The worker's checks and what it makes of their results. test_device_check.py starts it as a process."""
+"""The worker's checks, and how it sums up their results. test_device_check.py starts it as a process."""
 
 from __future__ import annotations
 
