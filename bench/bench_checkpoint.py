@@ -14,7 +14,8 @@ from support.notebook import wikitext_folder
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.distributed.world import choose_precision, make_world
+from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.world import make_world
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer

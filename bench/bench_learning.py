@@ -40,7 +40,7 @@ from learning.texts import HELD_OUT, TRAIN, Texts, load_texts
 from machine import ROOT, origin
 
 from bertfast.config import TrainConfig
-from bertfast.distributed.world import choose_precision
+from bertfast.distributed.devices import choose_precision
 from bertfast.files import whole_file
 from bertfast.log import show_messages
 from bertfast.presets import PRESETS

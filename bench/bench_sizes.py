@@ -12,7 +12,8 @@ from memory import peak_memory, peak_of_process
 from sizes import sized
 
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.distributed.world import choose_precision, make_world
+from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.world import make_world
 from bertfast.model import Bert
 from bertfast.presets import PRESETS
 

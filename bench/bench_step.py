@@ -25,7 +25,8 @@ from torch.profiler import ProfilerActivity, profile
 from bertfast._native import native
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.distributed.world import choose_precision, make_world
+from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.world import make_world
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.gradients import Shares

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
 from bertfast.config import TrainConfig
-from bertfast.distributed.world import choose_devices
+from bertfast.distributed.devices import choose_devices
 from bertfast.training.device_check.report import machine, table
 from bertfast.training.device_check.verdict import Verdict, make
 

@@ -21,7 +21,7 @@ from bertfast.data.readers.lines import whole_lines
 from bertfast.data.readers.records import column_texts
 from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.data.text_file import TextFile
-from bertfast.distributed.world import choose_precision
+from bertfast.distributed.devices import choose_precision
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.inference.encoder import Encoder

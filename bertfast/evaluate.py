@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
-from bertfast.distributed.world import World, choose_devices, choose_precision, describe, log_choice
+from bertfast.distributed.devices import choose_devices, choose_precision, log_choice
+from bertfast.distributed.world import World, describe
 from bertfast.hub.state_dict import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER
 from bertfast.hub.transformers import load_pretrained
 from bertfast.reporting.run_info import RunInfo

@@ -24,8 +24,8 @@ from bertfast.config import TEXT_FORMS, BertConfig, CorpusConfig, SamplerConfig,
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
+from bertfast.distributed.devices import choose_devices
 from bertfast.distributed.peers import peers
-from bertfast.distributed.world import choose_devices
 from bertfast.errors import InputError
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS

@@ -29,7 +29,7 @@ HOST_DEVICE = "core/host_device.h"
 # bertfast/a/b.py is tested in tests/a/test_b.py, and these modules in files of another name.
 TESTED_IN = {
     "__init__": ("test_package.py",),
-    "_native": ("distributed/test_world.py", "fuzz/test_native.py"),
+    "_native": ("distributed/test_devices.py", "fuzz/test_native.py"),
     "_version": ("test_package.py",),
     "check": ("training/test_device_check.py",),
     "data.building.pool": ("data/building/test_build.py",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stage import arguments, require, save
 
 from bertfast.config import TrainConfig
-from bertfast.distributed.world import choose_devices
+from bertfast.distributed.devices import choose_devices
 from bertfast.training.device_check.report import machine, table
 from bertfast.training.device_check.verdict import Verdict, examine, keep
 

@@ -15,7 +15,8 @@ from learning.held_out_loss import bert_loss
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.world import choose_devices, make_world
+from bertfast.distributed.devices import choose_devices
+from bertfast.distributed.world import make_world
 from bertfast.errors import Stopped
 from bertfast.model import Bert
 from bertfast.presets import PRESETS

@@ -17,7 +17,8 @@ from torch import Tensor
 from bertfast.config import CorpusConfig, LabelColumns, ProbeConfig
 from bertfast.data.readers.labelled import read_labelled
 from bertfast.data.readers.scored_pairs import ScoredPairs, read_scored_pairs
-from bertfast.distributed.world import World, choose_precision
+from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.world import World
 from bertfast.hub.transformers import Pretrained
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.probe.classification import compare_labels

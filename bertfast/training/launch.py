@@ -26,8 +26,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
+from bertfast.distributed.devices import choose_devices, log_choice, torchrun_world
 from bertfast.distributed.peers import peers
-from bertfast.distributed.world import choose_devices, log_choice, make_world, torchrun_world
+from bertfast.distributed.world import make_world
 from bertfast.errors import InputError, ProcessLost, Stopped, require_package
 from bertfast.files import save_tensors
 from bertfast.hub.transformers import load_pretrained

@@ -9,7 +9,7 @@ import torch
 
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.world import choose_precision
+from bertfast.distributed.devices import choose_precision
 from bertfast.hub.card_text import CardFacts
 from bertfast.hub.model_card import save_card
 from bertfast.hub.transformers import save_model

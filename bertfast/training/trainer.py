@@ -19,7 +19,8 @@ from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
 from bertfast.distributed.collectives import from_rank_0, wait_for_all
-from bertfast.distributed.world import World, choose_precision, describe, why_not_deterministic
+from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.world import World, describe, why_not_deterministic
 from bertfast.errors import InputError, Stopped
 from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn

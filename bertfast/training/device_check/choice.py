@@ -10,7 +10,8 @@ import torch
 
 from bertfast import ops
 from bertfast.distributed.collectives import from_rank_0
-from bertfast.distributed.world import OLDEST_CAPABILITY, World
+from bertfast.distributed.devices import OLDEST_CAPABILITY
+from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.training.device_check.job import ALL_REDUCE, FUSED, REPLAY, SAMPLER
 from bertfast.training.device_check.verdict import cached_or_new
