@@ -408,9 +408,13 @@ def _way(words: Counter[str], config: CorpusConfig) -> tuple[_Way, Counter[str]]
         return way, words
     backend = _wordpiece_backend({}, way)
     found: Counter[str] = Counter()
+    normalize, split = backend.normalizer.normalize_str, backend.pre_tokenizer.pre_tokenize_str
     for word, count in words.items():
-        for part, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(word)):
-            found[part] += count
+        if word.isascii() and not way.divides_words:  # most have no accents to strip
+            found[word] += count
+        else:
+            for part, _ in split(normalize(word)):
+                found[part] += count
     return way, found
 
 

@@ -58,7 +58,7 @@ class Split(NamedTuple):
         numbers: defaultdict[str, int] = defaultdict(count().__next__)
         pieces = [each.split(" ") if at_spaces else [each] for each in stream]
         lengths = np.array([len(each) for each in pieces], np.int64)
-        tokens = np.fromiter(map(numbers.__getitem__, chain.from_iterable(pieces)), np.uint32, lengths.sum())
+        tokens = np.array([*map(numbers.__getitem__, chain.from_iterable(pieces))], np.uint32)
         sentences = [each for each in stream if each not in MARKS]
         is_sentence = np.array([each not in MARKS for each in stream], np.bool_)
         before = is_sentence.cumsum()
