@@ -231,7 +231,8 @@ def _recipe(model: BertConfig, config: TrainConfig) -> str:
     return (
         f"{length} with batches of {config.batch_size}, {rates}, rising over {config.warmup:.0%} and falling over "
         f"{config.decay:.0%} of the steps, weight decay {config.weight_decay:g}, "
-        f"dropout {model.hidden_dropout_prob:g}, objective {config.objective}{neighbours}"
+        f"dropout {model.hidden_dropout_prob:g}, objective {config.objective}, "
+        f"{config.mlm_probability:.0%} of the tokens predicted{neighbours}"
         f"{alone * (config.head_first > 0)}"
     )
 

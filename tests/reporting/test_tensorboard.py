@@ -1,14 +1,10 @@
-"""The writer of event files, and its package. test_metrics.py has what a run writes."""
+"""The writer of event files. test_metrics.py has what a run writes."""
 
 from __future__ import annotations
 
-import sys
-
-import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from bertfast.errors import InputError
-from bertfast.reporting.tensorboard import event_writer, require_tensorboard
+from bertfast.reporting.tensorboard import event_writer
 
 
 def test_what_an_earlier_run_wrote_of_later_steps_is_not_shown(tmp_path):
@@ -19,10 +15,3 @@ def test_what_an_earlier_run_wrote_of_later_steps_is_not_shown(tmp_path):
                 writer.add_scalar("loss", 10 * first + step, step)
     shown = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
     assert [(each.step, each.value) for each in shown] == [(0, 0), (1, 1), (2, 2), (3, 33), (4, 34)]
-
-
-def test_the_package_is_asked_for_in_one_line(monkeypatch):
-    require_tensorboard()
-    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
-    with pytest.raises(InputError, match=r"^--tensorboard needs .*: pip install tensorboard, or leave it out$"):
-        require_tensorboard()

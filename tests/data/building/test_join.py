@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bertfast.config import CorpusConfig
-from bertfast.data.building.chunks import Chunk, write_chunk
+from bertfast.data.building.chunks import Split, write_chunk
 from bertfast.data.building.join import join
 from bertfast.data.corpus import Corpus
 from bertfast.data.sentences import DOCUMENT, MARKS
@@ -37,7 +37,7 @@ def joined(folder: Path, streams: list[list[list[str]]] = STREAMS, check: Any = 
         parts.append(folder / f"part {number}")
         with parts[-1].open("wb") as file:
             for each in stream:
-                write_chunk(file, Chunk.of(each, TOKENIZER))
+                write_chunk(file, Split.of(each, at_spaces=True).encoded(TOKENIZER))
     join(parts, TOKENIZER, folder / "corpus", "0123", CorpusConfig(**settings), TEXT, check)
     return folder / "corpus"
 
