@@ -178,7 +178,7 @@ def test_an_error_comes_through_as_it_is(size):
         pool.run(pool_jobs.fail, range(9), ignore)
 
 
-def test_a_process_that_is_killed_is_told():
+def test_a_killed_process_is_reported():
     with pytest.raises(ProcessLost, match="was killed, perhaps for want of memory"), Pool(None, 2) as pool:
         pool.run(pool_jobs.die, range(9), ignore)
 
@@ -464,7 +464,7 @@ def test_bad_text_ends_a_build_by_several_processes(tmp_path, monkeypatch, cache
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_what_a_form_leaves_out_is_told(tmp_path, said, small_units, given):
+def test_what_a_form_leaves_out_is_logged(tmp_path, said, small_units, given):
     """In how many units ever, and with a tokenizer that is given, too."""
     kept, lost = "It rains . It pours .", "Nothing to cut here"
     (tmp_path / "some.txt").write_text(f"{kept}\n{kept}\n\n{lost}\n" * 4000)
