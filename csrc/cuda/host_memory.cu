@@ -27,6 +27,8 @@ void pin_read_only(void* memory, size_t bytes) {
     check(cudaHostRegister(memory, bytes, cudaHostRegisterReadOnly | cudaHostRegisterPortable), "cudaHostRegister");
 }
 
-void unpin(void* memory) { check(cudaHostUnregister(memory), "cudaHostUnregister"); }
+void unpin(void* memory) {
+    check(cudaHostUnregister(memory), "cudaHostUnregister");
+}
 
 }  // namespace bertfast::cuda
