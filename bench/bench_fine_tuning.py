@@ -31,7 +31,8 @@ import bertfast
 from bertfast.config import ProbeConfig
 from bertfast.data.readers.labelled import Labelled
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe.classification import Drawn, divided, probe_labels
+from bertfast.inference.probe.classification import probe_labels
+from bertfast.inference.probe.draws import Drawn, train_and_test
 from bertfast.inference.probe.verdict import WITH_VECTORS, WORDS
 
 PACKAGES = ("bertfast", "torch", "transformers", "scikit-learn")
@@ -95,7 +96,7 @@ def accuracy(folder: Path, train: Labelled, test: Labelled, recipe: Recipe, seed
 
 def compare(folder: Path, probes: Path, labels: str, seeds: int, recipe: Recipe) -> list[str]:
     """A table: for each number of labels, what is right by word counts, frozen vectors and fine-tuned models."""
-    train, test = divided(*(read(probes / name) for name in (TRAIN, TEST)))
+    train, test = train_and_test(*(read(probes / name) for name in (TRAIN, TEST)))
     config = ProbeConfig(labels_each=labels)
     frozen = probe_labels(Encoder.load(folder), train, test, config)
     drawn = Drawn.of(train, test, config)
