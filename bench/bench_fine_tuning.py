@@ -139,7 +139,8 @@ def main() -> None:
     if "BERTFAST_PROBES" not in os.environ:
         sys.exit("needs sst2-train.tsv and sst2-dev.tsv: set BERTFAST_PROBES to a folder with them")
     facts = origin(PACKAGES)
-    print(facts["cpu"], torch.get_num_threads(), "threads", *(f"{name} {facts['versions'][name]}" for name in PACKAGES))
+    versions = (f"{name} {version}" for name, version in facts["versions"].items())
+    print(facts["cpu"], torch.get_num_threads(), "threads", *versions)
     print(*compare(given.model, Path(os.environ["BERTFAST_PROBES"]), given.labels, given.seeds, Recipe()), sep="\n")
 
 

@@ -7,7 +7,7 @@ from stage import arguments, require, save
 from bertfast.config import TrainConfig
 from bertfast.distributed.devices import choose_devices
 from bertfast.training.device_check.report import machine, table
-from bertfast.training.device_check.verdict import Verdict, examine, keep
+from bertfast.training.device_check.verdict import Verdict, examine, store
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
         verdict = Verdict(tuple(outcomes))
         print(table(verdict.rows()[-1:]), flush=True)
         save(verdict.as_json())
-    keep(verdict, devices[0], len(devices))
+    store(verdict, devices[0], len(devices))
     if not verdict.is_good:
         raise SystemExit(f"failed: {', '.join(verdict.failures) or 'not all was checked'}")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from workloads import workload
 
 from bertfast.ops import reference
-from bertfast.ops.arguments import Linear, Norm, Predictions
+from bertfast.ops.arguments import Linear, LMHead, Norm, Predictions
 from bertfast.ops.masked_lm_loss import masked_lm_loss
 
 WIDTHS = (128, 256)  # of the fused kernel's two sizes
@@ -47,15 +47,13 @@ def inputs(rows: int, hidden: int, vocab_size: int, device: str) -> dict[str, Te
 def gradients(loss: Callable[..., Tensor], values: dict[str, Tensor | int | None], **form: bool) -> dict[str, Tensor]:
     leaves = {name: values[name].detach().requires_grad_() for name in LEAVES}
     v = {**values, **leaves}
-    found = loss(
-        v["hidden_states"],
-        Predictions(v["positions"], v["labels"], v["weights"]),
+    head = LMHead(
         Linear(v["transform_weight"], v["transform_bias"]),
         Norm(v["layer_norm_weight"], v["layer_norm_bias"], 1e-12),
         Linear(v["decoder_weight"], v["decoder_bias"]),
         v["vocab_size"],
-        **form,
     )
+    found = loss(v["hidden_states"], Predictions(v["positions"], v["labels"], v["weights"]), head, **form)
     return {"loss": found.detach(), **dict(zip(LEAVES, torch.autograd.grad(found, leaves.values()), strict=True))}
 
 

@@ -330,5 +330,5 @@ def test_the_self_test_launches_every_kernel():
     called = (root / "tests" / "cpp" / "device_self_test.cpp").read_text()
     launchers = set(re.findall(r"^void (\w+)\(", (root / "csrc" / "cuda" / "launchers.h").read_text(), re.MULTILINE))
     assert len(launchers) > 10
-    for name in launchers - {"column_sums"}:  # the second half of others
+    for name in launchers - {"sum_slices", "pin_read_only", "unpin"}:  # half of another kernel, and none
         assert f"cuda::{name}(" in called, name

@@ -115,11 +115,11 @@ def cached(device: torch.device, devices: int) -> Verdict | None:
 def make(device: torch.device, devices: int) -> Verdict:
     """Makes a new verdict, and caches it."""
     verdict = Verdict(tuple(examine(device, devices)))
-    _cache(verdict, device, devices)
+    store(verdict, device, devices)
     return verdict
 
 
-def _cache(verdict: Verdict, device: torch.device, devices: int) -> None:
+def store(verdict: Verdict, device: torch.device, devices: int) -> None:
     """Caches the verdict, if every check ran."""
     if any(each.status == "not checked" for each in verdict.outcomes):
         return
