@@ -4,6 +4,7 @@ And every module of bertfast/ has its tests.
 """
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -136,15 +137,17 @@ def mentioned(path: Path) -> set[str]:
     return found
 
 
+@functools.cache
+def sources() -> dict[str, str]:
+    """Each module's text, by its dotted name."""
+    paths = (path for path in (ROOT / "bertfast").rglob("*.py") if path.name != "__init__.py")
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text(encoding="utf-8") for path in paths}
+
+
 def importers(module: str) -> set[str]:
     """The modules that import a module of bertfast, through which it can be tested."""
     name = f"bertfast.{module}".removesuffix(".__init__")
-    paths = (path for path in (ROOT / "bertfast").rglob("*.py") if path.name != "__init__.py")
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in paths
-        if re.search(rf"\b{re.escape(name)}\b", path.read_text(encoding="utf-8"))
-    }
+    return {importer for importer, text in sources().items() if re.search(rf"\b{re.escape(name)}\b", text)}
 
 
 def faults(module: str, defined: set[str]) -> Iterator[str]:

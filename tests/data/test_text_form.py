@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import textwrap
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +21,7 @@ WIKITEXT = (
 
 PROSE = "It was a dark night, and\nthe rain fell. Nobody\ncame.\n\nIn the morning the sun\nshone again. All was well.\n"
 LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“All was well.”\n"
+RECORDS = "".join(json.dumps({"body": each}) + "\n" for each in (PROSE, LINES))
 # No full stops: lines with room for the next word, and wrapped prose without.
 TITLES = "".join(f"{'word ' * (3 + i * 7 % 11)}end of line {i}\n" for i in range(30))
 WRAPPED = textwrap.fill("a word or two and some more of them then yet others without any end in sight " * 20, 60)
@@ -70,6 +70,11 @@ LINE_BY_LINE = (CHINESE, PROTEINS, READS, SMILES, THAI, LOG, HEARTBEATS, ACCESSE
 PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All was well.\n"
 
 
+def packed(content: str, name: str) -> bytes:
+    """What a file of this name and content holds."""
+    return gzip.compress(content.encode()) if name.endswith(".gz") else content.encode()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "form"),
     [
@@ -104,8 +109,7 @@ PARAGRAPHS = "It was dark. The rain fell.\n\nIn the morning the sun shone. All w
     ],
 )
 def test_the_form_is_detected(write, name, content, form):
-    content = gzip.compress(content.encode()) if name.endswith(".gz") else content
-    assert detect(write(content, name), CorpusConfig(), alone=True).form == form
+    assert detect(write(packed(content, name), name), CorpusConfig(), alone=True).form == form
 
 
 def test_forms_of_lines_lose_no_line(write):
@@ -116,15 +120,6 @@ def test_forms_of_lines_lose_no_line(write):
 
 def test_a_given_form_is_used(write):
     assert detect(write(WIKITEXT), CorpusConfig(text_form="plain"), alone=True).form == "plain"
-
-
-RECORDS = "".join(json.dumps({"body": each}) + "\n" for each in (PROSE, LINES))
-
-
-def written(folder: Path, name: str, content: str) -> Path:
-    path = folder / name
-    path.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
-    return path
 
 
 @pytest.mark.parametrize(
@@ -146,8 +141,8 @@ def written(folder: Path, name: str, content: str) -> Path:
         ("a.txt", "one line", "plain", "parts", "auto"),
     ],
 )
-def test_form_and_documents(tmp_path, name, content, form, alone, among_others):
-    path = written(tmp_path, name, content)
+def test_form_and_documents(write, name, content, form, alone, among_others):
+    path = write(packed(content, name), name)
     config = CorpusConfig(text_column="body" if name.endswith(".jsonl") else CorpusConfig.text_column)
     for is_alone, documents in ((True, alone), (False, among_others)):
         found = detect(path, config, is_alone)
@@ -155,20 +150,20 @@ def test_form_and_documents(tmp_path, name, content, form, alone, among_others):
 
 
 @pytest.mark.parametrize(("size", "documents"), [(LARGE, "auto"), (LARGE + 1, "parts")])
-def test_a_large_file_among_others_is_divided(tmp_path, size, documents):
+def test_a_large_file_among_others_is_divided(write, size, documents):
     text = PROSE * (size // len(PROSE) + 1)
-    path = written(tmp_path, "a.txt", text[: size - 1] + "\n")
+    path = write(text[: size - 1] + "\n", "a.txt")
     assert path.stat().st_size == size
     assert detect(path, CorpusConfig(), alone=False).documents == documents
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_what_is_given_is_not_detected(tmp_path, alone):
+def test_what_is_given_is_not_detected(write, alone):
     for form in ("plain", "lines", "wikitext"):
         for name in ("a.txt", "wiki.train.raw"):
-            assert detect(written(tmp_path, name, WIKITEXT), CorpusConfig(text_form=form), alone).form == form
+            assert detect(write(WIKITEXT, name), CorpusConfig(text_form=form), alone).form == form
     for documents in ("file", "paragraph"):
-        found = detect(written(tmp_path, "a.txt", PROSE), CorpusConfig(documents=documents), alone)
+        found = detect(write(PROSE, "a.txt"), CorpusConfig(documents=documents), alone)
         assert found.documents == documents
 
 
@@ -185,8 +180,8 @@ def test_what_is_given_is_not_detected(tmp_path, alone):
         ("a.tsv.gz", "n\tbody\n1\ta b\n", "tsv", "body"),
     ],
 )
-def test_records_have_a_column(tmp_path, name, content, kind, column):
-    found = detect(written(tmp_path, name, content), CorpusConfig(text_column="body", delimiter=";"), alone=True)
+def test_records_have_a_column(write, name, content, kind, column):
+    found = detect(write(packed(content, name), name), CorpusConfig(text_column="body", delimiter=";"), alone=True)
     assert (found.kind, found.column, found.delimiter) == (kind, column, ";")
 
 
@@ -212,8 +207,10 @@ def test_only_the_beginning_is_looked_at(tmp_path_factory, lines):
         size += len(line) + 1
         if size > 100:
             break
+    for name, some in (("whole.txt", lines), ("first.txt", first)):
+        (folder / name).write_bytes("".join(f"{line}\n" for line in some).encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text_form, "SAMPLE", 100)
-        whole = detect(written(folder, "whole.txt", "".join(f"{line}\n" for line in lines)), CorpusConfig(), True)
-    beginning = detect(written(folder, "first.txt", "".join(f"{line}\n" for line in first)), CorpusConfig(), True)
+        whole = detect(folder / "whole.txt", CorpusConfig(), True)
+    beginning = detect(folder / "first.txt", CorpusConfig(), True)
     assert (whole.form, whole.documents) == (beginning.form, beginning.documents)
