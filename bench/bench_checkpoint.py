@@ -19,7 +19,7 @@ from bertfast.distributed.world import make_world
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
-from bertfast.training.checkpoint import Writer
+from bertfast.training.checkpoint import Writer, state
 from bertfast.training.fingerprint import identity
 from bertfast.training.launch import train
 from bertfast.training.optimizer import make_optimizer
@@ -54,7 +54,7 @@ class Trained:
         journal.touch()
         fingerprint = identity(self.setup, self.corpus, "chunked")
         keep = self.config.keep_checkpoints
-        return Writer(folder / "checkpoints", keep, journal, fingerprint, self.model, self.optimizer)
+        return Writer(folder / "checkpoints", keep, journal, fingerprint, state(self.model, self.optimizer))
 
 
 @pytest.mark.long

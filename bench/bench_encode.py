@@ -10,9 +10,9 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sizes import sized
 from support.notebook import notebook_paragraphs
+from support.trained_tokenizer import train_wordpiece
 
 from bertfast.config import BertConfig, CorpusConfig
-from bertfast.data.tokenizer import train_wordpiece
 from bertfast.hub.export import export
 from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder

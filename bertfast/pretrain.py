@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import datetime
-import itertools
 import logging
 import signal
 import sys
@@ -34,11 +32,12 @@ from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
 from bertfast.presets import CONTINUED, DEFAULT_PRESET, NEW_HEAD, PRESET_FIELDS, PRESETS, Preset
 from bertfast.reporting.next_steps import next_steps
+from bertfast.reporting.recipe_line import recipe_line
 from bertfast.torchrun import is_main_process, under_torchrun
 from bertfast.training.averaging import Judge, write_average
+from bertfast.training.job import TrainingJob
 from bertfast.training.launch import check_extras, train_in
-from bertfast.training.run import Run
-from bertfast.training.run_directory import claimed
+from bertfast.training.run_directory import choose_path, claimed
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
@@ -127,7 +126,7 @@ def _main(options: argparse.Namespace) -> None:
     judge = _judge(options, start)
     if not under_torchrun():
         choose_devices(config)  # raises, if it does, before the corpus is built
-    out = _run_directory(options.out, options.resume)
+    out = choose_path(options.out, options.resume)
     with claimed(out, options.resume) as directory:
         corpus, eval_corpus = _corpora(options, preset)
         for line in start.notes() if start else ():
@@ -139,14 +138,14 @@ def _main(options: argparse.Namespace) -> None:
             )
         logger.info("writing to %s", out)
         model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
-        logger.info(_recipe(model.config, config))
-        run = train_in(directory, model, corpus, config, eval_corpus)
+        logger.info(recipe_line(model.config, config))
+        run = train_in(directory, TrainingJob(model, corpus, config, eval_corpus))
         if is_main_process():
             if judge:
                 run = write_average(run, judge, out)
             for form in options.export:
                 export(out, form)
-            print(closing_lines(run), flush=True)
+            print(run.closing_lines(), flush=True)
             for line in next_steps(out, corpus, config.max_len):
                 logger.info(line)
 
@@ -181,16 +180,6 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
     return corpus, eval_corpus
 
 
-def closing_lines(run: Run) -> str:
-    """The notebook's two lines: the losses' means over the steps; pairs per second, including data, and the devices."""
-    mlm_loss, nsp_loss = run.history.mean_losses()
-    pairs = "SOP" if run.config.objective == "sop" else "NSP"
-    return (
-        f"MLM loss {mlm_loss:.3f}, {pairs} loss {nsp_loss:.3f}\n"
-        f"{run.pairs_per_second:.1f} sentence pairs/sec on {run.devices}"
-    )
-
-
 def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
     """The preset that --preset, --init and --recipe choose; the options for single settings override it."""
     preset = PRESETS[options.preset or DEFAULT_PRESET]
@@ -220,23 +209,6 @@ def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained
     return settings(TrainConfig, options, **train, init_weights=start.digest() if start else "")
 
 
-def _recipe(model: BertConfig, config: TrainConfig) -> str:
-    """A log line that says how the run trains."""
-    length = f"{config.steps:,} steps"
-    if config.epochs or config.minutes:
-        length = f"{config.epochs:g} epochs" if config.epochs else f"{config.minutes:g} minutes"
-    rates = f"AdamW {config.lr:g}" + f", Muon {config.muon_lr:g}" * (config.optimizer == "muon")
-    neighbours = ", the first layer looking at neighbours at first" * (config.first_attention == "neighbours")
-    alone = f"; first the masked-LM head alone for {config.head_first:.0%} of the steps, at {config.head_lr:g}"
-    return (
-        f"{length} with batches of {config.batch_size}, {rates}, rising over {config.warmup:.0%} and falling over "
-        f"{config.decay:.0%} of the steps, weight decay {config.weight_decay:g}, "
-        f"dropout {model.hidden_dropout_prob:g}, objective {config.objective}, "
-        f"{config.mlm_probability:.0%} of the tokens predicted{neighbours}"
-        f"{alone * (config.head_first > 0)}"
-    )
-
-
 def _refuse_options_with_init(options: argparse.Namespace) -> None:
     """Raises InputError for options that --init determines."""
     sizes = [
@@ -256,23 +228,6 @@ def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConf
     model_config = settings(BertConfig, options, **preset.model)
     positions = max(model_config.max_position_embeddings, config.max_len)
     return dataclasses.replace(model_config, max_position_embeddings=positions)
-
-
-def _run_directory(out: Path | None, resume: bool) -> Path:
-    """The folder to write: --out, the one that torchrun's job used before a restart, or a new one in runs/.
-
-    Only rank 0 writes it; the path on other ranks doesn't matter, nor whether they can see it.
-    """
-    if out is None and resume:
-        raise InputError("--resume needs --out, the run directory to continue")
-    before = peers().previous_run_directory() if under_torchrun() else None
-    return out or before or _fresh_folder()
-
-
-def _fresh_folder() -> Path:
-    name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(1)))
-    return next(Path("runs") / candidate for candidate in candidates if not (Path("runs") / candidate).exists())
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from support.trained_tokenizer import train_wordpiece
 
 from bertfast import encode
 from bertfast.config import BertConfig, CorpusConfig
-from bertfast.data.tokenizer import train_wordpiece
 from bertfast.hub.transformers import save_model
+from bertfast.inference import vectors_file
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
@@ -69,7 +70,7 @@ def test_a_row_for_each_text(model, tmp_path, capsys, name):
 
 
 def test_more_texts_than_a_block(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(encode, "_BLOCK", 3)
+    monkeypatch.setattr(vectors_file, "_BLOCK", 3)
     (tmp_path / "a.txt").write_text("\n".join(TEXTS * 2))
     assert run(model, capsys, "--input", tmp_path / "a.txt", "--out", tmp_path / "v.npy")[0] == 0
     assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS * 2).numpy())

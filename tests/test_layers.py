@@ -43,6 +43,8 @@ TESTED_IN = {
     "data.readers.json_array": ("data/readers/test_records.py",),
     "data.readers.parquet": ("data/readers/test_records.py",),
     "data.sources.find": ("data/test_sentences.py", "data/sources/test_folders.py"),
+    "data.tokenizing.special_tokens": ("data/tokenizing/test_training.py", "data/tokenizing/test_tokenizer.py"),
+    "data.tokenizing.splitting": ("data/tokenizing/test_tokenizer.py", "end_to_end/test_languages.py"),
     "data.text_file": ("data/test_sentences.py", "data/readers/test_records.py"),
     "distributed.cuda_graph": ("training/test_step.py",),
     "distributed.differences": ("training/test_fingerprint.py",),
@@ -54,6 +56,7 @@ TESTED_IN = {
     "hub.forms": ("hub/test_model_card.py",),
     "hub.onnx": ("hub/test_export.py",),
     "hub.state_dict": ("hub/test_transformers.py",),
+    "inference.vectors_file": ("test_encode.py",),
     "ops.__init__": ("ops/test_dropout.py", "training/test_device_check.py"),
     "ops.arguments": ("ops/test_dropout.py", "ops/test_embedding.py"),
     "ops.feed_forward": ("ops/test_sublayers.py",),
@@ -61,6 +64,7 @@ TESTED_IN = {
     "ops.self_attention": ("ops/test_sublayers.py",),
     "presets": ("test_pretrain.py",),
     "reporting.plot": ("reporting/test_metrics.py",),
+    "reporting.recipe_line": ("test_pretrain.py",),
     "sampling.batch": ("sampling/test_sampler.py",),
     "sampling.inspect": ("training/test_stages.py",),
     "sampling.statistics": ("test_corpus.py",),
@@ -71,9 +75,11 @@ TESTED_IN = {
     "training.device_check.ops": ("training/test_device_check.py",),
     "training.device_check.steps": ("training/test_device_check.py",),
     "training.device_check.verdict": ("training/test_device_check.py",),
+    "training.job": ("training/test_launch.py",),
     "training.resume": ("training/test_trainer.py",),
     "training.run": ("training/test_trainer.py",),
     "training.setup": ("training/test_step.py",),
+    "training.workers": ("training/test_launch.py",),
 }
 
 

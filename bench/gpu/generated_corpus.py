@@ -14,7 +14,8 @@ import tokenizers
 from tokenizers.models import WordLevel
 
 from bertfast.data.corpus import Corpus
-from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 
 MEAN, DEVIATION = 25.3, 12.9
 

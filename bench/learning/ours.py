@@ -21,6 +21,7 @@ from bertfast.errors import Stopped
 from bertfast.model import Bert
 from bertfast.presets import PRESETS
 from bertfast.training.evaluation import HeldOut
+from bertfast.training.job import TrainingJob
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.step import Measured
 from bertfast.training.trainer import Trainer
@@ -53,7 +54,7 @@ class Run(Contender):
         devices = choose_devices(self._config)
         world = make_world(self._config, devices, devices)
         directory = RunDirectory(self._folder, resumed=self.seconds > 0)
-        trainer = _SlicedTrainer(self._model, self._corpus, self._config, world, directory)
+        trainer = _SlicedTrainer(TrainingJob(self._model, self._corpus, self._config), world, directory)
         trainer.until = until
         try:
             trainer.train()

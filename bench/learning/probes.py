@@ -12,7 +12,7 @@ from learning.ours import OURS
 
 from bertfast.config import LabelColumns
 from bertfast.data.readers.labelled import Labelled, read_labelled
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.probe.classification import probe_labels
 from bertfast.inference.probe.verdict import ROWS, Classification

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bertfast.data.fingerprint import FORMAT, digest
-from bertfast.data.tokenizer import SpecialTokens, Tokenizer
+from bertfast.data.tokenizing.special_tokens import SpecialTokens
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 
 # A form that leaves out more than this share of a text is probably the wrong one.

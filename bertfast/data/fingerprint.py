@@ -12,7 +12,8 @@ from typing import Any
 
 from bertfast.config import CorpusConfig
 from bertfast.data.text_file import TextFile
-from bertfast.data.tokenizer import Tokenizer, normalisation
+from bertfast.data.tokenizing.splitting import normalisation
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import locked, whole_file
 

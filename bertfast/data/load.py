@@ -16,7 +16,8 @@ from bertfast.data.building.units import units_of
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.fingerprint import digests_of, fingerprint, signature
 from bertfast.data.sources.find import embedded_source, find_source, last_name
-from bertfast.data.tokenizer import TRAINERS, Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
+from bertfast.data.tokenizing.training import TRAINERS
 from bertfast.errors import InputError
 from bertfast.files import expanded, locked
 

@@ -14,7 +14,7 @@ import torch
 from bertfast._version import __version__
 from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.data.tokenizer import MASK
+from bertfast.data.tokenizing.special_tokens import MASK
 from bertfast.hub.forms import FORMS, Form
 from bertfast.hub.state_dict import num_parameters
 from bertfast.model import Bert

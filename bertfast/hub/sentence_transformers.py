@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertfast.config import BertConfig, EncodeConfig
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.hub.transformers import read_json, read_settings

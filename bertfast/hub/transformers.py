@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bertfast.config import BertConfig
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import save_tensors
 from bertfast.hub.base_model import name_on_the_hub

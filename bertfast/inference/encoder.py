@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.distributed.devices import choose_precision
 from bertfast.errors import InputError
 from bertfast.hub.sentence_transformers import Modules, load_modules

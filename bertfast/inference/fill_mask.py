@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from bertfast.config import FillMaskConfig
-from bertfast.data.tokenizer import MASK
+from bertfast.data.tokenizing.special_tokens import MASK
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
 

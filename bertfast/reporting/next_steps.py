@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from bertfast.data.corpus import Corpus
-from bertfast.data.tokenizer import MASK
+from bertfast.data.tokenizing.special_tokens import MASK
 
 # Tokens of a sentence that suits an example, searched for among the first `_SEARCHED` sentences.
 _SHORT, _LONG = 5, 12

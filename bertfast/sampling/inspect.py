@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.sampler import Sampler

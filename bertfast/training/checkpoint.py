@@ -38,8 +38,17 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, Tensor]
 
 
+def state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, by name, which share memory with those of `model` and `optimizer`."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"model.{name}"] = parameter.detach()
+        tensors.update({f"{kind}.{name}": moment for kind, moment in optimizer.state.get(parameter, {}).items()})
+    return tensors
+
+
 class Writer:
-    """Writes a run's checkpoints, with its fingerprint `run`, into `folder`, and keeps the `keep` newest.
+    """Writes the tensors `state` of the run with the fingerprint `run` into `folder`, and keeps the `keep` newest.
 
     `save` copies the tensors into host memory, which is reused; a thread hashes and writes them, one checkpoint at a
     time. If a write fails, a warning says so, the older checkpoints stay, and the next one is tried as usual.
@@ -47,16 +56,10 @@ class Writer:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        keep: int,
-        journal: Path,
-        run: Mapping[str, Any],
-        model: nn.Module,
-        optimizer: Optimizer,
+        self, folder: Path, keep: int, journal: Path, run: Mapping[str, Any], state: Mapping[str, Tensor]
     ) -> None:
         self._folder, self._keep, self._journal = folder, keep, journal
-        self._run, self._model, self._optimizer = json.dumps(run), model, optimizer
+        self._run, self._state = json.dumps(run), state
         self._copies: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._pending: Future[None] | None = None
@@ -89,7 +92,7 @@ class Writer:
     def _copy(self) -> None:
         if self._pending is not None:
             self._pending.result()
-        for name, tensor in _state(self._model, self._optimizer).items():
+        for name, tensor in self._state.items():
             if name not in self._copies:
                 self._copies[name] = torch.empty(
                     tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda
@@ -153,14 +156,6 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> N
             parameter.copy_(checkpoint.tensors[f"model.{name}"])
         for kind, moment in optimizer.state.get(parameter, {}).items():
             moment.copy_(checkpoint.tensors[f"{kind}.{name}"])
-
-
-def _state(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    state = {}
-    for name, parameter in model.named_parameters():
-        state[f"model.{name}"] = parameter.detach()
-        state.update({f"{kind}.{name}": moment for kind, moment in optimizer.state.get(parameter, {}).items()})
-    return state
 
 
 def _step(path: Path) -> int:

@@ -38,6 +38,15 @@ class Run:
     average: Average | None = None
     """The average of weights that `model` has instead of the trained ones, if any."""
 
+    def closing_lines(self) -> str:
+        """The notebook's two lines: the losses' means over the steps; pairs per second, including data, and devices."""
+        mlm_loss, nsp_loss = self.history.mean_losses()
+        pairs = "SOP" if self.config.objective == "sop" else "NSP"
+        return (
+            f"MLM loss {mlm_loss:.3f}, {pairs} loss {nsp_loss:.3f}\n"
+            f"{self.pairs_per_second:.1f} sentence pairs/sec on {self.devices}"
+        )
+
     def save(self, folder: str | Path) -> None:
         """Writes the Hugging Face folder: config.json, model.safetensors, tokenizer files, loss.svg, loss.png, and the
         model card README.md. A card that the user has edited stays as it is."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,23 @@ class RunDirectory(NamedTuple):
     path: Path | None = None
     """None: the run writes nothing."""
     resumed: bool = False
+
+
+def choose_path(out: Path | None, resume: bool) -> Path:
+    """The folder to write: --out, the one that torchrun's job used before a restart, or a new one in runs/.
+
+    Only rank 0 writes it; the path on other ranks doesn't matter, nor whether they can see it.
+    """
+    if out is None and resume:
+        raise InputError("--resume needs --out, the run directory to continue")
+    before = peers().previous_run_directory() if under_torchrun() else None
+    return out or before or _fresh_folder()
+
+
+def _fresh_folder() -> Path:
+    name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(1)))
+    return next(Path("runs") / candidate for candidate in candidates if not (Path("runs") / candidate).exists())
 
 
 @contextlib.contextmanager

@@ -22,7 +22,6 @@ from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.devices import choose_precision
 from bertfast.distributed.world import World, describe, why_not_deterministic
 from bertfast.errors import InputError, Stopped
-from bertfast.model import Bert
 from bertfast.ops.product import computed_by_onednn
 from bertfast.reporting.context_free import ContextFree
 from bertfast.reporting.diagnosis import Diagnosis, Subject
@@ -40,6 +39,7 @@ from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
 from bertfast.training.evaluation import HeldOut, evaluate, in_words
 from bertfast.training.fingerprint import identity, shared_by_ranks, twins_of
+from bertfast.training.job import TrainingJob
 from bertfast.training.loss_form import LossForm, broadcast_form, choose_loss_form, use_form
 from bertfast.training.optimizer import make_optimizer
 from bertfast.training.out_of_memory import explained_out_of_memory
@@ -59,21 +59,14 @@ CHECKPOINT_SECONDS = 600
 
 
 class Trainer:
-    """Trains `model` on this process's share of every batch.
+    """Trains the job's model on this process's share of every batch.
 
     Evaluates on `eval_corpus`, or with `config.eval` on a share of `corpus` that it does not train on. The main process
     writes metrics.jsonl and checkpoints to `directory` during training, and the files of `Run.save` at the end.
     """
 
-    def __init__(
-        self,
-        model: Bert,
-        corpus: Corpus,
-        config: TrainConfig,
-        world: World,
-        directory: RunDirectory = RunDirectory(),  # noqa: B008 (it is immutable)
-        eval_corpus: Corpus | None = None,
-    ) -> None:
+    def __init__(self, job: TrainingJob, world: World, directory: RunDirectory = RunDirectory()) -> None:  # noqa: B008 (it is immutable)
+        model, corpus, config, eval_corpus = job
         dtype = choose_precision(config, world.device)
         if config.eval:
             corpus, eval_corpus = corpus.split(config.eval_share)
@@ -264,7 +257,8 @@ class Trainer:
         self._history = History(journal, self._first_step, setup.config.tensorboard)
         self._times = Times(path / "times.jsonl", self._first_step)
         folder, keep = path / "checkpoints", setup.config.keep_checkpoints
-        self._checkpoints = checkpoint.Writer(folder, keep, journal, fingerprint, setup.model, self._optimizer)
+        state = checkpoint.state(setup.model, self._optimizer)
+        self._checkpoints = checkpoint.Writer(folder, keep, journal, fingerprint, state)
         self._checkpoints.tidy(self._first_step)
         self._write_run_info(settled)
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
+from support.trained_tokenizer import train_word
 
 from bertfast.config import CorpusConfig
 from bertfast.data import fingerprint as fingerprints
@@ -25,7 +26,8 @@ from bertfast.data import load
 from bertfast.data.building import build
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import default_cache, load_corpus
-from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, train_word
+from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -83,7 +83,7 @@ MORE_INSTANTS = {
     "before the last checkpoint's name": Fault("pathlib:Path.replace", 4),
     "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
     "before the model's name": Fault("pathlib:Path.replace", 5),
-    "the tokenizer": Fault("bertfast.data.tokenizer:Tokenizer.save", 1),
+    "the tokenizer": Fault("bertfast.data.tokenizing.tokenizer:Tokenizer.save", 1),
     "the picture": Fault("bertfast.training.run:draw_losses", 2),
 }
 
@@ -148,7 +148,7 @@ def test_a_signal_in_the_last_step_does_not_stop_the_run(story: Story, tmp_path:
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [
-        int(child) for child in children if b"bertfast.training.launch" in Path(f"/proc/{child}/cmdline").read_bytes()
+        int(child) for child in children if b"bertfast.training.workers" in Path(f"/proc/{child}/cmdline").read_bytes()
     ]
 
 

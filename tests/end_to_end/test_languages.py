@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transformers
+from support.trained_tokenizer import train
 
 from bertfast.config import CorpusConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
-from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, char_tokenizer, count_words, wordpiece_tokenizer
+from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.hub.state_dict import MASKED_LM_HEAD
 from bertfast.hub.transformers import load_pretrained
@@ -42,9 +44,7 @@ WORDS = {
 
 
 def trained(text: str, kind: str = "wordpiece", **settings: object) -> Tokenizer:
-    config = CorpusConfig(kind, min_freq=1, **settings)
-    make = {"wordpiece": wordpiece_tokenizer, "char": char_tokenizer}[kind]
-    return make(count_words([text], kind, config.lowercase, config.base_language), config)
+    return train(kind, [text], CorpusConfig(kind, min_freq=1, **settings))
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "char"])
@@ -74,7 +74,7 @@ def test_turkish_and_azeri_case(tmp_path):
         ids = tokenizer.encode_sentences(["ISI", "İSİ"])
         tokens = ["".join(tokenizer.tokens(each)).replace("##", "") for each in ids]
         assert tokens == ["ısı", "isi"]
-        assert tokenizer.parts_at_spaces
+        assert tokenizer.splits_at_spaces
         tokenizer.save(tmp_path, 64)
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
         assert theirs("ISI İSİ")["input_ids"] == tokenizer.encode("ISI İSİ")[0]
@@ -96,7 +96,7 @@ def test_stripped_words_are_counted_as_one():
     """A character, or a merge, is as frequent as both spellings together."""
     text = "naive " * 3 + "naïve " * 3
     config = CorpusConfig("wordpiece", min_freq=6, strip_accents=True)
-    assert "naive" in wordpiece_tokenizer(count_words([text], "wordpiece", True), config).backend.get_vocab()
+    assert "naive" in train("wordpiece", [text], config).backend.get_vocab()
 
 
 def test_the_description_says_what_was_chosen(tmp_path):
@@ -136,7 +136,7 @@ def test_words_of_any_length(tmp_path, kind):
     assert transformers.AutoTokenizer.from_pretrained(tmp_path)(texts)["input_ids"] == [
         tokenizer.encode(each)[0] for each in texts
     ]
-    assert Tokenizer.load(tmp_path).parts_at_spaces
+    assert Tokenizer.load(tmp_path).splits_at_spaces
 
 
 def test_a_few_long_words_leave_berts_tokenizer_as_it_is(tmp_path):

@@ -26,7 +26,7 @@ from support.run_info import INFO
 from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.hub.sentence_transformers import load_modules, save_modules
 from bertfast.hub.transformers import load_config, load_pretrained, save_model

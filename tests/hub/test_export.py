@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from support.trained_tokenizer import train_word, train_wordpiece
 
 from bertfast import export as module
 from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
-from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.errors import InputError
 from bertfast.hub.export import export
 from bertfast.hub.transformers import load_pretrained, save_model

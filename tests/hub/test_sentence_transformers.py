@@ -8,10 +8,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support.trained_tokenizer import train_wordpiece
 
 from bertfast import encode
 from bertfast.config import BertConfig, CorpusConfig
-from bertfast.data.tokenizer import train_wordpiece
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder

@@ -15,7 +15,7 @@ from support.notebook import wikitext_folder
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.hub.state_dict import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER
 from bertfast.hub.transformers import conversion_command, load_config, load_pretrained, save_model
@@ -290,7 +290,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, change, message):
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
     save_theirs(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
-    with pytest.raises(InputError, match="a BertJapaneseTokenizer parts text in a way of its own"):
+    with pytest.raises(InputError, match="a BertJapaneseTokenizer splits text in a way of its own"):
         load_pretrained(tmp_path)
 
 

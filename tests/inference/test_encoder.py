@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from support.trained_tokenizer import train_wordpiece
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
-from bertfast.data.tokenizer import train_wordpiece
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
 from bertfast.inference import encoder as module

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import transformers
+from support.trained_tokenizer import train_word, train_wordpiece
 
 from bertfast.config import BertConfig, CorpusConfig, FillMaskConfig
-from bertfast.data.tokenizer import train_word, train_wordpiece
 from bertfast.errors import InputError
 from bertfast.fill_mask import main
 from bertfast.hub.transformers import save_model

@@ -10,7 +10,7 @@ import pytest
 from bertfast.config import CorpusConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
-from bertfast.data.tokenizer import SPECIAL_TOKENS
+from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
 from bertfast.reporting.next_steps import next_steps
 
 LONG = "it rains on and on and on and on and on and on again ."

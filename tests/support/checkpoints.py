@@ -24,7 +24,7 @@ class Training:
         folder.mkdir(exist_ok=True)
         (folder / "metrics.jsonl").touch()
         self.folder = folder / "checkpoints"
-        self.writer = Writer(self.folder, keep, folder / "metrics.jsonl", RUN, self.model, self.optimizer)
+        self.writer = Writer(self.folder, keep, folder / "metrics.jsonl", RUN, self._state())
 
     def step(self) -> None:
         self.model(torch.ones(1, 3)).square().sum().backward()
@@ -32,7 +32,10 @@ class Training:
         self.optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
 
     def state(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in checkpoint._state(self.model, self.optimizer).items()}
+        return {name: tensor.clone() for name, tensor in self._state().items()}
+
+    def _state(self) -> dict[str, Tensor]:
+        return checkpoint.state(self.model, self.optimizer)
 
     def newest(self) -> checkpoint.Checkpoint | None:
         return checkpoint.newest(self.folder)

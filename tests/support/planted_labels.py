@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from support.trained_tokenizer import train_word
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.readers.labelled import Labelled
-from bertfast.data.tokenizer import Tokenizer, train_word
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert

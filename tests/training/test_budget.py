@@ -16,6 +16,7 @@ from bertfast.reporting.run_info import RunInfo
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
 from bertfast.training.budget import Budget
+from bertfast.training.job import TrainingJob
 from bertfast.training.optimizer import Optimizer
 from bertfast.training.run_directory import RunDirectory
 from bertfast.training.trainer import Trainer
@@ -102,7 +103,7 @@ def clock(monkeypatch):
 
 def trained(corpus, config, folder=None, resumed=False):
     directory = RunDirectory(folder, resumed)
-    return Trainer(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), directory).train()
+    return Trainer(TrainingJob(make_model(corpus), corpus, config), make_world(config, [CPU], [CPU]), directory).train()
 
 
 def test_a_run_of_some_seconds(corpus, clock, tmp_path):

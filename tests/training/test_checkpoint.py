@@ -55,12 +55,12 @@ def test_what_is_written_is_read(training: Training, tmp_path: Path) -> None:
 def test_checkpoints_of_torchs_adam_are_resumed(training: Training, tmp_path: Path) -> None:
     """Runs of older versions used it."""
     theirs = torch.optim.Adam(training.model.parameters(), lr=0.1)
-    training.writer._optimizer = theirs  # type: ignore[assignment]
     for _ in range(3):
         training.model(torch.ones(1, 3)).square().sum().backward()
         theirs.step()
         theirs.zero_grad()
-    training.writer.save_now(3)
+    tensors = checkpoint.state(training.model, theirs)  # type: ignore[arg-type]
+    checkpoint.Writer(training.folder, 2, tmp_path / "metrics.jsonl", RUN, tensors).save_now(3)
     found, other = training.newest(), Training(tmp_path / "other")
     assert found is not None
     checkpoint.restore(found, other.model, other.optimizer)
@@ -83,17 +83,17 @@ def test_muons_momentum_is_kept(corpus: Corpus, tmp_path: Path) -> None:
     optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
     (tmp_path / "metrics.jsonl").touch()
     for name, each in (("one", (model, optimizer)), ("two", (plain, adamw))):
-        checkpoint.Writer(tmp_path / name, 2, tmp_path / "metrics.jsonl", RUN, *each).save_now(1)
+        checkpoint.Writer(tmp_path / name, 2, tmp_path / "metrics.jsonl", RUN, checkpoint.state(*each)).save_now(1)
     found, foreign = (checkpoint.newest(tmp_path / name) for name in ("one", "two"))
     assert found is not None and foreign is not None
     kinds = {kind for kind, name in (each.split(".", 1) for each in found.tensors) if name == "layers.1.output.weight"}
     assert kinds == {"model", "momentum"}
     assert checkpoint.misfit(found, other, its) is None
     checkpoint.restore(found, other, its)
-    assert same(checkpoint._state(other, its), checkpoint._state(model, optimizer))
+    assert same(checkpoint.state(other, its), checkpoint.state(model, optimizer))
     for each in (optimizer, its):
         each.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
-    assert same(checkpoint._state(other, its), checkpoint._state(model, optimizer))
+    assert same(checkpoint.state(other, its), checkpoint.state(model, optimizer))
     assert checkpoint.misfit(found, plain, adamw) == "exp_avg.layers.0.query.weight is missing"
     assert checkpoint.misfit(foreign, model, optimizer) == "momentum.layers.0.query.weight is missing"
 

@@ -12,13 +12,14 @@ from bertfast.distributed.world import make_world
 from bertfast.errors import InputError
 from bertfast.sampling.inspect import batch_lines
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.job import TrainingJob
 from bertfast.training.trainer import Trainer
 
 STAGED = dataclasses.replace(CONFIG, steps=20, short_len=12)
 
 
 def trained(corpus, config):
-    return Trainer(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU])).train()
+    return Trainer(TrainingJob(make_model(corpus), corpus, config), make_world(config, [CPU], [CPU])).train()
 
 
 @pytest.mark.parametrize(("steps", "first"), [(1, 0), (4, 3), (20, 18), (1000, 900)])

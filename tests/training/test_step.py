@@ -26,6 +26,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training import stages
 from bertfast.training import step as step_module
 from bertfast.training.gradients import make_gradients
+from bertfast.training.job import TrainingJob
 from bertfast.training.launch import train
 from bertfast.training.optimizer import Optimizer, make_optimizer
 from bertfast.training.ring import MOST_STEPS
@@ -274,7 +275,7 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch,
     monkeypatch.setattr(step_module, "MOST_STEPS", 4)
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10, short_len=short_len)
     world = make_world(config, [CPU], [CPU])
-    whole = Trainer(make_model(corpus), corpus, config, world, RunDirectory(tmp_path / "whole")).train()
+    whole = Trainer(TrainingJob(make_model(corpus), corpus, config), world, RunDirectory(tmp_path / "whole")).train()
     lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(config.steps))
     assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]
@@ -283,7 +284,9 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch,
 
     last = max((tmp_path / "whole" / "checkpoints").iterdir())
     last.unlink()
-    again = Trainer(make_model(corpus), corpus, config, world, RunDirectory(tmp_path / "whole", True)).train()
+    again = Trainer(
+        TrainingJob(make_model(corpus), corpus, config), world, RunDirectory(tmp_path / "whole", True)
+    ).train()
     assert any("step 10" in line for line in said)
     assert [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()] == lines
     assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
@@ -301,7 +304,9 @@ def test_the_loop_names_the_step_of_a_non_finite_loss(corpus, tmp_path, called, 
     monkeypatch.setattr(BucketedSteps, "__call__", spoilt)
     config = dataclasses.replace(PLAIN, steps=200, checkpoint_every=7)
     with pytest.raises(InputError, match="at step 6 the loss is nan"):
-        Trainer(make_model(corpus), corpus, config, make_world(config, [CPU], [CPU]), RunDirectory(tmp_path)).train()
+        Trainer(
+            TrainingJob(make_model(corpus), corpus, config), make_world(config, [CPU], [CPU]), RunDirectory(tmp_path)
+        ).train()
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 6
     assert not list((tmp_path / "checkpoints").glob("*"))
 
@@ -407,7 +412,7 @@ def endings(rank, size, corpus, config, folder):
         patch.setattr(process_group, "peers", lambda store=store: SimpleNamespace(arrive=lambda run: (store, run)))
         held.clear()
         try:
-            kind = type(Trainer(make_model(opened), opened, config, world).train())
+            kind = type(Trainer(TrainingJob(make_model(opened), opened, config), world).train())
         except BaseException as error:  # its traceback is alive here, and was when the group was destroyed
             kind = type(error)
         found[ending] = kind, held.copy()

@@ -18,6 +18,7 @@ from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
+from bertfast.training.job import TrainingJob
 from bertfast.training.launch import train
 from bertfast.training.schedule import learning_rate
 from bertfast.training.setup import Setup, prepare
@@ -152,7 +153,7 @@ def test_out_of_memory_names_the_ways_out(corpus, monkeypatch, place, changes, m
 
     monkeypatch.setattr(f"bertfast.{place}", full)
     with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
-        trainer.Trainer(make_model(corpus), corpus, config, world).train()
+        trainer.Trainer(TrainingJob(make_model(corpus), corpus, config), world).train()
 
 
 def how_deterministic():

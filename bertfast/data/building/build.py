@@ -24,13 +24,15 @@ from pathlib import Path
 
 from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import Split, read_splits, write_chunk, write_split
-from bertfast.data.building.join import join
+from bertfast.data.building.join import Origin, check_sentences, join
 from bertfast.data.building.pool import MOST_PROCESSES, Pool
 from bertfast.data.building.units import Unit
 from bertfast.data.fingerprint import signature
 from bertfast.data.readers.lines import OnRead
 from bertfast.data.sentences import Tally
-from bertfast.data.tokenizer import MOST_WORDS, TRAINERS, Tokenizer, WordCounter, forget_rarest, sampled_share
+from bertfast.data.tokenizing.tokenizer import Tokenizer
+from bertfast.data.tokenizing.training import TRAINERS, sampled_share
+from bertfast.data.tokenizing.word_counts import MOST_WORDS, WordCounter, forget_rarest
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.log import progress_bar
@@ -135,7 +137,7 @@ def _make_tokenizer(plan: Plan) -> None:
             sentences += counts["sentences"]
             words.update(counts["words"])
             forget_rarest(words, MOST_WORDS)
-        _check_sentences(sentences, plan.sources)
+        check_sentences(sentences, plan.sources)
         share = sampled_share(words)
         if share < 1 and plan.config.tokenizer == "wordpiece":
             logger.info("the vocabulary is learnt from a sample: %s of %s words", f"{share:.2%}", f"{words.total():,}")
@@ -150,7 +152,7 @@ def _tokenise(plan: Plan, index: int, on_read: OnRead) -> None:
         splits = _written_splits(plan.file("split", index, ".bin"), plan.units[index].size, on_read)
     else:
         batches = _batches(_sentences(plan, index, on_read))
-        splits = (Split.of(batch, tokenizer.parts_at_spaces) for batch in batches)
+        splits = (Split.of(batch, tokenizer.splits_at_spaces) for batch in batches)
     with whole_file(plan.file("tokens", index, ".bin")) as partial, partial.open("wb") as out:
         for split in splits:
             write_chunk(out, split.encoded(tokenizer))
@@ -159,15 +161,8 @@ def _tokenise(plan: Plan, index: int, on_read: OnRead) -> None:
 def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
     parts = [plan.file("tokens", index, ".bin") for index in range(len(plan.units))]
     tokenizer = _tokenizer(plan.work / "tokenizer.json")
-    join(
-        parts,
-        tokenizer,
-        folder,
-        fingerprint,
-        plan.config,
-        {"documents": _documents(plan), "forms": _forms(plan)},
-        lambda count: _check_sentences(count, plan.sources),
-    )
+    origin = Origin(plan.sources, {"documents": _documents(plan), "forms": _forms(plan)}, fingerprint)
+    join(parts, tokenizer, folder, origin, plan.config)
 
 
 def _documents(plan: Plan) -> dict[str, int]:
@@ -207,13 +202,6 @@ def _written_splits(path: Path, size: int, on_read: OnRead) -> Iterator[Split]:
             yield split
             on_read(round((file.tell() - begin) * share))
             begin = file.tell()
-
-
-def _check_sentences(count: int, sources: str) -> None:
-    if count < 2:
-        raise InputError(
-            f"{'one sentence only' if count else 'no text'} in {sources}: give more, or another --text-form"
-        )
 
 
 def _batches(stream: Iterable[str]) -> Iterator[list[str]]:

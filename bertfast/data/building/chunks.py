@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bertfast.data.corpus import token_dtype
 from bertfast.data.deduplication import Hashes, sentence_hashes
 from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 
 
 class Chunk(NamedTuple):

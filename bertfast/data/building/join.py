@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +16,27 @@ from bertfast.data.building.chunks import chunks
 from bertfast.data.building.documents import with_documents
 from bertfast.data.deduplication import DocumentHashes, repeats
 from bertfast.data.fingerprint import FORMAT, digest
-from bertfast.data.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Tokenizer
+from bertfast.errors import InputError
 from bertfast.files import sync
 
 _CHECKSUMMED = ("tokenizer.json", "token_counts.bin")
 
 
-def join(
-    parts: Sequence[Path],
-    tokenizer: Tokenizer,
-    folder: Path,
-    fingerprint: str,
-    config: CorpusConfig,
-    text: dict[str, Any],
-    check: Callable[[int], None],
-) -> None:
+class Origin(NamedTuple):
+    """What a corpus is made from."""
+
+    sources: str
+    """In words, for messages."""
+    text: dict[str, Any]
+    """The manifest's entry about the text."""
+    fingerprint: str
+
+
+def join(parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, origin: Origin, config: CorpusConfig) -> None:
     """Writes the corpus beside `folder`, then renames it, so that `folder` is either complete or absent.
 
-    `text`: the manifest's entry about the text. `check` is called with the number of sentences, and raises InputError
-    if there are too few.
+    Raises InputError if there are too few sentences.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -42,17 +44,17 @@ def join(
     try:
         repeated, duplicates = _duplicates(parts, tokenizer, partial)
         counts = _write_arrays(parts, tokenizer, partial, repeated if config.deduplicate else None)
-        check(counts["sentences"])
+        check_sentences(counts["sentences"], origin.sources)
         for path in partial.glob("hashes-*"):
             path.unlink()
         (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
         manifest = {
             "format": FORMAT,
-            "fingerprint": fingerprint,
+            "fingerprint": origin.fingerprint,
             "vocab_size": tokenizer.vocab_size,
             **counts,
             "language": config.base_language,
-            "text": text,
+            "text": origin.text,
             "duplicates": {**duplicates, "dropped": config.deduplicate},
             "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
             "blake2b": {name: digest(partial / name) for name in _CHECKSUMMED},
@@ -64,6 +66,14 @@ def join(
         sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_sentences(count: int, sources: str) -> None:
+    """Raises InputError if a text has fewer sentences than a pair."""
+    if count < 2:
+        raise InputError(
+            f"{'one sentence only' if count else 'no text'} in {sources}: give more, or another --text-form"
+        )
 
 
 def _duplicates(

@@ -9,13 +9,15 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.trained_tokenizer import train_word, train_wordpiece
 from tokenizers import models, pre_tokenizers, trainers
 
 from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import Chunk, Split, read_splits, write_split
 from bertfast.data.deduplication import sentence_hashes
 from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART
-from bertfast.data.tokenizer import SPECIAL_TOKENS, Tokenizer, train_word, train_wordpiece
+from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 
 TEXTS = ["the quick brown fox , naïve and unaffable", "漢字 of the DOG [MASK]", "fox fox the the a"] * 5
 
@@ -73,13 +75,13 @@ def plainly(stream: list[str], tokenizer: Tokenizer) -> Chunk:
 @settings(max_examples=200)
 @given(stream=streams)
 def test_a_split_has_the_tokens_of_whole_sentences(tokenizer, stream):
-    split = Split.of(stream, tokenizer.parts_at_spaces)
+    split = Split.of(stream, tokenizer.splits_at_spaces)
     for found, expected in zip(split.encoded(tokenizer), plainly(stream, tokenizer), strict=True):
         assert found.tolist() == expected.tolist()
 
 
 def test_only_tokenizers_that_allow_it_are_asked_for_pieces(tokenizer):
-    assert tokenizer.parts_at_spaces == (not isinstance(tokenizer.backend.model, models.BPE))
+    assert tokenizer.splits_at_spaces == (not isinstance(tokenizer.backend.model, models.BPE))
 
 
 @settings(max_examples=50)

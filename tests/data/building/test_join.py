@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.trained_tokenizer import train_word
 
 from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import Split, write_chunk
-from bertfast.data.building.join import join
+from bertfast.data.building.join import Origin, join
 from bertfast.data.corpus import Corpus
 from bertfast.data.sentences import DOCUMENT, MARKS
-from bertfast.data.tokenizer import train_word
 from bertfast.errors import InputError
 
 A, B, C, D, E, NOTHING = "a b .", "b .", "c a z", "c c .", "a .", " "
@@ -30,7 +30,7 @@ DOCUMENTS = [[A, B], [A, C], [A, B], [B], [B, D], [A, E]]
 WITHOUT_REPEATS = [[A, B], [C], [D], [E]]
 
 
-def joined(folder: Path, streams: list[list[list[str]]] = STREAMS, check: Any = lambda count: None, **settings: Any):
+def joined(folder: Path, streams: list[list[list[str]]] = STREAMS, **settings: Any):
     folder.mkdir(exist_ok=True)
     parts = []
     for number, stream in enumerate(streams):
@@ -38,7 +38,7 @@ def joined(folder: Path, streams: list[list[list[str]]] = STREAMS, check: Any = 
         with parts[-1].open("wb") as file:
             for each in stream:
                 write_chunk(file, Split.of(each, at_spaces=True).encoded(TOKENIZER))
-    join(parts, TOKENIZER, folder / "corpus", "0123", CorpusConfig(**settings), TEXT, check)
+    join(parts, TOKENIZER, folder / "corpus", Origin("two files", TEXT, "0123"), CorpusConfig(**settings))
     return folder / "corpus"
 
 
@@ -52,8 +52,7 @@ def documents(corpus: Corpus) -> list[list[str]]:
 
 @pytest.mark.parametrize("deduplicate", [False, True])
 def test_documents_across_files(tmp_path: Path, deduplicate: bool):
-    checked: list[int] = []
-    folder = joined(tmp_path, check=checked.append, deduplicate=deduplicate)
+    folder = joined(tmp_path, deduplicate=deduplicate)
     corpus, manifest = Corpus.open(folder), json.loads((folder / "manifest.json").read_text())
     expected = WITHOUT_REPEATS if deduplicate else DOCUMENTS
     unknown = [[each.replace("z", "[UNK]") for each in document] for document in expected]
@@ -63,7 +62,6 @@ def test_documents_across_files(tmp_path: Path, deduplicate: bool):
         words.count(TOKENIZER.backend.id_to_token(id)) for id in range(TOKENIZER.vocab_size)
     ]
     sentences = sum(map(len, expected))
-    assert checked == [sentences]
     assert (manifest["documents"], manifest["sentences"], manifest["tokens"]) == (len(expected), sentences, len(words))
     given = [each for stream in STREAMS for chunk in stream for each in chunk if each not in MARKS]
     assert manifest["characters"] == sum(len(each.replace(" ", "")) for each in given)
@@ -88,24 +86,26 @@ def test_what_a_killed_build_left_is_replaced(tmp_path: Path):
     assert not (tmp_path / "corpus.partial").exists()
 
 
-@pytest.mark.parametrize("error", [InputError("too little text"), KeyboardInterrupt()])
-def test_a_corpus_that_is_refused_leaves_nothing(tmp_path: Path, error: BaseException):
-    def refuse(count: int) -> None:
-        raise error
+@pytest.mark.parametrize(
+    ("streams", "found"),
+    [
+        ([], "no text"),
+        ([[]], "no text"),
+        ([[[DOCUMENT, NOTHING, DOCUMENT]]], "no text"),
+        ([[[A]]], "one sentence only"),
+    ],
+)
+def test_too_few_sentences_leave_nothing(tmp_path: Path, streams: list[list[list[str]]], found: str):
+    with pytest.raises(InputError, match=f"^{found} in two files: give more"):
+        joined(tmp_path, streams)
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith("part ")]
 
-    with pytest.raises(type(error)):
-        joined(tmp_path, check=refuse)
+
+def test_a_build_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(path: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bertfast.data.building.join.digest", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        joined(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"part 0", "part 1"}
-
-
-def test_a_text_without_a_sentence_can_be_refused(tmp_path: Path):
-    checked: list[int] = []
-
-    def refuse(count: int) -> None:
-        checked.append(count)
-        raise InputError("too little text")
-
-    for streams in ([], [[]], [[[DOCUMENT, NOTHING, DOCUMENT]]]):
-        with pytest.raises(InputError, match="too little text"):
-            joined(tmp_path, streams, refuse)
-    assert checked == [0, 0, 0]
