@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -21,15 +22,18 @@ def fail(job: object, index: int, on_read: OnRead) -> None:
 
 
 def die(job: object, index: int, on_read: OnRead) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    if multiprocessing.parent_process():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def look_for_torch(job: object, index: int, on_read: OnRead) -> None:
-    on_read("torch" in sys.modules)
+    if multiprocessing.parent_process():
+        on_read(1 + 1000 * ("torch" in sys.modules))
 
 
 def look_for_ctrl_c(job: object, index: int, on_read: OnRead) -> None:
-    on_read(signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set()))
+    if multiprocessing.parent_process():
+        on_read(1 + 1000 * (signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())))
 
 
 def stay(fifo: Path, index: int, on_read: OnRead) -> None:

@@ -1,4 +1,4 @@
-"""The worker processes that read and tokenise a build's units: one per core, at most eight."""
+"""The processes that read and tokenise a build's units: this one and others, one per core, at most eight."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Work = Callable[[Any, int, OnRead], None]
 
 
 class Pool:
-    """Does the parts of a job in several processes, or in this one if one is enough."""
+    """Does the parts of a job in several processes, of which this is one."""
 
     def __init__(self, job: object, size: int) -> None:
-        """`job`: data shared by all parts, sent to each process once. `size`: the number of processes."""
+        """`job`: data shared by all parts, sent to each process once. `size`: the number of processes, this one too."""
         self._job = job
         self._executor: ProcessPoolExecutor | None = None
         if size > 1:
@@ -43,7 +43,7 @@ class Pool:
             sys.warnoptions.pop()
             self._read = context.Value("q")  # bytes read by all processes
             alive, self._alive = context.Pipe(duplex=False)
-            self._executor = ProcessPoolExecutor(size, context, _begin, (job, self._read, alive))
+            self._executor = ProcessPoolExecutor(size - 1, context, _begin, (job, self._read, alive))
 
     def run(self, work: Work, indices: Sequence[int], on_read: OnRead) -> None:
         """Calls `work` for each index, and `on_read` with the number of bytes read since its last call.
@@ -56,16 +56,25 @@ class Pool:
             return
         read = self._read.get_obj()
         reported = read.value
+
+        def report(mine: int = 0) -> None:
+            nonlocal reported
+            now = read.value
+            on_read(mine + now - reported)
+            reported = now
+
         try:
             with _spawning():
-                pending = {self._executor.submit(_do, work, index) for index in indices}
+                pending = {self._executor.submit(_do, work, index): index for index in indices}
             while pending:
-                done, pending = wait(pending, _POLL, FIRST_EXCEPTION)
-                for future in done:
+                # What the others have not begun, this process does, from the end.
+                mine = next((future for future in reversed(pending) if future.cancel()), None)
+                if mine is not None:
+                    work(self._job, pending.pop(mine), report)
+                for future in wait(pending, _POLL if mine is None else 0, FIRST_EXCEPTION).done:
                     future.result()
-                now = read.value
-                on_read(now - reported)
-                reported = now
+                    del pending[future]
+                report()
         except BrokenProcessPool:
             raise ProcessLost(
                 "a process that was building the corpus was killed, perhaps for want of memory: run again, and the "

@@ -169,7 +169,9 @@ def test_a_pool_does_each_part_once(tmp_path, size):
             assert sum(sizes) == 3 * (begin + 20)
     by = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
     assert by.keys() == {f"{index}" for index in range(40)}
-    assert (os.getpid() in by.values()) == (size == 1)
+    assert os.getpid() in by.values()
+    assert len(set(by.values())) <= size
+    assert (len(set(by.values())) > 1) == (size > 1)
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -224,12 +226,12 @@ def test_a_script_is_run_once(text, tmp_path, small_units):
 
 
 @pytest.mark.parametrize("look", [pool_jobs.look_for_torch, pool_jobs.look_for_ctrl_c])
-def test_the_processes_import_no_torch_and_leave_ctrl_c_to_the_main_one(look):
+def test_the_other_processes_import_no_torch_and_leave_ctrl_c_to_this_one(look):
     assert "torch" in sys.modules
     found: list[int] = []
     with Pool(None, 2) as pool:
         pool.run(look, range(4), found.append)
-    assert sum(found) == 0
+    assert 1 <= sum(found) <= 4  # the parts that the other process did; 1000 more for each fault
 
 
 HOLD = """
@@ -396,7 +398,7 @@ from support.pool_jobs import stay
 from bertfast.data.building.pool import Pool
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-with Pool(Path(sys.argv[1]), 2) as pool:
+with Pool(Path(sys.argv[1]), 3) as pool:
     pool.run(stay, range(2), lambda size: None)
 """
 
