@@ -102,8 +102,9 @@ IDLE = ("pip", "hf", "pytest")
 
 
 def cut(code: str) -> str:
-    """The code with all training cut to four small steps."""
+    """The code with all training cut to four small steps of a small model."""
     code = re.sub(r"--step \d+", "--step 3", re.sub(r"--(minutes|steps) \S+ ?", "", code))
+    code = re.sub(r"--preset \w+", "--preset tiny", code)
     code = code.replace("-m bertfast.pretrain", "-m bertfast.pretrain --steps 4 --batch-size 16")
     return re.sub(r"\bbatch_size=\d+", "batch_size=16", re.sub(r"\bsteps=\d+", "steps=4", code))
 
