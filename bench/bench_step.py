@@ -105,7 +105,7 @@ def test_step_at_the_notebooks_size(compare, request, precision, bar, bar_with_a
         peers,
         items=config.batch_size,
         unit="pairs",
-        rounds=9,
+        rounds=7,
         warmup=WARMUP,
         bars={"notebook (d2l), fp32": bar_with_amx if native.isa() == "amx" else bar},
     )
@@ -119,7 +119,7 @@ def test_step_of_bert_mini(compare, request):
         transformers_at_its_best(MINI, request, MINI_MODEL),
         items=MINI.batch_size,
         unit="pairs",
-        rounds=9,
+        rounds=7,
         warmup=WARMUP,
     )
 
