@@ -28,8 +28,8 @@ def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset
     return Preset(model, train, "wordpiece")
 
 
-# For minutes to hours: no dropout, masked tokens only, a learning rate that falls over the last 30%. docs/recipes.md has
-# what each of these settings gains.
+# For minutes to hours: no dropout, masked tokens only, a learning rate that falls over the last 30%. What each of these
+# settings gains is in docs/recipes.md.
 _TUNED: dict[str, Any] = {
     "dropout": 0.0,
     "objective": "none",
