@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,8 +15,6 @@ from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.vectors_file import texts_of, write_vectors
-
-logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
 from bertfast.data.tokenizing.splitting import BACKENDS, Splitting
 
 _SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
-# The most distinct pieces of text, between spaces, to cache: ten or twenty megabytes.
+# The most distinct pieces of text, between spaces, to count before they are split: ten or twenty megabytes.
 _PIECES = 1 << 16
 # The most distinct words to count, in one unit of a text and in all of it: tens of megabytes, and 150.
 _WORDS = 1 << 18
