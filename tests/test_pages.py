@@ -1,7 +1,8 @@
 """The README and the pages under docs/: every block of code in them runs.
 
 A page's blocks run in their order, in one folder that holds what the pages speak of: texts, labels, a model. Training
-is cut short. A block that cannot run here has a comment before it, `<!-- not run: the reason -->`.
+is cut short. A block that cannot run here has a comment before it, `<!-- not run: the reason -->`. This takes minutes:
+`pytest -m documents` runs it.
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ def checked_shapes(code: str) -> str:
     return re.sub(r"^(\S.*\.shape)  # (\([\d, ]+\)).*$", r"assert tuple(\1) == \2, tuple(\1)", code, flags=re.M)
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=name_of)
 def test_the_code_of_the_page_runs(page, furnished, tmp_path, monkeypatch):
     folder = tmp_path / "folder"

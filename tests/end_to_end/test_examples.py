@@ -9,6 +9,7 @@ from support.torchrun import HANGS
 PATH = Path(__file__).parents[2] / "examples" / "pretraining_bert.ipynb"
 
 
+@pytest.mark.documents
 def test_the_notebook_runs_and_its_encodings_have_the_chapters_shapes(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
