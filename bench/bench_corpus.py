@@ -19,7 +19,7 @@ from bertfast.data.load import load_corpus
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 
-MEGABYTES = sized(10, smoke=1)  # of text, for the time of a build
+MEGABYTES = sized(25, smoke=1)  # of text, for the time of a build
 MANY_MEGABYTES = sized(300, smoke=3)  # of text, for the memory of a build
 RARE = 0.03  # share of the words that only one copy of WikiText-2's text has, as new text brings new words
 
