@@ -51,6 +51,14 @@ def test_a_run_end_to_end(texts, tmp_path):
     assert "(1, 10, 32)" in pair.stdout
 
 
+def test_without_pairs_the_closing_lines_name_none(texts, tmp_path):
+    done = run("--corpus", texts, "--objective", "none", "--steps", 2, "--out", tmp_path / "out", *TINY)
+    assert done.returncode == 0, done.stderr
+    closing = done.stdout.splitlines()[-2:]
+    assert re.fullmatch(r"MLM loss \d+\.\d{3}", closing[0])
+    assert re.fullmatch(r"\d+\.\d examples/sec on \[device\(type='cpu'\)\]", closing[1])
+
+
 NEXT = {
     "english": ("The crane is flying over the lake. It isn't a bird of prey, is it? Nobody knows!\n\n" * 9, []),
     "german": (

@@ -13,7 +13,7 @@ from bertfast.errors import InputError
 SHARDS = 8
 
 # The fewest tokens of a shard in a run that is deterministic by default. Such shards cost at most 5% of a step's time,
-# shards of half the size up to 11% (docs/promises.md).
+# shards of half the size up to 11% (docs/training.md).
 SHARD_TOKENS = 8192
 
 

@@ -39,13 +39,14 @@ class Run:
     """The average of weights that `model` has instead of the trained ones, if any."""
 
     def closing_lines(self) -> str:
-        """The notebook's two lines: the losses' means over the steps; pairs per second, including data, and devices."""
-        mlm_loss, nsp_loss = self.history.mean_losses()
-        pairs = "SOP" if self.config.objective == "sop" else "NSP"
-        return (
-            f"MLM loss {mlm_loss:.3f}, {pairs} loss {nsp_loss:.3f}\n"
-            f"{self.pairs_per_second:.1f} sentence pairs/sec on {self.devices}"
-        )
+        """The notebook's two lines: the losses' means over the steps; examples per second, data included, and devices."""
+        mlm_loss, pair_loss = self.history.mean_losses()
+        objective = self.config.objective
+        if objective == "none":
+            losses, examples = f"MLM loss {mlm_loss:.3f}", "examples"
+        else:
+            losses, examples = f"MLM loss {mlm_loss:.3f}, {objective.upper()} loss {pair_loss:.3f}", "sentence pairs"
+        return f"{losses}\n{self.pairs_per_second:.1f} {examples}/sec on {self.devices}"
 
     def save(self, folder: str | Path) -> None:
         """Writes the Hugging Face folder: config.json, model.safetensors, tokenizer files, loss.svg, loss.png, and the
