@@ -39,7 +39,7 @@ class Run:
     """The average of weights that `model` has instead of the trained ones, if any."""
 
     def closing_lines(self) -> str:
-        """The notebook's two lines: the losses' means over the steps; examples per second, data included, and devices."""
+        """The notebook's two lines: the means of the losses; examples per second, reading included, and devices."""
         mlm_loss, pair_loss = self.history.mean_losses()
         objective = self.config.objective
         if objective == "none":
