@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,10 @@ def _text(content: dict[str, Any]) -> Text:
 
 
 def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
-    """The corpus that the run in `folder` was trained on, and its settings. Raises `InputError` if it is gone."""
+    """The corpus that the run in `folder` was trained on, and its settings. Raises `InputError` if it is gone.
+
+    Until a run with --minutes has settled its number of steps, any step may come, all with the short examples.
+    """
     run = RunInfo.read(folder)
     if not is_built(run.corpus.folder):
         raise InputError(f"the corpus of the run in {folder} was in {run.corpus.folder}, and is gone: build it again")
@@ -100,4 +104,4 @@ def corpus_of_run(folder: Path) -> tuple[Corpus, TrainConfig]:
         trained = f"trained on the documents {first + 1:,} to {last:,} of these; the others were held out"
         corpus = corpus.documents(first, last)
         corpus = dataclasses.replace(corpus, description=(*corpus.description, trained))
-    return corpus, run.train
+    return corpus, run.train if run.settled else dataclasses.replace(run.train, steps=sys.maxsize)

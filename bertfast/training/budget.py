@@ -22,6 +22,11 @@ def steps_of_epochs(setup: Setup) -> int:
     return max(1, round(config.epochs / epochs_per_example / config.batch_size))
 
 
+def provisional_steps(done: int) -> int:
+    """The number of steps that a run with `config.minutes` has before its first estimate, after `done` of them."""
+    return max(_UNKNOWN, 2 * done)
+
+
 class Budget:
     """Estimates the number of steps with which a run ends after `config.minutes`.
 
@@ -32,8 +37,6 @@ class Budget:
 
     def __init__(self, config: TrainConfig, done: int, seconds: float, extra: float = 0.0) -> None:
         """A budget of which `done` steps took `seconds`. A step of long examples takes `extra` seconds more."""
-        self.provisional = max(_UNKNOWN, 2 * done)
-        """The number of steps before the first estimate."""
         self.settled = False
         self._seconds, self._long_share = 60 * config.minutes, config.long_share
         self._is_last = False  # whether the last part had begun by the latest estimate
@@ -86,4 +89,5 @@ def extra_seconds(setup: Setup) -> float:
         losses, _ = gradients(step)
         torch.isfinite(losses).tolist()  # waits for the device
         seconds.append(time.perf_counter() - begun)
+    setup.model.zero_grad()  # a captured step has gradients of its own
     return max(0.0, seconds[1] - seconds[0])

@@ -94,9 +94,7 @@ def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -
     shared = {
         name: value for name, value in run.items() if (whole or name not in _HOSTS) and name not in _CHOSEN_BY_RANK_0
     }
-    if "order of sums" in shared:
-        shared["order of sums"] = _order(world)
-    return {**shared, "--device": world.device.type}
+    return {**shared, "order of sums": _order(world), "--device": world.device.type}
 
 
 def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:

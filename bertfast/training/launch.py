@@ -38,6 +38,8 @@ def train(
     check_extras(config, eval_corpus is not None)
     if config.tensorboard and out is None:
         raise InputError("tensorboard=True writes into the run's folder: name one with `out`")
+    if resume and out is None:
+        raise InputError("resume=True continues a run: name its folder with `out`")
     if under_torchrun():
         peers()  # all ranks meet before some get more work than others
     with claimed(None if out is None else Path(out), resume) as directory:

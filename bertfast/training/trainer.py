@@ -7,8 +7,10 @@ any other state.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +35,7 @@ from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
 from bertfast.training.broadcast import broadcast_state
-from bertfast.training.budget import Budget, extra_seconds, steps_of_epochs
+from bertfast.training.budget import Budget, extra_seconds, provisional_steps, steps_of_epochs
 from bertfast.training.determinism import deterministic_torch
 from bertfast.training.device_check import choice
 from bertfast.training.device_check.job import SAMPLER
@@ -74,11 +76,10 @@ class Trainer:
         prepare(model, corpus, config, world)
         self._corpus, self._eval_corpus, self._directory = corpus, eval_corpus, directory
         self._base_model = base_of(model)
-        long, short = (
-            [Sampler(corpus, config.at(step), device) for device in world.local] if step >= 0 else []
-            for step in (config.steps - 1, config.first_long_step - 1)
-        )
-        self._setup = Setup(model, long, config, world, dtype, short)
+        lengths = (config.max_len, config.short_len) if config.short_len else (config.max_len,)
+        stages = [dataclasses.replace(config, short_len=0, max_len=length) for length in lengths]
+        long, *short = ([Sampler(corpus, stage, device) for device in world.local] for stage in stages)
+        self._setup = Setup(model, long, config, world, dtype, *short)
         if config.epochs:
             self._setup = self._setup.with_steps(steps_of_epochs(self._setup))
             config = self._setup.config
@@ -137,12 +138,16 @@ class Trainer:
         info, settled = None if newest is None else self._run_info(), 0
         if info is not None and info.settled and info.train.minutes == setup.config.minutes > 0:
             settled = info.train.steps
-            self._setup = setup = setup.with_steps(settled)
+        if setup.config.minutes:
+            done = 0 if newest is None else newest.step
+            self._setup = setup = setup.with_steps(settled or provisional_steps(done))
+        if settled:
+            self._diagnosis.set_length(setup.config, setup.readings(self._corpus.num_tokens))
         config = setup.config
         form = choose_loss_form(setup, fingerprint_before, device_choice.fused)
         fingerprint = identity(setup, self._corpus, form.name, device_choice.twins)
         if newest is not None:
-            if has_ended(newest, info) and (config.steps > newest.step or (config.minutes and not settled)):
+            if has_ended(newest, info) and config.steps > newest.step:
                 logger.info(
                     "the run had ended after %s steps: continuing it with the learning rate of a longer run",
                     newest.step,
@@ -185,7 +190,7 @@ class Trainer:
         setup = self._setup
         if not settled:
             self._budget = Budget(setup.config, self._first_step, self._times.before, extra_seconds(setup))
-        self._setup = setup.with_steps(settled if self._budget is None else self._budget.provisional)
+        self._setup = setup.with_steps(settled or provisional_steps(self._first_step))
         return self._setup
 
     def _estimate(self, budget: Budget, done: int, take_step: Steps) -> None:
@@ -358,7 +363,7 @@ def _subject(setup: Setup, corpus: Corpus, eval_corpus: Corpus | None) -> Subjec
 def non_finite(measured: Measured, optimizer: str, out: Path | None) -> str:
     """The error message for a non-finite loss or gradient."""
     step = measured.step
-    show = "" if out is None else f"; its batch: python -m bertfast.corpus show {out} --step {step}"
+    show = "" if out is None else f"; its batch: python -m bertfast.corpus show {shlex.quote(str(out))} --step {step}"
     metrics = f"the loss is {measured.mlm_loss:g}, its gradient's norm {measured.norm:g}"
     rates = "--lr and --muon-lr" if optimizer == "muon" else "--lr"
     return f"at step {step} {metrics}: lower {rates}, or lengthen --warmup{show}"

@@ -12,10 +12,11 @@ from support.small_run import CONFIG, CPU, make_model
 
 from bertfast.distributed.world import make_world
 from bertfast.errors import InputError
-from bertfast.reporting.run_info import RunInfo
+from bertfast.reporting.run_info import RunInfo, corpus_of_run
+from bertfast.sampling.inspect import batch_lines
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
-from bertfast.training.budget import Budget
+from bertfast.training.budget import Budget, provisional_steps
 from bertfast.training.job import TrainingJob
 from bertfast.training.optimizer import Optimizer
 from bertfast.training.run_directory import RunDirectory
@@ -28,7 +29,7 @@ TIMED = dataclasses.replace(CONFIG, minutes=1.0, warmup=0.05, decay=0.3)
 def seconds_taken(config, seconds_per_step, extra=0.0):
     """The seconds of a run, and its steps, with a step's seconds as a function of its number and the time."""
     budget, done, now = Budget(config, 0, 0.0, extra), 0, 0.0
-    config = dataclasses.replace(config, steps=budget.provisional)
+    config = dataclasses.replace(config, steps=provisional_steps(0))
     while done < config.steps:
         is_long = config.short_len and done >= config.first_long_step
         assert not is_long or budget.settled
@@ -60,7 +61,7 @@ def test_a_machine_whose_speed_changes_in_the_middle(factor):
 def test_evaluations_are_spread_over_the_steps():
     """Ten evaluations of one second each, wherever they fall among the estimates."""
     budget, done, now, evaluating = Budget(TIMED, 0, 0.0), 0, 0.0, 0.0
-    config = dataclasses.replace(TIMED, steps=budget.provisional)
+    config = dataclasses.replace(TIMED, steps=provisional_steps(0))
     while done < config.steps:
         now += 0.08
         done += 1
@@ -141,6 +142,43 @@ def test_a_run_resumed_early_counts_the_time_before(corpus, clock, tmp_path):
         trained(corpus, config, tmp_path)
     clock.until = 10**9
     assert trained(corpus, config, tmp_path, resumed=True).config.steps == pytest.approx(60, abs=2)
+
+
+def test_a_run_that_is_not_settled_has_no_end_yet(corpus, clock, tmp_path, said):
+    """Whatever number of steps its settings have: it says so when it is resumed, and any of its steps can be shown."""
+    config = dataclasses.replace(TIMED, minutes=5.0, checkpoint_every=60, short_len=12)
+    clock.until = 70
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path)
+    shown, settings = corpus_of_run(tmp_path)
+    heading, *_ = batch_lines(shown, settings, 2000, 1)
+    assert heading.startswith("step 2000: examples 24,000 to 24,011")
+    assert settings.at(2000).max_len == 12
+    said.clear()
+    clock.until = 80
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path, resumed=True)
+    [resumed] = [line for line in said if line.startswith("resuming from")]
+    assert resumed.endswith("step 60")
+
+
+def test_a_resumed_run_is_judged_by_its_settled_length(corpus, clock, tmp_path, said):
+    config = dataclasses.replace(TIMED, minutes=2.0, checkpoint_every=900)
+    clock.until = 930
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path)
+    assert RunInfo.read(tmp_path).settled
+    [warning] = [line for line in said if "times: after some 40 times" in line]
+    said.clear()
+    clock.until = 10**9
+    assert trained(corpus, config, tmp_path, resumed=True).config.steps == pytest.approx(960, abs=10)
+    assert warning in said
+
+
+def test_long_examples_of_a_run_that_was_given_one_step(corpus):
+    """`epochs` has the last word on the number of steps."""
+    config = dataclasses.replace(CONFIG, steps=1, epochs=2.0, short_len=12)
+    assert trained(corpus, config).config == trained(corpus, dataclasses.replace(config, steps=50)).config
 
 
 def test_a_run_that_has_ended_can_be_extended(corpus, clock, tmp_path, said):

@@ -117,6 +117,7 @@ def test_differences() -> None:
     for other in (one * float("nan"), one.double(), one[:2]):
         assert not difference("", [one, other], [one, one], 1e9).is_small
     assert same_bits("", [one], [one + torch.tensor([0.0, 1, 1])]).found == 2
+    assert same_bits("", [one], [torch.empty(0)]).found == 1
 
 
 def test_every_op_with_a_twin_is_checked() -> None:

@@ -26,6 +26,11 @@ def test_several_workers_from_python(corpus, tmp_path):
         train(two, corpus, dataclasses.replace(CONFIG, gpus=4096))
 
 
+def test_a_run_that_is_resumed_has_a_folder(corpus):
+    with pytest.raises(InputError, match="resume=True continues a run: name its folder"):
+        train(make_model(corpus), corpus, CONFIG, resume=True)
+
+
 def test_workers_train_on_the_part_they_were_given(corpus):
     part = corpus.documents(10, 25)
     config = dataclasses.replace(CONFIG, steps=2)

@@ -72,12 +72,12 @@ def choose(device: torch.device, devices: int, check: bool) -> Choice:
     if device.type == "cpu":
         return Choice()
     if (capability := torch.cuda.get_device_capability(device)) < OLDEST_CAPABILITY:
-        name, newest = torch.cuda.get_device_name(device), ".".join(map(str, OLDEST_CAPABILITY))
+        name, needed = torch.cuda.get_device_name(device), ".".join(map(str, OLDEST_CAPABILITY))
         return Choice(
             FAILURES,
             (
                 f"{name} (compute capability {'.'.join(map(str, capability))}) is older than the kernels, which need "
-                f"{newest}: all is computed in plain torch, and batches are made on the host",
+                f"{needed}: all is computed in plain torch, and batches are made on the host",
             ),
         )
     if not check:

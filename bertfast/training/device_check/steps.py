@@ -42,9 +42,6 @@ class Uncaptured:
     def capture(self, key: Hashable, function: Callable[[], object]) -> None:
         """Does nothing."""
 
-    def run(self, function: Callable[[], object]) -> None:
-        function()
-
     def close(self) -> None:
         """Does nothing."""
 
