@@ -11,11 +11,11 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Container, Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
 from bertfast.config import flag
 from bertfast.errors import InputError, ProcessLost, Stopped
+from bertfast.files import expanded
 from bertfast.log import show_messages, standard_error
 
 Config = TypeVar("Config")
@@ -37,7 +37,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="DIR",
-        type=Path,
+        type=expanded,
         help="model folder, written by bertfast.pretrain or transformers",
     )
 
@@ -152,9 +152,11 @@ def _checked(arguments: Sequence[str]) -> Sequence[str]:
 
 def _nobody_reads(stream: TextIO | None) -> bool:
     """Whether the stream is a pipe that nobody reads any more."""
+    if stream is None:
+        return False
     try:
-        descriptor = stream.fileno() if stream else -1
-    except OSError:  # a stream in memory has no descriptor
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # a stream in memory has no descriptor, a closed one neither
         return False
     poll = select.poll()
     poll.register(descriptor, 0)

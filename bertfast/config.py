@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -164,6 +165,8 @@ class CorpusConfig(Checked):
             raise InputError(f"--vocab-size {self.vocab_size} leaves no room beside BERT's 5 special tokens")
         if self.strip_accents and self.tokenizer == "word":
             raise InputError("--strip-accents is for --tokenizer wordpiece or char: words are taken as they are")
+        if not re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)*", self.language):
+            raise InputError(f"--language {self.language!r} is not a language code: give one like en, de or zh")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0 ':
             raise InputError(
                 f"--delimiter must be one character, no quote, space or line break, not {self.delimiter!r} "

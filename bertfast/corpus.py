@@ -15,6 +15,7 @@ from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import build_corpus
 from bertfast.data.sources.find import SOURCES
 from bertfast.errors import InputError
+from bertfast.files import expanded
 from bertfast.reporting.run_info import corpus_of_run
 from bertfast.sampling.inspect import batch_lines
 from bertfast.sampling.statistics import statistics
@@ -36,15 +37,15 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         required=True,
         metavar="DIR",
-        type=Path,
+        type=expanded,
         help="folder to write; pass it to bertfast.pretrain as --corpus DIR",
     )
     add_settings(build, CorpusConfig, "corpus and tokenizer")
     info = commands.add_parser("info", help="describe a corpus, or the one that a run was trained on")
-    info.add_argument("folder", metavar="DIR", type=Path, help="a run directory, or a folder written by build")
+    info.add_argument("folder", metavar="DIR", type=expanded, help="a run directory, or a folder written by build")
     add_settings(info, SamplerConfig, "examples (only if DIR is a corpus; a run has its own settings)", _EXAMPLE)
     show = commands.add_parser("show", help="print a training batch with its masks marked")
-    show.add_argument("folder", metavar="DIR", type=Path, help="a run directory, or a folder written by build")
+    show.add_argument("folder", metavar="DIR", type=expanded, help="a run directory, or a folder written by build")
     show.add_argument(
         "--step", default=0, metavar="N", type=int, help="step of the batch, from 0 (default: %(default)s)"
     )

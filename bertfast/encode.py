@@ -6,13 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, EncodeConfig
 from bertfast.data.load import default_cache
 from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.errors import InputError
+from bertfast.files import expanded
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.vectors_file import texts_of, write_vectors
 
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH|NAME",
         help=f"the texts: the lines of a text file, the paragraphs of HTML, or records; {SOURCES}",
     )
-    bulk.add_argument("--out", metavar="FILE.npy", type=Path, help="array to write: one float32 row per text")
+    bulk.add_argument("--out", metavar="FILE.npy", type=expanded, help="array to write: one float32 row per text")
     add_settings(parser, CorpusConfig, "reading the input", ("text_column", "delimiter"))
     add_settings(
         parser,

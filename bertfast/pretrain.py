@@ -9,7 +9,6 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 # Importing the modules below takes seconds, in which Ctrl-C ends the process without a traceback.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
@@ -25,6 +24,7 @@ from bertfast.data.sources.find import SOURCES
 from bertfast.distributed.devices import choose_devices
 from bertfast.distributed.peers import peers
 from bertfast.errors import InputError
+from bertfast.files import expanded
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
 from bertfast.hub.state_dict import MASKED_LM_HEAD
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(PRESETS),
         help=f"sizes of the model, and a way to train it (default: {DEFAULT_PRESET}; not with --init)",
     )
-    group.add_argument("--init", metavar="DIR", type=Path, help="start from the model and tokenizer in this folder")
+    group.add_argument("--init", metavar="DIR", type=expanded, help="start from the model and tokenizer in this folder")
     group.add_argument(
         "--probe-labels",
         metavar="FILE",
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "most a point of their similarity; without --probe-labels, the one with the best similarity",
     )
     group.add_argument(
-        "--out", metavar="DIR", type=Path, help="run directory to write (default: a new one under runs/)"
+        "--out", metavar="DIR", type=expanded, help="run directory to write (default: a new one under runs/)"
     )
     group.add_argument(
         "--export",

@@ -47,9 +47,9 @@ def _main(options: argparse.Namespace) -> None:
     encoder = Encoder.load(options.model)
     config = settings(ProbeConfig, options, **encoder.defaults(vars(options)))
     columns, delimiter = settings(LabelColumns, options), settings(CorpusConfig, options).delimiter
-    train = read_labelled(options.labels, columns, delimiter) if options.labels else None
-    test = read_labelled(options.test, columns, delimiter) if options.test else None
-    pairs = read_scored_pairs(options.similarity) if options.similarity else None
+    train = read_labelled(options.labels, columns, delimiter) if options.labels is not None else None
+    test = read_labelled(options.test, columns, delimiter) if options.test is not None else None
+    pairs = read_scored_pairs(options.similarity) if options.similarity is not None else None
     if train:
         print(*probe_labels(encoder, train, test, config).lines(), sep="\n")
     if pairs:

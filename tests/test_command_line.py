@@ -8,9 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.small_run import CONFIG, make_corpus, make_model
 
-from bertfast.data.load import default_cache, load_corpus
+from bertfast.command_line import Parser, run_command
+from bertfast.config import CorpusConfig
+from bertfast.data.corpus import Corpus
+from bertfast.data.load import build_corpus, default_cache, load_corpus
 from bertfast.errors import InputError
+from bertfast.inference.encoder import Encoder
+from bertfast.training.launch import train
 
 ROOT = Path(__file__).parent.parent
 TEXT = "It was dark in Zürich, 漢.\nThe rain fell.\n\nThe sun shone.\nIt was bright.\n\n"
@@ -126,3 +132,24 @@ def test_a_file_with_a_name_that_is_not_utf8(tmp_path, capsys):
     options = ["--min-freq", "1", "--skip-bad-files"]
     assert corpus_command.main(["build", str(folder), "--out", str(tmp_path / "out"), *options]) == 0
     assert "caf\\udce9.txt is not text" in capsys.readouterr().out
+
+
+def test_a_home_folder_in_every_path(tmp_path, monkeypatch):
+    """bash leaves the ~ of `--out=~/run` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    corpus = make_corpus(tmp_path)
+    train(make_model(corpus), corpus, CONFIG, out="~/run")
+    assert Encoder.load("~/run").model.max_len == CONFIG.max_len
+    build_corpus("~/texts.txt", out=tmp_path / "built", config=CorpusConfig())
+    assert load_corpus("~/built").fingerprint == Corpus.open("~/built").fingerprint
+
+
+def test_a_broken_pipe_that_is_no_output(monkeypatch):
+    """Without standard error, as after `2>&-`."""
+
+    def command(options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(BrokenPipeError):
+        run_command(Parser(prog="command"), command, [])

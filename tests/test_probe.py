@@ -78,6 +78,7 @@ def test_quiet(model, files, capsys):
         ([], "give --labels FILE, or --similarity FILE, or both"),
         (["--similarity", "pairs.tsv", "--test", "test.tsv"], "give --labels FILE, or --similarity FILE, or both"),
         (["--labels", "nowhere.tsv"], "no such file: nowhere.tsv"),
+        (["--labels", ""], "no such file: "),
         (
             ["--labels", "train.tsv", "--text-column", "body"],
             "train.tsv: no column 'body'; there are 'sentence', 'label'",

@@ -16,6 +16,7 @@ from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizing.special_tokens import SpecialTokens
 from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
+from bertfast.files import expanded
 
 # A form that leaves out more than this share of a text is probably the wrong one.
 _MUCH_LEFT_OUT = 0.05
@@ -25,7 +26,7 @@ _MUCH_UNKNOWN = 0.2
 
 def is_built(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a built corpus."""
-    return all((Path(path) / name).is_file() for name in ("manifest.json", "tokens.bin"))
+    return all((expanded(path) / name).is_file() for name in ("manifest.json", "tokens.bin"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Corpus:
 
         Of the tokens only the number is checked.
         """
-        folder = Path(folder)
+        folder = expanded(folder)
         try:
             return cls._open(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:

@@ -148,7 +148,7 @@ def _wikitext(lines: Iterator[str], tally: Tally) -> Iterator[str]:
     # As in the notebook, a line that contains " . " is a document; others (headings, single sentences) are left out.
     for line in lines:
         if " . " in line:
-            yield from filter(None, map(str.strip, line.strip().replace("<unk>", "[UNK]").split(" . ")))
+            yield from _stripped(line.strip().replace("<unk>", "[UNK]").split(" . "))
             yield DOCUMENT
         else:
             tally.leave_out(line)
@@ -173,7 +173,7 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
             if _ITEM.match(line):
                 is_list = is_list or not rows or text.endswith((":", "："))
                 if is_list:
-                    yield from map(str.strip, _segment(language, text))
+                    yield from _stripped(_segment(language, text))
                     text = ""
             text = f"{text}{_space(text, line)}{line}"
             rows += 1
@@ -181,7 +181,7 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
                 begin = 0
                 while len(text) - begin > PIECE:
                     whole = _whole_sentences(text[begin : begin + PIECE], language)
-                    yield from map(str.strip, whole)
+                    yield from _stripped(whole)
                     begin += sum(map(len, whole))
                     pieces += 1
                     if pieces % _LONG_PARAGRAPH == 0:
@@ -222,8 +222,13 @@ def _paragraph_lines(lines: Iterator[str]) -> Iterator[str]:
 def _paragraph_end(text: str, rows: int, language: str, marks: _Marks) -> Iterator[str]:
     if rows == 1 and len(text) <= _HEADING_WIDTH and not _NO_HEADING.search(text):
         yield from marks.part
-    yield from map(str.strip, _segment(language, text))
+    yield from _stripped(_segment(language, text))
     yield from marks.paragraph
+
+
+def _stripped(sentences: Iterable[str]) -> Iterator[str]:
+    """The sentences without the spaces around them, and without those that are nothing else: "" is a mark."""
+    return filter(None, map(str.strip, sentences))
 
 
 def _space(before: str, after: str) -> str:
@@ -267,5 +272,5 @@ def _continues(before: str, after: str, language: str) -> bool:
 
 def _whole_sentences(piece: str, language: str) -> list[str]:
     """A piece's sentences without the last, which may be incomplete; if it is the only one, all but its last word."""
-    *whole, _ = _segment(language, piece)
+    whole = _segment(language, piece)[:-1]
     return whole or [piece[: piece.rstrip().rfind(" ") + 1 or len(piece)]]

@@ -57,6 +57,7 @@ class Peers:
         self._job, self._rank = job, rank
         self._store_is_new = not job.check([_CALL])
         self._folders = json.loads(job.get(_FOLDERS)) if job.check([_FOLDERS]) else []
+        self._started: list[str] = []  # run directories of this incarnation
         name, self._names = _meet(job, rank, size)
         self._store = PrefixStore(name, job)
         self._arrivals = [0] * size  # by rank, the number of runs it has arrived at
@@ -183,7 +184,8 @@ class Peers:
 
     def record_start(self, folder: Path) -> None:
         """Records for later incarnations that the run in `folder` has started."""
-        self._job.set(_FOLDERS, json.dumps([*self._folders, str(folder.absolute())]))
+        self._started.append(str(folder.absolute()))
+        self._job.set(_FOLDERS, json.dumps([*self._folders, *self._started]))
 
 
 def _meet(job: Store, rank: int, size: int) -> tuple[str, list[str]]:

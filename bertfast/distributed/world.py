@@ -55,13 +55,7 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     if not config.deterministic:
         most = min(most, _power_of_two(config.batch_size * (config.short_len or config.max_len) // SHARD_TOKENS))
     shards = config.shards or most
-    obstacle = None
-    if local > 1:
-        obstacle = "DataParallel sums in no fixed order: use --parallel ddp"
-    elif shards & (shards - 1):
-        obstacle = f"--shards must be a power of two, not {shards}"
-    elif size & (size - 1) or size > shards:
-        obstacle = f"{size} workers can't share {shards} shards evenly: start a power of two, {shards} at most"
+    obstacle = _no_tree(shards, size, local)
     if config.compile and local > 1:
         raise InputError("--compile: DataParallel's replicas are not compiled: use --parallel ddp, or leave it out")
     if config.deterministic and obstacle:
@@ -72,12 +66,26 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     return False, max(config.shards, size * local)
 
 
+def _no_tree(shards: int, size: int, local: int) -> str | None:
+    """Why the shards' gradients can't be summed in one tree; None if they can."""
+    if local > 1:
+        return "DataParallel sums in no fixed order: use --parallel ddp"
+    if shards & (shards - 1):
+        return f"--shards must be a power of two, not {shards}"
+    if size & (size - 1) or size > shards:
+        return f"{size} workers can't share {shards} shards evenly: start a power of two, {shards} at most"
+    return None
+
+
 def why_not_deterministic(config: TrainConfig, world: World) -> str | None:
     """Why a run on a CPU is not deterministic by default; None if it is, or if the configuration decides."""
     if config.deterministic is not None or world.deterministic or world.device.type != "cpu":
         return None
-    why = f"{world.size} workers can't share shards evenly"
-    if world.size & (world.size - 1) == 0:
+    if config.shards:
+        why = _no_tree(config.shards, world.size, len(world.local)) or f"{config.shards} shards leave threads idle"
+    elif world.size & (world.size - 1):
+        why = f"{world.size} workers can't share shards evenly"
+    else:
         why = f"shards of less than {SHARD_TOKENS:,} tokens cost more than 5% of a step's time"
     return f"not deterministic over workers and threads, since {why} (--deterministic, --shards)"
 
@@ -119,4 +127,9 @@ def describe(world: World, dtype: torch.dtype) -> str:
         ways += (
             ", step in a CUDA graph" if world.captured else f", no CUDA graph ({_no_graph(world) or 'switched off'})"
         )
-    return f"{where}, {ways}, {'bf16' if dtype == torch.bfloat16 else 'fp32'}"
+    return f"{where}, {ways}, {precision_name(dtype)}"
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """How --precision calls a type."""
+    return "bf16" if dtype == torch.bfloat16 else "fp32"

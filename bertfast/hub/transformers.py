@@ -22,7 +22,7 @@ from torch import Tensor
 from bertfast.config import BertConfig
 from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.files import save_tensors
+from bertfast.files import expanded, save_tensors
 from bertfast.hub.base_model import name_on_the_hub
 from bertfast.hub.state_dict import export_state_dict, head_names, import_state_dict
 from bertfast.model import Bert
@@ -151,7 +151,7 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     Raises InputError if the folder holds no BERT, if the tokenizer doesn't fit the model, or if a head in `needed` is
     missing.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that bertfast.pretrain or transformers saved")
     config, tokenizer = load_config(folder), Tokenizer.load(folder)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from bertfast._native import native
 from bertfast.config import EncodeConfig
 from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.tree_sum import map_on_cores
 from bertfast.errors import InputError
 from bertfast.hub.sentence_transformers import Modules, load_modules
 from bertfast.hub.transformers import load_pretrained
@@ -134,7 +134,7 @@ class Encoder:
     ) -> tuple[Tensor, int]:
         """The vectors of `embed`, and the number of truncated texts.
 
-        `done` is called after each batch with its number of texts, or of windows.
+        `done` is called after each batch with its number of texts.
         """
         layer = config.layer_of(self.model.config)
         on_cpu = self.device.type == "cpu"
@@ -150,8 +150,11 @@ class Encoder:
             vectors[batch] = self._pooled([pieces[i] for i in batch], layer, config).cpu()
             return len(batch)
 
-        for count in _on_cores(compute, batches) if on_cpu else map(compute, batches):
-            done(count)
+        left = len(texts)  # a windowed text is several pieces
+        with map_on_cores(self.device) as in_turn:
+            for count in in_turn(compute, batches):
+                done(min(count, left))
+                left -= min(count, left)
         if len(pieces) > len(texts):
             vectors = _joined(vectors, owners, lengths, config.pooling)
         if config.normalize:
@@ -257,17 +260,6 @@ def _batches(lengths: list[int], most: int) -> list[list[int]]:
         batches[-1].append(i)
         tokens += lengths[i]
     return batches
-
-
-def _on_cores(compute: Callable[[list[int]], int], batches: list[list[int]]) -> Iterator[int]:
-    """The results of `compute` for the batches, in as many threads as torch uses, each on one core."""
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, "encode", torch.set_num_threads, (1,))
-    try:
-        yield from pool.map(compute, batches)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the pool's threads set it to 1 for all later threads
 
 
 def _joined(vectors: Tensor, owners: list[int], lengths: list[int], pooling: str) -> Tensor:

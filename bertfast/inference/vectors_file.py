@@ -16,6 +16,7 @@ from bertfast.data.readers.lines import whole_lines
 from bertfast.data.readers.records import column_texts
 from bertfast.data.text_file import TextFile
 from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.world import precision_name
 from bertfast.errors import InputError
 from bertfast.files import whole_file
 from bertfast.inference.encoder import Encoder
@@ -42,7 +43,7 @@ def texts_of(files: Iterable[TextFile]) -> Iterator[str]:
 def write_vectors(encoder: Encoder, texts: Iterator[str], count: int, out: Path, config: EncodeConfig) -> None:
     """Writes an array with a row for each of the `count` texts."""
     config.layer_of(encoder.model.config)  # refuses a wrong layer before anything is written
-    precision = "bf16" if choose_precision(config, encoder.device) == torch.bfloat16 else "fp32"
+    precision = precision_name(choose_precision(config, encoder.device))
     logger.info("encoding in %s on %s threads", precision, torch.get_num_threads())
     written = truncated = 0
     with (
@@ -54,12 +55,7 @@ def write_vectors(encoder: Encoder, texts: Iterator[str], count: int, out: Path,
             file, {"descr": "<f4", "fortran_order": False, "shape": (count, encoder.model.config.hidden_size)}
         )
         while block := list(itertools.islice(texts, _BLOCK)):
-            before = bar.n
-
-            def advance(pieces: int, most: int = before + len(block)) -> None:
-                bar.update(min(pieces, most - bar.n))  # a windowed text is several pieces
-
-            vectors, cut = encoder.embed_texts(block, config, advance)
+            vectors, cut = encoder.embed_texts(block, config, bar.update)
             file.write(vectors.numpy().tobytes())
             written += len(block)
             truncated += cut

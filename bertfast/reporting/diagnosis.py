@@ -159,7 +159,7 @@ class Diagnosis:
             return None
         steps = f"longer training (--steps, now {self._config.steps:,}): the loss was still falling"
         falls = latest.fall > latest.uncertain or self._falls(history.evaluations, records[-window].step)
-        is_only_short = falls and not self._rose(records)
+        is_only_short = falls and not self._peak_if_it_rose(records)
         return (
             f"the run ends with an MLM loss of {loss:.2f}{where}, and {bound}: little is learned from context. "
             f"{f'What usually helps: {steps}' if is_only_short else self._advice(records)}"
@@ -201,7 +201,7 @@ class Diagnosis:
             f"{same[-1].eval_mlm_loss:.2f} while the training loss fell: {cause}"
         )
 
-    def _rose(self, records: Sequence[Record]) -> float | None:
+    def _peak_if_it_rose(self, records: Sequence[Record]) -> float | None:
         """The highest training loss, if it is well above that of a model that knows only the words' frequencies."""
         losses = _losses(records)
         peak = float(np.add.reduceat(losses, range(0, len(losses), 10)).max() / 10)
@@ -209,7 +209,7 @@ class Diagnosis:
 
     def _advice(self, records: Sequence[Record]) -> str:
         config = self._config
-        if peak := self._rose(records):
+        if peak := self._peak_if_it_rose(records):
             rate = f"the loss rose to {peak:.2f}, so a lower --lr (now {config.lr:g})"
         else:
             rate = f"another --lr (now {config.lr:g}): lower, or, where the loss never moved, higher"

@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
     eval_examples: int | None = None
     """The number of examples, always the first ones of the held-out text. None in a line that bertfast 0.3 wrote."""
     eval_standard_mlm_loss: float | None = None
-    """On examples that are the same for every run (`STANDARD` in training/evaluation.py). None if its are shorter."""
+    """On examples that are the same for every run (`STANDARD` in training/evaluation.py); None if they are too long."""
 
 
 # Bytes at the end of metrics.jsonl that a resumed run parses at the start: more steps than a diagnosis needs.

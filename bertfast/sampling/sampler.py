@@ -61,7 +61,7 @@ class TokenisedCorpus(Protocol):
     def special_ids(self) -> SpecialIds: ...
     @property
     def continuation(self) -> npt.NDArray[Any]:
-        """(vocab_size,), bool: whether a token continues a word."""
+        """(vocab_size,): 1, or True, for tokens that continue a word."""
 
 
 class Plan(NamedTuple):

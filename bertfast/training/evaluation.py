@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.tree_sum import thread_pool
+from bertfast.distributed.tree_sum import map_on_cores
 from bertfast.distributed.world import World
 from bertfast.log import progress_bar
 from bertfast.model import Bert, head_rows
@@ -104,9 +103,8 @@ def evaluate(model: Bert, held_out: HeldOut, step: int, dtype: torch.dtype, worl
     def batch_sums(index: int) -> Tensor:
         return _batch_sums(model, *batches[index], dtype)
 
-    with thread_pool(world.device, torch.get_num_threads()) or contextlib.nullcontext() as pool:
-        rows = map(batch_sums, mine) if pool is None else pool.map(batch_sums, mine)
-        bar = progress_bar(rows, "evaluating", len(mine), leave=False)
+    with map_on_cores(world.device) as compute:
+        bar = progress_bar(compute(batch_sums, mine), "evaluating", len(mine), leave=False)
         for index, row in zip(mine, bar, strict=True):
             sums[index] = row
     model.train(training)

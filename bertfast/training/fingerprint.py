@@ -15,7 +15,7 @@ from bertfast._version import __version__
 from bertfast.config import BertConfig, TrainConfig, flag
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import one_thread
-from bertfast.distributed.world import World
+from bertfast.distributed.world import World, precision_name
 from bertfast.ops.product import matrix_product
 from bertfast.training.setup import Setup
 
@@ -73,7 +73,7 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
         "kind of device": torch.cuda.get_device_name(world.device) if cuda else "CPU",
         "instruction set": "CUDA" if cuda else f"{native.isa()}, torch's {torch.backends.cpu.get_cpu_capability()}",
         "product of two matrices": _product(world.device, dtype),
-        "precision": "bf16" if dtype == torch.bfloat16 else "fp32",
+        "precision": precision_name(dtype),
         "order of sums": _order(world),
         "threads": 1 if world.deterministic else torch.get_num_threads(),  # that share a product or a sum
         "bertfast": __version__,

@@ -10,6 +10,7 @@ from bertfast.distributed.devices import choose_devices, log_choice, torchrun_wo
 from bertfast.distributed.peers import peers
 from bertfast.distributed.world import make_world
 from bertfast.errors import InputError, require_package
+from bertfast.files import expanded
 from bertfast.model import Bert
 from bertfast.torchrun import under_torchrun
 from bertfast.training.job import TrainingJob
@@ -42,7 +43,7 @@ def train(
         raise InputError("resume=True continues a run: name its folder with `out`")
     if under_torchrun():
         peers()  # all ranks meet before some get more work than others
-    with claimed(None if out is None else Path(out), resume) as directory:
+    with claimed(None if out is None else expanded(out), resume) as directory:
         return train_in(directory, TrainingJob(model, corpus, config, eval_corpus))
 
 

@@ -22,6 +22,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
 from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.devices import choose_precision
+from bertfast.distributed.tree_sum import threads_restored
 from bertfast.distributed.world import World, describe, why_not_deterministic
 from bertfast.errors import InputError, Stopped
 from bertfast.ops.product import computed_by_onednn
@@ -162,6 +163,7 @@ class Trainer:
             self._describe(setup, device_choice, form)
         # The steps come last: their graphs must be freed before the process group, whose teardown waits for them.
         contexts.enter_context(explained_out_of_memory(config, world))
+        contexts.enter_context(threads_restored())
         contexts.enter_context(deterministic_torch(world))
         contexts.enter_context(contextlib.closing(self._history))
         contexts.enter_context(contextlib.closing(self._optimizer))

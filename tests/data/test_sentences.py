@@ -16,7 +16,7 @@ from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
 from bertfast.data.readers.kinds import kind_of
-from bertfast.data.sentences import DOCUMENT, MARKS, PIECE, sentences
+from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PIECE, sentences
 from bertfast.data.sources.find import find_source
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
@@ -377,6 +377,20 @@ def test_utf16_is_recognised_by_its_mark(write):
     assert refusal(lambda: source(path)) == (
         f"{path} is UTF-16, by its byte order mark: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
     )
+
+
+@pytest.mark.parametrize("spaces", [PIECE - 1, PIECE, 5000, 20_000])
+def test_spaces_alone_are_no_sentence(write, spaces):
+    path = write(f"One paragraph{' ' * spaces}goes on.\nAnd on.")
+    found = [each for each in sentences(TextFile(path, "plain", documents="file")) if each != PARAGRAPH]
+    assert [each for each in found if each in MARKS] in ([], [DOCUMENT])
+    assert found[-1] in ("And on.", DOCUMENT)
+    assert " ".join(" ".join(each for each in found if each).split()) == "One paragraph goes on. And on."
+
+
+def test_an_empty_name():
+    with pytest.raises(InputError, match="the name of a text is empty: name a file or a folder"):
+        find_source("", CorpusConfig(), Path("cache"))
 
 
 def test_an_invalid_language_code(write, said):

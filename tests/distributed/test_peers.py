@@ -185,6 +185,10 @@ def test_a_restart_knows_earlier_run_directories(incarnation, monkeypatch, tmp_p
     assert second.is_restart(folder)
     assert not second.is_restart(tmp_path / "other")  # which the first may have refused
     assert second.previous_run_directory() == folder.absolute()
+    second.record_start(tmp_path / "next")
+    second.record_start(tmp_path / "last")
+    [third] = incarnation(job, 1)
+    assert all(third.is_restart(tmp_path / name) for name in ("mine", "next", "last"))
 
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert not incarnation(job, 1)[0].is_restart(tmp_path / "other")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -196,6 +197,12 @@ def test_evaluations_before_the_last_take_little_of_a_run(corpus, steps, batch_s
         (count,) = set(before.values())
         assert count % 64 == 0
         assert affordable - 64 < count or count == 1024
+
+
+def test_a_run_leaves_torch_its_threads(corpus, two_threads):
+    train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, optimizer="muon"))
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2
 
 
 def test_a_run_evaluates_ten_times_and_logs_it(corpus, tmp_path, said):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +49,6 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
     beginning of each file is read. Raises `InputError` if there is no such source or nothing to read in it, and, unless
     `config.skip_bad_files`, for the first file that cannot be read.
     """
-    if not re.fullmatch(r"[A-Za-z]{2,3}([-_]\w+)*", config.language):
-        raise InputError(f"--language {config.language!r} is not a language code: give one like en, de or zh")
     skipped: list[str] = []
 
     def refuse(line: str) -> None:
@@ -60,6 +57,8 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
         skipped.append(line)
 
     name = str(name)
+    if not name:
+        raise InputError("the name of a text is empty: name a file or a folder (. for this one)")
     if name == "-":
         paths, where = [keep_standard_input(cache)], "standard input"
         title = where

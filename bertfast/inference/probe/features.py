@@ -68,11 +68,7 @@ def vectors(encoders: Iterable[Encoder], texts: Sequence[str], config: EncodeCon
 
 def _vectors(encoder: Encoder, texts: Sequence[str], config: EncodeConfig) -> tuple[Vectors, int]:
     with progress_bar(desc="vectors", total=len(texts), unit=" texts", leave=False) as bar:
-
-        def advance(pieces: int) -> None:
-            bar.update(min(pieces, len(texts) - bar.n))  # a windowed text is several pieces
-
-        of_texts, truncated = encoder.embed_texts(texts, config, advance)
+        of_texts, truncated = encoder.embed_texts(texts, config, bar.update)
     return of_texts.numpy(), truncated
 
 

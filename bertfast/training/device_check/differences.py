@@ -39,8 +39,7 @@ def difference(what: str, found: Sequence[Tensor], expected: Sequence[Tensor], a
 def same_bits(what: str, found: Sequence[Tensor], expected: Sequence[Tensor]) -> Difference:
     """The number of elements that are not equal; a wrong shape counts as one or more."""
     different = sum(
-        int((a != b).sum()) if a.shape == b.shape else max(1, b.numel())
-        for a, b in zip(found, expected, strict=True)
+        int((a != b).sum()) if a.shape == b.shape else max(1, b.numel()) for a, b in zip(found, expected, strict=True)
     )
     return Difference(f"{what}, elements that differ", different, 0)
 
