@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig
-from bertfast.data.tokenizing.tokenizer import Tokenizer
+from bertfast.data.tokenizing.tokenizer import Encoding, Tokenizer
 from bertfast.distributed.devices import choose_precision
 from bertfast.distributed.tree_sum import map_on_cores
 from bertfast.errors import InputError
@@ -206,22 +206,14 @@ class Encoder:
         pooled: Tensor = torch.segment_reduce(states, config.pooling, lengths=lengths, unsafe=True)
         return pooled[:-1]
 
-    def _encode(self, text: str, pair: str | None) -> _Encoding:
+    def _encode(self, text: str, pair: str | None) -> Encoding:
         """The tokens of a text or a pair. Raises InputError if there are more than the model takes."""
-        encoding = _Encoding(*self.tokenizer.encode(text, pair), self.tokenizer.offsets(text, pair))
+        encoding = self.tokenizer.encode(text, pair)
         if len(encoding.ids) > self.max_len:
             raise InputError(
                 f"the text has {len(encoding.ids)} tokens, the model takes {self.max_len}: cut it into shorter ones"
             )
         return encoding
-
-
-class _Encoding(NamedTuple):
-    """The tokens of a text or a pair."""
-
-    ids: list[int]
-    types: list[int]
-    offsets: list[tuple[int, int]]
 
 
 def _packed(pieces: list[list[int]], device: torch.device, types: list[int] | None = None) -> PackedBatch:

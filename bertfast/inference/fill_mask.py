@@ -29,7 +29,8 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
     a [MASK], or with more tokens than the model takes.
     """
     tokenizer, model = encoder.tokenizer, encoder.model
-    ids = torch.tensor(tokenizer.encode(text)[0], device="cpu")
+    encoding = tokenizer.encode(text)
+    ids = torch.tensor(encoding.ids, device="cpu")
     positions = torch.nonzero(ids == tokenizer.special_ids.mask).flatten()
     if not positions.numel():
         raise InputError(f"no {MASK} in {text!r}: write {MASK} where a word is to be found")
@@ -37,11 +38,11 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
         logits = model.masked_lm_logits(encoder(text)[0, positions].to(encoder.device))
     probabilities = logits.cpu().softmax(1)[:, : tokenizer.vocab_size]  # the model's vocabulary can be larger
     best = probabilities.topk(min((config or FillMaskConfig()).top_k, tokenizer.vocab_size))
-    offsets, continuation = encoder.offsets(text), tokenizer.continuation
+    continuation = tokenizer.continuation
 
     def candidate(position: int, probability: float, id: int) -> Candidate:
         [token] = tokenizer.tokens([id])
-        begin, end = offsets[position]
+        begin, end = encoding.offsets[position]
         if continuation[id]:
             filled = text[:begin].rstrip() + token.removeprefix("##") + text[end:]
         else:

@@ -158,7 +158,7 @@ def make_vocabulary(folder: Path) -> None:
 
 def read_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer.load(folder)
-    ids, types = tokenizer.encode("a crane, über all\n[MASK]", "he left")
+    ids, types, _ = tokenizer.encode("a crane, über all\n[MASK]", "he left")
     assert len(ids) == len(types)
     assert all(0 <= id < tokenizer.vocab_size for id in ids)
     assert len(tokenizer.continuation) == tokenizer.vocab_size

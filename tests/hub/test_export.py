@@ -135,7 +135,7 @@ def test_onnxruntime_equals_transformers(exported, lengths):
 
 def test_onnxruntime_equals_the_encoder(exported):
     encoder = Encoder.load(exported)
-    ids, types = encoder.tokenizer.encode("a crane driver came", "he just left")
+    ids, types, _ = encoder.tokenizer.encode("a crane driver came", "he just left")
     inputs = {"input_ids": [ids], "attention_mask": [[1] * len(ids)], "token_type_ids": [types]}
     [states] = session(exported).run(["last_hidden_state"], {k: torch.tensor(v).numpy() for k, v in inputs.items()})
     ours = encoder("a crane driver came", "he just left")

@@ -22,6 +22,15 @@ from bertfast.files import expanded
 _PIECES = 1 << 16
 
 
+class Encoding(NamedTuple):
+    """The tokens of a text or a pair, special tokens included."""
+
+    ids: list[int]
+    types: list[int]
+    offsets: list[tuple[int, int]]
+    """The (begin, end) character span of each token in its text."""
+
+
 class Encoded(NamedTuple):
     """A text's tokens, without [CLS] and [SEP]."""
 
@@ -136,15 +145,10 @@ class Tokenizer:
         special = set(self.special_ids)
         return looks_past_no_space(self.backend) and set(self.backend.get_added_tokens_decoder()) == special
 
-    def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int]]:
-        """Token ids and token types of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`."""
+    def encode(self, text: str, pair: str | None = None) -> Encoding:
+        """The tokens of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`."""
         encoding = self.backend.encode(text, pair)
-        return encoding.ids, encoding.type_ids
-
-    def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
-        """The (begin, end) character span in its text of each token that `encode` returns."""
-        offsets: list[tuple[int, int]] = self.backend.encode(text, pair).offsets
-        return offsets
+        return Encoding(encoding.ids, encoding.type_ids, encoding.offsets)
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The tokens with these ids; [UNK] for an id without a token."""
