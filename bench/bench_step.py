@@ -105,7 +105,7 @@ def test_step_at_the_notebooks_size(compare, request, precision, bar, bar_with_a
         peers,
         items=config.batch_size,
         unit="pairs",
-        rounds=7,
+        rounds=5,
         warmup=WARMUP,
         bars={"notebook (d2l), fp32": bar_with_amx if native.isa() == "amx" else bar},
     )
