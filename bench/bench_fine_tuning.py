@@ -1,6 +1,6 @@
 """How well a pretrained folder learns labels when all of it is fine-tuned by transformers, beside word counts.
 
-    BERTFAST_PROBES=FOLDER python bench/bench_fine_tuning.py --model DIR [--labels 1000 60614]
+    BERTFAST_PROBES=FOLDER python bench/bench_fine_tuning.py --model DIR [--labels 1000,60614]
 
 fine-tunes the model, and the same model with random weights, with transformers' Trainer. Under pytest it runs for
 seconds, on made-up texts.

@@ -23,7 +23,7 @@ from bertfast.config import BertConfig
 from bertfast.files import whole_file
 
 ROUNDS = sized(5, smoke=1)
-# oneDNN compiles programs for the sizes that come, so ours is warm only after some steps.
+# oneDNN compiles programs for the sizes that come, so a step is warm only after some.
 WARMUP = sized(8, smoke=1)
 BATCH_SIZES = sized((4, 8, 16, 32, 64, 128), smoke=(2, 4))
 HIDDEN_SIZES = sized((128, 256, 384, 512, 768), smoke=(64, 128))
@@ -55,8 +55,8 @@ def rates(of: Size, threads: int) -> tuple[float, float]:
     torch.set_num_threads(threads)
     steps: tuple[Step, Step] = our_step(of.train, of.model), transformers_step(of.train, of.model)
     for _ in range(WARMUP):
-        steps[0]()
-    steps[1]()
+        for step in steps:
+            step()
     seconds: tuple[list[float], list[float]] = [], []
     for _ in range(ROUNDS):
         for step, taken in zip(steps, seconds, strict=True):

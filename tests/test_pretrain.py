@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from support.command_line import metrics, run
 from support.processes import write_texts
-from support.torchrun import HANGS, TINY, wait_until
+from support.torchrun import HANGS, TINY
 from transformers import AutoConfig, AutoTokenizer
 
 from bertfast.config import CorpusConfig, TrainConfig
@@ -254,19 +253,6 @@ def test_resume_passes_over_a_damaged_checkpoint(texts, tmp_path):
     assert metrics(out) == before
 
 
-def test_an_interrupted_run_keeps_its_last_step(texts, tmp_path):
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "bertfast.pretrain", "--corpus", texts, "--steps", 100000, "--out", out, *TINY]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: (out / "metrics.jsonl").exists() and metrics(out), process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=HANGS)
-    assert process.returncode == 130
-    steps = len(metrics(out))
-    assert f"stopped after step {steps}" in errors
-    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"step-{steps:08d}.safetensors"]
-
-
 def test_the_notebooks_learning_rate_trains(texts, tmp_path):
     done = run("--corpus", texts, "--steps", 20, "--lr", "0.01", "--out", tmp_path / "out", *TINY)
     assert done.returncode == 0, done.stderr
@@ -385,22 +371,6 @@ def test_resume_where_no_run_is(texts, tmp_path):
     assert done.returncode == 2
     assert "holds files, but no run to resume" in done.stderr
     assert (tmp_path / "out" / "config.json").read_text() == "mine"
-
-
-def test_a_killed_run_resumes_exactly(texts, tmp_path):
-    common = ["--corpus", texts, "--steps", 300, "--checkpoint-every", 5, *TINY]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert run(*common, "--out", whole).returncode == 0
-    command = [sys.executable, "-m", "bertfast.pretrain", *common, "--out", killed]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
-    wait_until(lambda: list((killed / "checkpoints").glob("step-????????.safetensors")), process)
-    process.kill()
-    process.wait()
-    assert not (killed / "model.safetensors").exists()
-    done = run(*common, "--out", killed, "--resume")
-    assert "resuming from" in done.stderr
-    assert metrics(killed) == metrics(whole)
-    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

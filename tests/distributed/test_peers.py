@@ -65,10 +65,10 @@ def test_a_run_has_its_own_part_of_the_store(incarnation):
 
 def test_an_earlier_incarnation_does_not_confirm(monkeypatch):
     """Its call is still there when rank 1 arrives before rank 0."""
-    monkeypatch.setattr(peers, "START", 1)
     job = HashStore()
     for each in together(*(lambda r=r: Peers(job, job, r, 2) for r in range(2))):
         each.end()
+    monkeypatch.setattr(peers, "START", 1)
     with pytest.raises(ProcessLost, match="rank 1 waited for 1 s, but not all of the 2 ranks have started"):
         Peers(job, job, 1, 2)
 

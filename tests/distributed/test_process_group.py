@@ -5,12 +5,11 @@ import signal
 
 import pytest
 import torch
+from support.small_run import CPU
 
 from bertfast.distributed import process_group
 from bertfast.distributed.world import World
 from bertfast.errors import InputError, ProcessLost, Stopped
-
-CPU = torch.device("cpu")
 
 
 def test_a_rank_that_would_compute_otherwise_is_refused(monkeypatch):

@@ -60,8 +60,9 @@ def test_letters_keep_their_marks(tmp_path, language, named, kind):
     assert tokenizer.special_ids.unk not in chain.from_iterable(ids)
     if not (language == "tr" and named):
         assert len(set(map(tuple, ids))) == len({word.lower() for word in words})
-    joined = ["".join(tokenizer.tokens(each)).replace("##", "") for each in ids]
-    assert joined == ([word.lower() for word in words] if language != "tr" else joined)
+    if language != "tr":
+        joined = ["".join(tokenizer.tokens(each)).replace("##", "") for each in ids]
+        assert joined == [word.lower() for word in words]
     tokenizer.save(tmp_path, 64)
     for loader in (transformers.AutoTokenizer, transformers.BertTokenizerFast):
         if loader is transformers.AutoTokenizer or not (language == "tr" and named):
@@ -89,7 +90,8 @@ def test_english_is_as_berts_own_vocabularies_have_it():
     assert trained(text, strip_accents=False).normalisation == "lower-cased, accents kept"
     assert trained(text, language="fr").normalisation == "lower-cased, accents kept"
     assert trained(text, lowercase=False).normalisation == "cased, accents kept"
-    assert trained(WORDS["de"], strip_accents=True).tokens(trained(WORDS["de"], strip_accents=True).encode("schön")[0])
+    stripped = trained(WORDS["de"], strip_accents=True)
+    assert "".join(stripped.tokens(stripped.encode("schön").ids[1:-1])).replace("##", "") == "schon"
 
 
 def test_stripped_words_are_counted_as_one():

@@ -214,7 +214,12 @@ def attention_backward(rng: random.Random, memory: Memory) -> Arguments:
     query, key_value, out = forward["query"], forward["key_value"], forward.pop("out")
     forward["log_sum_exp"].normal_()
     grad = memory.floats(*query.shape, dtype=query.dtype)
-    return {**forward, "grad": grad, "grad_query": out, "grad_key_value": key_value.new_empty(key_value.shape)}
+    return {
+        **forward,
+        "grad": grad,
+        "grad_query": out,
+        "grad_key_value": memory.empty(*key_value.shape, dtype=key_value.dtype),
+    }
 
 
 def adam(rng: random.Random, memory: Memory) -> Arguments:
@@ -403,8 +408,9 @@ def call_sampler(**arguments: Any) -> None:
     cu_seqlens, cu_masked = (memory.empty(count + 1, dtype=torch.int32) for _ in range(2))
     native_sampler.plan(first, examples, cu_seqlens, cu_masked)
     tokens, predictions = (memory.empty(int(end[-1]), dtype=torch.int64) for end in (cu_seqlens, cu_masked))
-    fields = {name: torch.empty_like(tokens) for name in ("token_type_ids", "position_ids", "row_keys")}
-    for next_sentence_label in (torch.empty(count, dtype=torch.int64), torch.empty(0, dtype=torch.int64)):
+    names = ("token_type_ids", "position_ids", "row_keys")
+    fields = {name: memory.empty(len(tokens), dtype=torch.int64) for name in names}
+    for next_sentence_label in (memory.empty(labelled, dtype=torch.int64) for labelled in (count, 0)):
         with contextlib.suppress(ValueError):  # only one of the two sizes fits the objective
             native_sampler.packed(
                 first,
@@ -412,7 +418,7 @@ def call_sampler(**arguments: Any) -> None:
                 SimpleNamespace(
                     input_ids=tokens,
                     labels=predictions,
-                    masked_positions=torch.empty_like(predictions),
+                    masked_positions=memory.empty(len(predictions), dtype=torch.int64),
                     cu_seqlens=cu_seqlens,
                     cu_masked=cu_masked,
                     next_sentence_label=next_sentence_label,
@@ -575,6 +581,7 @@ def bytes_of(arguments: Arguments) -> list[bytes]:
 def fuzz(entry: str, seed: int, corruptions: int) -> None:
     call, build = ENTRIES[entry]
     rng = random.Random(seed)
+    native.use_isa(rng.choice(native.isas()))
     memory = Memory(rng)
     arguments = build(rng, memory)
     for name in rng.sample(sorted(arguments), min(corruptions, len(arguments))):

@@ -139,17 +139,20 @@ def test_unsupported_modules_are_refused(plain, folder, tmp_path, capsys, kind):
 
 @pytest.mark.parametrize("name", ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"])
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"7", b'[{"type": 5}]', b'{"pooling_mode": 7, "max_seq_length": "7"}', None]
+    "content", [b"", b"\xff", b"7", b'[{"type": 5}]', b'{"pooling_mode": 7, "max_seq_length": "7"}']
 )
 def test_an_invalid_file_is_named(folder, name, content):
     write(folder, ["mean_tokens"])
-    if content is not None:
-        (folder / name).write_bytes(content)
-    elif name.startswith("1_"):
-        (folder / name).unlink()
-    else:
-        return
+    (folder / name).write_bytes(content)
     with pytest.raises(InputError, match=f"^{folder / name} "):
+        Encoder.load(folder).embed(["a crane"])
+
+
+def test_a_missing_file_of_pooling_is_named(folder):
+    write(folder, ["mean_tokens"])
+    path = folder / "1_Pooling" / "config.json"
+    path.unlink()
+    with pytest.raises(InputError, match=f"^{path} "):
         Encoder.load(folder).embed(["a crane"])
 
 

@@ -304,12 +304,6 @@ def pretrain_from(folder, tmp_path, *arguments):
     return importlib.import_module("bertfast.pretrain").main([str(part) for part in command])
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_init_starts_from_a_bert_without_heads(tmp_path, cache, capfd):
     theirs = save_theirs(tmp_path / "theirs", "BertModel")
     assert pretrain_from(tmp_path / "theirs", tmp_path) == 0

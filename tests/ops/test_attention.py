@@ -61,7 +61,8 @@ def test_dropout_equals_the_twins(isa: str, case: str, dtype: torch.dtype) -> No
     assert_as_exact(ours, twins, truth, head_dim + inputs.max_seqlen)
 
 
-def test_twin_drops_by_the_specification() -> None:
+@pytest.mark.parametrize("function", [native, twin], ids=["native", "twin"])
+def test_drops_by_the_specification(function) -> None:  # type: ignore[no-untyped-def]
     """With equal scores and one-hot values, the output shows each probability."""
     length, heads, p, seed, site = 9, 2, 0.5, 21, 3
     query = torch.zeros(length, heads, length)
@@ -69,7 +70,7 @@ def test_twin_drops_by_the_specification() -> None:
     key_value[:, 1] = torch.eye(length)[:, None, :]
     cu = cumulative([length])
     keys = torch.arange(100, 100 + length)
-    out = native(query, key_value, cu, cu, length, keys, p, seed, site)
+    out = function(query, key_value, cu, cu, length, keys, p, seed, site)
     for i in range(length):
         for head in range(heads):
             for j in range(length):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from support.numerics import assert_as_exact
+from support.small_run import CPU
 
 from bertfast._native import native
 from bertfast.ops import product
 from bertfast.ops.product import computed_by_onednn, matrix_product
 
-CPU = torch.device("cpu")
 SIZES = [(0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (5, 130, 7), (1024, 8, 16), (1025, 32, 3), (2500, 16, 24)]
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from support.processes import SERVER
+from support.small_run import CPU
 from support.torchrun import HANGS
 
 from bertfast.distributed.world import World
-
-CPU = torch.device("cpu")
 
 
 def on_ranks(size: int, folder: Path, function: Callable[..., Any], *arguments: Any) -> list[Any]:

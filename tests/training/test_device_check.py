@@ -46,7 +46,6 @@ def outcomes(
         ("wrong", ": off by"),
         ("nan", "off by inf"),
         ("changing", "computed twice"),
-        ("exception", "RuntimeError: an illegal memory access"),
         ("abort", "killed by SIGABRT"),
     ],
 )
@@ -76,10 +75,9 @@ print(json.dumps({"check": "adam", "status": "passed", "said": " ".join(seen), "
     assert outcome == Outcome("adam", "passed", "", 0.0)
 
 
-@pytest.mark.parametrize(("fault", "said"), [("memory", "no memory is left"), ("beginning", "no device is here")])
-def test_an_impossible_check_is_no_failure(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
-    status, why = outcomes(monkeypatch, fault, "bias_gelu")["bias_gelu"]
-    assert status == "not checked" and said in why
+def test_a_worker_that_cannot_begin_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, why = outcomes(monkeypatch, "beginning", "bias_gelu")["bias_gelu"]
+    assert status == "not checked" and "no device is here" in why
 
 
 def test_a_verdict_is_cached_if_every_check_ran(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,20 +9,19 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from support.small_run import CPU, make_model
 
 from bertfast import evaluate as command
-from bertfast.config import BertConfig, SamplerConfig, TrainConfig
+from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
-from bertfast.model import Bert
 from bertfast.reporting.context_free import unigram_entropy
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.evaluation import HeldOut, evaluate
 from bertfast.training.launch import train
 
-CPU = torch.device("cpu")
 ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)
 CONFIG = TrainConfig(steps=20, batch_size=16, max_len=24, device="cpu", precision="fp32")
 
@@ -52,12 +51,6 @@ def corpus(folder):
 @pytest.fixture(scope="module")
 def held_out(folder, corpus):
     return load_corpus(folder / "held_out.txt", tokenizer=corpus.folder, cache_dir=folder / "cache")
-
-
-def make_model(corpus, **changes):
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
-    return Bert(BertConfig(vocab_size=corpus.vocab_size, **{**sizes, **changes}))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from support.small_run import make_corpus
+from support.small_run import CPU, make_corpus
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.distributed.world import World
@@ -17,7 +17,6 @@ from bertfast.model import Bert
 from bertfast.training.first_attention import attend_to_neighbours
 from bertfast.training.setup import prepare
 
-CPU = torch.device("cpu")
 SIZES = {"vocab_size": 1000, "hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 2}
 
 

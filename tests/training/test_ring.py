@@ -8,10 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.small_run import CPU
 
 from bertfast.training.ring import MOST_STEPS, Ring
-
-CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("first", [0, 5, MOST_STEPS, 3 * MOST_STEPS - 1])

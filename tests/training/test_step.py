@@ -14,7 +14,9 @@ import torch.distributed as dist
 from support.graphs import Called, HeldGraph, on_the_cpu
 from support.muon import as_on_a_gpu
 from support.processes import SERVER
+from support.ranks import on_ranks
 from support.small_run import CONFIG, CPU, make_model
+from support.torchrun import HANGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast.data.corpus import Corpus
@@ -186,13 +188,8 @@ def test_copies_change_no_bit(corpus, way):
     assert all(map(torch.equal, one.parameters(), other.parameters()))
 
 
-def run_rank(rank, size, corpus, config, folder):
-    """A rank's process: runs the steps, and saves its metrics, gradients and weights."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size)
-    torch.set_num_threads(1)
-    world = World(rank, size, [CPU] * size, [CPU], False, size, captured=True)
-    torch.save(taken(Corpus.open(corpus), config, world), folder / f"{rank}.pt")
-    dist.destroy_process_group()
+def taken_by_a_rank(world, folder, config):
+    return taken(Corpus.open(folder), config, world._replace(captured=True))
 
 
 def taken(corpus, config, world):
@@ -224,16 +221,8 @@ def taken(corpus, config, world):
 def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
     """In losses and gradients of every step, with dropout on; and ranks do not differ in a single bit."""
     config = dataclasses.replace(PLAIN, objective=objective, batch_size=26)
-    processes = [SERVER.Process(target=run_rank, args=(i, size, corpus.folder, config, tmp_path)) for i in range(size)]
-    for process in processes:
-        process.start()
     whole, gradients, _, _ = taken(corpus, config, World(0, 1, [CPU], [CPU], False, 1, captured=True))
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    (found, theirs, weights, buckets), *others = [
-        torch.load(tmp_path / f"{i}.pt", weights_only=False) for i in range(size)
-    ]
+    (found, theirs, weights, buckets), *others = on_ranks(size, tmp_path, taken_by_a_rank, corpus.folder, config)
     torch.testing.assert_close([each[1:4] for each in found], [each[1:4] for each in whole], rtol=1e-5, atol=1e-6)
     for one, of_ranks in zip(gradients, theirs, strict=True):
         torch.testing.assert_close(of_ranks, one, rtol=1e-5, atol=1e-6)
@@ -426,7 +415,7 @@ def test_no_graph_outlives_the_process_group(corpus, tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(HANGS)
         assert process.exitcode == 0
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)

@@ -26,12 +26,6 @@ except InputError as error:
 """
 
 
-QUIET = """
-from bertfast.log import show_messages
-show_messages(quiet=True)
-"""
-
-
 def run(cache: Path, content: bytes, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(cache)],
@@ -53,13 +47,6 @@ def test_equal_text_is_stored_once(tmp_path):
     assert run(tmp_path, b"It rains. It pours.\n") == first
     assert run(tmp_path, b"It snows. It pours.\n")[1].split("|")[0] != path
     assert len(list(Path(path).parent.glob("*.txt"))) == 2
-
-
-def test_quiet(tmp_path, monkeypatch):
-    """No progress bar is drawn."""
-    expected = run(tmp_path, b"It rains. It pours.\n")
-    monkeypatch.setattr(sys.modules[__name__], "SCRIPT", QUIET + SCRIPT)
-    assert run(tmp_path, b"It rains. It pours.\n") == expected
 
 
 def test_json_lines_are_recognised(tmp_path):

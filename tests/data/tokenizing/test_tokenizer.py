@@ -100,21 +100,19 @@ def test_autotokenizer_beside_a_models_configuration(transformers, trained, save
     assert not capfd.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def theirs(transformers, trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    trained.save(folder, 64)
+    return auto(transformers, folder)
+
+
 @settings(max_examples=200)
 @given(text=unicode_text, pair=unicode_text.filter(bool))  # to transformers an empty pair is none
-def test_autotokenizer_gives_the_same_ids_of_any_text(transformers, trained, tmp_path_factory, text, pair):
-    folder = tmp_path_factory.getbasetemp() / f"tokenizer-{id(trained)}"
-    if not folder.exists():
-        folder.mkdir()
-        trained.save(folder, 64)
-        AUTO[folder] = auto(transformers, folder)
-    theirs = AUTO[folder]
+def test_autotokenizer_gives_the_same_ids_of_any_text(theirs, trained, text, pair):
     assert theirs(text)["input_ids"] == trained.encode(text)[0]
     both = theirs(text, pair)
     assert (both["input_ids"], both["token_type_ids"]) == trained.encode(text, pair)[:2]
-
-
-AUTO: dict[Path, object] = {}
 
 
 def test_what_autotokenizer_knows(transformers, trained, saved):
