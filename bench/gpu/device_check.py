@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 from stage import arguments, require, save
 
 from bertfast.config import TrainConfig
 from bertfast.distributed.devices import choose_devices
 from bertfast.training.device_check.report import machine, table
 from bertfast.training.device_check.verdict import Verdict, examine, store
+
+SECONDS = 20.0  # for a check: one that hangs must not take the whole stage
 
 
 def main() -> None:
@@ -16,7 +21,8 @@ def main() -> None:
     devices = choose_devices(TrainConfig(device=options.device))
     print(table(machine(devices).items()), flush=True)
     outcomes = []
-    for outcome in examine(devices[0], len(devices)):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # at the stage's end: so the check's own process ends, too
+    for outcome in examine(devices[0], len(devices), seconds=SECONDS):
         outcomes.append(outcome)
         verdict = Verdict(tuple(outcomes))
         print(table(verdict.rows()[-1:]), flush=True)

@@ -20,7 +20,7 @@ from stage import arguments, require, save, skip
 HERE = Path(__file__).parent
 TESTS = HERE.parents[1] / "tests"
 AT_A_TIME = 4
-SECONDS = 60  # for a file
+SECONDS = 35  # for a file, of the stage's 60
 NOTHING_SELECTED = 5  # pytest's exit status
 
 

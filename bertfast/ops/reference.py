@@ -175,15 +175,16 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 @torch.no_grad()
 def adam(tensors: AdamTensors, count: Tensor, rate: Tensor, factor: Tensor, refused: Tensor) -> None:
-    """Reads `refused` on the host."""
-    if refused:
-        return
+    """Reads nothing on the host, so that a step can be captured."""
+    keeps = refused == 0
     step = rate.double() / (1 - BETA1 ** count.double())
     correction = (1 - BETA2 ** count.double()).sqrt()
     for number, (p, gradient, m, v) in enumerate(zip(*tensors[:4], strict=True)):
         g = gradient * factor
-        m.lerp_(g, 1 - BETA1)
-        v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-        p.sub_(step.to(p.dtype) * m / (v.sqrt() / correction.to(p.dtype) + EPS))
+        new_m = m.lerp(g, 1 - BETA1)
+        new_v = (v * BETA2).addcmul(g, g, value=1 - BETA2)
+        new_p = p - step.to(p.dtype) * new_m / (new_v.sqrt() / correction.to(p.dtype) + EPS)
+        for old, new in ((m, new_m), (v, new_v), (p, new_p)):
+            old.copy_(torch.where(keeps, new, old))
         if tensors.copies is not None:
-            tensors.copies[number].copy_(p)
+            tensors.copies[number].copy_(torch.where(keeps, p.to(torch.bfloat16), tensors.copies[number]))

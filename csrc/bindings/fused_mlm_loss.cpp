@@ -9,14 +9,6 @@ namespace bertfast::bindings {
 
 namespace {
 
-void check_aligned(std::initializer_list<const Tensor*> tensors) {
-    for (const Tensor* each : tensors) {
-        if (reinterpret_cast<uintptr_t>(each->data<const void>()) % 16 != 0) {
-            throw py::value_error(each->name() + " must be aligned to 16 bytes");
-        }
-    }
-}
-
 // The arguments of both the loss and its gradients.
 struct Inputs {
     Tensor rows, decoder, bias, labels, weights;

@@ -1,6 +1,8 @@
 // Arguments that several ops take, checked.
 #pragma once
 
+#include <cstdint>
+#include <initializer_list>
 #include <optional>
 
 #include "bindings/tensor.h"
@@ -12,6 +14,15 @@ namespace bertfast::bindings {
 template <typename Body>
 void with_float_type(const Tensor& tensor, const Body& body) {
     tensor.dtype() == Dtype::float32 ? body(float()) : body(bfloat16());
+}
+
+// Raises ValueError for a tensor that does not begin at a multiple of 16 bytes.
+inline void check_aligned(std::initializer_list<const Tensor*> tensors) {
+    for (const Tensor* each : tensors) {
+        if (reinterpret_cast<uintptr_t>(each->data<const void>()) % 16 != 0) {
+            throw py::value_error(each->name() + " must be aligned to 16 bytes");
+        }
+    }
 }
 
 // Activations, (rows, columns), in float32 or bfloat16.

@@ -69,7 +69,7 @@ class DropoutFactors {
         for (int64_t c = 0; c < room_for(columns); ++c) factors_[c] = 1.0f;
     }
 
-    static int64_t room_for(int64_t columns) { return round_up(columns, DRAW_COLUMNS > LINE ? DRAW_COLUMNS : LINE); }
+    static int64_t room_for(int64_t columns) { return round_up(columns, DRAW_COLUMNS); }
 
     const float* of(int64_t row_key) {
         if (dropout_.enabled) dropout_factors(dropout_, static_cast<uint64_t>(row_key), 0, columns_, factors_);

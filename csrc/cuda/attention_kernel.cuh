@@ -1,7 +1,8 @@
 // Attention by one block per sequence and head, in tiles of 64 queries and 64 keys. The work between two barriers is
 // passed to `block.each`: on a GPU each thread runs it, on the host a loop does, with the thread's registers.
 //
-// Only the log-sum-exps of the scores are stored. A tile of scores is recomputed when needed, unless the registers
+// Scores are scaled only after their greatest, or their log-sum-exp, is subtracted, so that differences that should be
+// 0 are exactly 0. Only the log-sum-exps are stored. A tile of scores is recomputed when needed, unless the registers
 // still hold it: a sequence of one tile computes its scores once.
 #pragma once
 
@@ -66,10 +67,10 @@ class AttentionBlock {
             block_.each([&](int thread, AttentionRegisters&) {
                 if (thread >= TILE) return;
                 LogSumExp row = empty_log_sum_exp();
-                for (int i = 0; i < TILE / 4; ++i) row = merge(row, shared_.part[thread][i]);
+                for (int i = 0; i < TILE / 4; ++i) row = merge(row, shared_.part[thread][i], scale_);
                 shared_.row[thread] = row;
                 if (query + thread < queries_) {
-                    tensors.log_sum_exp[statistic(query + thread)] = (row.maximum + logf(row.sum)) / scale_;
+                    tensors.log_sum_exp[statistic(query + thread)] = row.maximum + logf(row.sum) / scale_;
                 }
             });
             for (int d = 0; d < width_; d += TILE) {
@@ -252,11 +253,11 @@ class AttentionBlock {
             LogSumExp part = empty_log_sum_exp();
             float x[4];
             for (int i = 0; i < 4; ++i) {
-                x[i] = key + at.column + i < keys_ ? mine.scores[4 * four + i] * scale_ : -HUGE_VALF;
+                x[i] = key + at.column + i < keys_ ? mine.scores[4 * four + i] : -HUGE_VALF;
                 part.maximum = x[i] > part.maximum ? x[i] : part.maximum;
             }
-            for (const float each : x) part.sum += fast_exponential(each - part.maximum);
-            mine.part[four] = merge(mine.part[four], part);
+            for (const float each : x) part.sum += fast_exponential((each - part.maximum) * scale_);
+            mine.part[four] = merge(mine.part[four], part, scale_);
         });
     }
 
@@ -280,7 +281,7 @@ class AttentionBlock {
         for (int i = 0; i < 4; ++i) from_float(x[i], to[i]);
     }
 
-    // dropped = e^(score - maximum) F. The division by the rows' sums comes at the end.
+    // dropped = e^(scale (score - maximum)) F. The division by the rows' sums comes at the end.
     BERTFAST_HD_MEMBER void drop_probabilities(int thread, int query, int key, const AttentionRegisters& mine) {
         for_each_four(thread, [&](int four, Place at) {
             const float shift = shared_.row[at.row].maximum;
@@ -288,7 +289,7 @@ class AttentionBlock {
             float x[4];
             for (int i = 0; i < 4; ++i) {
                 const bool padding = key + at.column + i >= keys_;
-                x[i] = padding ? 0.0f : fast_exponential(mine.scores[4 * four + i] * scale_ - shift);
+                x[i] = padding ? 0.0f : fast_exponential((mine.scores[4 * four + i] - shift) * scale_);
                 x[i] = dropped(kept, i, x[i]);
             }
             store_four(x, at, shared_.dropped);

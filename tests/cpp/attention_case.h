@@ -1,6 +1,8 @@
 // Inputs of attention, the results of the CPU's float32 kernels, and buffers for those of the kernel under test.
 #pragma once
 
+#include <algorithm>
+
 #include "cpu/kernels.h"
 #include "cpu/simd/dispatch.h"
 #include "stepping.h"
@@ -55,6 +57,11 @@ class AttentionCase {
                near(our_out_, out_, tolerance, "attention") &&
                near(our_grad_query_, grad_query_, tolerance, "gradient of the queries") &&
                near(our_grad_key_value_, grad_key_value_, tolerance, "gradient of keys and values");
+    }
+
+    // Whether no query has a gradient, as where each has one key, whose probability is 1.
+    bool queries_have_no_gradient() const {
+        return std::all_of(our_grad_query_.begin(), our_grad_query_.end(), [](T each) { return to_float(each) == 0; });
     }
 
   private:

@@ -34,6 +34,20 @@ bool attention(const std::vector<int32_t>& queries, const std::vector<int32_t>& 
     return test_case.is_good();
 }
 
+// The log-sum-exp is the kernel's own, and the width's root is no power of two.
+template <typename T>
+bool a_lone_key_gives_queries_no_gradient() {
+    const std::vector<int32_t> lengths(200, 1);
+    AttentionCase<T> test_case(lengths, lengths, 2, 33, false);
+    for_each_item<T>(test_case.shape, false, [&](auto block) { block.forward(test_case.forward); });
+    AttentionBackward<T> backward = test_case.backward;
+    backward.log_sum_exp = test_case.forward.log_sum_exp;
+    for_each_item<T>(test_case.shape, false, [&](auto block) { block.backward(backward); });
+    const bool good = test_case.queries_have_no_gradient();
+    if (!good) std::printf("a lone key gives queries a gradient, %d bytes\n", int(sizeof(T)));
+    return good;
+}
+
 template <typename T>
 bool all_sizes() {
     struct Case {
@@ -218,5 +232,6 @@ int main() {
     good &= tensor_cores_multiply<false, false>() & tensor_cores_multiply<false, true>();
     good &= tensor_cores_multiply<true, true>() & tensor_cores_multiply<true, false>();
     good &= all_sizes<float>() & all_sizes<bfloat16>();
+    good &= a_lone_key_gives_queries_no_gradient<float>() & a_lone_key_gives_queries_no_gradient<bfloat16>();
     return good ? 0 : 1;
 }

@@ -119,6 +119,13 @@ def test_padding_is_never_read_and_gets_no_gradient(device: str) -> None:
         assert not clean[name][129:].any()
 
 
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FC00000, 0x7FFFFFFF])
+def test_every_nan_makes_the_loss_nan(isa: str, bits: int) -> None:
+    values = arguments((20, 33, 129, 256))
+    values["decoder_bias"][100] = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+    assert masked_lm_loss(**values).isnan()
+
+
 @pytest.mark.parametrize("device", ["cpu", GPU])
 def test_without_positions_every_row_counts(device: str) -> None:
     values = arguments((23, 33, 129, 129), device=device)

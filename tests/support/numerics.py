@@ -21,11 +21,14 @@ def doubled(leaves: Sequence[Tensor]) -> list[Tensor]:
     return [leaf.detach().double() for leaf in leaves]
 
 
-def assert_as_exact(ours: list[Tensor], torchs: list[Tensor], truth: list[Tensor], terms: int = 1) -> None:
+def assert_as_exact(
+    ours: list[Tensor], torchs: list[Tensor], truth: list[Tensor], terms: int = 1, scale: float = 0.0
+) -> None:
     """Largest errors: float32 within 4 times torch's, bfloat16 within twice, and a few roundings of float32.
 
     `terms`: how many numbers stand in one sum that the results come from. A float32 sum of n errs by about sqrt(n)
-    roundings, whose order is the processor's; torch's own may be exact by luck.
+    roundings, whose order is the processor's; torch's own may be exact by luck. `scale`: the size of these numbers,
+    where their sum may be 0.
     """
     for number, (a, b, exact) in enumerate(zip(ours, torchs, truth, strict=True)):
         assert a.dtype == b.dtype
@@ -34,7 +37,8 @@ def assert_as_exact(ours: list[Tensor], torchs: list[Tensor], truth: list[Tensor
             continue
         error, torchs_error = ((each.double() - exact).abs().max().item() for each in (a, b))
         factor = 2 if a.dtype == torch.bfloat16 else 4
-        roundings = (3 + terms**0.5) * torch.finfo(torch.float32).eps * exact.abs().max().item()
+        size = max(scale, exact.abs().max().item())
+        roundings = (3 + terms**0.5) * torch.finfo(torch.float32).eps * size
         allowed = factor * torchs_error + roundings
         assert error <= allowed, f"result {number}: error {error}, torch's {torchs_error}"
 

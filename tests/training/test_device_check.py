@@ -204,7 +204,7 @@ def test_rank_0_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice.broadcast_choice(Choice(), world) == Choice(("adam", "all-reduce"))
 
 
-@pytest.mark.parametrize("failure", ["replayed step", "all-reduce"])
+@pytest.mark.parametrize("failure", ["sampler", "replayed step", "all-reduce"])
 def test_a_step_that_does_not_replay_runs_eagerly(failure: str) -> None:
     world = World(0, 1, [GPU], [GPU], False, 1, captured=True)
     assert not Choice((failure,)).world(world, None).captured

@@ -19,7 +19,7 @@ from bertfast.training.device_check.verdict import cached_or_new
 FAILURES = (*ops.PARTS, SAMPLER, FUSED, REPLAY, ALL_REDUCE)
 
 _INSTEAD = {
-    SAMPLER: "batches are made on the host",
+    SAMPLER: "batches are made on the host, and steps run without a CUDA graph",
     FUSED: "the masked-LM loss is computed in chunks",
     REPLAY: "steps run without a CUDA graph",
     ALL_REDUCE: "steps run without a CUDA graph",
@@ -52,8 +52,11 @@ class Choice(NamedTuple):
         )
 
     def world(self, world: World, requested: bool | None) -> World:
-        """`world`, uncaptured if replays fail. Raises InputError if the user has `requested` a CUDA graph."""
-        broken = [each for each in (REPLAY, ALL_REDUCE) if each in self.failures]
+        """`world`, uncaptured if replays fail or batches are made on the host.
+
+        Raises InputError if the user has `requested` a CUDA graph.
+        """
+        broken = [each for each in (SAMPLER, REPLAY, ALL_REDUCE) if each in self.failures]
         if not (broken and world.captured):
             return world
         if requested:

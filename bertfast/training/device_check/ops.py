@@ -5,6 +5,7 @@ The sizes are odd ones, which reach the kernels' edge cases, and the presets' wi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -112,12 +113,19 @@ def layers(*leaves: Tensor) -> list[Any]:
 
 
 def compared(
-    what: str, function: Callable[..., Outputs], leaves: Sequence[Tensor], dtype: torch.dtype
+    what: str,
+    function: Callable[..., Outputs],
+    leaves: Sequence[Tensor],
+    dtype: torch.dtype,
+    twin: Callable[..., Outputs] | None = None,
 ) -> Iterator[Difference]:
-    """Compares the kernels' results and gradients with the twin's, and, bit for bit, with those of a second run."""
+    """Compares the kernels' results and gradients with the twin's, and, bit for bit, with those of a second run.
+
+    `twin`: None if `function` runs the twins of its ops where they are asked for.
+    """
     found = _results(function, leaves)
     with ops.use_twins(ops.PARTS):
-        expected = _results(function, leaves)
+        expected = _results(twin or function, leaves)
     name = f"{what} {str(dtype).removeprefix('torch.')}"
     yield difference(name, found, expected, TOLERANCES[dtype])
     yield same_bits(f"{name}, computed twice", found, _results(function, leaves))
@@ -232,12 +240,12 @@ def check_masked_lm_loss(inputs: Inputs, fused: bool = False) -> Iterator[Differ
     head = [*inputs.weights(hidden, hidden), inputs.normal(hidden), inputs.normal(hidden)]
     leaves = [inputs.states(size.tokens, hidden), *head, *inputs.weights(padded, hidden)]
 
-    def function(states: Tensor, *rest: Tensor) -> Outputs:
-        by_kernel = fused and ops.has_kernels(inputs.device, "masked_lm_loss")
+    def function(states: Tensor, *rest: Tensor, by_kernel: bool = False) -> Outputs:
         lm_head = LMHead(Linear(*rest[:2]), Norm(rest[2], rest[3], EPS), Linear(*rest[4:]), size.words)
         return masked_lm_loss(states, predictions, lm_head, by_kernel)
 
-    yield from compared(f"{size}, {size.words} words", function, leaves, inputs.dtype)
+    by_kernel = functools.partial(function, by_kernel=fused)
+    yield from compared(f"{size}, {size.words} words", by_kernel, leaves, inputs.dtype, function)
 
 
 def check_fused_mlm_loss(inputs: Inputs) -> Iterator[Difference]:

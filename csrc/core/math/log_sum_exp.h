@@ -43,9 +43,11 @@ BERTFAST_HD float fast_exponential(float x) {
 #endif
 }
 
-BERTFAST_HD LogSumExp merge(LogSumExp a, LogSumExp b) {
+// `scale`: of the exponents, if the elements are not scaled yet.
+BERTFAST_HD LogSumExp merge(LogSumExp a, LogSumExp b, float scale = 1.0f) {
     const float maximum = a.maximum > b.maximum ? a.maximum : b.maximum;
-    return {maximum, a.sum * fast_exponential(a.maximum - maximum) + b.sum * fast_exponential(b.maximum - maximum)};
+    return {maximum, a.sum * fast_exponential((a.maximum - maximum) * scale) +
+                         b.sum * fast_exponential((b.maximum - maximum) * scale)};
 }
 
 }  // namespace bertfast

@@ -61,6 +61,7 @@ class TileProducts : public ByRows<TileProducts, TILE> {
             uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
         } shape;
         static_assert(sizeof shape == 64);
+        asm volatile("" : : "m"(shape));  // the intrinsic tells the compiler that it reads a pointer's size
         _tile_loadconfig(&shape);
     }
     ~TileProducts() { _tile_release(); }

@@ -1,7 +1,7 @@
 // Small float32 matrices that stay in cache: their products, and copies from and to tensors of either type.
 //
 // A row of a matrix takes `row_stride(columns)` floats: an odd number of whole cache lines, so that a column doesn't
-// fall on a few sets of the cache. Columns beyond the matrix's are zero.
+// fall on a few sets of the cache. Columns beyond the matrix's are zero up to a whole vector; the rest is never read.
 #pragma once
 
 #include <utility>

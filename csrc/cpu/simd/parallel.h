@@ -46,8 +46,13 @@ static inline void parallel_for(int64_t count, int64_t grain, const Body& body) 
     for (int64_t thread = 0; thread < threads; ++thread) run(thread);
 #else
     std::vector<std::thread> pool;
-    for (int64_t thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
-    run(0);
+    try {
+        for (int64_t thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
+        run(0);
+    } catch (...) {  // no thread could be started
+        const std::lock_guard<std::mutex> lock(failing);
+        failed = std::current_exception();
+    }
     for (std::thread& worker : pool) worker.join();
 #endif
     if (failed) std::rethrow_exception(failed);

@@ -139,9 +139,9 @@ static inline Floats exponential(Floats x) {
     p = p * r + 0x1.fffffap-2f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    // Adds n, which is in the low bits, to the exponent.
-    p = bits_as<Floats>(bits_as<Words>(p) + (bits_as<Words>(shifted) << 23));
-    return x < broadcast(-87.33f) ? Floats{} : p;
+    // n, which is in the low bits, becomes the exponent of 2^n. The product is exact, and NaN for a NaN.
+    const Floats power = bits_as<Floats>((bits_as<Words>(shifted) << 23) + bits_as<Words>(broadcast(1.0f)));
+    return x < broadcast(-87.33f) ? Floats{} : p * power;
 }
 
 }  // namespace bertfast::cpu::BERTFAST_ISA
