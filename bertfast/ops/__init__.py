@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from bertfast._native import native
+from bertfast.distributed.devices import OLDEST_CAPABILITY
 
 DEVICES: tuple[str, ...] = ("cpu", "cuda")
 """The types of device that the ops have native kernels for. On others their plain-torch twins run."""
@@ -30,7 +31,15 @@ _twins: tuple[str, ...] = ()  # the ops that `use_twins` has set
 
 def has_kernels(device: torch.device, op: str) -> bool:
     """Whether `op` runs its native kernels on `device`, rather than its twin."""
-    return device.type in DEVICES and (device.type != "cuda" or native.has_cuda) and op not in _twins
+    if device.type not in DEVICES or op in _twins:
+        return False
+    return device.type != "cuda" or (native.has_cuda and capability(device.index) >= OLDEST_CAPABILITY)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def capability(index: int | None) -> tuple[int, int]:
+    """A GPU's compute capability; without any GPU one that has everything, for tests."""
+    return torch.cuda.get_device_capability(index) if torch.cuda.is_available() else (99, 0)
 
 
 @contextlib.contextmanager
