@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from support.ranks import CPU, on_ranks
+from support.ranks import on_ranks
+from support.small_run import ALONE
 from torch import Tensor
 
 from bertfast.distributed.collectives import AllReduce, RankSum, SharedOut, from_rank_0, wait_for_all
@@ -15,7 +16,6 @@ from bertfast.distributed.world import World
 
 # 27 numbers, which 2 and 4 ranks can't share evenly; among them an empty tensor and a scalar.
 SHAPES = [(3, 5), (), (7,), (0,), (2, 2)]
-ALONE = World(0, 1, [CPU], [CPU], False, 1)
 
 
 def values(rank: int, call: int) -> list[Tensor]:

@@ -11,9 +11,12 @@ import torch
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
+from bertfast.distributed.world import World
 from bertfast.model import Bert
 
 CPU = torch.device("cpu")
+ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)
+SHARDED = ALONE._replace(deterministic=True, shards=8)
 
 
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")

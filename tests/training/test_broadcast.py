@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from support.op_cases.adam import scalar
-from support.ranks import CPU, on_ranks
+from support.ranks import on_ranks
+from support.small_run import ALONE
 from torch import nn
 
 from bertfast.distributed.world import World
@@ -22,7 +23,7 @@ def begun(world: World, steps: int) -> tuple[nn.Module, Optimizer]:
     """A model with random weights of the rank's own, after `steps` steps with random gradients."""
     torch.manual_seed(world.rank)
     model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5))
-    muon = Muon({model[0].weight: 1}, 1.0, torch.bfloat16, World(0, 1, [CPU], [CPU], False, 1))
+    muon = Muon({model[0].weight: 1}, 1.0, torch.bfloat16, ALONE)
     optimizer = Optimizer(model.parameters(), torch.bfloat16, 0.0, muon)
     for _ in range(steps):
         optimizer.step([torch.randn_like(each) for each in model.parameters()], *map(scalar, (0.1, 1, 0)))
@@ -45,8 +46,7 @@ def received(world: World, done: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("done", [0, 2])
 def test_all_ranks_have_rank_0s_state(tmp_path: Path, done: int) -> None:
-    alone = World(0, 1, [CPU], [CPU], False, 1)
-    model, optimizer = begun(alone, done)
+    model, optimizer = begun(ALONE, done)
     expected = state(model, optimizer)
     for found in on_ranks(3, tmp_path, received, done):
         assert (found["steps"], found["count"]) == (done, done)
@@ -56,8 +56,7 @@ def test_all_ranks_have_rank_0s_state(tmp_path: Path, done: int) -> None:
 
 
 def test_a_world_of_one_keeps_its_own() -> None:
-    alone = World(0, 1, [CPU], [CPU], False, 1)
-    model, optimizer = begun(alone, 2)
+    model, optimizer = begun(ALONE, 2)
     before = [each.clone() for each in state(model, optimizer)]
-    assert broadcast_state(alone, model, optimizer, 2) == 2
+    assert broadcast_state(ALONE, model, optimizer, 2) == 2
     assert all(map(torch.equal, state(model, optimizer), before))

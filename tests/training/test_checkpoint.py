@@ -12,18 +12,15 @@ import safetensors.torch
 import torch
 from support.checkpoints import RUN, Training
 from support.messages import listening
-from support.small_run import CONFIG, CPU, make_model
+from support.small_run import CONFIG, SHARDED, make_model
 from torch import Tensor, nn
 
 from bertfast import files
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.training import checkpoint
 from bertfast.training.optimizer import make_optimizer
 from bertfast.training.setup import Setup
-
-ALONE = World(0, 1, [CPU], [CPU], True, 8)
 
 
 @pytest.fixture
@@ -75,7 +72,7 @@ def test_muons_momentum_is_kept(corpus: Corpus, tmp_path: Path) -> None:
     made = []
     for kind in ("muon", "muon", "adamw"):
         model = make_model(corpus)
-        setup = Setup(model, [], dataclasses.replace(CONFIG, optimizer=kind), ALONE, torch.float32)
+        setup = Setup(model, [], dataclasses.replace(CONFIG, optimizer=kind), SHARDED, torch.float32)
         made.append((model, make_optimizer(setup)))
     (model, optimizer), (other, its), (plain, adamw) = made
     generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.graphs import Called
-from support.small_run import CONFIG, CPU, make_model
+from support.small_run import ALONE, CONFIG, CPU, make_model
 
 from bertfast import check, ops
 from bertfast.data.corpus import Corpus
@@ -250,8 +250,7 @@ def test_the_fused_loss_is_not_tried_where_it_fails(corpus: Corpus, monkeypatch:
 
     monkeypatch.setattr(loss_form, "_why_not_fused", lambda setup: None)
     monkeypatch.setattr(loss_form, "_made_up_loss", lambda *_: pytest.fail("it is tried"))
-    world = World(0, 1, [CPU], [CPU], False, 1)
-    setup = Setup(make_model(corpus), [Sampler(corpus, CONFIG)], CONFIG, world, torch.bfloat16)
+    setup = Setup(make_model(corpus), [Sampler(corpus, CONFIG)], CONFIG, ALONE, torch.bfloat16)
     assert not choose_loss_form(setup, None, works=False).is_fused
     asked = setup._replace(config=dataclasses.replace(CONFIG, mlm_loss="fused"))
     with pytest.raises(InputError, match="it fails on this device"):

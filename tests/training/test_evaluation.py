@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from support.small_run import CPU, make_model
+from support.small_run import ALONE, CPU, make_model
 
 from bertfast import evaluate as command
 from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus
-from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.hub.transformers import save_model
 from bertfast.reporting.context_free import unigram_entropy
@@ -22,7 +21,6 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training.evaluation import HeldOut, evaluate
 from bertfast.training.launch import train
 
-ALONE = World(0, 1, [CPU], [CPU], deterministic=False, shards=1)
 CONFIG = TrainConfig(steps=20, batch_size=16, max_len=24, device="cpu", precision="fp32")
 
 

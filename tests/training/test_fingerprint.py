@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_run import CONFIG, CPU
+from support.small_run import ALONE, CONFIG, CPU, SHARDED
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
@@ -20,10 +20,9 @@ from bertfast.training.fingerprint import from_checkpoint, identity, shared_by_r
 from bertfast.training.setup import Setup
 
 MODEL = BertConfig(vocab_size=50)
-WORLD = World(0, 1, [CPU], [CPU], True, 8)
 
 
-def of(corpus: Corpus, world: World = WORLD, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:
+def of(corpus: Corpus, world: World = SHARDED, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, Any]:
     config = dataclasses.replace(CONFIG, **changes)
     model: Any = SimpleNamespace(config=MODEL)
     return identity(Setup(model, [], config, world, dtype), corpus, "chunked")
@@ -49,11 +48,11 @@ def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_number_of_threads_matters_for_plain_sums_only(corpus: Corpus, threads: int) -> None:
     before = torch.get_num_threads()
-    one, plain = of(corpus), of(corpus, World(0, 1, [CPU], [CPU], False, 1))
+    one, plain = of(corpus), of(corpus, ALONE)
     torch.set_num_threads(threads)
     try:
         assert differences(one, of(corpus)) == []
-        found = differences(plain, of(corpus, World(0, 1, [CPU], [CPU], False, 1)))
+        found = differences(plain, of(corpus, ALONE))
         assert len(found) == (threads != before)
     finally:
         torch.set_num_threads(before)

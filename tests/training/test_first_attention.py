@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from support.small_run import CPU, make_corpus
+from support.small_run import ALONE, make_corpus
 
 from bertfast.config import BertConfig, TrainConfig
-from bertfast.distributed.world import World
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
 from bertfast.training.first_attention import attend_to_neighbours
@@ -101,6 +100,6 @@ def test_a_run_starts_only_new_models_so(tmp_path: Any, trained_len: int) -> Non
     model.trained_len = trained_len
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for given in (dataclasses.replace(config, first_attention="random"), config):
-        prepare(model, corpus, given, World(0, 1, [CPU], [CPU], False, 1))
+        prepare(model, corpus, given, ALONE)
         same = torch.equal(model.layers[0].query.weight, before["layers.0.query.weight"])
         assert same == (given.first_attention == "random" or trained_len > 0)

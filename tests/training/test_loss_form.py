@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.gpu import on_gpu
 from support.graphs import Called
-from support.small_run import CONFIG, CPU, make_model
+from support.small_run import ALONE, CONFIG, CPU, SHARDED, make_model
 
 from bertfast import model
 from bertfast.config import TrainConfig
@@ -29,7 +29,6 @@ from bertfast.training.loss_form import CHUNKED, LossForm, broadcast_form, choos
 from bertfast.training.setup import Setup
 
 GPU = torch.device("cuda", 0)
-ALONE = World(0, 1, [CPU], [CPU], False, 1)
 FUSED = {"masked-LM loss": "fused"}
 Tensors = tuple[torch.Tensor, ...]
 
@@ -178,7 +177,7 @@ def test_it_can_be_asked_for(corpus: Corpus, timed: list[tuple[int, int]], monke
     assert choose(corpus, asked="fused", resumed={"masked-LM loss": "chunked"}).is_fused
     for world, why in (
         (World(0, 1, [CPU] * 2, [CPU] * 2, False, 2), "DataParallel's replicas take chunks, give --parallel ddp"),
-        (World(0, 1, [CPU], [CPU], True, 8), "its bits are those of one kind of GPU, give --no-deterministic"),
+        (SHARDED, "its bits are those of one kind of GPU, give --no-deterministic"),
     ):
         with pytest.raises(InputError, match=f"^--mlm-loss fused: {why}"):
             choose(corpus, world, asked="fused")

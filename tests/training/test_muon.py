@@ -10,17 +10,15 @@ import torch
 from support.muon import as_on_a_gpu, brought_near_1, trained
 from support.op_cases.adam import scalar
 from support.random_model import make_config
-from support.small_run import CPU
+from support.small_run import SHARDED
 from torch import Tensor, nn
 
-from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.training import muon as module
 from bertfast.training.muon import Muon, layer_matrices, orthogonalized
 from bertfast.training.optimizer import Optimizer
 
 RATE, DECAY, FACTOR = 0.02, 2.0, 0.3
-ALONE = World(0, 1, [CPU], [CPU], True, 8)
 SHAPES = {(24, 24): 1, (48, 24): 2, (96, 24): 1, (24, 96): 1}
 """Of the parameters, and the number of matrices in each."""
 
@@ -34,7 +32,7 @@ def given(steps: int, times: int = 1) -> tuple[list[nn.Parameter], list[list[Ten
 
 
 def ours(parameters: Sequence[nn.Parameter], dtype: torch.dtype = torch.float32) -> Optimizer:
-    muon = Muon(dict(zip(parameters, SHAPES.values(), strict=True)), RATE / 0.5, dtype, ALONE)
+    muon = Muon(dict(zip(parameters, SHAPES.values(), strict=True)), RATE / 0.5, dtype, SHARDED)
     return Optimizer(parameters, dtype, DECAY, muon)
 
 

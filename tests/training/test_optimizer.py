@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from support.op_cases.adam import scalar
-from support.small_run import CPU
+from support.small_run import SHARDED
 
-from bertfast.distributed.world import World
 from bertfast.ops.linear import in_type
 from bertfast.training.muon import Muon
 from bertfast.training.optimizer import Optimizer
@@ -17,8 +16,7 @@ from bertfast.training.optimizer import Optimizer
 @pytest.mark.parametrize("by_muon", [False, True])
 def test_copies_follow_weights_that_were_loaded(refused: float, by_muon: bool) -> None:
     parameters = [torch.nn.Parameter(torch.randn(5, 5)), torch.nn.Parameter(torch.randn(2), requires_grad=False)]
-    world = World(0, 1, [CPU], [CPU], True, 8)
-    muon = Muon({parameters[0]: 1}, 1.0, torch.bfloat16, world) if by_muon else None
+    muon = Muon({parameters[0]: 1}, 1.0, torch.bfloat16, SHARDED) if by_muon else None
     optimizer = Optimizer(parameters, torch.bfloat16, 0.0, muon)
     with torch.no_grad():
         parameters[0].fill_(7)
@@ -65,8 +63,7 @@ def test_the_head_has_a_rate_of_its_own(by_muon: bool) -> None:
     head = ours[1:3]
     theirs = [torch.nn.Parameter(each.detach().double()) for each in ours]
     truth = torch.optim.AdamW([{"params": theirs[1:3]}, {"params": [theirs[3]]}], weight_decay=0.0)
-    world = World(0, 1, [CPU], [CPU], True, 8)
-    muon = Muon({ours[0]: 1}, 10.0, torch.float32, world) if by_muon else None
+    muon = Muon({ours[0]: 1}, 10.0, torch.float32, SHARDED) if by_muon else None
     optimizer = Optimizer(ours, torch.bfloat16, 0.0, muon, set(head))
     before = [each.detach().clone() for each in ours]
     for step in range(6):

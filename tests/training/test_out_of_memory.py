@@ -6,13 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from support.small_run import CONFIG, CPU
+from support.small_run import ALONE, CONFIG, CPU
 
-from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.training.out_of_memory import explained_out_of_memory
-
-WORLD = World(0, 1, [CPU], [CPU], False, 1)
 
 
 def full() -> None:
@@ -32,7 +29,7 @@ def broken_capture() -> None:
 
 @pytest.mark.parametrize("fail", [full, broken_capture])
 def test_lack_of_memory_is_one_line(fail):
-    with pytest.raises(InputError) as raised, explained_out_of_memory(CONFIG, WORLD):
+    with pytest.raises(InputError) as raised, explained_out_of_memory(CONFIG, ALONE):
         fail()
     ways = "lower --batch-size 12, or compute the batch in more pieces (--shards 2)"
     assert str(raised.value) == f"cpu is out of memory: {ways}"
@@ -46,7 +43,7 @@ def test_lack_of_memory_is_one_line(fail):
 def test_shards_are_offered_where_they_can_be_halved(changes, batch_size, shards):
     """A shard has at least an example, and a process with several GPUs gives each of them one."""
     config = dataclasses.replace(CONFIG, batch_size=batch_size)
-    with pytest.raises(InputError) as raised, explained_out_of_memory(config, WORLD._replace(**changes)):
+    with pytest.raises(InputError) as raised, explained_out_of_memory(config, ALONE._replace(**changes)):
         full()
     assert ("--shards" in str(raised.value)) == (shards is not None)
     assert shards is None or f"(--shards {shards})" in str(raised.value)
@@ -54,6 +51,6 @@ def test_shards_are_offered_where_they_can_be_halved(changes, batch_size, shards
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), InputError("no number"), MemoryError()])
 def test_other_errors_come_through_as_they_are(error):
-    with pytest.raises(type(error)) as raised, explained_out_of_memory(CONFIG, WORLD):
+    with pytest.raises(type(error)) as raised, explained_out_of_memory(CONFIG, ALONE):
         raise error
     assert raised.value is error

@@ -15,7 +15,7 @@ from support.graphs import Called, HeldGraph, on_the_cpu
 from support.muon import as_on_a_gpu
 from support.processes import SERVER
 from support.ranks import on_ranks
-from support.small_run import CONFIG, CPU, make_model
+from support.small_run import ALONE, CONFIG, CPU, make_model
 from support.torchrun import HANGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -221,7 +221,7 @@ def taken(corpus, config, world):
 def test_ranks_add_up_to_one(corpus, tmp_path, size, objective):
     """In losses and gradients of every step, with dropout on; and ranks do not differ in a single bit."""
     config = dataclasses.replace(PLAIN, objective=objective, batch_size=26)
-    whole, gradients, _, _ = taken(corpus, config, World(0, 1, [CPU], [CPU], False, 1, captured=True))
+    whole, gradients, _, _ = taken(corpus, config, ALONE._replace(captured=True))
     (found, theirs, weights, buckets), *others = on_ranks(size, tmp_path, taken_by_a_rank, corpus.folder, config)
     torch.testing.assert_close([each[1:4] for each in found], [each[1:4] for each in whole], rtol=1e-5, atol=1e-6)
     for one, of_ranks in zip(gradients, theirs, strict=True):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.utils.deterministic
 from support.graphs import on_the_cpu
-from support.small_run import CONFIG, CPU, make_model
+from support.small_run import ALONE, CONFIG, CPU, make_model
 
 from bertfast.config import BertConfig
 from bertfast.distributed.world import World
@@ -53,7 +53,7 @@ def test_a_record_describes_its_step(corpus, tmp_path):
     ]
     assert [record.lr for record in records] == [learning_rate(step, config) for step in range(config.steps)]
     model = make_model(corpus)
-    prepare(model, corpus, config, World(0, 1, [CPU], [CPU], False, 1))
+    prepare(model, corpus, config, ALONE)
     batch = sampler.packed(0, size)
     weights = torch.full((batch.labels.numel(),), 1 / batch.labels.numel())
     sum(model(batch, weights, config.seed, torch.float32)).backward()
@@ -87,7 +87,7 @@ def test_a_run_is_diagnosed(corpus, said):
     said.clear()
     again = train(model, corpus, config)  # from the weights that it has learned
     assert not any("weights" in line for line in said)
-    setup = Setup(model, [Sampler(again.corpus, config)], config, World(0, 1, [CPU], [CPU], False, 1), torch.float32)
+    setup = Setup(model, [Sampler(again.corpus, config)], config, ALONE, torch.float32)
     read = sum(record.tokens for record in again.history.records)
     subject = trainer._subject(setup, again.corpus, None)
     assert subject.readings == pytest.approx(read / again.corpus.num_tokens, rel=0.1)
@@ -141,7 +141,7 @@ def test_a_non_finite_loss_is_reported(corpus):
 def test_out_of_memory_names_the_ways_out(corpus, monkeypatch, place, changes, message):
     """Wherever it happens, and even if a capture that it broke raises another error afterwards."""
     on_the_cpu(monkeypatch)
-    world = World(0, 1, [CPU], [CPU], False, 1, captured=True)._replace(**changes)
+    world = ALONE._replace(**{"captured": True, **changes})
     config = dataclasses.replace(CONFIG, eval=True, eval_share=0.2)
 
     def full(*_):
