@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -39,6 +40,11 @@ def has_kernels(device: torch.device, op: str) -> bool:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def capability(index: int | None) -> tuple[int, int]:
     """A GPU's compute capability; without any GPU one that has everything, for tests."""
+    return _capability(index)
+
+
+@functools.cache  # every op asks in every step
+def _capability(index: int | None) -> tuple[int, int]:
     return torch.cuda.get_device_capability(index) if torch.cuda.is_available() else (99, 0)
 
 

@@ -37,6 +37,7 @@ void mlm_loss(py::handle logits_, py::handle bias_, py::handle labels_, py::hand
     }
     if (columns % 8 != 0) throw py::value_error("logits must have a multiple of 8 columns");
     if (vocab_size < 1 || vocab_size > columns) throw py::value_error("vocab_size must be in [1, columns of logits]");
+    static_assert(MLM_LOSS_ALIGNMENT == 16);
     check_aligned({&logits, &bias});
     if (!logits.device().cuda) check_labels(labels.data<int64_t>(), rows, vocab_size);
     with_float_type(logits, [&](auto type) {
