@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -37,15 +36,15 @@ def has_kernels(device: torch.device, op: str) -> bool:
     return device.type != "cuda" or (native.has_cuda and capability(device.index) >= OLDEST_CAPABILITY)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def capability(index: int | None) -> tuple[int, int]:
-    """A GPU's compute capability; without any GPU one that has everything, for tests."""
-    return _capability(index)
+    """A GPU's compute capability; without any GPU one that has everything, for tests.
 
-
-@functools.cache  # every op asks in every step
-def _capability(index: int | None) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(index) if torch.cuda.is_available() else (99, 0)
+    torch.compile takes its properties as constants, which `torch.cuda.get_device_capability` is not to it.
+    """
+    if not torch.cuda.is_available():
+        return 99, 0
+    properties = torch.cuda.get_device_properties(index)
+    return properties.major, properties.minor
 
 
 @contextlib.contextmanager
