@@ -96,7 +96,7 @@ def test_a_run_is_diagnosed(corpus, said):
 def test_a_run_over_a_built_corpus_needs_no_reader_no_plot_and_no_compiler(corpus):
     script = (
         "import sys\n"
-        "absent = ['sentencex', 'pyarrow', 'matplotlib', 'torch._dynamo']  # torch's compiler takes a second to import\n"
+        "absent = ['sentencex', 'pyarrow', 'matplotlib', 'torch._dynamo']  # torch's compiler takes 1 s to import\n"
         "sys.modules.update(dict.fromkeys(absent))\n"
         "import bertfast\n"
         f"corpus = bertfast.load_corpus({str(corpus.folder)!r})\n"
