@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -19,10 +20,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from support.messages import listening
 from support.small_run import make_corpus
+from support.torch_threads import torch_threads
 
 from bertfast._native import native
 from bertfast.data.corpus import Corpus
@@ -63,8 +64,16 @@ def said() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+def restored_logger() -> Iterator[None]:
+    """After the test bertfast's logger is as before."""
+    logger = logging.getLogger("bertfast")
+    level, handlers = logger.level, logger.handlers
     yield
-    torch.set_num_threads(threads)
+    logger.handlers = handlers
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    with torch_threads(2):
+        yield

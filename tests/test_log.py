@@ -7,28 +7,15 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.messages import Terminal
 
 from bertfast.log import progress_bar, show_messages, shows_bars, shows_progress, standard_error
 
+pytestmark = pytest.mark.usefixtures("restored_logger")
 logger = logging.getLogger("bertfast.some.module")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root = logging.getLogger("bertfast")
-    level, handlers = root.level, root.handlers
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:

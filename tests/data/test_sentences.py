@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
+from support.wikitext import WIKITEXT
 
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
@@ -20,10 +21,6 @@ from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PIECE, sentences
 from bertfast.data.sources.find import find_source
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
-
-WIKITEXT = (
-    " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
-)
 
 
 def documents(path: Path, form: str, documents: str = "auto") -> list[list[str]]:

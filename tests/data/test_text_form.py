@@ -9,15 +9,12 @@ import textwrap
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.wikitext import WIKITEXT
 
 from bertfast.config import CorpusConfig
 from bertfast.data import text_form
 from bertfast.data.sentences import MARKS, sentences
 from bertfast.data.text_form import LARGE, detect
-
-WIKITEXT = (
-    " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
-)
 
 PROSE = "It was a dark night, and\nthe rain fell. Nobody\ncame.\n\nIn the morning the sun\nshone again. All was well.\n"
 LINES = "It was dark.\nThe rain fell!\nNobody came.\n\nThe sun shone again.\n“All was well.”\n"

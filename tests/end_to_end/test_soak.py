@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.torch_threads import torch_threads
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
@@ -32,18 +33,14 @@ def test_memory_and_files_stay_flat(corpus: Corpus, tmp_path: Path, monkeypatch:
             files.append(len(list(Path("/proc/self/fd").iterdir())))
 
     monkeypatch.setattr(History, "add", watched)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second one would only wait, in steps this small
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 16}
     model = Bert(BertConfig(vocab_size=corpus.vocab_size, **sizes))
     config = TrainConfig(
         steps=STEPS, batch_size=8, shards=1, max_len=16, device="cpu", precision="fp32", checkpoint_every=50, eval=True
     )
-    try:
+    with torch_threads(1):  # a second one would only wait, in steps this small
         train(model, corpus, config, tmp_path / "out")
-    finally:
-        torch.set_num_threads(threads)
     growth = max(memory) / memory[0] - 1
     print(f"{memory[0] / 1e6:.1f} MB after {WARM:,} steps, at most {growth:.2%} more; files {sorted(set(files))}")
     assert len(memory) == (STEPS - WARM) // 500

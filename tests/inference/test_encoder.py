@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from support.torch_threads import torch_threads
 from support.trained_tokenizer import train_wordpiece
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -108,16 +109,12 @@ def test_embed_equals_transformers_in_order(encoder, theirs, texts, pooling, lay
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("pooling", POOLED)
 def test_a_vector_does_not_depend_on_the_other_texts(encoder, texts, pooling, precision, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         together = encoder.embed(texts, pooling=pooling, precision=precision)
         for some in ([0], [1], [2, 3, 4, 5, 6], list(range(len(texts)))[::-1]):
             vectors = encoder.embed([texts[i] for i in some], pooling=pooling, precision=precision)
             assert torch.equal(vectors, together[some])
         assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.fixture

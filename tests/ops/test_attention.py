@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from support.dropout_draws import half
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from support.op_cases.attention import CASES, cumulative, leaves, native, of, packed, twin, upstream
-from support.philox import half
 from torch import Tensor
 
 from bertfast.ops import attention as module

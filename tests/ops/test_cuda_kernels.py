@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.gpu import NEEDS_GPU
 from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from support.op_cases import adam as adam_cases
 from support.op_cases import attention as attention_cases
@@ -34,7 +35,7 @@ from bertfast.ops.layer_norm import (
 )
 from bertfast.ops.self_attention import self_attention
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+pytestmark = [pytest.mark.gpu, NEEDS_GPU]
 
 
 def cuda(tensors: list[Tensor]) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.gpu import GPU, NEEDS_GPU
+from support.gpu import GPU, on_gpu
 from support.op_cases.masked_lm_loss import (
     LARGE,
     SIZES,
@@ -16,6 +16,7 @@ from support.op_cases.masked_lm_loss import (
     masked_lm_loss_twin,
     results,
 )
+from support.torch_threads import torch_threads
 
 from bertfast._native import native
 from bertfast.ops import kernels
@@ -151,8 +152,7 @@ def test_labels_out_of_range_raise(label: int) -> None:
         masked_lm_loss(**values)
 
 
-@pytest.mark.gpu
-@NEEDS_GPU
+@on_gpu
 @pytest.mark.parametrize("label", [-1, 129, 2**40])
 def test_labels_out_of_range_make_the_loss_nan_on_a_gpu(label: int) -> None:
     values = arguments((20, 33, 129, 256), device="cuda")
@@ -216,13 +216,9 @@ def test_same_bits_every_time(dtype: torch.dtype, device: str) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_any_number_of_threads(threads: int) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         assert_close(arguments((3, 33, 129, 256)))
         assert_close(arguments((507, 33, 129, 256)))
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("needs_gradients", [True, False])

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.full_disk import full_disk
 
 from bertfast.reporting.appended_file import AppendedFile, cut_back
-
-
-@contextlib.contextmanager
-def full_disk(size: int) -> Iterator[None]:
-    """Until the end no file grows beyond `size` bytes: a limit stands in for the full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def step_of(line: bytes) -> int | None:

@@ -2,10 +2,10 @@
 
 import json
 import math
-import resource
 
 import numpy as np
 import pytest
+from support.full_disk import full_disk
 
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.plot import _smoothed, draw_losses
@@ -42,21 +42,17 @@ def test_a_resumed_history_equals_an_uninterrupted_one(tmp_path):
 
 
 def test_lines_that_the_disk_refused_are_written_later(tmp_path, said):
-    """There is one warning and no partial line. A limit on the size of files stands in for a full disk."""
+    """There is one warning and no partial line."""
     path = tmp_path / "metrics.jsonl"
     whole = write(tmp_path / "whole.jsonl", 0, 6)
     history = History(path)
     history.add(RECORDS[0])
     line = path.stat().st_size
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (line + line // 2, limits[1]))
-    try:
+    with full_disk(line + line // 2):
         for record in RECORDS[1:3]:
             history.add(record)
         with pytest.raises(OSError, match="File too large"):
             history.write()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert said == [f"warning: {path} can't be written: File too large; the lines are kept and written later"]
     assert len(path.read_bytes()) == line
     history.add(EVALUATIONS[0])

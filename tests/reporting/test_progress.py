@@ -1,20 +1,17 @@
 """Progress: a bar in a terminal, lines elsewhere, nothing with --quiet; a failing stream ends nothing."""
 
 import io
-import logging
 import sys
 
 import pytest
+from support.messages import Terminal
 
 from bertfast import log
 from bertfast.log import show_messages
 from bertfast.reporting import progress
 from bertfast.reporting.progress import Progress
 
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+pytestmark = pytest.mark.usefixtures("restored_logger")
 
 
 class Full(io.StringIO):
@@ -22,15 +19,6 @@ class Full(io.StringIO):
 
     def write(self, text):
         raise BrokenPipeError(32, "Broken pipe")
-
-
-@pytest.fixture(autouse=True)
-def restored_logger():
-    logger = logging.getLogger("bertfast")
-    level, handlers = logger.level, logger.handlers
-    yield
-    logger.handlers = handlers
-    logger.setLevel(level)
 
 
 def shown(monkeypatch, stream, quiet=False, log_every=0, steps=10):

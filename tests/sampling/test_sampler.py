@@ -28,6 +28,7 @@ from support.array_corpus import (
     possible,
     some_documents,
 )
+from support.gpu import on_gpu
 from support.notebook import notebook_dataset, notebook_paragraphs
 from support.reference import Reference, divide, philox4x32
 
@@ -849,8 +850,7 @@ def test_the_extension_checks_its_corpus() -> None:
 # --- On a GPU ---
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not (torch.cuda.is_available() and native.has_cuda), reason="needs a CUDA device and its kernels")
+@on_gpu
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
 def test_gpu_equals_cpu(config: SamplerConfig) -> None:
     for dtype in (np.uint16, np.uint32):
@@ -865,8 +865,7 @@ def test_gpu_equals_cpu(config: SamplerConfig) -> None:
                         assert torch.equal(getattr(ours, field).cpu(), tensor), field
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not (torch.cuda.is_available() and native.has_cuda), reason="needs a CUDA device and its kernels")
+@on_gpu
 def test_gpu_shared_memory() -> None:
     """max_len 4096 takes more than a kernel has by default; 65536 more than any device has."""
     corpus = make_corpus(some_documents(1), VOCABULARY, continuation=CONTINUATION)
@@ -878,8 +877,7 @@ def test_gpu_shared_memory() -> None:
         Sampler(corpus, SamplerConfig(max_len=65536), "cuda").packed(0, 2)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not (torch.cuda.is_available() and native.has_cuda), reason="needs a CUDA device and its kernels")
+@on_gpu
 @pytest.mark.parametrize("too_long", ["truncate", "drop"])
 def test_a_corpus_in_pinned_memory_gives_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, too_long: str

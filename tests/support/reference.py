@@ -16,11 +16,11 @@ WORD = 1 << 32
 SHUFFLE, PAIR, MASK = 0, 1, 2
 
 
-def philox4x32(counter: Sequence[int], key: Sequence[int]) -> tuple[int, int, int, int]:
-    """Philox4x32-10 of Salmon et al. (2011)."""
+def philox4x32(counter: Sequence[int], key: Sequence[int], rounds: int = 10) -> tuple[int, int, int, int]:
+    """Philox4x32 of Salmon et al. (2011)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(10):
+    for _ in range(rounds):
         product0, product1 = 0xD2511F53 * c0, 0xCD9E8D57 * c2
         c0, c1, c2, c3 = (
             (product1 // WORD) ^ c1 ^ k0,

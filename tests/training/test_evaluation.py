@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from support.small_run import ALONE, CPU, make_model
+from support.torch_threads import torch_threads
 
 from bertfast import evaluate as command
 from bertfast.config import SamplerConfig, TrainConfig
@@ -132,13 +133,9 @@ def test_threads_change_no_bit(corpus, threads, max_len):
     # The smallest model whose products the library splits differently for three threads than for one.
     model = make_model(corpus, hidden_size=128, intermediate_size=512)
     evaluated = HeldOut.of(corpus, dataclasses.replace(CONFIG, max_len=max_len), CPU)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
+    with torch_threads(threads):
         found = evaluate(model, evaluated, 0, torch.float32, ALONE)
         assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
     assert found == evaluate(model, evaluated, 0, torch.float32, ALONE)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.small_run import ALONE, CONFIG, CPU, SHARDED
+from support.torch_threads import torch_threads
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.corpus import Corpus
@@ -49,13 +50,10 @@ def test_what_leaves_the_weights_as_they_are(corpus: Corpus) -> None:
 def test_the_number_of_threads_matters_for_plain_sums_only(corpus: Corpus, threads: int) -> None:
     before = torch.get_num_threads()
     one, plain = of(corpus), of(corpus, ALONE)
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         assert differences(one, of(corpus)) == []
         found = differences(plain, of(corpus, ALONE))
         assert len(found) == (threads != before)
-    finally:
-        torch.set_num_threads(before)
 
 
 CHANGES: dict[str, tuple[Callable[[Corpus], dict[str, Any]], str]] = {

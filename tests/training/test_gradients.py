@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.small_run import CONFIG, CPU, make_model
+from support.torch_threads import torch_threads
 
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World, make_world
@@ -65,15 +66,11 @@ def test_data_parallel_replicas_add_up(model, corpus, monkeypatch):
 def test_threads_change_no_bit(model, corpus):
     world = make_world(dataclasses.replace(CONFIG, deterministic=True), [CPU], [CPU])
     assert world.shards == 8
-    before = torch.get_num_threads()
     results = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+    for threads in (1, 2, 3):
+        with torch_threads(threads):
             found = computed(ShardedGradients, model, corpus, CONFIG, world)
             results.append([*found, gradient_norm(found[1:])])
-    finally:
-        torch.set_num_threads(before)
     for other in results[1:]:
         assert all(torch.equal(mine, its) for mine, its in zip(results[0], other, strict=True))
 

@@ -11,6 +11,7 @@ from support.muon import as_on_a_gpu, brought_near_1, trained
 from support.op_cases.adam import scalar
 from support.random_model import make_config
 from support.small_run import SHARDED
+from support.torch_threads import torch_threads
 from torch import Tensor, nn
 
 from bertfast.model import Bert
@@ -125,15 +126,11 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: torch.dty
         return orthogonalized(matrices, dtype)
 
     monkeypatch.setattr(module, "orthogonalized", noting)
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+    for threads in (1, 2, 3):
+        with torch_threads(threads):
             parameters, gradients = given(2, times=8)
             take(ours(parameters, dtype), gradients)
             results.append(parameters)
-    finally:
-        torch.set_num_threads(before)
     assert seen == [(1, 1)] * sum(SHAPES.values()) * 2 * 3
     for others in results[1:]:
         assert all(map(torch.equal, others, results[0]))

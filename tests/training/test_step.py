@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from support.gpu import on_gpu
 from support.graphs import Called, HeldGraph, on_the_cpu
 from support.muon import as_on_a_gpu
 from support.processes import SERVER
@@ -41,7 +42,6 @@ from bertfast.training.trainer import Trainer
 
 PLAIN = dataclasses.replace(CONFIG, steps=5, deterministic=False)
 GPU = torch.device("cuda", 0)
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 class Around(Called):
@@ -461,8 +461,7 @@ def test_who_captures(monkeypatch):
     assert "graph" not in describe(make_world(CONFIG, [CPU], [CPU]), torch.float32)
 
 
-@pytest.mark.gpu
-@needs_gpu
+@on_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype, kind):
@@ -479,8 +478,7 @@ def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype, kind):
     assert all(map(torch.equal, weights, its))
 
 
-@pytest.mark.gpu
-@needs_gpu
+@on_gpu
 def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):
     config = dataclasses.replace(CONFIG, device="cuda", gpus=1, steps=2 * MOST_STEPS + 5, checkpoint_every=MOST_STEPS)
     run = train(make_model(corpus), corpus, config, tmp_path)
@@ -504,8 +502,7 @@ def test_two_gpus_are_captured(said, corpus):
         assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-3)
 
 
-@pytest.mark.gpu
-@needs_gpu
+@on_gpu
 def test_graphs_read_their_input_anew():
     total, each, calls = torch.zeros((), device=GPU), torch.zeros((), device=GPU), []
 
@@ -525,8 +522,7 @@ def test_graphs_read_their_input_anew():
     graphs.close()
 
 
-@pytest.mark.gpu
-@needs_gpu
+@on_gpu
 def test_a_capture_alone_changes_nothing():
     total, graphs = torch.zeros((), device=GPU), Graphs(GPU)
     graphs("a", lambda: total.add_(1))

@@ -8,16 +8,13 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from support.wikitext import WIKITEXT
 
 from bertfast.config import CorpusConfig
 from bertfast.data.sentences import MARKS, sentences
 from bertfast.data.sources import wikitext
 from bertfast.data.sources.find import find_source
 from bertfast.errors import InputError
-
-WIKITEXT = (
-    " \n = Lobster = \n \n A lobster is big . It is <unk> . It <unk> . \n One sentence here .\n \n = = Diet = = \n"
-)
 
 
 def test_a_local_copy_is_found_where_the_notebook_puts_it(write, tmp_path, monkeypatch):
