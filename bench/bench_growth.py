@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from bench_sizes import Size, size, transformers_step
-from bench_step import NOTEBOOK, our_step
+from bench_sizes import Size, size
+from bench_step import CPU, NOTEBOOK, our_step, theirs
 from machine import ROOT, processor
 from sizes import SMOKE, sized
+from support.notebook import wikitext_folder
 
 from bertfast.config import BertConfig
+from bertfast.data.load import load_corpus
+from bertfast.distributed.devices import choose_precision
 from bertfast.files import whole_file
 
 ROUNDS = sized(5, smoke=1)
@@ -50,10 +53,11 @@ class Panel(NamedTuple):
         ]
 
 
-def rates(of: Size, threads: int) -> tuple[float, float]:
+def rates(of: Size, threads: int, compiled: bool) -> tuple[float, float]:
     """Pairs a second of our step and of transformers', in the precision of `auto`: medians of alternating calls."""
     torch.set_num_threads(threads)
-    steps: tuple[Step, Step] = our_step(of.train, of.model), transformers_step(of.train, of.model)
+    peer = theirs(of.train, choose_precision(of.train, CPU), compiled, of.model)
+    steps: tuple[Step, Step] = our_step(of.train, of.model), peer
     for _ in range(WARMUP):
         for step in steps:
             step()
@@ -63,28 +67,31 @@ def rates(of: Size, threads: int) -> tuple[float, float]:
             begun = time.perf_counter()
             step()
             taken.append(time.perf_counter() - begun)
-    ours, theirs = (of.train.batch_size / statistics.median(taken) for taken in seconds)
-    return ours, theirs
+    our_rate, their_rate = (of.train.batch_size / statistics.median(taken) for taken in seconds)
+    return our_rate, their_rate
 
 
-def each_alone(sizes: Sequence[Size], threads: Sequence[int]) -> list[tuple[float, float]]:
+def each_alone(sizes: Sequence[Size], threads: Sequence[int], compiled: bool) -> list[tuple[float, float]]:
     """The `rates` of each size, in a process of its own: memory that steps free stays with their process."""
     found = []
     for each in zip(sizes, threads, strict=True):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            found.append(pool.submit(rates, *each).result())
+            found.append(pool.submit(rates, *each, compiled).result())
     return found
 
 
 def panel(title: str, grows: str, sizes: dict[int, Size]) -> Panel:
-    ours, theirs = zip(*each_alone([*sizes.values()], [torch.get_num_threads()] * len(sizes)), strict=True)
-    return Panel(title, grows, [*sizes], ours, theirs)
+    """Not compiled, since nearly every batch has another length."""
+    found = each_alone([*sizes.values()], [torch.get_num_threads()] * len(sizes), compiled=False)
+    return Panel(title, grows, [*sizes], *zip(*found, strict=True))
 
 
 def over_cores() -> Panel:
-    of = Size(BertConfig(vocab_size=30522), dataclasses.replace(NOTEBOOK, precision="auto"))
-    ours, theirs = zip(*each_alone([of] * len(CORES), CORES), strict=True)
-    return Panel(f"the notebook's size, batch {of.train.batch_size}", "cores", CORES, ours, theirs)
+    """Compiled; not in a smoke run, since compiling takes minutes."""
+    vocab_size = load_corpus(wikitext_folder(), tokenizer="word").vocab_size
+    of = Size(BertConfig(vocab_size=vocab_size), dataclasses.replace(NOTEBOOK, precision="auto"))
+    found = each_alone([of] * len(CORES), CORES, compiled=not os.environ.get(SMOKE))
+    return Panel(f"the notebook's size, batch {of.train.batch_size}", "cores", CORES, *zip(*found, strict=True))
 
 
 @pytest.mark.long

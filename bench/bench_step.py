@@ -36,7 +36,7 @@ from bertfast.training.step import make_steps
 
 CPU = torch.device("cpu")
 # Steps until oneDNN has compiled a program for nearly every size that occurs (bertfast/sampling/padding.py).
-WARMUP = 12
+WARMUP = 8
 # The notebook's settings; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=sized(512, smoke=16), max_len=64, device="cpu")
 PRECISIONS = sized(["fp32", "auto"], smoke=["auto"])
