@@ -33,6 +33,10 @@ class _Paragraphs(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _HIDDEN:
             self._hidden += 1
+        elif tag == "br":
+            if not "".join(self._pieces).strip():  # a second one in a row
+                self.lines.append("")
+            self.end_line()
         else:
             self._break_paragraph(tag)
 
@@ -67,8 +71,6 @@ class _Paragraphs(HTMLParser):
         if _BLOCKS.fullmatch(tag):
             self.end_line()
             self.lines.append("")
-        elif tag == "br":
-            self.end_line()
 
 
 def html_lines(path: Path, on_read: OnRead = ignore) -> Iterator[str]:

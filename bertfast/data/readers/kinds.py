@@ -13,6 +13,7 @@ KINDS = {
     ".tokens": "text",
     ".raw": "text",
     ".md": "text",
+    ".markdown": "text",
     ".rst": "text",
     ".html": "html",
     ".htm": "html",
@@ -24,7 +25,7 @@ KINDS = {
     ".parquet": "parquet",
 }
 # Suffixes of text files in which a line is only a piece of a paragraph.
-MARKUP = (".md", ".rst")
+MARKUP = (".md", ".markdown", ".rst")
 
 
 def kind_of(path: Path) -> str | None:

@@ -36,6 +36,16 @@ _MARKS = {
     b"\x84\x31\x95\x33": "GB18030",
 }
 
+# How files begin that are not text, what they are, and the way out.
+_BINARIES = {
+    b"\x1f\x8b": "compressed by gzip: give it a name that ends in .gz",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard: give it a name that ends in .zst",
+    b"BZh": "compressed by bzip2: decompress it, and give the result",
+    b"\xfd7zXZ\x00": "compressed by xz: decompress it, and give the result",
+    b"PK\x03\x04": "an archive, as .zip, .docx and .epub are: extract its text, and give the result",
+    b"%PDF-": "a PDF: extract its text, and give the result",
+}
+
 OnRead = Callable[[int], object]
 # The range of bytes to read of an uncompressed file, end excluded; None: all.
 Span = tuple[int, int] | None
@@ -177,7 +187,14 @@ def _check_text(path: Path, position: int, block: bytes) -> None:
                 f"{path} is {encoding}, by its byte order mark: convert it (iconv -f {encoding} -t UTF-8), and give "
                 "the result"
             )
+    for mark, found in _BINARIES.items() if position == 0 else ():
+        if block.startswith(mark):
+            raise InputError(f"{path} is {found}")
     if b"\0" in block:
+        if position == 0 and any(block[:100]) and not (any(block[:100:2]) and any(block[1:100:2])):
+            raise InputError(
+                f"{path} is UTF-16, by its zero bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
+            )
         raise InputError(f"{path} is not text: byte {position + block.index(0)} is zero; give UTF-8 text files")
 
 

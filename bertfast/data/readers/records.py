@@ -116,6 +116,15 @@ def _json_array(path: Path, columns: Sequence[str] | None, on_read: OnRead) -> I
         yield where, _object(record, columns, where)
 
 
+def _missing_field(path: Path, column: str, header: list[str], delimiter: str) -> InputError:
+    """The error for a column that is not in the header. One field that holds a delimiter is several columns."""
+    other = next((each for each in ";,|\t" if each in header[0]), "")
+    if len(header) > 1 or delimiter == "\t" or not other:
+        return missing_column(path, column, header)
+    way_out = "give it a name that ends in .tsv" if other == "\t" else f"give --delimiter '{other}'"
+    return InputError(f"{path}: no column {column!r} but one, {header[0]!r}: {way_out}")
+
+
 def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str) -> Iterator[Located]:
     csv.field_size_limit(MAX_RECORD)  # for the whole process; the library's default is 128 kB
     rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
@@ -126,7 +135,7 @@ def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: 
             return
         for column in columns or ():
             if column not in header:
-                raise missing_column(path, column, header)
+                raise _missing_field(path, column, header, delimiter)
         indices = {column: header.index(column) for column in columns or header}
         line = rows.line_num + 1
         for row in rows:

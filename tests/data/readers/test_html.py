@@ -109,3 +109,8 @@ def test_a_script_that_never_ends(tmp_path, monkeypatch):
     path.write_text("<p>Text.</p><script>" + "a = 1;\n" * 400_000)
     with pytest.raises(InputError, match=r"a\.html: a tag, comment or script doesn't end within 1 MiB"):
         list(html_lines(path))
+
+
+def test_two_breaks_end_a_paragraph(tmp_path):
+    (tmp_path / "a.html").write_text("<p>One<br />line<br><br>Two <b>more</b><br>\n<br />\nThree<br></p>End")
+    assert list(html_lines(tmp_path / "a.html")) == ["", "One", "line", "", "Two more", "", "Three", "", "End"]

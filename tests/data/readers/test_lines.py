@@ -77,7 +77,7 @@ def test_an_empty_file_has_no_lines(tmp_path, suffix):
             "is not UTF-8: byte 9 (invalid continuation byte); what comes before is UTF-8, so the file ",
         ),
         (b"good\nb\0d\n", "is not text: byte 6 is zero; give UTF-8 text files"),
-        ("Good.\n".encode("utf-16-be"), "is not text: byte 0 is zero"),
+        ("Good.\n".encode("utf-16-be"), "is UTF-16, by its zero bytes: convert it"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "is not text: byte 8 is zero"),
     ],
 )

@@ -159,7 +159,11 @@ def test_a_delimiter(tmp_path):
     found = source(tmp_path, delimiter=";")
     texts = [list(filter(None, sentences(file))) for file in found.files]
     assert texts == [["It rains, it pours."], ["It snows; it hails."]]
-    assert "no column 'text'; there are 'id;text'" in refusal(tmp_path)
+    assert refusal(tmp_path / "a.csv").endswith("a.csv: no column 'text' but one, 'id;text': give --delimiter ';'")
+    (tmp_path / "c.csv").write_text("id\ttext\n1\tIt snows.\n")
+    assert refusal(tmp_path / "c.csv").endswith("'id\\ttext': give it a name that ends in .tsv")
+    (tmp_path / "d.csv").write_text("content\nIt snows.\n")
+    assert refusal(tmp_path / "d.csv").endswith("no column 'text'; there are 'content': name one with --text-column")
     for delimiter in ("", ";;", '"', "\n"):
         with pytest.raises(InputError, match="--delimiter must be one character"):
             CorpusConfig(delimiter=delimiter)
@@ -220,7 +224,8 @@ def test_a_folder_without_text(write, tmp_path):
     write("x", "a.png")
     assert refusal(tmp_path) == (
         f"no text files in {tmp_path} (1 file of other kinds left out: .png): bertfast reads .txt, .text, .tokens, "
-        ".raw, .md, .rst, .html, .htm, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or .zst"
+        ".raw, .md, .markdown, .rst, .html, .htm, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or "
+        ".zst"
     )
 
 
