@@ -115,7 +115,7 @@ class BertConfig(Checked):
             raise InputError(f"the corpus has {vocab_size} tokens, the model only {self.vocab_size}")
 
 
-TEXT_FORMS = ("auto", "wikitext", "lines", "plain")
+TEXT_FORMS = ("auto", "wikitext", "lines", "paragraphs", "plain")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,8 @@ class CorpusConfig(Checked):
     text_form: str = setting(
         "auto",
         "wikitext: one paragraph per line, ' . ' between sentences; lines: one sentence per line, blank lines between "
-        "documents; plain: prose, blank lines between paragraphs; auto: detect the form from the text",
+        "documents; paragraphs: prose, one paragraph per line; plain: prose, blank lines between paragraphs; auto: "
+        "detect the form from the text",
         choices=TEXT_FORMS,
     )
     documents: str = setting(

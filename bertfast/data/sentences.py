@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from bertfast.data.abbreviations import expects_more
+from bertfast.data.abbreviations import END, ends_sentence, expects_more
 from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
 from bertfast.errors import require_package
@@ -74,6 +74,9 @@ _RULE_WIDTH = 3
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
 # How an item of a list begins.
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,2}[.)])\s")
+_BEFORE_ITEMS = re.compile(r"[.!?…:：。！？]['\"’”»)\]」』）]*\Z")
+# What precedes each line of a quoted text, in mail and in Markdown.
+_QUOTE = re.compile(r"\A(?:>\s+)*>(?:\s+|\Z)")
 # A paragraph of one short line is a heading, unless it ends like a sentence or like a line that continues.
 _HEADING_WIDTH = 80
 _NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]」』）]*$")
@@ -85,6 +88,18 @@ _UNSPACED = re.compile(
 # Single letters with a full stop each, as in "e.g." and "z.B.", but not "a.m.", which often ends a sentence.
 _ABBREVIATION = re.compile(r"(?<![^\W_])(?![ap]\.m\.)(?:[^\W\d_]\.){2,}\s+\Z")
 _FULL_STOP = re.compile(r"[.!?…]['\"’”»)\]]*\Z")
+# A stop within what sentencex takes for one sentence.
+_STOP_WITHIN = re.compile(r"[.!?]\s+(?=\S)")
+_MARKED = re.compile(r"(?:\(?\w{1,5}\)|[•▪●○◦‣])\s+(?=\S)")
+# No sentence begins with these.
+_CONTINUING = frozenset("，、；：。,;:)）」』”’»")
+# Who speaks, after a dash or a quotation: "— Что? — спросила она."
+_DASHES = frozenset("—–-")
+_SPEECH = re.compile(r"[!?…]['\"’”»]?\s*\Z|[.,]['\"’”»]\s*\Z")
+_QUOTED = re.compile(r"[」』）？！…]\Z")
+_SAID = re.compile("と[\u4e00-\u9fff、い]|って|など")
+_THAI = re.compile("[\u0e00-\u0e7f]")
+_THAI_ABBREVIATION = re.compile("[\u0e00-\u0e7f]\\.\\Z")
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 
@@ -122,7 +137,7 @@ def sentences(
 ) -> Iterator[str]:
     """The file's sentences and marks; the last is `DOCUMENT`.
 
-    In the form `wikitext` each line is a document, in `python` each topic or module. In `lines` and `plain`,
+    In the form `wikitext` each line is a document, in `python` each topic or module. In the other forms,
     `file.documents_end` decides where documents end: with the file or record, with each paragraph, or, for `parts`,
     where data/building/documents.py chooses among the marks. A heading, a rule, a form feed or several blank lines
     begin a part. `on_read` is called with the size of every block of bytes read. `tally` is updated. Raises
@@ -140,7 +155,8 @@ def sentences(
         elif file.form == "lines":
             yield from _lines(normalised, file.documents_end)
         else:
-            yield from _prose(normalised, rules_of(language), _MARKS[file.documents_end])
+            marks = _MARKS[file.documents_end]
+            yield from _prose(normalised, rules_of(language), marks, each_line=file.form == "paragraphs")
         yield DOCUMENT
 
 
@@ -164,14 +180,14 @@ def _lines(lines: Iterator[str], documents_end: str) -> Iterator[str]:
             yield DOCUMENT
 
 
-def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
+def _prose(lines: Iterator[str], language: str, marks: _Marks, each_line: bool = False) -> Iterator[str]:
     # Of the current paragraph: the text not yet divided into sentences, the number of lines, the pieces divided so far.
     text, rows, pieces = "", 0, 0
-    is_list = False  # whether lines that look like items are items: the first line did, or a colon came before one
-    for line in _paragraph_lines(lines):
+    is_list = False  # whether lines that look like items are items: the first line did, or a sentence ends before one
+    for line in _paragraph_lines(lines, each_line):
         if line and line != PART:
             if _ITEM.match(line):
-                is_list = is_list or not rows or text.endswith((":", "："))
+                is_list = is_list or not rows or _BEFORE_ITEMS.search(text) is not None
                 if is_list:
                     yield from _stripped(_segment(language, text))
                     text = ""
@@ -197,8 +213,10 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks) -> Iterator[str]:
         yield from _paragraph_end(text, rows, language, marks)
 
 
-def _paragraph_lines(lines: Iterator[str]) -> Iterator[str]:
+def _paragraph_lines(lines: Iterator[str], each_line: bool) -> Iterator[str]:
     """The lines of prose, stripped; an empty one where a paragraph ends, and `PART` where a part may begin.
+
+    `each_line`: each line is a paragraph, else blank lines end them.
 
     The result depends only on the lines since the last paragraph, so a file can be read in pieces.
     """
@@ -208,6 +226,8 @@ def _paragraph_lines(lines: Iterator[str]) -> Iterator[str]:
             if feeds:
                 yield PART
             written = raw.strip()
+            if written.startswith(">"):
+                written = _QUOTE.sub("", written)
             if not written:
                 yield PART if blank else ""
             elif written[0] in _RULE and len(written) >= _RULE_WIDTH and _RULE.issuperset(written):
@@ -216,6 +236,8 @@ def _paragraph_lines(lines: Iterator[str]) -> Iterator[str]:
                 yield from (PART, written, "")
             else:
                 yield written
+                if each_line:
+                    yield ""
             blank = not written
 
 
@@ -241,8 +263,8 @@ def _space(before: str, after: str) -> str:
 def _segment(language: str, text: str) -> list[str]:
     """The text divided into sentences by sentencex; joined, they give the text again.
 
-    Where it divides within a name or after an abbreviation, the parts are joined. Raises InputError if the package is
-    missing.
+    Where it divides within a name or after an abbreviation, the parts are joined, and where it misses a sentence's end,
+    they are divided. Raises InputError if the package is missing.
     """
     require_package("sentencex", "cutting prose into sentences")
     from sentencex import segment  # here, since built corpora and text of other forms don't need it
@@ -253,20 +275,47 @@ def _segment(language: str, text: str) -> list[str]:
             sentences[-1] += part
         else:
             sentences.append(part)
-    return sentences
+    return [piece for sentence in sentences for piece in _divided(sentence, language)]
+
+
+def _divided(sentence: str, language: str) -> list[str]:
+    """What sentencex takes for one sentence, divided where it misses that one ends.
+
+    sentencex never divides what begins with an item's mark, as in "(1) It is so. It was so."
+    """
+    within = sentence.rstrip()
+    if not (". " in within or "! " in within or "? " in within):  # most sentences, and faster than a pattern
+        return [sentence]
+    pieces, begin = [], 0
+    for stop in _STOP_WITHIN.finditer(sentence):
+        if item := _MARKED.match(sentence):
+            first, *others = _segment(language, sentence[item.end() :])
+            return [item[0] + first, *others]
+        if ends_sentence(sentence[begin : stop.end()], sentence[stop.end() :], language):
+            pieces.append(sentence[begin : stop.end()])
+            begin = stop.end()
+    return [*pieces, sentence[begin:]]
 
 
 def _continues(before: str, after: str, language: str) -> bool:
     """Whether `after` continues the sentence `before`.
 
-    It does if `before` ends in an abbreviation ("e.g.", "M."), if it is only the number of a list's item ("1."), and,
-    in a script that puts spaces between words, if there is none after the full stop.
+    It does if `before` ends in an abbreviation ("e.g.", "M."), if it is only the number of a list's item ("1."), if
+    `after` says who spoke, and, in a script that puts spaces between words, if there is none after the full stop.
     """
-    if _ITEM.fullmatch(before):
+    if _ITEM.fullmatch(before) or after[0] in _CONTINUING:
+        return True
+    if after[0] in _DASHES and after[1:].lstrip()[:1].islower() and _SPEECH.search(before):
+        return True
+    if language == "ja" and _QUOTED.search(before) and _SAID.match(after):
         return True
     if before[-1].isspace():
-        abbreviation = _ABBREVIATION.search(before)
-        return (abbreviation is not None and abbreviation[0].islower()) or expects_more(before, after, language)
+        abbreviation = _ABBREVIATION.search(before[-END:])
+        if abbreviation is not None and not abbreviation[0].rstrip()[-2].isupper():
+            return True
+        return expects_more(before, after, language)
+    if _THAI_ABBREVIATION.search(before) and _THAI.match(after):
+        return True
     return _FULL_STOP.search(before) is not None and not _UNSPACED.match(after)
 
 

@@ -19,7 +19,7 @@ class TextFile:
 
     path: Path
     form: str
-    """wikitext, lines, plain, or python for the prose in a Python source file."""
+    """wikitext, lines, paragraphs, plain, or python for the prose in a Python source file."""
     kind: str = "text"
     """text, html, jsonl, json (an array), csv, tsv or parquet. The path's suffix says whether it is compressed."""
     column: str = ""

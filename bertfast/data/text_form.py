@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -14,6 +15,8 @@ from bertfast.data.text_file import TextFile, texts
 
 # A file's form is detected from this many characters at its beginning.
 SAMPLE = 1 << 16
+# Nobody wraps lines at more columns than this.
+_WIDEST = 120
 # A file of more bytes than this is too long for one document.
 LARGE = 1 << 20
 
@@ -43,29 +46,33 @@ def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
     file = TextFile(path, "plain", kind, column, delimiter=config.delimiter)
     lines: list[str] = []
     size = 0
-    for line in chain.from_iterable(texts(file)):
+    for line in chain.from_iterable(chain(text, [""]) for text in texts(file)):
         size += len(line) + 1
         lines.append(line)
         if size > SAMPLE:
             break
     form = config.text_form
     if form == "auto":
-        form = "plain" if kind != "text" or is_markup(path) else _detect_form(lines)
+        form = _detect_form(lines, kind, is_markup(path))
         if _WIKITEXT_NAME.fullmatch(path.name):
             form = "wikitext"
     documents = config.documents
     if documents == "auto" and kind == "text" and (alone or path.stat().st_size > LARGE):
         # In the form `lines`, documents end at blank lines, if there are any.
-        documents = "parts" if form == "plain" or (form == "lines" and _blocks(lines) == 1) else "auto"
+        documents = "parts" if form in ("paragraphs", "plain") or (form == "lines" and _blocks(lines) == 1) else "auto"
     return replace(file, form=form, documents=documents)
 
 
-def _detect_form(lines: list[str]) -> str:
-    """The form of a text that begins with these lines."""
+def _detect_form(lines: list[str], kind: str, markup: bool) -> str:
+    """The form of a text, or of records, that begin with these lines."""
+    if kind == "html" or markup:
+        return "plain"
     nonblank = [line.strip() for line in lines if line.strip()]
-    if _is_wikitext(nonblank):
+    if kind == "text" and _is_wikitext(nonblank):
         return "wikitext"
-    return "lines" if _has_a_sentence_a_line(lines, nonblank) else "plain"
+    if _has_a_paragraph_a_line(lines):
+        return "paragraphs"
+    return "lines" if kind == "text" and _has_a_sentence_a_line(lines, nonblank) else "plain"
 
 
 def _is_wikitext(nonblank: list[str]) -> bool:
@@ -73,6 +80,26 @@ def _is_wikitext(nonblank: list[str]) -> bool:
     headings = sum(1 for line in nonblank if _WIKITEXT_HEADING.fullmatch(line))
     paragraphs = sum(1 for line in nonblank if " . " in f"{line} ")
     return headings >= max(2, len(nonblank) / 50) and paragraphs >= (len(nonblank) - headings) / 2
+
+
+def _has_a_paragraph_a_line(lines: list[str]) -> bool:
+    """Whether lines that follow one another are too long to be wrapped, and hold several sentences.
+
+    Most of their text is then in such lines. What is left are headings and short paragraphs.
+    """
+    neighbours = [
+        line
+        for before, line, after in zip(["", *lines], lines, [*lines[1:], ""], strict=False)
+        if line.strip() and (before.strip() or after.strip())
+    ]
+    long = [line for line in neighbours if _columns(line) > _WIDEST]
+    several = sum(1 for line in long if _SENTENCE_WITHIN.search(line))
+    return several > 0.5 * len(long) and sum(map(len, long)) >= 0.5 * sum(map(len, neighbours))
+
+
+def _columns(line: str) -> int:
+    """How wide a terminal shows the line: a Chinese character takes two columns."""
+    return len(line) + sum(1 for character in line if unicodedata.east_asian_width(character) in "WF")
 
 
 def _blocks(lines: list[str]) -> int:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
-from bertfast.data.abbreviations import _BEFORE_A_NAME, _BEGIN_SENTENCES, expects_more
+from bertfast.data.abbreviations import (
+    _BEFORE_A_NAME,
+    _BEFORE_A_NUMBER,
+    _BEGIN_SENTENCES,
+    _END_SENTENCES,
+    ends_sentence,
+    expects_more,
+)
 from bertfast.data.sentences import LANGUAGES
 
 
@@ -45,6 +54,23 @@ from bertfast.data.sentences import LANGUAGES
         ("de", "Es waren 18. ", "Jahrhunderte", False),
         ("de", "Das war im Jahr 1918. ", "Danach", False),
         ("fr", "Im 18. ", "Jahrhundert", False),
+        ("de", "Am Montag, 3. ", "Februar", True),
+        ("de", "Ende 19. ", "Jahrhundert", True),
+        ("de", "Es waren 3. ", "Maiers", False),
+        ("de", "Am Montag, 13.3. ", "Februar", False),
+        # Before a number only.
+        ("en", "See app. ", "3", True),
+        ("en", "I love this app. ", "Works", False),
+        # A short word after a number, and the sentence goes on in lower case.
+        ("pl", "W 1999 r. ", "przyjechał", True),
+        ("ru", "Это 5 млн. ", "рублей", True),
+        ("pl", "W 1999 r. ", "Potem", False),
+        ("en", "he is 5 now. ", "it was", False),  # English is often written without capitals
+        # Scripts without capitals.
+        ("hi", "प्रो. ", "वर्मा", True),
+        ("hi", "वह गया. ", "फिर", False),
+        ("bn", "মো. ", "আলী", True),
+        ("ar", "د. ", "أحمد", True),
         ("de", "", "", False),
     ],
 )
@@ -52,10 +78,35 @@ def test_what_expects_more(language, before, after, expected):
     assert expects_more(before, after, language) is expected
 
 
+@pytest.mark.parametrize(
+    ("language", "before", "after", "expected"),
+    [
+        ("en", "He gave it to me. ", "I took it.", True),
+        ("en", "He gave it to me. ", "“I know”", True),
+        ("en", "as in no. ", "5", False),
+        ("en", "See No. ", "Seven", False),  # only in lower case
+        ("de", "He gave it to me. ", "I took it.", True),
+        ("fr", "He gave it to me. ", "I took it.", False),
+        ("it", "Due anni fa. ", "Il re", True),
+        ("en", "So good!! ", "I love it.", True),
+        ("en", "So good!! ", "I. Newton", False),
+        ("en", "It was late. ", "It's fine.", True),
+        ("en", "This is Mr. ", "I'm here", False),
+        ("en", "a. ", "It's", False),
+        ("en", "Kept for 24 h. ", "The cells died.", True),
+        ("en", "Kept for 24 h. ", "IBM", False),
+        ("de", "Kept for 24 h. ", "The cells died.", False),
+        ("en", "", "", False),
+    ],
+)
+def test_where_a_sentence_ends(language, before, after, expected):
+    assert ends_sentence(before, after, language) is expected
+
+
 def test_every_language_has_sentence_rules():
     """Otherwise its words would never be found. Nor would a word in the wrong case."""
-    assert {*_BEFORE_A_NAME, *_BEGIN_SENTENCES} <= set(LANGUAGES)
+    assert {*_BEFORE_A_NAME, *_BEFORE_A_NUMBER, *_BEGIN_SENTENCES, *_END_SENTENCES} <= set(LANGUAGES)
     assert all(word == word.lower() for words in _BEGIN_SENTENCES.values() for word in words)
     for words in _BEFORE_A_NAME.values():
-        assert not {word for word in words if "." in word or not word.isalpha()}
+        assert not {word for word in words if any(unicodedata.category(each)[0] not in "LM" for each in word)}
         assert not {word for word in words if word != word.lower() and word.lower() in words}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import sys
 import tracemalloc
 from pathlib import Path
@@ -17,7 +20,7 @@ from support.wikitext import WIKITEXT
 from bertfast.config import CorpusConfig
 from bertfast.data.readers import lines
 from bertfast.data.readers.kinds import kind_of
-from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PIECE, sentences
+from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART, PIECE, sentences
 from bertfast.data.sources.find import find_source
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
@@ -224,6 +227,66 @@ def test_no_boundary_after_an_abbreviation(write, language):
         assert [each for each in found if each not in MARKS] == expected
 
 
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        (
+            "en",
+            [
+                "(1) It shall be lawful only if so.",
+                "He shall show it.",
+                "(2) He shall keep records.",
+                "They shall be kept.",
+            ],
+        ),
+        ("en", ["• One thing is here.", "Two things are there."]),
+        ("en", ["a) One thing is here.", "Two things are there.", "b) It is so."]),
+        (
+            "en",
+            ["State of the art.", "We show it.", "Thanks for having me.", "It's a pleasure.", "What?!", "I said so."],
+        ),
+        ("en", ["E.g. The book is here.", "It is so, i.e. The dog is there."]),
+        ("ru", ["— Что? — спросила она.", "— Ничего.", "«Да!» — крикнул он."]),
+        ("ru", ["— Что?", "— Ничего."]),
+        ("es", ["—¿Qué quieres? —preguntó ella.", "Todo está bien.", "El gato duerme."]),
+        ("pl", ["– Co? – spytała.", "Było 3 tys. osób o godz. 8.", "Potem wyszedł."]),
+        ("hi", ["डॉ. शर्मा आए।", "प्रो. वर्मा गए।"]),
+        ("en", ["พ.ศ. 2542 น.ส.สมศรี"]),
+    ],
+)
+def test_boundaries_that_sentencex_misses_or_adds(write, language, expected):
+    found = list(sentences(TextFile(write(" ".join(expected)), "plain"), language))
+    assert found == [*expected, DOCUMENT]
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("ja", ["「元気ですか？」と彼は聞いた。", "彼は答えた。", "「はい。」など。"]),
+        ("zh", ["“好！”，他说。", "走了。"]),
+    ],
+)
+def test_boundaries_without_spaces(write, language, expected):
+    found = list(sentences(TextFile(write("".join(expected)), "plain"), language))
+    assert found == [*expected, DOCUMENT]
+
+
+def test_a_line_is_a_paragraph(write):
+    content = "Introduction\nIt was dark. The rain fell.\nNobody came.\n\nThe end\n"
+    path = write(content)
+    plain, each = ([*sentences(TextFile(path, form, documents="parts"))] for form in ("plain", "paragraphs"))
+    rain = ["It was dark.", "The rain fell."]
+    end = [PART, "The end", PARAGRAPH, DOCUMENT]
+    assert plain == ["Introduction It was dark.", "The rain fell.", "Nobody came.", PARAGRAPH, *end]
+    assert each == [PART, "Introduction", PARAGRAPH, *rain, PARAGRAPH, "Nobody came.", PARAGRAPH, *end]
+
+
+def test_quoted_lines(write):
+    assert documents(write("He said:\n> It was dark,\n> and late.\n>\n> > Was it?\n>>> x\n"), "plain") == [
+        ["He said: It was dark, and late.", "Was it?", ">>> x"]
+    ]
+
+
 def test_a_list_item_begins_a_sentence(write):
     listed = "It takes:\n- a bird\n  of prey\n* the lake. And rain\n\n1. First\n2) second\n\n• Ünd\n• 鳥\n"
     expected = ["It takes:", "- a bird of prey", "* the lake.", "And rain", "1. First", "2) second", "• Ünd", "• 鳥"]
@@ -334,10 +397,35 @@ def test_not_utf8_names_the_byte(write, monkeypatch, block, content, byte):
         assert message.endswith(mixed if "é".encode() in content else "convert it, with iconv for example")
 
 
+UTF16 = "UTF-16, by its zero bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
+
+
 def test_a_binary_file(write, monkeypatch):
     monkeypatch.setattr(lines, "BLOCK_BYTES", 4)
-    path = write(b"PK\x03\x04abc\x00")
+    path = write(b"abcdefg\x00")
     assert refusal(lambda: documents(path, "plain")) == (f"{path} is not text: byte 7 is zero; give UTF-8 text files")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (gzip.compress(b"Some words."), "compressed by gzip: give it a name that ends in .gz"),
+        (bz2.compress(b"Some words."), "compressed by bzip2: decompress it, and give the result"),
+        (lzma.compress(b"Some words."), "compressed by xz: decompress it, and give the result"),
+        (b"PK\x03\x04\x14\x00\x00", "an archive, as .zip, .docx and .epub are: extract its text, and give the result"),
+        (b"%PDF-1.7\n", "a PDF: extract its text, and give the result"),
+        ("Some words.".encode("utf-16-le"), UTF16),
+        ("Some words.".encode("utf-16-be"), UTF16),
+    ],
+)
+def test_what_is_not_text_is_named(write, content, expected):
+    path = write(content)
+    assert refusal(lambda: documents(path, "plain")) == f"{path} is {expected}"
+
+
+def test_zeros_alone_are_no_utf16(write):
+    path = write(bytes(20))
+    assert refusal(lambda: documents(path, "plain")) == f"{path} is not text: byte 0 is zero; give UTF-8 text files"
 
 
 def test_a_missing_file(tmp_path):

@@ -109,6 +109,37 @@ def test_the_form_is_detected(write, name, content, form):
     assert detect(write(packed(content, name), name), CorpusConfig(), alone=True).form == form
 
 
+LONG = "It was a dark night, and the rain fell. Nobody came. " * 3
+SHORT = "Home\nAbout us\nContact\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form"),
+    [
+        ("a.txt", f"{SHORT}{LONG}\n{LONG}\n", "paragraphs"),
+        ("a.txt", f"{LONG}\n{LONG}\n\n{LONG}\n{LONG}\n", "paragraphs"),  # not lines, though all end like sentences
+        ("a.txt", f"{LONG}\n\n{LONG}\n\n", "plain"),  # the same, with blank lines between paragraphs
+        ("a.txt", textwrap.fill(LONG * 9, 100), "plain"),
+        ("a.txt", f"{LONG}\n{textwrap.fill(LONG * 9, 100)}", "plain"),  # one long line does not make it so
+        ("a.txt", (("word " * 40 + ".\n") * 3 + "\n") * 4, "lines"),  # long sentences
+        ("a.md", f"{LONG}\n{LONG}\n", "plain"),
+        ("a.html", f"{LONG}<br>{LONG}", "plain"),
+        (
+            "a.txt",
+            "夜色渐深，没有人来。雨下得很大，路上一个人也没有，只有风在吹。他走了很久，还是没有看到灯光，心里有些害怕起来，想起了家里的老母亲。\n"
+            * 3,
+            "paragraphs",
+        ),
+        ("a.txt", "夜色渐深，没有人来。雨下得很大，路上一个人也没有。\n" * 3, "plain"),
+        ("a.jsonl", json.dumps({"text": f"{SHORT}{LONG}\n{LONG}"}) + "\n", "paragraphs"),
+        ("a.jsonl", (json.dumps({"text": LONG}) + "\n") * 5, "plain"),  # records of one line
+        ("a.jsonl", json.dumps({"text": textwrap.fill(LONG * 9, 70)}) + "\n", "plain"),
+    ],
+)
+def test_paragraphs_in_one_line_each(write, name, content, form):
+    assert detect(write(content, name), CorpusConfig(), alone=True).form == form
+
+
 def test_forms_of_lines_lose_no_line(write):
     for text in LINE_BY_LINE:
         stream = sentences(detect(write(text), CorpusConfig(), alone=True))

@@ -90,7 +90,7 @@ def _cut(file: TextFile, target: int) -> int:
     with file.path.open("rb") as opened:
         position = opened.seek(target)
         block = opened.read(BLOCK_BYTES)
-        if file.kind == "text" and file.form == "plain" and (paragraph := _PARAGRAPH_END.search(block)):
+        if file.kind == "text" and file.form in ("paragraphs", "plain") and (paragraph := _PARAGRAPH_END.search(block)):
             return target + paragraph.end()
         while block and (end := block.find(b"\n")) < 0:
             position += len(block)

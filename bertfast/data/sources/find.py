@@ -76,7 +76,7 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
             files.append(detect(path, config, alone=len(paths) == 1))
         except InputError as error:
             refuse(str(error))
-    if config.language not in LANGUAGES and any(file.form == "plain" for file in files):
+    if config.language not in LANGUAGES and any(file.form in ("paragraphs", "plain") for file in files):
         logger.info("--language %s: sentences end by the rules for %s", config.language, rules_of(config.language))
     if not files:
         raise InputError(f"no file of {where} can be read: {skipped[0]}")
