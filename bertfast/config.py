@@ -22,6 +22,8 @@ class Range(NamedTuple):
     """What a number must do, for the error message: "be at least 1"."""
     contains: Callable[[float], bool]
     """False for NaN, as every comparison is."""
+    limit: float = 1 << 31
+    """Numbers from here on are too large for anything."""
 
 
 def between(low: float, high: float) -> Range:
@@ -31,7 +33,7 @@ def between(low: float, high: float) -> Range:
 AT_LEAST_1 = Range("be at least 1", lambda number: number >= 1)
 NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0)
 ZERO_OR_POSITIVE = Range("be 0 or a positive number", lambda number: 0 <= number < math.inf)
-POSITIVE = Range("be a positive number", lambda number: 0 < number < math.inf)
+POSITIVE = Range("be a positive number", lambda number: 0 < number < math.inf, 3e38)  # what float32 holds
 SHARE = between(0, 1)
 
 
@@ -65,6 +67,10 @@ class Checked:
                 raise InputError(f"{flag(type(self), field.name)} must be one of {', '.join(choices)}, not {value!r}")
             if within and not within.contains(value):
                 raise InputError(f"{flag(type(self), field.name)} must {within.rule}, not {value}")
+            if within and value >= within.limit:
+                raise InputError(
+                    f"{flag(type(self), field.name)} {value} is too large: give less than {within.limit:,}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +132,9 @@ class CorpusConfig(Checked):
         "word", "word, wordpiece, char, or the path of a tokenizer.json, a vocab.txt or the folder that holds one"
     )
     vocab_size: int = setting(
-        0, "maximum size of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece and char"
+        0,
+        "maximum size of a trained vocabulary; 0: no limit for word, BERT's 30,522 for wordpiece and char",
+        within=Range("lie between 0 and 2^24", lambda number: 0 <= number <= 1 << 24),
     )
     min_freq: int = setting(
         5, "minimum count of a word (for wordpiece, of a pair to merge) that gets a token of its own", within=AT_LEAST_1
@@ -193,7 +201,7 @@ class SamplerConfig(Checked):
     seed: int = setting(
         0,
         "seed of every random decision",
-        within=Range("lie between 0 and 2^63 - 1", lambda number: 0 <= number < 1 << 63),
+        within=Range("lie between 0 and 2^63 - 1", lambda number: 0 <= number < 1 << 63, 1 << 63),
     )
     negatives: str = setting(
         "other",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
-from bertfast.config import CorpusConfig, EncodeConfig
+from bertfast.config import CorpusConfig, EncodeConfig, flag
 from bertfast.data.load import default_cache
 from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.errors import InputError
 from bertfast.files import expanded
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.vectors_file import texts_of, write_vectors
+
+_READING = ("text_column", "delimiter")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the texts: the lines of a text file, the paragraphs of HTML, or records; {SOURCES}",
     )
     bulk.add_argument("--out", metavar="FILE.npy", type=expanded, help="array to write: one float32 row per text")
-    add_settings(parser, CorpusConfig, "reading the input", ("text_column", "delimiter"))
+    add_settings(parser, CorpusConfig, "reading the input", _READING)
     add_settings(
         parser,
         EncodeConfig,
@@ -51,10 +54,15 @@ def _main(options: argparse.Namespace) -> None:
     if options.out is None:
         if options.input is not None:
             raise InputError("--input needs --out FILE.npy, the array to write")
+        for group, names in ((CorpusConfig, _READING), (EncodeConfig, [each.name for each in fields(EncodeConfig)])):
+            if given := [flag(group, name) for name in names if name in options]:
+                raise InputError(f"{given[0]} is for vectors: give --out FILE.npy, or leave it out")
         _print_encoding(Encoder.load(options.model), options.text, options.pair)
         return
     if options.pair is not None:
         raise InputError("--out takes a vector for each text, and a pair has none: give one text, or --input FILE")
+    if options.out.is_dir():
+        raise InputError(f"--out {options.out} is a folder: name a file in it")
     if options.out.suffix != ".npy":
         raise InputError(f"--out {options.out} must end in .npy, for it will hold a NumPy array")
     if not options.out.absolute().parent.is_dir():

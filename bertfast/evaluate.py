@@ -65,6 +65,8 @@ def _main(options: argparse.Namespace) -> None:
     refuse_settings(options.corpus, vars(options))
     corpus = load_corpus(*options.corpus, tokenizer=options.model, config=settings(CorpusConfig, options))
     model.config.check_takes(corpus.vocab_size, config)
+    if config.max_len > model.max_len:
+        logger.warning("--max-len %s: the model was trained on at most %s tokens", config.max_len, model.max_len)
     world = World(0, 1, [device], [device], deterministic=False, shards=1)
     for line in (*corpus.description, describe(world, dtype)):
         logger.info(line)

@@ -220,6 +220,11 @@ def _refuse_options_with_init(options: argparse.Namespace) -> None:
         raise InputError("--init determines the model: leave out --preset")
     if options.init and "tokenizer" in options:
         raise InputError("--init determines the tokenizer: leave out --tokenizer")
+    for name in ("vocab_size", "min_freq", "strip_accents") if options.init else ():
+        if name in options:
+            raise InputError(f"--init determines the tokenizer: leave out {flag(CorpusConfig, name)}")
+    if options.init and "first_attention" in options:
+        raise InputError("--init's model has learned what to look at: leave out --first-attention")
 
 
 def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:

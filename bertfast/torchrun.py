@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from bertfast.errors import InputError
+
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -13,26 +15,35 @@ def under_torchrun() -> bool:
 
 
 def rank() -> int:
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0) if under_torchrun() else 0
 
 
 def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1) if under_torchrun() else 1
 
 
 def local_rank() -> int:
     """The rank among this host's processes."""
-    return int(os.environ.get("LOCAL_RANK", rank()))
+    return _number("LOCAL_RANK", rank())
 
 
 def local_world_size() -> int:
     """This host's processes."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    return _number("LOCAL_WORLD_SIZE", world_size())
 
 
 def restarts() -> int:
     """How often torchrun has started the job's processes anew."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return _number("TORCHELASTIC_RESTART_COUNT", 0)
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise InputError(
+            f"the environment variable {name} is {value!r}, not a number: unset it, or start with torchrun"
+        )
+    return int(value)
 
 
 def is_main_process() -> bool:

@@ -117,9 +117,10 @@ def test_no_home(homeless, tmp_path):
 def test_a_cache_named_without_a_home(homeless, monkeypatch, tmp_path):
     monkeypatch.setenv("BERTFAST_CACHE", str(tmp_path))
     assert default_cache() == tmp_path
-    monkeypatch.setenv("BERTFAST_CACHE", "~/cache")
-    with pytest.raises(InputError, match="there is no home folder"):
-        default_cache()
+    for cache in ("~/cache", "~nobody-of-that-name/cache"):
+        monkeypatch.setenv("BERTFAST_CACHE", cache)
+        with pytest.raises(InputError, match="there is no home folder"):
+            default_cache()
 
 
 def test_a_file_with_a_name_that_is_not_utf8(tmp_path, capsys):
@@ -138,7 +139,8 @@ def test_a_home_folder_in_every_path(tmp_path, monkeypatch):
     """bash leaves the ~ of `--out=~/run` as it is."""
     monkeypatch.setenv("HOME", str(tmp_path))
     corpus = make_corpus(tmp_path)
-    train(make_model(corpus), corpus, CONFIG, out="~/run")
+    train(make_model(corpus), corpus, CONFIG, out="~/run").save("~/saved")
+    assert Encoder.load("~/saved").model.max_len == CONFIG.max_len
     assert Encoder.load("~/run").model.max_len == CONFIG.max_len
     build_corpus("~/texts.txt", out=tmp_path / "built", config=CorpusConfig())
     assert load_corpus("~/built").fingerprint == Corpus.open("~/built").fingerprint

@@ -60,6 +60,8 @@ def test_every_class_of_settings_is_checked():
         ({"muon_lr": 0.0}, r"--muon-lr must be a positive number, not 0\.0"),
         ({"muon_lr": float("inf")}, "--muon-lr must be a positive number, not inf"),
         ({"head_lr": 0.0}, r"--head-lr must be a positive number, not 0\.0"),
+        ({"steps": 1 << 31}, "--steps 2147483648 is too large: give less than 2,147,483,648"),
+        ({"lr": 1e39}, r"--lr 1e\+39 is too large"),
         ({"lr": -1.0}, r"--lr must be a positive number, not -1\.0"),
     ],
 )

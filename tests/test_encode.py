@@ -129,6 +129,9 @@ def test_bad_input_leaves_nothing(model, tmp_path, capsys, monkeypatch, name, co
         ([], "give a text, or --input FILE with --out FILE.npy"),
         (["a", "--input", "b"], "give a text, or --input FILE with --out FILE.npy"),
         (["--input", "b"], "--input needs --out FILE.npy, the array to write"),
+        (["a", "--layer", "0"], "--layer is for vectors: give --out FILE.npy, or leave it out"),
+        (["a", "b", "--text-column", "x"], "--text-column is for vectors: give --out FILE.npy, or leave it out"),
+        (["a", "--out", "folder.npy"], "--out folder.npy is a folder: name a file in it"),
         (["a", "b", "--out", "v.npy"], "--out takes a vector for each text, and a pair has none"),
         (["a", "--out", "v.txt"], "--out v.txt must end in .npy"),
         (["a", "--out", "nowhere/v.npy"], "--out nowhere/v.npy: the folder nowhere does not exist: create it first"),
@@ -137,6 +140,7 @@ def test_bad_input_leaves_nothing(model, tmp_path, capsys, monkeypatch, name, co
 )
 def test_wrong_arguments(model, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    Path("folder.npy").mkdir()
     status, output, errors = run(model, capsys, *arguments)
     assert (status, output) == (2, "")
     assert errors.startswith(f"error: {message}")

@@ -47,6 +47,7 @@ def test_levels(monkeypatch, quiet, expected):
 def test_other_ranks_are_silent(monkeypatch):
     shown = terminal(monkeypatch)
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     show_messages()
     log_all()
     progress_bar(total=3).close()

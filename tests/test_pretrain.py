@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -228,7 +229,14 @@ def test_resume_continues_exactly(texts, tmp_path):
     assert second.returncode == 0, second.stderr
     assert "step-00000004.safetensors, step 4" in second.stderr
     assert metrics(parts) == metrics(whole)
-    assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    model = (parts / "model.safetensors").read_bytes()
+    assert model == (whole / "model.safetensors").read_bytes()
+    shutil.rmtree(parts / "checkpoints")
+    third = run(*common, "--out", parts, "--resume")
+    assert third.returncode == 2
+    assert third.stderr.splitlines()[-1].startswith(f"error: {parts} holds a model but no checkpoint to continue from")
+    assert (parts / "model.safetensors").read_bytes() == model
+    assert metrics(parts) == metrics(whole)
 
 
 def test_resume_passes_over_a_damaged_checkpoint(texts, tmp_path):
@@ -314,6 +322,12 @@ BAD = {
     "init with sizes": (["--init", "x", "--hidden", "64"], "leave out --hidden"),
     "init": (["--init", "nowhere"], "nowhere: no such folder"),
     "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
+    "init with a vocabulary size": (["--init", "x", "--vocab-size", "7"], "leave out --vocab-size"),
+    "init with a first attention": (["--init", "x", "--first-attention", "neighbours"], "leave out --first-attention"),
+    "a large number": (["--steps", "1" + "0" * 30], "is too large: give less than 2,147,483,648"),
+    "a large rate": (["--lr", "1e39"], "--lr 1e+39 is too large"),
+    "a large time": (["--minutes", "1e308"], "--minutes 1e+308 is too large"),
+    "a large vocabulary": (["--vocab-size", "4000000000000"], "vocab_size 4000000000000 is too large"),
     "init with a preset": (["--init", "x", "--preset", "tiny"], "leave out --preset"),
     "probe without init": (["--probe-labels", "x.tsv"], "compare with --init's model: give --init"),
     "two lengths": (["--steps", "5", "--minutes", "1"], "--steps and --minutes both say how long to train"),

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from bertfast import torchrun
+from bertfast.errors import InputError
 
 # What torchrun sets for the second process of the second of two hosts, and for a group that was restarted once.
 JOB = {
@@ -41,7 +42,8 @@ def place() -> tuple[object, ...]:
         ([], (False, 0, 1, 0, 1, 0, True)),
         (list(JOB), (True, 3, 4, 1, 2, 1, False)),
         (["RANK", "WORLD_SIZE"], (True, 3, 4, 3, 4, 0, False)),  # another launcher, on one host
-        (["WORLD_SIZE"], (False, 0, 4, 0, 4, 0, True)),
+        (["WORLD_SIZE"], (False, 0, 1, 0, 1, 0, True)),
+        (["RANK"], (False, 0, 1, 0, 1, 0, True)),
     ],
 )
 def test_a_place(monkeypatch, names, expected):
@@ -50,8 +52,17 @@ def test_a_place(monkeypatch, names, expected):
     assert place() == expected
 
 
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"])
+def test_what_is_no_number_is_named(monkeypatch, name):
+    for each, value in JOB.items():
+        monkeypatch.setenv(each, "x" if each == name else value)
+    with pytest.raises(InputError, match=f"the environment variable {name} is 'x', not a number"):
+        place()
+
+
 def test_rank_0_is_the_main_process(monkeypatch):
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert torchrun.is_main_process()
 

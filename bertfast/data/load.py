@@ -65,7 +65,7 @@ def default_cache() -> Path:
     """The folder that holds corpora and downloads. Raises `InputError` if there is no home folder for it."""
     cache = os.environ.get("BERTFAST_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bertfast")
     folder = expanded(cache)
-    if folder.parts[:1] == ("~",):
+    if str(folder).startswith("~"):
         raise InputError("there is no home folder to keep corpora in: set HOME, or BERTFAST_CACHE to another folder")
     return folder
 

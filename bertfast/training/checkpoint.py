@@ -132,7 +132,7 @@ def newest(folder: Path) -> Checkpoint | None:
         except (OSError, SafetensorError, ValueError, LookupError, RecursionError) as error:
             logger.warning("%s is damaged (%s): trying the checkpoint before it", path, error)
     if paths:
-        raise InputError(f"every checkpoint in {folder} is damaged: remove that folder to start over")
+        raise InputError(f"every checkpoint in {folder} is damaged: start over with another --out")
     return None
 
 

@@ -10,6 +10,7 @@ import torch
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.devices import choose_precision
+from bertfast.files import expanded
 from bertfast.hub.card_text import CardFacts
 from bertfast.hub.model_card import save_card
 from bertfast.hub.transformers import save_model
@@ -51,7 +52,7 @@ class Run:
     def save(self, folder: str | Path) -> None:
         """Writes the Hugging Face folder: config.json, model.safetensors, tokenizer files, loss.svg, loss.png, and the
         model card README.md. A card that the user has edited stays as it is."""
-        folder = Path(folder)
+        folder = expanded(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
         self.corpus.tokenizer.save(folder, self.model.max_len)

@@ -156,6 +156,12 @@ class Trainer:
                 newest = extended(newest, fingerprint)
             self._first_step = resume(newest, model, self._optimizer, fingerprint, config)
         elif directory.resumed and world.rank == 0:
+            assert directory.path is not None
+            if (directory.path / "model.safetensors").exists():
+                raise InputError(
+                    f"{directory.path} holds a model but no checkpoint to continue from: train the model on with "
+                    f"--init {directory.path} and another --out"
+                )
             logger.info("%s holds no checkpoint: starting at step 0", directory.path)
         del newest  # its tensors take as much memory as the training state
         if world.rank == 0:

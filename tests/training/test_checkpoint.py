@@ -256,7 +256,7 @@ def test_a_single_bit(two: Training) -> None:
 def test_all_damaged(two: Training, said: list[str]) -> None:
     for path in two.folder.iterdir():
         path.write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match=r"every checkpoint in .* is damaged: remove that folder"):
+    with pytest.raises(InputError, match=r"every checkpoint in .* is damaged: start over with another --out"):
         two.newest()
     assert len(said) == 2
 

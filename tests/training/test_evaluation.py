@@ -251,7 +251,8 @@ def test_the_command_prints_the_runs_last_figures(run, folder, capsys, monkeypat
     )
     arguments += ["--objective", "none", "--max-len", "64"]
     assert command.main([*arguments, "--segments", "sentence"]) == 0
-    shown = capsys.readouterr().out
+    shown, messages = capsys.readouterr()
+    assert "warning: --max-len 64: the model was trained on at most 24 tokens" in messages
     assert "NSP" not in shown
     assert "; on the standard examples: MLM loss " in shown
     assert command.main(arguments) == 0

@@ -27,6 +27,8 @@ def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
     """
     path = expanded(name)
     if path.is_dir():
+        if made := _made_by_bertfast(path):
+            raise InputError(f"{path} is {made}, not text: name the text")
         return _files_of(path, refuse)
     if path.is_file():
         return [path], ""
@@ -64,11 +66,15 @@ class _Search:
         self._suffix = suffix
         self._files: set[Path] = set()
         self._others: Counter[str] = Counter()
+        self._made: dict[Path, str] = {}
 
     def result(self, where: str) -> tuple[list[Path], str]:
         """The files and the note that `find_files` returns; `where` is the place that a message names."""
         others = sum(self._others.values())
-        note = f"{others} {_files(others)} of other kinds left out: {' '.join(sorted(self._others))}" if others else ""
+        notes = [f"{made} left out: {path}" for path, made in sorted(self._made.items())]
+        if others:
+            notes.insert(0, f"{others} {_files(others)} of other kinds left out: {' '.join(sorted(self._others))}")
+        note = "; ".join(notes)
         if not self._files:
             raise InputError(
                 f"no text files in {where}{f' ({note})' if note else ''}: bertfast reads {', '.join(KINDS)}, "
@@ -92,7 +98,9 @@ class _Search:
                 self.add(path, above | {real})
 
     def add(self, path: Path, above: frozenset[str] = frozenset()) -> None:
-        if path.is_dir():
+        if path.is_dir() and (made := _made_by_bertfast(path)):
+            self._made[path] = made
+        elif path.is_dir():
             self.add_folder(path, above)
         elif not (kind_of(path) or (self._suffix and path.name.endswith(self._suffix))):
             self._others[suffix_of(path) or path.name] += 1
@@ -102,6 +110,12 @@ class _Search:
             self._refuse(f"{path} is a symbolic link that leads nowhere: {path.readlink()}")
         else:
             self._refuse(f"{path} is neither a file nor a folder")
+
+
+def _made_by_bertfast(folder: Path) -> str:
+    """What the folder is, if bertfast writes it: a run beside its text is no text. Else an empty string."""
+    made = {"a run": ("run.json", "metrics.jsonl"), "a built corpus": ("manifest.json", "tokens.bin")}
+    return next((kind for kind, names in made.items() if all((folder / name).is_file() for name in names)), "")
 
 
 def _files(count: int) -> str:

@@ -137,10 +137,11 @@ def _fitted(features: Any, labels: Numbers) -> Any:
     from threadpoolctl import threadpool_limits
 
     fold = np.empty(len(labels), int)
-    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % _FOLDS
+    folds = min(_FOLDS, len(labels))
+    fold[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % folds
     right = np.zeros(len(STRENGTHS))
     with threadpool_limits(1):  # the solver's many short operations are slower on several threads
-        for held_out in range(1 if len(labels) >= _ONE_FOLD else _FOLDS):
+        for held_out in range(1 if len(labels) >= _ONE_FOLD else folds):
             rest, validation = np.flatnonzero(fold != held_out), np.flatnonzero(fold == held_out)
             model = LogisticRegression(warm_start=True, max_iter=_ITERATIONS)
             for index, strength in enumerate(STRENGTHS):

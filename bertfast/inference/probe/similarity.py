@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -85,7 +86,9 @@ def compare_similarity(
 
 
 def check_pairs(pairs: ScoredPairs) -> None:
-    """Raises InputError for too few pairs or a single score."""
+    """Raises InputError for too few pairs, a single score, or texts without words."""
+    if not any(re.search(r"\w\w", text) for text in (*pairs.first, *pairs.second)):
+        raise InputError("similarity needs texts: there are no words in these pairs")
     if len(pairs.scores) < _FEWEST or len(set(pairs.scores)) < 2:
         raise InputError(
             f"similarity needs at least {_FEWEST} pairs with different scores: there are {len(pairs.scores)} pairs"

@@ -86,6 +86,9 @@ def test_nested_columns_and_a_delimiter(tmp_path):
         ("a.tsv", "", " holds no texts and labels: give a file with a record for each text"),
         ("a.tsv", "text\tlabel\n", " holds no texts and labels"),
         ("a.tsv", "text\tlabel\na\tb\nc\t\n", ":3: no label under 'label': add it, or remove the record"),
+        ("a.tsv", "text\tlabel\na\tb\nc\t  \n", ":3: no label under 'label'"),
+        ("a.jsonl", '{"text": "a", "label": NaN}', ":1: no label under 'label'"),
+        ("a.csv", "text,label\na,nan\n", ":2: no label under 'label'"),
         ("a.tsv", "text\tlabel\na\tb\nc\n", ":3: a row of 1 fields, but the header has 2"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": null}', ":2: no label under 'label'"),
         (
@@ -106,6 +109,11 @@ def test_an_error_names_the_line_or_record(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / name) + message)}"):
         read_labelled(tmp_path / name, LabelColumns(), ",")
+
+
+def test_spaces_around_a_label_mean_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\n one ,pos\ntwo, pos \n")
+    assert read_labelled(tmp_path / "a.csv", LabelColumns(), ",") == Labelled([" one ", "two"], ["pos", "pos"])
 
 
 def test_no_such_file(tmp_path):

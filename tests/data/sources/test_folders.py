@@ -210,6 +210,20 @@ def test_a_folder_without_a_training_split_gives_all_files(write, tmp_path):
     assert ": 2 files of other kinds left out: .png .py (" in found.description
 
 
+@pytest.mark.parametrize(
+    ("kind", "files"), [("a run", ("run.json", "metrics.jsonl")), ("a built corpus", ("manifest.json", "tokens.bin"))]
+)
+def test_what_bertfast_writes_is_no_text(write, tmp_path, kind, files):
+    """So a run can be resumed whose folder is beside its text."""
+    for name in ("a.txt", *(f"made/{file}" for file in (*files, "README.md")), "half/run.json", "half/b.txt"):
+        write("A sentence.", name)
+    for name in (tmp_path, f"{tmp_path}/*"):
+        found = source(name, skip_bad_files=True)
+        assert [file.path.name for file in found.files] == ["a.txt", "b.txt"]
+        assert f"{kind} left out: {tmp_path / 'made'}" in found.description
+    assert refusal(tmp_path / "made") == f"{tmp_path / 'made'} is {kind}, not text: name the text"
+
+
 def test_train_txt_without_held_out_files_is_no_split(write, tmp_path):
     write("A sentence.", "train.txt")
     write("A sentence.", "more.txt")

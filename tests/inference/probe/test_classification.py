@@ -93,6 +93,11 @@ def test_regularisation_is_chosen_by_cross_validation():
     assert far.C > 0.1
 
 
+def test_four_labels_make_four_folds():
+    features, labels = np.array([[0.0], [1.0], [0.1], [1.1]]), np.array(list("abab"))
+    assert (classification._fitted(features, labels).predict(features) == labels).all()
+
+
 def test_many_labels_use_one_fold(monkeypatch):
     monkeypatch.setattr(classification, "_ONE_FOLD", 130)
     fits = []

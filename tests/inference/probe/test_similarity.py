@@ -97,6 +97,12 @@ def test_a_text_without_words_is_similar_to_none():
         assert (found[WORDS] == (0, 0)) == (not any(first))
 
 
+def test_pairs_without_words():
+    given = pairs(20)._replace(first=[""] * 20, second=["! ?"] * 20)
+    with pytest.raises(InputError, match="similarity needs texts: there are no words in these pairs"):
+        probe_similarity(planted_labels.encoder(knows=False), given)
+
+
 @pytest.mark.parametrize("given", [pairs(9), pairs(20)._replace(scores=[1.0] * 20)])
 def test_too_few_pairs(given):
     with pytest.raises(InputError, match="similarity needs at least 10 pairs with different scores: there are"):
