@@ -188,6 +188,10 @@ class CorpusConfig(Checked):
         return self.language.replace("_", "-").split("-")[0].lower()
 
 
+READING = ("text_form", "language", "text_column", "delimiter", "skip_bad_files")
+"""Settings of CorpusConfig that say how a text is read, whatever its tokenizer."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig(Checked):
     """What a training example is; docs/sampling.md defines each choice."""

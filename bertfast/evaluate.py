@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
-from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
+from bertfast.config import READING, CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.devices import choose_devices, choose_precision, log_choice
 from bertfast.distributed.world import World, describe
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         parser,
         CorpusConfig,
         "reading the text",
-        ("text_form", "language", "text_column", "delimiter", "skip_bad_files"),
+        READING,
     )
     return parser
 

@@ -17,7 +17,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_
 import torch
 
 from bertfast.command_line import Parser, add_settings, run_command, settings
-from bertfast.config import TEXT_FORMS, BertConfig, CorpusConfig, SamplerConfig, TrainConfig, flag
+from bertfast.config import READING, TEXT_FORMS, BertConfig, CorpusConfig, SamplerConfig, TrainConfig, flag
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
@@ -164,7 +164,7 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
             raise InputError(
                 f"--{name.replace('_', '-')} was given an empty name: name a file or a folder (. for this one)"
             )
-        refuse_settings(getattr(options, name), vars(options))
+    _refuse_settings_of_built(options)
     tokenizer = str(options.init.absolute()) if options.init else preset.tokenizer
     config = settings(CorpusConfig, options, tokenizer=tokenizer)
     eval_corpus = None
@@ -178,6 +178,16 @@ def _corpora(options: argparse.Namespace, preset: Preset) -> tuple[Corpus, Corpu
     for line in eval_corpus.description if eval_corpus else ():
         logger.info("to evaluate on: %s", line)
     return corpus, eval_corpus
+
+
+def _refuse_settings_of_built(options: argparse.Namespace) -> None:
+    """Raises InputError for settings of text where built corpora alone would take them."""
+    given = {*vars(options)}
+    if not all(map(is_built, options.eval_corpus)):
+        given -= set(READING)  # they are for the text to evaluate on
+    refuse_settings(options.corpus, given)
+    if options.corpus and all(map(is_built, options.corpus)):
+        refuse_settings(options.eval_corpus, given)
 
 
 def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:

@@ -86,6 +86,33 @@ def test_settings_beside_a_built_corpus_are_refused(built, text, tmp_path, capsy
         load_corpus(built, tokenizer=other)
 
 
+@pytest.mark.parametrize(
+    ("corpus", "held_out", "options", "refused"),
+    [
+        ("built", "held_out.csv", ["--text-column", "body", "--language", "de"], ""),  # for the text to evaluate on
+        ("built", "held_out.csv", ["--text-column", "body", "--min-freq", "2"], "--min-freq"),
+        ("built", "built", ["--language", "de"], "--language"),
+        ("text", "built", ["--text-form", "lines"], ""),  # for the text to train on
+    ],
+)
+def test_settings_beside_a_built_corpus_are_for_the_other_text(
+    built, text, tmp_path, capsys, corpus, held_out, options, refused
+):
+    (tmp_path / "held_out.csv").write_text("body\n" + "The crane came. It flew. It was late.\n" * 2)
+    paths = {"built": built, "text": text, "held_out.csv": tmp_path / "held_out.csv"}
+    tokenizer = ["--tokenizer", str(built)] if corpus == "text" else []
+    given = ["--corpus", str(paths[corpus]), "--eval-corpus", str(paths[held_out]), *options, *tokenizer]
+    status = pretrain_main([*given, "--out", str(tmp_path / "run"), *TINY])
+    message = capsys.readouterr().err
+    assert status == (2 if refused else 0), message
+    assert (f"whose settings can't be changed: leave out {refused}," in message) == bool(refused)
+
+
+def test_build_below_a_file(text, capsys):
+    status, _, message = command(capsys, "build", text, "--out", f"{text}/x/y")
+    assert (status, message) == (2, f"error: --out {text}/x/y is below {text}, which is no folder: name another\n")
+
+
 def test_build_leaves_what_is_there(text, built, tmp_path, capsys):
     before = {path: path.read_bytes() for path in built.iterdir()}
     again = ("build", text, "--out", built, "--tokenizer", "wordpiece", "--min-freq")

@@ -58,6 +58,9 @@ def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConf
         raise InputError("a source is a corpus that is already built: give text")
     if out.is_file() or (_is_used(out) and not is_built(out)):
         raise InputError(f"--out {out} is in use and holds no corpus: name another folder")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"--out {out} is below {above}, which is no folder: name another")
     return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), progress)
 
 

@@ -100,6 +100,7 @@ _QUOTED = re.compile(r"[」』）？！…]\Z")
 _SAID = re.compile("と[\u4e00-\u9fff、い]|って|など")
 _THAI = re.compile("[\u0e00-\u0e7f]")
 _THAI_ABBREVIATION = re.compile("[\u0e00-\u0e7f]\\.\\Z")
+_HYPHENATED = re.compile(r"[^\W\d_]-")
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 
@@ -254,10 +255,10 @@ def _stripped(sentences: Iterable[str]) -> Iterator[str]:
 
 
 def _space(before: str, after: str) -> str:
-    """The space between two lines of a paragraph; empty in scripts that put no spaces between words."""
+    """The space between two lines of a paragraph; empty in scripts without spaces, and after a hyphen in a word."""
     if not before or (after[0] >= "\u0e00" and _UNSPACED.match(after) and _UNSPACED.match(before[-1])):
         return ""
-    return " "
+    return "" if after[0].islower() and _HYPHENATED.search(before[-2:]) else " "
 
 
 def _segment(language: str, text: str) -> list[str]:

@@ -366,6 +366,11 @@ def test_progress_counts_every_byte(write):
         assert sum(sizes) == path.stat().st_size
 
 
+def test_a_hyphen_at_the_end_of_a_line(write):
+    content = "A well-\nknown news-\npaper, 1914-\n1918, a - \nb, the co-\nKing."
+    assert documents(write(content), "plain") == [["A well-known news-paper, 1914- 1918, a - b, the co- King."]]
+
+
 def test_lines_are_joined_by_a_space_only_in_scripts_that_use_it(write):
     path = write("我们今天\n去学校。\nผมไป\nโรงเรียน\nand then\nhome to 한국\n사람")
     assert "".join(documents(path, "plain")[0]) == "我们今天去学校。ผมไปโรงเรียน and then home to 한국 사람"
@@ -409,7 +414,7 @@ def test_a_binary_file(write, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (gzip.compress(b"Some words."), "compressed by gzip: give it a name that ends in .gz"),
+        (gzip.compress(b"Some words.", mtime=0), "compressed by gzip: give it a name that ends in .gz"),
         (bz2.compress(b"Some words."), "compressed by bzip2: decompress it, and give the result"),
         (lzma.compress(b"Some words."), "compressed by xz: decompress it, and give the result"),
         (b"PK\x03\x04\x14\x00\x00", "an archive, as .zip, .docx and .epub are: extract its text, and give the result"),
@@ -417,6 +422,7 @@ def test_a_binary_file(write, monkeypatch):
         ("Some words.".encode("utf-16-le"), UTF16),
         ("Some words.".encode("utf-16-be"), UTF16),
     ],
+    ids=["gzip", "bzip2", "xz", "zip", "pdf", "utf-16-le", "utf-16-be"],
 )
 def test_what_is_not_text_is_named(write, content, expected):
     path = write(content)
