@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bertfast.config import CorpusConfig, LabelColumns, ProbeConfig
+from bertfast.config import CorpusConfig, ProbeConfig
 from bertfast.data.readers.labelled import read_labelled
 from bertfast.data.readers.scored_pairs import ScoredPairs, read_scored_pairs
 from bertfast.distributed.devices import choose_precision
@@ -59,7 +59,7 @@ class Judge:
         self._config = ProbeConfig(**self._encoder.defaults(()))
         self._drawn: Drawn | None = None
         if labels is not None:
-            train, test = train_and_test(read_labelled(labels, LabelColumns(), CorpusConfig().delimiter))
+            train, test = train_and_test(read_labelled(labels, None, CorpusConfig.delimiter))
             count = min(len(train.texts), max(_LABELS, 2 * len(set(train.labels))))
             self._drawn = Drawn.of(train, test, dataclasses.replace(self._config, labels_each=str(count)))
         self._pairs: ScoredPairs | None = None

@@ -26,11 +26,12 @@ class Labelled(NamedTuple):
     labels: Sequence[str]
 
 
-def read_labelled(name: str | Path, columns: LabelColumns, delimiter: str) -> Labelled:
+def read_labelled(name: str | Path, columns: LabelColumns | None, delimiter: str) -> Labelled:
     """The texts and labels of a file of records, in its order; a label that is a number becomes a string.
 
-    `delimiter`: the character between the fields of a .csv file. Raises InputError, with the line or row where there is
-    one, for a file of another kind, without records, or without these columns, and for a record that has no label.
+    `columns`: None where no option can name them; they are then found as by default. `delimiter`: the character
+    between the fields of a .csv file. Raises InputError, with the line or row where there is one, for a file of another
+    kind, without records, or without these columns, and for a record that has no label.
     """
     file = _record_file(name, delimiter)
     path = file.path
@@ -57,9 +58,9 @@ def _record_file(name: str | Path, delimiter: str) -> RecordFile:
     return RecordFile(path, json_kind(path) if kind == "json" else str(kind), delimiter)
 
 
-def _columns(path: Path, names: list[str], columns: LabelColumns) -> tuple[str, str]:
+def _columns(path: Path, names: list[str], columns: LabelColumns | None) -> tuple[str, str]:
     """The names of the text's column and of the label's."""
-    text, label = columns.text_column, columns.label_column
+    text, label = ("auto", "auto") if columns is None else (columns.text_column, columns.label_column)
     if text == "auto" and "text" in names:
         text = "text"
     if label == "auto" and "label" in names:
@@ -69,6 +70,8 @@ def _columns(path: Path, names: list[str], columns: LabelColumns) -> tuple[str, 
             text = _other(names, label)
         if label == "auto":
             label = _other(names, text)
+    if columns is None and "auto" in (text, label):
+        raise InputError(f"{path} has the columns {', '.join(map(repr, names))}: call the ones to read text and label")
     if text == "auto":
         raise missing_column(path, "text", names)
     if label == "auto":

@@ -116,6 +116,17 @@ def test_spaces_around_a_label_mean_nothing(tmp_path):
     assert read_labelled(tmp_path / "a.csv", LabelColumns(), ",") == Labelled([" one ", "two"], ["pos", "pos"])
 
 
+def test_columns_that_no_option_names(tmp_path):
+    (tmp_path / "a.csv").write_text("review,stars,date\nc,d,e\n")
+    columns = re.escape(
+        f"{tmp_path / 'a.csv'} has the columns 'review', 'stars', 'date': call the ones to read text and"
+    )
+    with pytest.raises(InputError, match=f"^{columns}"):
+        read_labelled(tmp_path / "a.csv", None, ",")
+    (tmp_path / "b.csv").write_text("stars,text,label\nc,d,e\n")
+    assert read_labelled(tmp_path / "b.csv", None, ",") == Labelled(["d"], ["e"])
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match=r"no such file: .*nowhere\.tsv"):
         read_labelled(tmp_path / "nowhere.tsv", LabelColumns(), ",")
