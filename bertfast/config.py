@@ -22,8 +22,8 @@ class Range(NamedTuple):
     """What a number must do, for the error message: "be at least 1"."""
     contains: Callable[[float], bool]
     """False for NaN, as every comparison is."""
-    limit: float = 1 << 31
-    """Numbers from here on are too large for anything."""
+    limit: float | None = 1 << 63
+    """Numbers from here on are too large for anything; None: none is."""
 
 
 def between(low: float, high: float) -> Range:
@@ -31,6 +31,7 @@ def between(low: float, high: float) -> Range:
 
 
 AT_LEAST_1 = Range("be at least 1", lambda number: number >= 1)
+ANY_NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0, None)
 NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0)
 ZERO_OR_POSITIVE = Range("be 0 or a positive number", lambda number: 0 <= number < math.inf)
 POSITIVE = Range("be a positive number", lambda number: 0 < number < math.inf, 3e38)  # what float32 holds
@@ -67,7 +68,7 @@ class Checked:
                 raise InputError(f"{flag(type(self), field.name)} must be one of {', '.join(choices)}, not {value!r}")
             if within and not within.contains(value):
                 raise InputError(f"{flag(type(self), field.name)} must {within.rule}, not {value}")
-            if within and value >= within.limit:
+            if within and within.limit is not None and value >= within.limit:
                 raise InputError(
                     f"{flag(type(self), field.name)} {value} is too large: give less than {within.limit:,}"
                 )
@@ -188,7 +189,7 @@ class CorpusConfig(Checked):
         return self.language.replace("_", "-").split("-")[0].lower()
 
 
-READING = ("text_form", "language", "text_column", "delimiter", "skip_bad_files")
+READING = ("text_form", "language", "documents", "text_column", "delimiter", "skip_bad_files")
 """Settings of CorpusConfig that say how a text is read, whatever its tokenizer."""
 
 
@@ -205,7 +206,7 @@ class SamplerConfig(Checked):
     seed: int = setting(
         0,
         "seed of every random decision",
-        within=Range("lie between 0 and 2^63 - 1", lambda number: 0 <= number < 1 << 63, 1 << 63),
+        within=Range("lie between 0 and 2^63 - 1", lambda number: 0 <= number < 1 << 63),
     )
     negatives: str = setting(
         "other",
@@ -341,7 +342,7 @@ class TrainConfig(SamplerConfig):
     )
     compile: bool = setting(False, "use torch.compile for the code between the kernels; the first steps take longer")
     max_grad_norm: float = setting(
-        1.0, "maximum norm of the gradient; 0: no clipping", flag="clip", within=NOT_NEGATIVE
+        1.0, "maximum norm of the gradient; 0: no clipping", flag="clip", within=ANY_NOT_NEGATIVE
     )
     timeout: int = setting(300, "seconds that a worker waits for the others within a step", within=AT_LEAST_1)
     eval: bool = setting(

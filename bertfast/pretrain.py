@@ -186,8 +186,8 @@ def _refuse_settings_of_built(options: argparse.Namespace) -> None:
     if not all(map(is_built, options.eval_corpus)):
         given -= set(READING)  # they are for the text to evaluate on
     refuse_settings(options.corpus, given)
-    if options.corpus and all(map(is_built, options.corpus)):
-        refuse_settings(options.eval_corpus, given)
+    if all(map(is_built, options.corpus)):
+        refuse_settings(options.eval_corpus, given if options.corpus else given & set(READING))
 
 
 def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:

@@ -38,11 +38,9 @@ def restarts() -> int:
 
 
 def _number(name: str, default: int) -> int:
-    value = os.environ.get(name, str(default))
+    value = os.environ.get(name, str(default)).strip()
     if not value.isdecimal():
-        raise InputError(
-            f"the environment variable {name} is {value!r}, not a number: unset it, or start with torchrun"
-        )
+        raise InputError(f"the environment variable {name} is {value!r}, no count: unset it, or start with torchrun")
     return int(value)
 
 

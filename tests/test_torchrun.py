@@ -56,7 +56,7 @@ def test_a_place(monkeypatch, names, expected):
 def test_what_is_no_number_is_named(monkeypatch, name):
     for each, value in JOB.items():
         monkeypatch.setenv(each, "x" if each == name else value)
-    with pytest.raises(InputError, match=f"the environment variable {name} is 'x', not a number"):
+    with pytest.raises(InputError, match=f"the environment variable {name} is 'x', no count"):
         place()
 
 

@@ -1,6 +1,6 @@
 """Full stops that end no sentence, as in `M. Dupont`, and full stops that do, though sentencex's lists say otherwise.
 
-An abbreviation that is also a word that can end a sentence is in none of the lists of abbreviations.
+An abbreviation that is also a word that often ends a sentence is in neither list of abbreviations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BEFORE_A_NAME = {
         "verh engl frz franz griech ital lat röm russ span amerik österr preuß bayer schweiz dt städt staatl techn "
         "wiss zool bot allg ehem eigtl einschl entspr exkl inkl insb stellv urspr versch wg zzgl gest",
         "el": "καθ αγ αρ σελ κεφ εικ οδ λεωφ δηλ βλ",
-        "en": "figs vol vols ch chs eq eqs sect sects nos atty approx incl viz resp Wm Geo Chas Thos Ft",
+        "en": "figs vol vols ch chs eq eqs sect sects nos atty approx incl viz Wm Geo Chas Thos Ft",
         "es": "D S sras srtas dres dña profa cnel tte sgto mons fr ilmo ilma excma rev rvdo pbro",
         "fi": "hra rva nti tri ks nro St",
         "hi": "डॉ प्रो श्री पं कु",
@@ -26,34 +26,40 @@ _BEFORE_A_NAME = {
         "it": "S magg gent pag sigg Ten",
         "nl": "mevr mw mej ds jhr kol kap lt afb past",
         "pl": "mgr inż hab św bł ks gen płk mjr kpt por sierż dr nr rys tab art ust pkt tzw tj ok ur zm woj pow al os "
-        "pl tow red str bp abp kard hr sz cz tys mln mld godz",
+        "pl tow red str bp abp kard hr sz cz",
         "pt": "D S srta srtas profa profs arq cel ten exma ilmo ilma mons sta trav pça pág vol núm pe Cap Fr Ir Des "
         "Min Av séc",
-        "ru": "рис тыс млн млрд св корп табл гл ст ср напр доц оз обл лейт ред изд пос дер пл дж",
+        "ru": "св корп табл гл ст ср напр доц оз обл лейт ред изд пос дер пл дж",
         "sk": "tab kap čl plk kpt mjr arch bl",
         "uk": "просп корп табл тов смт",
     }.items()
 }
 # Before a number only: other words may follow them at the beginning of a sentence.
 _BEFORE_A_NUMBER = {
-    "en": frozenset("art app refs sec secs para paras tab suppl ex sched eqn eqns thm def prop fn".split())  # noqa: SIM905
+    language: frozenset(words.split())
+    for language, words in {
+        "en": "art app refs sec secs para paras suppl sched eqn eqns thm def prop fn",
+        "pl": "godz",
+        "ru": "рис",
+    }.items()
 }
 # Words on sentencex's lists of abbreviations. In lower case, and before a capital, they are these words.
 _END_SENTENCES = {
     language: frozenset(words.split())
     for language, words in {
         "ca": "no mar art auto",
-        "da": "nat ned to form fin da par port kat",
+        "da": "nat ned to form fin da par port",
         "de": "mich dir me art Art",
-        "en": "me no may miss ill id app art ok etc",
-        "es": "bien no auto mar sobre super doc",
-        "fr": "ex",
+        "en": "me no may miss app art ok",
+        "es": "bien no auto mar sobre super",
         "it": "me te lo la ci vi ne no mai via bar re fa so sa su fu va sai iva mare gas film",
         "nl": "dat hand pas me best man",
         "sk": "tu no",
     }.items()
 }
-_CAPITAL = re.compile(r"[\"“„«‘']?[^\W\d_a-zß-öø-ÿ]")
+# A word with a capital, not a code such as "P4333" or "VII", and some words of one letter.
+_CAPITAL = re.compile(r"[\"“„«‘']?[^\W\d_a-zß-öø-ÿ]['’]?[a-zß-öø-ÿ]")
+_ONE_LETTER = {"en": re.compile(r"[\"“‘']?[AI]\s"), "es": re.compile(r"[AYEO]\s"), "it": re.compile(r"[ÈEAOI]\s")}
 # In English, sentencex finds no sentence end before "I" and contractions, nor after a number with a unit.
 _ENGLISH_END = re.compile(r"[!?][!?.]*['\"’”)]*\s+\Z")
 _ENGLISH_I = re.compile(r"I\b(?!\.)")
@@ -61,8 +67,10 @@ _CONTRACTION = re.compile(
     r"(?:I|It|That|He|She|We|They|You|There|What|Let|Who|Here|Where|How|Don|Can|Didn|Doesn|Isn|Wasn|Couldn|Won)"
     r"['’][a-z]{1,2}\b"
 )
-_AMOUNT = re.compile(r"\d\s?[hgmsld]\.\s+\Z")
-_WORD = re.compile(r"[A-Z][a-z]")
+_AMOUNT = re.compile(r"\d\s?[hgml]\.\s+\Z")
+_OPENING = re.compile(r"(?:The|Then|This|These|They|There|After|It|We|He|She|I|In|All|No)\b(?!\.)")
+# On sentencex's list, and never words of their own.
+_NO_WORDS = frozenset(("vs", "lt", "st", "cf", "ca"))
 # Words that begin many sentences and few names: "la vitamine C. Elle", unlike "J. Verne". For English, sentencex knows
 # such words itself. In a language without a list here, a single capital letter ends no sentence.
 _BEGIN_SENTENCES = {
@@ -123,12 +131,15 @@ def ends_sentence(before: str, after: str, language: str) -> bool:
     """Whether a sentence ends with `before`, which ends in a stop and a space: asked where sentencex finds no end."""
     end = before[-END:]
     last_word = _LAST_WORD.search(end)
-    if last_word and last_word[1] in _END_SENTENCES.get(language, ()) and _CAPITAL.match(after):
-        return True
+    if last_word and last_word[1] in _END_SENTENCES.get(language, ()):
+        one_letter = _ONE_LETTER.get(language)
+        return _CAPITAL.match(after) is not None or (one_letter is not None and one_letter.match(after) is not None)
     if language != "en":
         return False
     if _ENGLISH_I.match(after) and _ENGLISH_END.search(end):
         return True
     if _CONTRACTION.match(after):
-        return last_word is not None and len(last_word[1]) > 1 and last_word[1].islower()
-    return _WORD.match(after) is not None and _AMOUNT.search(end) is not None
+        word = last_word[1] if last_word else ""
+        known = word in _NO_WORDS or word in _BEFORE_A_NAME["en"] or word in _BEFORE_A_NUMBER["en"]
+        return len(word) > 1 and word.islower() and not known
+    return _OPENING.match(after) is not None and _AMOUNT.search(end) is not None

@@ -55,11 +55,13 @@ MARKS = frozenset((DOCUMENT, PART, PARAGRAPH))
 
 
 class _Marks(NamedTuple):
-    """The marks to emit where a paragraph ends, where a part begins, and within a very long paragraph."""
+    """The marks to emit where a paragraph ends, where a part begins, within a very long paragraph, and at a blank line
+    if each line is a paragraph."""
 
     paragraph: tuple[str, ...] = ()
     part: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
+    blank: tuple[str, ...] = ()
 
 
 _MARKS = {
@@ -67,6 +69,13 @@ _MARKS = {
     "paragraph": _Marks(paragraph=(DOCUMENT,)),
     "parts": _Marks((PARAGRAPH,), (PART,), (PARAGRAPH,)),
 }
+# In the form `paragraphs`, where blank lines end documents.
+_MARKS_OF_LINES = _MARKS | {
+    "paragraph": _Marks(blank=(DOCUMENT,)),
+    "parts": _MARKS["parts"]._replace(blank=(PART,)),
+}
+_BLANK = "\x1c"
+"""A blank line, if each line is a paragraph."""
 
 # A line of nothing but these is a rule, a heading's underline or a table's border. It holds no words.
 _RULE = frozenset("-=*_~#^+|:─━═—― \t")
@@ -74,9 +83,9 @@ _RULE_WIDTH = 3
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
 # How an item of a list begins.
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,2}[.)])\s")
-_BEFORE_ITEMS = re.compile(r"[.!?…:：。！？]['\"’”»)\]」』）]*\Z")
+_FIRST_ITEM = re.compile(r"(?:[-*+•]|1[.)])\s")
 # What precedes each line of a quoted text, in mail and in Markdown.
-_QUOTE = re.compile(r"\A(?:>\s+)*>(?:\s+|\Z)")
+_QUOTE = re.compile(r"\A(?:>\s+)*>(?:\s+(?!\d)|\Z)")
 # A paragraph of one short line is a heading, unless it ends like a sentence or like a line that continues.
 _HEADING_WIDTH = 80
 _NO_HEADING = re.compile(r"[.!?…。！？।۔,;:，；：、]['\"’”»)\]」』）]*$")
@@ -91,8 +100,9 @@ _FULL_STOP = re.compile(r"[.!?…]['\"’”»)\]]*\Z")
 # A stop within what sentencex takes for one sentence.
 _STOP_WITHIN = re.compile(r"[.!?]\s+(?=\S)")
 _MARKED = re.compile(r"(?:\(?\w{1,5}\)|[•▪●○◦‣])\s+(?=\S)")
-# No sentence begins with these.
-_CONTINUING = frozenset("，、；：。,;:)）」』”’»")
+# No sentence begins with these; nor with the others, unless a word follows: in some languages they open a quotation.
+_CONTINUING = frozenset("，、；：。,;)）」』")
+_CLOSING = frozenset(":”’»")
 # Who speaks, after a dash or a quotation: "— Что? — спросила она."
 _DASHES = frozenset("—–-")
 _SPEECH = re.compile(r"[!?…]['\"’”»]?\s*\Z|[.,]['\"’”»]\s*\Z")
@@ -101,6 +111,8 @@ _SAID = re.compile("と[\u4e00-\u9fff、い]|って|など")
 _THAI = re.compile("[\u0e00-\u0e7f]")
 _THAI_ABBREVIATION = re.compile("[\u0e00-\u0e7f]\\.\\Z")
 _HYPHENATED = re.compile(r"[^\W\d_]-")
+# After these a hyphen stands for a part of a word: "Vor- und Nachteile".
+_JOINING = frozenset("und oder bis sowie and or to en of og eller och ou et y o e i".split())  # noqa: SIM905
 _OUTER_PUNCTUATION = re.compile(r"(?<!\w)[^\w\s]|[^\w\s](?!\w)")
 
 
@@ -156,8 +168,9 @@ def sentences(
         elif file.form == "lines":
             yield from _lines(normalised, file.documents_end)
         else:
-            marks = _MARKS[file.documents_end]
-            yield from _prose(normalised, rules_of(language), marks, each_line=file.form == "paragraphs")
+            each_line = file.form == "paragraphs"
+            marks = (_MARKS_OF_LINES if each_line else _MARKS)[file.documents_end]
+            yield from _prose(normalised, rules_of(language), marks, each_line)
         yield DOCUMENT
 
 
@@ -186,9 +199,9 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks, each_line: bool =
     text, rows, pieces = "", 0, 0
     is_list = False  # whether lines that look like items are items: the first line did, or a sentence ends before one
     for line in _paragraph_lines(lines, each_line):
-        if line and line != PART:
+        if line not in ("", PART, _BLANK):
             if _ITEM.match(line):
-                is_list = is_list or not rows or _BEFORE_ITEMS.search(text) is not None
+                is_list = is_list or not rows or text.endswith((":", "：")) or _is_first_item(text, line)
                 if is_list:
                     yield from _stripped(_segment(language, text))
                     text = ""
@@ -209,9 +222,16 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks, each_line: bool =
             yield from _paragraph_end(text, rows, language, marks)
         if line == PART:
             yield from marks.part
+        elif line == _BLANK:
+            yield from marks.blank
         text, rows, pieces, is_list = "", 0, 0, False
     if rows:
         yield from _paragraph_end(text, rows, language, marks)
+
+
+def _is_first_item(text: str, line: str) -> bool:
+    """Whether the line begins a list after the sentence that ends `text`. A number may be the sentence's: "no. 12."."""
+    return _FULL_STOP.search(text) is not None and _FIRST_ITEM.match(line) is not None
 
 
 def _paragraph_lines(lines: Iterator[str], each_line: bool) -> Iterator[str]:
@@ -230,7 +250,7 @@ def _paragraph_lines(lines: Iterator[str], each_line: bool) -> Iterator[str]:
             if written.startswith(">"):
                 written = _QUOTE.sub("", written)
             if not written:
-                yield PART if blank else ""
+                yield _BLANK if each_line else PART if blank else ""
             elif written[0] in _RULE and len(written) >= _RULE_WIDTH and _RULE.issuperset(written):
                 yield PART
             elif written[0] == "#" and _MARKDOWN_HEADING.match(written):
@@ -258,7 +278,8 @@ def _space(before: str, after: str) -> str:
     """The space between two lines of a paragraph; empty in scripts without spaces, and after a hyphen in a word."""
     if not before or (after[0] >= "\u0e00" and _UNSPACED.match(after) and _UNSPACED.match(before[-1])):
         return ""
-    return "" if after[0].islower() and _HYPHENATED.search(before[-2:]) else " "
+    within = after[0].islower() and _HYPHENATED.search(before[-2:]) and after.split(maxsplit=1)[0] not in _JOINING
+    return "" if within else " "
 
 
 def _segment(language: str, text: str) -> list[str]:
@@ -292,19 +313,28 @@ def _divided(sentence: str, language: str) -> list[str]:
         if item := _MARKED.match(sentence):
             first, *others = _segment(language, sentence[item.end() :])
             return [item[0] + first, *others]
+        if _is_open(sentence[: stop.end()]):
+            continue
         if ends_sentence(sentence[begin : stop.end()], sentence[stop.end() :], language):
             pieces.append(sentence[begin : stop.end()])
             begin = stop.end()
     return [*pieces, sentence[begin:]]
 
 
+def _is_open(text: str) -> bool:
+    """Whether the text ends within a quotation or in brackets, which stay whole."""
+    quotes = ("„", "“") if "„" in text else ("“", "”")
+    pairs = (quotes, ("(", ")"), ("«", "»"), ("[", "]"))
+    return text.count('"') % 2 == 1 or any(text.count(opening) > text.count(closing) for opening, closing in pairs)
+
+
 def _continues(before: str, after: str, language: str) -> bool:
     """Whether `after` continues the sentence `before`.
 
-    It does if `before` ends in an abbreviation ("e.g.", "M."), if it is only the number of a list's item ("1."), if
-    `after` says who spoke, and, in a script that puts spaces between words, if there is none after the full stop.
+    It does if `before` ends in an abbreviation ("e.g.", "M.") or is only the number of a list's item ("1."), if `after`
+    begins with closing punctuation or says who spoke, and, in a script with spaces, if there is none after the stop.
     """
-    if _ITEM.fullmatch(before) or after[0] in _CONTINUING:
+    if _ITEM.fullmatch(before) or after[0] in _CONTINUING or (after[0] in _CLOSING and not after[1:2].isalnum()):
         return True
     if after[0] in _DASHES and after[1:].lstrip()[:1].islower() and _SPEECH.search(before):
         return True

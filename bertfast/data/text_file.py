@@ -26,7 +26,7 @@ class TextFile:
     """The key or column that holds the text, if the file consists of records."""
     documents: str = "auto"
     """What a document is. file: the file, or each record; paragraph: the text between blank lines; parts: parts of the
-    file, found by data/building/documents.py; auto: paragraph for text of the form lines, else file."""
+    file, found by data/building/documents.py; auto: paragraph for text of the forms lines and paragraphs, else file."""
     span: Span = None
     """The range to read, end excluded; None: everything. In bytes of an uncompressed text or jsonl file, or row groups
     of a parquet file."""
@@ -49,7 +49,7 @@ class TextFile:
         """`documents` with auto resolved: file, paragraph or parts."""
         if self.documents != "auto":
             return self.documents
-        return "paragraph" if self.kind == "text" and self.form == "lines" else "file"
+        return "paragraph" if self.kind == "text" and self.form in ("lines", "paragraphs") else "file"
 
     @property
     def document(self) -> str:

@@ -15,7 +15,7 @@ from bertfast.data.text_file import TextFile, texts
 
 # A file's form is detected from this many characters at its beginning.
 SAMPLE = 1 << 16
-# Nobody wraps lines at more columns than this.
+# Lines of more columns than this are rarely wrapped ones.
 _WIDEST = 120
 # A file of more bytes than this is too long for one document.
 LARGE = 1 << 20
@@ -32,6 +32,9 @@ _SOME_END = 0.15
 _NUMBER_FIRST = re.compile(r"(?:\S+\s+){0,2}\W*\d")
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
 _SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
+
+# The same where a capital follows, or a letter of a script without them: not "et al. (2019)".
+_NEXT_SENTENCE = re.compile(r"[.!?…]['\"’”»)\]]*\s+['\"“„«(\[]*[^\W\d_a-zß-öø-ÿа-яё]|[。！？।۔؟]['\"’”»)\]]*\s*\w")
 
 
 def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
@@ -58,8 +61,9 @@ def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:
             form = "wikitext"
     documents = config.documents
     if documents == "auto" and kind == "text" and (alone or path.stat().st_size > LARGE):
-        # In the form `lines`, documents end at blank lines, if there are any.
-        documents = "parts" if form in ("paragraphs", "plain") or (form == "lines" and _blocks(lines) == 1) else "auto"
+        # In the forms `lines` and `paragraphs`, documents end at blank lines, if there are any.
+        lone = form in ("lines", "paragraphs") and _blocks(lines) == 1
+        documents = "parts" if form == "plain" or lone else "auto"
     return replace(file, form=form, documents=documents)
 
 
@@ -70,7 +74,7 @@ def _detect_form(lines: list[str], kind: str, markup: bool) -> str:
     nonblank = [line.strip() for line in lines if line.strip()]
     if kind == "text" and _is_wikitext(nonblank):
         return "wikitext"
-    if _has_a_paragraph_a_line(lines):
+    if _has_a_paragraph_a_line(lines) and not _is_wrapped(lines, nonblank):
         return "paragraphs"
     return "lines" if kind == "text" and _has_a_sentence_a_line(lines, nonblank) else "plain"
 
@@ -93,12 +97,14 @@ def _has_a_paragraph_a_line(lines: list[str]) -> bool:
         if line.strip() and (before.strip() or after.strip())
     ]
     long = [line for line in neighbours if _columns(line) > _WIDEST]
-    several = sum(1 for line in long if _SENTENCE_WITHIN.search(line))
+    several = sum(1 for line in long if _NEXT_SENTENCE.search(line))
     return several > 0.5 * len(long) and sum(map(len, long)) >= 0.5 * sum(map(len, neighbours))
 
 
 def _columns(line: str) -> int:
     """How wide a terminal shows the line: a Chinese character takes two columns."""
+    if line.isascii() or 2 * len(line) <= _WIDEST:
+        return len(line)
     return len(line) + sum(1 for character in line if unicodedata.east_asian_width(character) in "WF")
 
 

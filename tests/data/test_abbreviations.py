@@ -61,6 +61,10 @@ from bertfast.data.sentences import LANGUAGES
         # Before a number only.
         ("en", "See app. ", "3", True),
         ("en", "I love this app. ", "Works", False),
+        ("pl", "o godz. ", "8", True),
+        ("pl", "Trwało to 5 godz. ", "Potem", False),
+        ("ru", "Они едят рис. ", "Это", False),
+        ("ru", "См. рис. ", "3", True),
         # A short word after a number, and the sentence goes on in lower case.
         ("pl", "W 1999 r. ", "przyjechał", True),
         ("ru", "Это 5 млн. ", "рублей", True),
@@ -85,7 +89,16 @@ def test_what_expects_more(language, before, after, expected):
         ("en", "He gave it to me. ", "“I know”", True),
         ("en", "as in no. ", "5", False),
         ("en", "See No. ", "Seven", False),  # only in lower case
-        ("de", "He gave it to me. ", "I took it.", True),
+        ("en", "(Sigma, cat. no. ", "P4333)", False),
+        ("en", "see art. ", "VII of the treaty", False),
+        ("de", "nach Art. ", "II GG", False),
+        ("de", "dieser Art. ", "Die Blätter", True),
+        ("it", "Lo so. ", "È vero.", True),
+        ("en", "It is so vs. ", "That's it", False),
+        ("en", "approx. ", "It's", False),
+        ("en", "Take 100 g. ", "Butter", False),
+        ("en", "Take 100 g. ", "Then wait.", True),
+        ("de", "Er sah mich. ", "Der Mann kam.", True),
         ("fr", "He gave it to me. ", "I took it.", False),
         ("it", "Due anni fa. ", "Il re", True),
         ("en", "So good!! ", "I love it.", True),

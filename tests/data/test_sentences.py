@@ -252,6 +252,9 @@ def test_no_boundary_after_an_abbreviation(write, language):
         ("pl", ["– Co? – spytała.", "Było 3 tys. osób o godz. 8.", "Potem wyszedł."]),
         ("hi", ["डॉ. शर्मा आए।", "प्रो. वर्मा गए।"]),
         ("en", ["พ.ศ. 2542 น.ส.สมศรี"]),
+        ("de", ["Er kam heim.", "»Wo bist du?«, fragte sie.", "»Hier.«"]),
+        ("en", ["It returns a list.", ":class:`Foo` is used."]),
+        ("en", ["“Come in! I waited. It's fine. He left,” he said.", "(Who knows? I don't. It's fine.)"]),
     ],
 )
 def test_boundaries_that_sentencex_misses_or_adds(write, language, expected):
@@ -278,13 +281,29 @@ def test_a_line_is_a_paragraph(write):
     rain = ["It was dark.", "The rain fell."]
     end = [PART, "The end", PARAGRAPH, DOCUMENT]
     assert plain == ["Introduction It was dark.", "The rain fell.", "Nobody came.", PARAGRAPH, *end]
-    assert each == [PART, "Introduction", PARAGRAPH, *rain, PARAGRAPH, "Nobody came.", PARAGRAPH, *end]
+    assert each == [PART, "Introduction", PARAGRAPH, *rain, PARAGRAPH, "Nobody came.", PARAGRAPH, PART, *end]
+
+
+def test_blank_lines_between_paragraphs_of_one_line_end_documents(write):
+    path = write("One is here. It is so.\nTwo are here.\n\nThree are here.\n\n\nFour are here.\n")
+    found = documents_of(TextFile(path, "paragraphs"))
+    assert found == [["One is here.", "It is so.", "Two are here."], ["Three are here."], ["Four are here."]]
+    assert documents(path, "paragraphs", documents="file") == [[sentence for each in found for sentence in each]]
+
+
+def test_a_number_at_the_beginning_of_a_line_is_no_item(write):
+    assert documents(write("It was the year of no.\n12. It was then aged\n18 years.\n"), "plain") == [
+        ["It was the year of no. 12.", "It was then aged 18 years."]
+    ]
+    assert documents(write("Here are some.\n- One\n- Two\n"), "plain") == [["Here are some.", "- One", "- Two"]]
+    assert documents(write("Do this.\n1. One\n2. Two\n"), "plain") == [["Do this.", "1. One", "2. Two"]]
 
 
 def test_quoted_lines(write):
     assert documents(write("He said:\n> It was dark,\n> and late.\n>\n> > Was it?\n>>> x\n"), "plain") == [
         ["He said: It was dark, and late.", "Was it?", ">>> x"]
     ]
+    assert documents(write("It is\n> 5 mg.\n"), "plain") == [["It is > 5 mg."]]
 
 
 def test_a_list_item_begins_a_sentence(write):
@@ -367,8 +386,9 @@ def test_progress_counts_every_byte(write):
 
 
 def test_a_hyphen_at_the_end_of_a_line(write):
-    content = "A well-\nknown news-\npaper, 1914-\n1918, a - \nb, the co-\nKing."
-    assert documents(write(content), "plain") == [["A well-known news-paper, 1914- 1918, a - b, the co- King."]]
+    content = "A well-\nknown news-\npaper, 1914-\n1918, a - \nb, the co-\nKing, short-\nand long-term."
+    expected = "A well-known news-paper, 1914- 1918, a - b, the co- King, short- and long-term."
+    assert documents(write(content), "plain") == [[expected]]
 
 
 def test_lines_are_joined_by_a_space_only_in_scripts_that_use_it(write):

@@ -117,11 +117,12 @@ SHORT = "Home\nAbout us\nContact\n"
     ("name", "content", "form"),
     [
         ("a.txt", f"{SHORT}{LONG}\n{LONG}\n", "paragraphs"),
-        ("a.txt", f"{LONG}\n{LONG}\n\n{LONG}\n{LONG}\n", "paragraphs"),  # not lines, though all end like sentences
+        ("a.txt", f"{LONG}\n{LONG * 2}\n\n{LONG}\n{LONG}\n", "paragraphs"),  # not lines, though all end like sentences
         ("a.txt", f"{LONG}\n\n{LONG}\n\n", "plain"),  # the same, with blank lines between paragraphs
         ("a.txt", textwrap.fill(LONG * 9, 100), "plain"),
+        ("a.txt", "\n\n".join(textwrap.fill(LONG * 5, width) for width in [132] * 9), "plain"),
         ("a.txt", f"{LONG}\n{textwrap.fill(LONG * 9, 100)}", "plain"),  # one long line does not make it so
-        ("a.txt", (("word " * 40 + ".\n") * 3 + "\n") * 4, "lines"),  # long sentences
+        ("a.txt", (("Word et al. (2019) " * 9 + ".\n") * 3 + "\n") * 4, "lines"),  # long sentences
         ("a.md", f"{LONG}\n{LONG}\n", "plain"),
         ("a.html", f"{LONG}<br>{LONG}", "plain"),
         (

@@ -89,7 +89,7 @@ def _label(record: dict[str, Any], column: str, where: object) -> str:
     value = value_of(record, column, where, _LABEL_COLUMN)
     if isinstance(value, str):
         value = value.strip()
-    if value is None or value in ("", "nan") or value != value:
+    if value is None or value == "" or value != value:
         raise InputError(f"{where}: no label under {column!r}: add it, or remove the record")
     if not isinstance(value, (str, int, float)):
         raise InputError(f"{where}: {column!r} holds {json_type(value)}, not a label: name another {_LABEL_COLUMN}")

@@ -40,7 +40,9 @@ _MARKS = {
 _BINARIES = {
     b"\x1f\x8b": "compressed by gzip: give it a name that ends in .gz",
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard: give it a name that ends in .zst",
-    b"BZh": "compressed by bzip2: decompress it, and give the result",
+    **dict.fromkeys(
+        (b"BZh%d1AY&SY" % size for size in range(1, 10)), "compressed by bzip2: decompress it, and give the result"
+    ),
     b"\xfd7zXZ\x00": "compressed by xz: decompress it, and give the result",
     b"PK\x03\x04": "an archive, as .zip, .docx and .epub are: extract its text, and give the result",
     b"%PDF-": "a PDF: extract its text, and give the result",

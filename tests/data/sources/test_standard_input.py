@@ -68,6 +68,6 @@ def test_a_json_array_is_recognised(tmp_path):
     ],
 )
 def test_empty_input_and_several_workers_are_refused(tmp_path, content, workers, message):
-    [line] = run(tmp_path, content, WORLD_SIZE=workers)
+    [line] = run(tmp_path, content, RANK="0", WORLD_SIZE=workers)
     assert line.startswith(message)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
