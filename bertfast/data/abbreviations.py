@@ -21,8 +21,8 @@ _BEFORE_A_NAME = {
         "en": "figs vol vols ch chs eq eqs sect sects nos atty approx incl viz Wm Geo Chas Thos Ft",
         "es": "D S sras srtas dres dña profa cnel tte sgto mons fr ilmo ilma excma rev rvdo pbro",
         "fi": "hra rva nti tri ks nro St",
-        "hi": "डॉ प्रो श्री पं कु",
         "fr": "M mm mme mmes mlle mlles mgr dr drs pr prof me ste gén cdt capt lt sgt bd St Col",
+        "hi": "डॉ प्रो श्री पं कु",
         "it": "S magg gent pag sigg Ten",
         "nl": "mevr mw mej ds jhr kol kap lt afb past",
         "pl": "mgr inż hab św bł ks gen płk mjr kpt por sierż dr nr rys tab art ust pkt tzw tj ok ur zm woj pow al os "
