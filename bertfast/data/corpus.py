@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bertfast.config import CorpusConfig
 from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizing.special_tokens import SpecialTokens
 from bertfast.data.tokenizing.tokenizer import Tokenizer
@@ -130,7 +131,11 @@ class Corpus:
             figures=figures,
             names=(folder.name,),
             language=manifest["language"],
-            warnings=(*_left_out_warnings(manifest["text"]["forms"]), *_unknown_warning(characters)),
+            warnings=(
+                *_left_out_warnings(manifest["text"]["forms"]),
+                *_unknown_warning(characters),
+                *_language_warning(manifest, tokenizer, token_counts),
+            ),
         )
 
     @property
@@ -177,6 +182,10 @@ class Corpus:
         return self.documents(0, kept), self.documents(kept, self.num_documents)
 
 
+_JUDGED_TOKENS = 1000  # the most frequent ones, to tell the script of a text
+_LAST_LATIN = "\u024f"
+
+
 def _left_out(form: str, counts: dict[str, int]) -> Iterator[str]:
     """A line about the text that the form left out, if any."""
     if counts["lines_left_out"]:
@@ -196,6 +205,26 @@ def _unknown_warning(share: float) -> Iterator[str]:
         yield (
             f"{share:.1%} of the characters are in words that the vocabulary lacks: --tokenizer wordpiece divides "
             "words, char takes each character; or give a lower --min-freq, or a tokenizer of the text's language"
+        )
+
+
+def _language_warning(
+    manifest: dict[str, Any], tokenizer: Tokenizer, token_counts: npt.NDArray[np.int64]
+) -> Iterator[str]:
+    """A warning if the default language, English, has ended the sentences of a text in another script."""
+    if manifest["language"] != CorpusConfig.language or not manifest["text"]["forms"].keys() & {"paragraphs", "plain"}:
+        return
+    letters = other = 0
+    for token in np.argsort(token_counts)[-_JUDGED_TOKENS:].tolist():
+        if token not in tokenizer.special_ids:
+            word = filter(str.isalpha, tokenizer.backend.id_to_token(token) or "")
+            beyond_latin = [letter > _LAST_LATIN for letter in word]
+            letters += len(beyond_latin) * int(token_counts[token])
+            other += sum(beyond_latin) * int(token_counts[token])
+    if other > letters / 2:
+        yield (
+            f"{other / letters:.0%} of the letters are not Latin, and sentences end by the rules for English: "
+            "--language names the text's language"
         )
 
 

@@ -102,6 +102,27 @@ def test_arrays(text):
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "settings", "warned"),
+    [
+        ("Он пришёл домой. Она была там.", {}, True),
+        ("Он пришёл домой. Она была там.", {"tokenizer": "wordpiece"}, True),
+        ("Он пришёл домой. Она была там.", {"language": "ru"}, False),
+        ("Он пришёл домой. Она была там.", {"text_form": "lines"}, False),  # which needs no rules
+        ("He came home. It was «дом».", {}, False),
+        ("1 + 1 = 2. 2 + 2 = 4.", {}, False),
+    ],
+)
+def test_english_rules_for_another_script_are_a_warning(tmp_path, said, content, settings, warned):
+    (tmp_path / "a.txt").write_text(f"{content}\n\n" * 9)
+    corpus = load_corpus(tmp_path / "a.txt", config=CorpusConfig(min_freq=1, **settings), cache_dir=tmp_path / "cache")
+    expected = (
+        "100% of the letters are not Latin, and sentences end by the rules for English: --language names the text's"
+    )
+    assert [warning.startswith(expected) for warning in corpus.warnings] == [True] * warned
+    assert any(expected in line for line in said) == warned
+
+
 def test_unknown_words_are_counted(text):
     corpus = load_corpus(text, config=CorpusConfig(min_freq=2))
     assert corpus.token_counts[corpus.special_ids.unk] == 8
