@@ -149,15 +149,15 @@ class CorpusConfig(Checked):
     text_form: str = setting(
         "auto",
         "wikitext: one paragraph per line, ' . ' between sentences; lines: one sentence per line, blank lines between "
-        "documents; paragraphs: prose, one paragraph per line; plain: prose, blank lines between paragraphs; auto: "
-        "detect the form from the text",
+        "documents; paragraphs: prose, one paragraph per line, blank lines between documents; plain: prose, blank "
+        "lines between paragraphs; auto: detect the form from the text",
         choices=TEXT_FORMS,
     )
     documents: str = setting(
         "auto",
-        "file: each file or record is a document; paragraph: blank lines end documents; auto: paragraph in the form "
-        "lines, else file, but a file that is alone or larger than 1 MiB is divided at its headings, rules and form "
-        "feeds, or about every 100 sentences",
+        "file: each file or record is a document; paragraph: blank lines end documents; auto: paragraph in the forms "
+        "lines and paragraphs, else file, but a file that is alone or larger than 1 MiB is divided at its headings, "
+        "rules and form feeds, or about every 100 sentences",
         choices=("auto", "file", "paragraph"),
     )
     language: str = setting("en", "language of the text; its sentence rules, or the nearest ones, divide plain text")

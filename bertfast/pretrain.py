@@ -221,19 +221,19 @@ def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained
 
 def _refuse_options_with_init(options: argparse.Namespace) -> None:
     """Raises InputError for options that --init determines."""
+    if not options.init:
+        return
     sizes = [
         field.name for field in dataclasses.fields(BertConfig) if field.name in options and field.name != "vocab_size"
     ]
-    if options.init and sizes:
+    if sizes:
         raise InputError(f"--init determines the model's sizes: leave out {flag(BertConfig, sizes[0])}")
-    if options.init and options.preset:
+    if options.preset:
         raise InputError("--init determines the model: leave out --preset")
-    if options.init and "tokenizer" in options:
-        raise InputError("--init determines the tokenizer: leave out --tokenizer")
-    for name in ("vocab_size", "min_freq", "strip_accents") if options.init else ():
+    for name in ("tokenizer", "vocab_size", "min_freq", "strip_accents"):
         if name in options:
             raise InputError(f"--init determines the tokenizer: leave out {flag(CorpusConfig, name)}")
-    if options.init and "first_attention" in options:
+    if "first_attention" in options:
         raise InputError("--init's model has learned what to look at: leave out --first-attention")
 
 

@@ -6,11 +6,17 @@ An abbreviation that is also a word that often ends a sentence is in neither lis
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+
+def _words(lists: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """By language, the words of a list that spaces separate."""
+    return {language: frozenset(words.split()) for language, words in lists.items()}
+
 
 # An entry in lower case matches in any case, a capitalised one only as it is written.
-_BEFORE_A_NAME = {
-    language: frozenset(words.split())
-    for language, words in {
+_BEFORE_A_NAME = _words(
+    {
         "bg": "арх",
         "bn": "ড ডা মো মি প্রফে",
         "ca": "St Mn Pl pàg Excm",
@@ -32,21 +38,19 @@ _BEFORE_A_NAME = {
         "ru": "св корп табл гл ст ср напр доц оз обл лейт ред изд пос дер пл дж",
         "sk": "tab kap čl plk kpt mjr arch bl",
         "uk": "просп корп табл тов смт",
-    }.items()
-}
+    }
+)
 # Before a number only: other words may follow them at the beginning of a sentence.
-_BEFORE_A_NUMBER = {
-    language: frozenset(words.split())
-    for language, words in {
+_BEFORE_A_NUMBER = _words(
+    {
         "en": "art app refs sec secs para paras suppl sched eqn eqns thm def prop fn",
         "pl": "godz",
         "ru": "рис",
-    }.items()
-}
+    }
+)
 # Words on sentencex's lists of abbreviations. In lower case, and before a capital, they are these words.
-_END_SENTENCES = {
-    language: frozenset(words.split())
-    for language, words in {
+_END_SENTENCES = _words(
+    {
         "ca": "no mar art auto",
         "da": "nat ned to form fin da par port",
         "de": "mich dir me art Art",
@@ -55,8 +59,8 @@ _END_SENTENCES = {
         "it": "me te lo la ci vi ne no mai via bar re fa so sa su fu va sai iva mare gas film",
         "nl": "dat hand pas me best man",
         "sk": "tu no",
-    }.items()
-}
+    }
+)
 # A word with a capital, not a code such as "P4333" or "VII", and some words of one letter.
 _CAPITAL = re.compile(r"[\"“„«‘']?[^\W\d_a-zß-öø-ÿ]['’]?[a-zß-öø-ÿ]")
 _ONE_LETTER = {"en": re.compile(r"[\"“‘']?[AI]\s"), "es": re.compile(r"[AYEO]\s"), "it": re.compile(r"[ÈEAOI]\s")}
@@ -73,17 +77,16 @@ _OPENING = re.compile(r"(?:The|Then|This|These|They|There|After|It|We|He|She|I|I
 _NO_WORDS = frozenset(("vs", "lt", "st", "cf", "ca"))
 # Words that begin many sentences and few names: "la vitamine C. Elle", unlike "J. Verne". For English, sentencex knows
 # such words itself. In a language without a list here, a single capital letter ends no sentence.
-_BEGIN_SENTENCES = {
-    language: frozenset(words.split())
-    for language, words in {
+_BEGIN_SENTENCES = _words(
+    {
         "es": "el la los las un una él ella es se en con por para si no este esta esto pero y",
         "fr": "le la les l un une des il elle ils elles on ce c cette ces nous vous je dans en pour si mais et",
         "it": "il lo la i gli le l un una è si in con per se non questo questa ma e",
         "pl": "to ten ta on ona ono oni jest w na z do po dla jeśli nie ale i a",
         "pt": "o a os as um uma ele ela é em no na com por para se não este esta isto mas e",
         "ru": "он она оно они это этот эта я мы в на с по для если не но и а",
-    }.items()
-}
+    }
+)
 _FIRST_WORD = re.compile(r"[^\W\d_]+(?![\w.])")
 _LAST_WORD = re.compile(r"(?:(?<![\w.-])|(?<=\.-))([^\W\d_]+)\.\s+\Z")
 # In the scripts of India, signs that Python does not count among letters belong to words.

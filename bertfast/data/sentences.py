@@ -308,11 +308,11 @@ def _divided(sentence: str, language: str) -> list[str]:
     within = sentence.rstrip()
     if not (". " in within or "! " in within or "? " in within):  # most sentences, and faster than a pattern
         return [sentence]
+    if item := _MARKED.match(sentence):
+        first, *others = _segment(language, sentence[item.end() :])
+        return [item[0] + first, *others]
     pieces, begin = [], 0
     for stop in _STOP_WITHIN.finditer(sentence):
-        if item := _MARKED.match(sentence):
-            first, *others = _segment(language, sentence[item.end() :])
-            return [item[0] + first, *others]
         if _is_open(sentence[: stop.end()]):
             continue
         if ends_sentence(sentence[begin : stop.end()], sentence[stop.end() :], language):

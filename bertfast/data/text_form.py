@@ -31,10 +31,11 @@ _SOME_END = 0.15
 # A number is among the line's first three words, as in "Jan 12 10:00:00" and "INFO 2024-01-12".
 _NUMBER_FIRST = re.compile(r"(?:\S+\s+){0,2}\W*\d")
 _SENTENCE_END = re.compile(r"[.!?…。！？।۔؟]['\"’”»)\]]*\s*$")
-_SENTENCE_WITHIN = re.compile(r"[.!?…]['\"’”»)\]]*\s+\S|[。！？।۔؟]['\"’”»)\]]*\s*\w")
-
+_STOP = r"[.!?…]['\"’”»)\]]*\s+"
+_STOP_OF_OTHER_SCRIPTS = r"[。！？।۔؟]['\"’”»)\]]*\s*\w"
+_SENTENCE_WITHIN = re.compile(rf"{_STOP}\S|{_STOP_OF_OTHER_SCRIPTS}")
 # The same where a capital follows, or a letter of a script without them: not "et al. (2019)".
-_NEXT_SENTENCE = re.compile(r"[.!?…]['\"’”»)\]]*\s+['\"“„«(\[]*[^\W\d_a-zß-öø-ÿа-яё]|[。！？।۔؟]['\"’”»)\]]*\s*\w")
+_NEXT_SENTENCE = re.compile(rf"{_STOP}['\"“„«(\[]*[^\W\d_a-zß-öø-ÿа-яё]|{_STOP_OF_OTHER_SCRIPTS}")
 
 
 def detect(path: Path, config: CorpusConfig, alone: bool) -> TextFile:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from bertfast.data.corpus import is_built
 from bertfast.data.readers.kinds import KINDS, kind_of, suffix_of
 from bertfast.data.readers.lines import COMPRESSED
 from bertfast.errors import InputError
@@ -114,8 +115,9 @@ class _Search:
 
 def _made_by_bertfast(folder: Path) -> str:
     """What the folder is, if bertfast writes it: a run beside its text is no text. Else an empty string."""
-    made = {"a run": ("run.json", "metrics.jsonl"), "a built corpus": ("manifest.json", "tokens.bin")}
-    return next((kind for kind, names in made.items() if all((folder / name).is_file() for name in names)), "")
+    if is_built(folder):
+        return "a built corpus"
+    return "a run" if all((folder / name).is_file() for name in ("run.json", "metrics.jsonl")) else ""
 
 
 def _files(count: int) -> str:
