@@ -112,6 +112,11 @@ def run_command(
             raise
         _drop_unwritable()
         return 128 + signal.SIGPIPE
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):  # as torch has it
+            raise
+        _report("error: this machine has too little memory for it: choose a smaller batch or model")
+        return 2
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

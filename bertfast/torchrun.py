@@ -44,6 +44,16 @@ def _number(name: str, default: int) -> int:
     return int(value)
 
 
+def check_meeting_place() -> None:
+    """Raises InputError unless the environment says where the processes meet, and this one is among them."""
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise InputError(f"RANK and WORLD_SIZE are set, but not {name}: unset them, or start with torchrun")
+    _number("MASTER_PORT", 0)
+    if rank() >= world_size():
+        raise InputError(f"RANK {rank()} is none of the {world_size()} processes of WORLD_SIZE: start with torchrun")
+
+
 def is_main_process() -> bool:
     """Whether this process logs and writes files for the run: rank 0, or the only one."""
     return rank() == 0

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from support.small_run import CONFIG, make_corpus, make_model
 
 from bertfast.command_line import Parser, run_command
@@ -144,6 +146,18 @@ def test_a_home_folder_in_every_path(tmp_path, monkeypatch):
     assert Encoder.load("~/run").model.max_len == CONFIG.max_len
     build_corpus("~/texts.txt", out=tmp_path / "built", config=CorpusConfig())
     assert load_corpus("~/built").fingerprint == Corpus.open("~/built").fingerprint
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), lambda: np.empty(1 << 50)])
+def test_more_memory_than_there_is(capsys, ask):
+    assert run_command(Parser(), lambda options: ask(), []) == 2
+    message = "error: this machine has too little memory for it: choose a smaller batch or model\n"
+    assert capsys.readouterr().err == message
+
+
+def test_another_error_of_torch_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        run_command(Parser(), lambda options: torch.ones(2) @ torch.ones(3), [])
 
 
 def test_a_broken_pipe_that_is_no_output(monkeypatch):

@@ -246,6 +246,9 @@ def test_info_of_a_corpus_without_pairs(tmp_path, capsys):
 
 # ---- show
 
+LAST_STEP = (1 << 63) // (TrainConfig().batch_size * TrainConfig().max_len) - 2
+"""Of those whose examples' numbers, times --max-len, fit 63 bits."""
+
 
 def words(line: str) -> list[tuple[str, str]]:
     """What each token was, and what the model sees."""
@@ -272,6 +275,14 @@ def test_show_is_the_batch_that_a_step_has(text, tmp_path, capsys):
         were, seen = (corpus.tokenizer.tokens(ids[ends[i] : ends[i + 1]].tolist()) for ids in (truth, batch.input_ids))
         assert words(line) == list(zip(were, seen, strict=True))
         assert line.count("→") == int(batch.cu_masked[i + 1] - batch.cu_masked[i])
+
+
+@pytest.mark.parametrize("step", [LAST_STEP + 1, (1 << 63) - 2])
+def test_show_of_a_step_beyond_all_numbers(text, capsys, step):
+    folder = load_corpus(text, config=CorpusConfig(min_freq=1)).folder
+    assert command(capsys, "show", folder, "--step", str(LAST_STEP))[0] == 0
+    message = f"error: --step {step} is too large: its examples' numbers leave no room in 64 bits\n"
+    assert command(capsys, "show", folder, "--step", str(step)) == (2, "", message)
 
 
 def test_show_joins_pieces(tmp_path, capsys):

@@ -60,6 +60,27 @@ def test_what_is_no_number_is_named(monkeypatch, name):
         place()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MASTER_ADDR", None, "RANK and WORLD_SIZE are set, but not MASTER_ADDR: unset them, or start with torchrun"),
+        ("MASTER_PORT", "", "RANK and WORLD_SIZE are set, but not MASTER_PORT: unset them, or start with torchrun"),
+        ("MASTER_PORT", "http", "the environment variable MASTER_PORT is 'http', no count: unset it, or start with"),
+        ("RANK", "4", "RANK 4 is none of the 4 processes of WORLD_SIZE: start with torchrun"),
+    ],
+)
+def test_a_place_where_no_processes_meet_is_named(monkeypatch, name, value, message):
+    for each, content in {**JOB, "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(each, content)
+    torchrun.check_meeting_place()
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"^{message}"):
+        torchrun.check_meeting_place()
+
+
 def test_rank_0_is_the_main_process(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")

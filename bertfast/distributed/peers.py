@@ -27,7 +27,7 @@ from torch.distributed import DistError, PrefixStore, Store  # type: ignore[attr
 from torch.distributed.rendezvous import rendezvous
 
 from bertfast.errors import ProcessLost
-from bertfast.torchrun import restarts
+from bertfast.torchrun import check_meeting_place, restarts
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +215,7 @@ def _meet(job: Store, rank: int, size: int) -> tuple[str, list[str]]:
 @functools.cache
 def peers() -> Peers:
     """This process's peers, from torchrun's environment. The first call waits for all of them."""
+    check_meeting_place()
     stores = [next(rendezvous("env://", timeout=datetime.timedelta(seconds=START))) for _ in range(2)]
     (job, rank, size), (threads_job, _, _) = stores
     return Peers(job, threads_job, rank, size)

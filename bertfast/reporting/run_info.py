@@ -73,7 +73,8 @@ class RunInfo:
             raise InputError(f"{folder} holds no run.json: give a folder that bertfast.pretrain wrote") from None
         except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
             raise InputError(
-                f"{path} can't be read ({error!r}): it is damaged, or another version of bertfast wrote it"
+                f"{path} can't be read ({error!r}): it is damaged, or another version of bertfast wrote it; "
+                "train again, into a new folder"
             ) from None
 
 

@@ -21,6 +21,8 @@ def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> It
     """
     if not 0 <= step < config.steps:
         raise InputError(f"--step {step}: the run has the steps 0 to {config.steps - 1}")
+    if (step + 1) * config.batch_size * config.max_len >= 1 << 63:
+        raise InputError(f"--step {step} is too large: its examples' numbers leave no room in 64 bits")
     sampler = Sampler(corpus, config.at(step))
     first, count = step * config.batch_size, min(most, config.batch_size)
     last = first + config.batch_size - 1

@@ -51,7 +51,9 @@ def test_invalid_content(tmp_path, change):
     content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     change(content)
     (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(InputError, match=r"run\.json can't be read .*damaged, or another version") as caught:
+    with pytest.raises(
+        InputError, match=r"run\.json can't be read .*damaged, or another version .*; train again, into"
+    ) as caught:
         RunInfo.read(tmp_path)
     assert "\n" not in str(caught.value)
 
