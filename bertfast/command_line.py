@@ -26,7 +26,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings, allow_abbrev=False)
-        self.add_argument("--quiet", action="store_true", help="show warnings only, and no progress")
+        # Without a default, which a subcommand's parser would write over what was given before its name.
+        self.add_argument(
+            "--quiet", action="store_true", default=argparse.SUPPRESS, help="show warnings only, and no progress"
+        )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (--help lists the options)")
@@ -76,9 +79,9 @@ def add_settings(
 
 
 def settings(config: type[Config], options: argparse.Namespace, **defaults: Any) -> Config:
-    """A `config` with the values that the options give, else those in `defaults`, else its own defaults."""
-    names = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    return config(**{name: value for name, value in {**defaults, **vars(options)}.items() if name in names})
+    """A `config` with the values that its flags have in `options`, else those in `defaults`, else its own defaults."""
+    flags = {field.name for field in dataclasses.fields(config) if "help" in field.metadata}  # type: ignore[arg-type]
+    return config(**defaults | {name: value for name, value in vars(options).items() if name in flags})
 
 
 def run_command(
@@ -95,7 +98,7 @@ def run_command(
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         options = parser.parse_args(_checked(sys.argv[1:] if arguments is None else arguments))
-        show_messages(options.quiet)
+        show_messages("quiet" in options)
         command(options)
         print(end="", flush=True)
     except SystemExit:  # after --help

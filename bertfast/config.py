@@ -33,8 +33,9 @@ def between(low: float, high: float) -> Range:
 AT_LEAST_1 = Range("be at least 1", lambda number: number >= 1)
 ANY_NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0, None)
 NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0)
-ZERO_OR_POSITIVE = Range("be 0 or a positive number", lambda number: 0 <= number < math.inf)
+ZERO_OR_POSITIVE = Range("be 0 or a positive number", lambda number: 0 <= number < math.inf, 10**9)
 POSITIVE = Range("be a positive number", lambda number: 0 < number < math.inf, 3e38)  # what float32 holds
+SECONDS = Range("be at least 1", lambda number: number >= 1, 10**9)
 SHARE = between(0, 1)
 
 
@@ -344,7 +345,7 @@ class TrainConfig(SamplerConfig):
     max_grad_norm: float = setting(
         1.0, "maximum norm of the gradient; 0: no clipping", flag="clip", within=ANY_NOT_NEGATIVE
     )
-    timeout: int = setting(300, "seconds that a worker waits for the others within a step", within=AT_LEAST_1)
+    timeout: int = setting(300, "seconds that a worker waits for the others within a step", within=SECONDS)
     eval: bool = setting(
         False,
         "hold out the last documents and evaluate on them: at the end, and up to nine times before, in about 2% of the "

@@ -51,12 +51,13 @@ def _parser() -> argparse.ArgumentParser:
 def _main(options: argparse.Namespace) -> None:
     if (options.text is None) == (options.input is None):
         raise InputError("give a text, or --input FILE with --out FILE.npy")
+    if options.input is None and (given := [flag(CorpusConfig, name) for name in _READING if name in options]):
+        raise InputError(f"{given[0]} is for records: give --input FILE, or leave it out")
     if options.out is None:
         if options.input is not None:
             raise InputError("--input needs --out FILE.npy, the array to write")
-        for group, names in ((CorpusConfig, _READING), (EncodeConfig, [each.name for each in fields(EncodeConfig)])):
-            if given := [flag(group, name) for name in names if name in options]:
-                raise InputError(f"{given[0]} is for vectors: give --out FILE.npy, or leave it out")
+        if given := [flag(EncodeConfig, each.name) for each in fields(EncodeConfig) if each.name in options]:
+            raise InputError(f"{given[0]} is for vectors: give --out FILE.npy, or leave it out")
         _print_encoding(Encoder.load(options.model), options.text, options.pair)
         return
     if options.pair is not None:

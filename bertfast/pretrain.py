@@ -238,9 +238,10 @@ def _refuse_options_with_init(options: argparse.Namespace) -> None:
 
 
 def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:
+    sizes = dict(preset.model)
     if "hidden_dropout_prob" in options:
-        options.attention_probs_dropout_prob = options.hidden_dropout_prob
-    model_config = settings(BertConfig, options, **preset.model)
+        sizes["attention_probs_dropout_prob"] = options.hidden_dropout_prob
+    model_config = settings(BertConfig, options, **sizes)
     positions = max(model_config.max_position_embeddings, config.max_len)
     return dataclasses.replace(model_config, max_position_embeddings=positions)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
-from bertfast.config import CorpusConfig, EncodeConfig, LabelColumns, ProbeConfig
+from bertfast.config import CorpusConfig, EncodeConfig, LabelColumns, ProbeConfig, flag
 from bertfast.data.readers.labelled import read_labelled
 from bertfast.data.readers.scored_pairs import read_scored_pairs
 from bertfast.errors import InputError
@@ -43,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
 def _main(options: argparse.Namespace) -> None:
     if options.labels is None and (options.similarity is None or options.test is not None):
         raise InputError("give --labels FILE, or --similarity FILE, or both")
+    if options.labels is None:
+        names = {"labels_each": ProbeConfig, "delimiter": CorpusConfig}
+        names |= {field.name: LabelColumns for field in dataclasses.fields(LabelColumns)}
+        for given in [flag(config, name) for name, config in names.items() if name in options]:
+            raise InputError(f"{given} is for labels: give --labels FILE, or leave it out")
     require_scikit_learn()
     encoder = Encoder.load(options.model)
     config = settings(ProbeConfig, options, **encoder.defaults(vars(options)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -158,6 +159,16 @@ def test_more_memory_than_there_is(capsys, ask):
 def test_another_error_of_torch_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         run_command(Parser(), lambda options: torch.ones(2) @ torch.ones(3), [])
+
+
+@pytest.mark.parametrize(("place", "shown"), [("before", False), ("after", False), ("nowhere", True)])
+def test_quiet_before_and_after_a_subcommand(capsys, place, shown):
+    parser = Parser(prog="command")
+    parser.add_subparsers(parser_class=Parser).add_parser("build")
+    quiet = ["--quiet"]
+    arguments = [*quiet * (place == "before"), "build", *quiet * (place == "after")]
+    assert run_command(parser, lambda options: logging.getLogger("bertfast").info("a message"), arguments) == 0
+    assert ("a message" in capsys.readouterr().err) is shown
 
 
 def test_a_broken_pipe_that_is_no_output(monkeypatch):

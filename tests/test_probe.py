@@ -77,6 +77,10 @@ def test_quiet(model, files, capsys):
     [
         ([], "give --labels FILE, or --similarity FILE, or both"),
         (["--similarity", "pairs.tsv", "--test", "test.tsv"], "give --labels FILE, or --similarity FILE, or both"),
+        *(
+            (["--similarity", "pairs.tsv", flag, value], f"{flag} is for labels: give --labels FILE, or leave it out")
+            for flag, value in [("--labels-each", "all"), ("--label-column", "x"), ("--delimiter", ";")]
+        ),
         (["--labels", "nowhere.tsv"], "no such file: nowhere.tsv"),
         (["--labels", ""], "no such file: "),
         (

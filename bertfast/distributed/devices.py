@@ -90,15 +90,17 @@ def choose_precision(config: TrainConfig | EncodeConfig, device: torch.device) -
 
     Raises InputError if bf16 is requested on a GPU without it.
     """
-    if config.precision == "bf16" and device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        if capability < OLDEST_WITH_BFLOAT16:
-            name = torch.cuda.get_device_name(device)
-            raise InputError(f"--precision bf16: {name} has no bfloat16, give fp32, or leave it out")
-    if config.precision != "auto":
-        return torch.bfloat16 if config.precision == "bf16" else torch.float32
+    if config.precision == "auto":
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    if config.precision == "bf16" and device.type == "cuda" and not has_bfloat16(device):
+        name = torch.cuda.get_device_name(device)
+        raise InputError(f"--precision bf16: {name} has no bfloat16, give fp32, or leave it out")
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether both the device and torch multiply bfloat16 fast."""
     if device.type == "cuda":
-        native_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:  # torch's fast products in bfloat16 are oneDNN's, which its builds for Macs lack
-        native_bf16 = native.cpu_has_bf16() and torch.backends.mkldnn.is_available()
-    return torch.bfloat16 if native_bf16 else torch.float32
+        return bool(torch.cuda.get_device_capability(device) >= OLDEST_WITH_BFLOAT16)
+    # torch's fast products in bfloat16 are oneDNN's, which its builds for Macs lack.
+    return bool(native.cpu_has_bf16()) and torch.backends.mkldnn.is_available()

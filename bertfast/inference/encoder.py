@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -168,13 +169,13 @@ class Encoder:
         if config.overlap >= room:
             raise InputError(f"--overlap {config.overlap} leaves no room in {self._most(config)}")
         pieces, owners, truncated = [], [], 0
-        for number, ids in enumerate(self.tokenizer.encode_sentences(texts)):
+        for number, (text, ids) in enumerate(zip(texts, self.tokenizer.encode_sentences(texts), strict=True)):
             starts = [0]
             if len(ids) > room:
                 if config.long == "error":
                     raise InputError(
-                        f"text {number + 1} has {len(ids) + 2} tokens, more than {self._most(config)}: cut it into "
-                        "shorter ones, or let it be truncated or windowed"
+                        f"the text '{shorten(text, 60, placeholder=' ...')}' has {len(ids) + 2} tokens, more than "
+                        f"{self._most(config)}: cut it into shorter ones, or let it be truncated or windowed"
                     )
                 if config.long == "window":
                     starts = list(range(0, len(ids) - config.overlap, room - config.overlap))

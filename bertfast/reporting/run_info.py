@@ -67,15 +67,22 @@ class RunInfo:
             corpus, held_out = (text and _text(text) for text in (content["corpus"], content["held_out"]))
             if corpus is None:
                 raise ValueError("it names no corpus")
-            train, settled = TrainConfig(**content["train"]), bool(content.get("settled", True))
+            train, settled = _train_config(content["train"]), bool(content.get("settled", True))
             return cls(BertConfig(**content["model"]), train, corpus, held_out, settled, content.get("average"))
         except FileNotFoundError:
             raise InputError(f"{folder} holds no run.json: give a folder that bertfast.pretrain wrote") from None
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError, InputError) as error:
             raise InputError(
-                f"{path} can't be read ({error!r}): it is damaged, or another version of bertfast wrote it; "
-                "train again, into a new folder"
+                f"{path} can't be read ({type(error).__name__}: {error}): it is damaged, or another version of bertfast"
+                " wrote it; train again, into a new folder"
             ) from None
+
+
+def _train_config(content: dict[str, Any]) -> TrainConfig:
+    if "decay" not in content:  # version 0.3.0 counted the steps of the warm-up, and decayed in all others
+        warmup = min(1.0, content["warmup"] / content["steps"])
+        content = {**content, "warmup": warmup, "decay": 1 - warmup}
+    return TrainConfig(**content)
 
 
 def _text(content: dict[str, Any]) -> Text:

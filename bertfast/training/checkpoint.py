@@ -141,9 +141,9 @@ def misfit(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> st
     for name, parameter in model.named_parameters():
         for kind in ("model", *optimizer.state.get(parameter, {})):
             saved = checkpoint.tensors.get(f"{kind}.{name}")
-            if saved is None and (kind == "model" or checkpoint.step):
+            if saved is None:
                 return f"{kind}.{name} is missing"
-            if saved is not None and (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
+            if (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
                 return f"{kind}.{name} is {tuple(saved.shape)} {saved.dtype}, not {tuple(parameter.shape)}"
     return None
 

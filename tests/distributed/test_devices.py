@@ -78,3 +78,10 @@ def test_bf16_is_refused_where_the_gpu_has_none(monkeypatch: pytest.MonkeyPatch)
         choose_precision(TrainConfig(precision="bf16"), torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     assert choose_precision(TrainConfig(precision="bf16"), torch.device("cuda", 0)) == torch.bfloat16
+
+
+def test_precision_is_chosen_for_the_device_in_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the current one: here the first GPU."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0) if device.index == 0 else (7, 5))
+    chosen = [choose_precision(TrainConfig(), torch.device("cuda", number)) for number in (0, 1)]
+    assert chosen == [torch.bfloat16, torch.float32]

@@ -37,6 +37,9 @@ def set_to(*keys, value):
     [
         set_to("train", "a_setting_of_tomorrow", value=1),
         set_to("train", "steps", value="many"),
+        set_to("train", "steps", value=0),
+        set_to("train", "objective", value="rotation"),
+        set_to("train", "warmup", value=5),
         set_to("train", value=None),
         set_to("corpus", value=None),
         set_to("corpus", value=[1]),
@@ -56,6 +59,18 @@ def test_invalid_content(tmp_path, change):
     ) as caught:
         RunInfo.read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("warmup", "shares"), [(5, (0.1, 0.9)), (0, (0.0, 1.0)), (80, (1.0, 0.0))])
+def test_a_warm_up_of_version_0_3_0(tmp_path, warmup, shares):
+    """It was a number of steps, and the rate fell in all steps after it."""
+    INFO.write(tmp_path)
+    content = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    content["train"] |= {"warmup": warmup, "steps": 50}
+    del content["train"]["decay"], content["settled"], content["average"]
+    (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    train = RunInfo.read(tmp_path).train
+    assert (train.warmup, train.decay) == pytest.approx(shares)
 
 
 def test_a_truncated_file(tmp_path):

@@ -87,7 +87,7 @@ def compare_similarity(
 
 def check_pairs(pairs: ScoredPairs) -> None:
     """Raises InputError for too few pairs, a single score, or texts without words."""
-    if not any(re.search(r"\w\w", text) for text in (*pairs.first, *pairs.second)):
+    if not any(re.search(r"\w", text) for text in (*pairs.first, *pairs.second)):
         raise InputError("similarity needs texts: there are no words in these pairs")
     if len(pairs.scores) < _FEWEST or len(set(pairs.scores)) < 2:
         raise InputError(

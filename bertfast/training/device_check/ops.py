@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bertfast import ops
+from bertfast.distributed.devices import has_bfloat16
 from bertfast.ops.adam import adam
 from bertfast.ops.arguments import (
     AdamTensors,
@@ -70,8 +71,7 @@ def sizes(device: torch.device) -> list[Size]:
 
 def dtypes(device: torch.device) -> list[torch.dtype]:
     """The dtypes that a run can use on the device."""
-    has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-    return [torch.float32, torch.bfloat16] if has_bfloat16 else [torch.float32]
+    return [torch.float32, torch.bfloat16] if device.type == "cpu" or has_bfloat16(device) else [torch.float32]
 
 
 class Inputs:
