@@ -76,7 +76,16 @@ class Corpus:
         folder = expanded(folder)
         try:
             return cls._open(folder)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+            InputError,
+        ) as error:
             raise InputError(
                 f"the corpus in {folder} is damaged ({error}): delete that folder, and the corpus is built again"
             ) from None
@@ -108,7 +117,7 @@ class Corpus:
         document = ", ".join(f"{what} ({count:,} files)" if len(kinds) > 1 else what for what, count in kinds.items())
         left_out = [line for form, counts in manifest["text"]["forms"].items() for line in _left_out(form, counts)]
         unknown = token_counts[tokenizer.special_ids.unk] / len(tokens)
-        characters = manifest["unknown_characters"] / max(1, manifest["characters"])
+        characters = manifest["unknown_characters"] / manifest["characters"]
         counts = (
             f"{len(document_offsets) - 1:,} documents, {len(sentence_offsets) - 1:,} sentences, {len(tokens):,} tokens "
             f"({unknown:.1%} unknown{f', with {characters:.1%} of the characters' * bool(characters)}), "

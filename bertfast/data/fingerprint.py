@@ -19,7 +19,7 @@ from bertfast.files import locked, whole_file
 
 # Raise this with every change to the layout of a corpus's files or to the way text is processed. If the layout of a
 # build's file changes, it is enough to rename that file.
-FORMAT = 8
+FORMAT = 9
 
 
 def fingerprint(

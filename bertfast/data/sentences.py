@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from bertfast.data.abbreviations import END, ends_sentence, expects_more
@@ -99,7 +100,7 @@ _ABBREVIATION = re.compile(r"(?<![^\W_])(?![ap]\.m\.)(?:[^\W\d_]\.){2,}\s+\Z")
 _FULL_STOP = re.compile(r"[.!?…]['\"’”»)\]]*\Z")
 # A stop within what sentencex takes for one sentence.
 _STOP_WITHIN = re.compile(r"[.!?]\s+(?=\S)")
-_MARKED = re.compile(r"(?:\(?\w{1,5}\)|[•▪●○◦‣])\s+(?=\S)")
+_MARKED = re.compile(r"(?:(?:\(?\w{1,5}\)|[•▪●○◦‣])\s+)+(?=\S)")
 # No sentence begins with these; nor with the others, unless a word follows: in some languages they open a quotation.
 _CONTINUING = frozenset("，、；：。,;)）」』")
 _CLOSING = frozenset(":”’»")
@@ -198,7 +199,7 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks, each_line: bool =
     # Of the current paragraph: the text not yet divided into sentences, the number of lines, the pieces divided so far.
     text, rows, pieces = "", 0, 0
     is_list = False  # whether lines that look like items are items: the first line did, or a sentence ends before one
-    for line in _paragraph_lines(lines, each_line):
+    for line in chain(_paragraph_lines(lines, each_line), [""]):
         if line not in ("", PART, _BLANK):
             if _ITEM.match(line):
                 is_list = is_list or not rows or text.endswith((":", "：")) or _is_first_item(text, line)
@@ -219,14 +220,15 @@ def _prose(lines: Iterator[str], language: str, marks: _Marks, each_line: bool =
                 text = text[begin:].lstrip()
             continue
         if rows:
-            yield from _paragraph_end(text, rows, language, marks)
+            if rows == 1 and not pieces and len(text) <= _HEADING_WIDTH and not _NO_HEADING.search(text):
+                yield from marks.part
+            yield from _stripped(_segment(language, text))
+            yield from marks.paragraph
         if line == PART:
             yield from marks.part
         elif line == _BLANK:
             yield from marks.blank
         text, rows, pieces, is_list = "", 0, 0, False
-    if rows:
-        yield from _paragraph_end(text, rows, language, marks)
 
 
 def _is_first_item(text: str, line: str) -> bool:
@@ -260,13 +262,6 @@ def _paragraph_lines(lines: Iterator[str], each_line: bool) -> Iterator[str]:
                 if each_line:
                     yield ""
             blank = not written
-
-
-def _paragraph_end(text: str, rows: int, language: str, marks: _Marks) -> Iterator[str]:
-    if rows == 1 and len(text) <= _HEADING_WIDTH and not _NO_HEADING.search(text):
-        yield from marks.part
-    yield from _stripped(_segment(language, text))
-    yield from marks.paragraph
 
 
 def _stripped(sentences: Iterable[str]) -> Iterator[str]:

@@ -462,6 +462,12 @@ DAMAGE = [
     ("manifest.json", lambda path: path.write_text("{}"), "'format'"),
     ("manifest.json", lambda path: path.write_text('{"format": 0}'), "another version of bertfast wrote it"),
     ("manifest.json", lambda path: path.write_text("[1]"), ""),
+    ("manifest.json", lambda path: path.write_text("[" * 100_000), "recursion"),
+    (
+        "manifest.json",
+        lambda path: path.write_text(re.sub(r'("characters": )\d+', r"\g<1>0", path.read_text())),
+        "zero",
+    ),
     ("manifest.json", delete, "No such file"),
 ]
 

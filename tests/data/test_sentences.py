@@ -321,6 +321,20 @@ def test_long_paragraphs_keep_their_sentences(write):
         assert documents(write(content), "plain") == [expected]
 
 
+def test_the_end_of_a_long_paragraph_is_no_heading(write):
+    """A short paragraph of one line without a stop is one; the last piece of a long one is not."""
+    text = "It rains here every day. " * 82 + "And it snows"
+    path = write(f"{text}\n\nA heading\n\n{text}\n")
+    found = list(sentences(TextFile(path, "plain", documents="parts")))
+    assert len(text) > PIECE
+    assert [found[i + 1] for i, each in enumerate(found) if each == PART] == ["A heading"]
+
+
+def test_an_item_with_hundreds_of_marks(write):
+    text = "é) " * 650 + "e.g. it"
+    assert list(sentences(TextFile(write(text), "plain"))) == [text, DOCUMENT]
+
+
 @settings(max_examples=30)
 @given(st.lists(st.text("ab", min_size=1), min_size=1, max_size=20), st.integers(0, 4000), st.integers(0, 9))
 def test_text_without_a_boundary_is_divided_between_words(tmp_path_factory, words, repeats, length):

@@ -130,7 +130,7 @@ def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: 
     rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
     try:
-        header = next(rows, [])
+        header = next(filter(None, rows), [])  # the first line that is not empty
         if not header:
             return
         for column in columns or ():

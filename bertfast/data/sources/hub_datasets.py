@@ -36,7 +36,7 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
     cached.parent.mkdir(parents=True, exist_ok=True)
     with locked(cached.with_suffix(".lock"), f"loading {name}"):
         if local or not cached.exists():
-            _write(cached, column, _rows(name, repository, config, match["split"] or "train", column))
+            _write(cached, name, column, _rows(name, repository, config, match["split"] or "train", column))
     return cached
 
 
@@ -78,7 +78,7 @@ def _rows(name: str, repository: str, config: str | None, split: str, column: st
         ) from None
 
 
-def _write(path: Path, column: str, batches: Iterator[list[dict[str, Any]]]) -> None:
+def _write(path: Path, name: str, column: str, batches: Iterator[list[dict[str, Any]]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
@@ -96,7 +96,7 @@ def _write(path: Path, column: str, batches: Iterator[list[dict[str, Any]]]) -> 
     ):
         row = 0
         for rows in batches:
-            texts = [text_of(record, column, f"row {row + i}") for i, record in enumerate(rows, 1)]
+            texts = [text_of(record, column, f"{name}, row {row + i}") for i, record in enumerate(rows, 1)]
             writer.write_table(pyarrow.table([texts], schema))
             row += len(rows)
             bar.update(len(rows))

@@ -58,8 +58,7 @@ class WordCounter:
 
 
 def forget_rarest(words: Counter[str], most: int) -> None:
-    """If there are more than `most` words, keeps the `most // 2` most frequent, or fewer if counts are tied."""
+    """If there are more than `most` words, keeps the `most // 2` most frequent; of equally frequent ones, the first."""
     if len(words) > most:
-        bound = sorted(words.values())[-(most // 2) - 1]
-        for word in [word for word, count in words.items() if count <= bound]:
+        for word, _ in words.most_common()[most // 2 :]:
             del words[word]

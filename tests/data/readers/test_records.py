@@ -21,7 +21,7 @@ from bertfast.data.readers import json_array as json_array_module
 from bertfast.data.readers import lines as lines_module
 from bertfast.data.readers import records as records_module
 from bertfast.data.readers.json_array import array_items
-from bertfast.data.readers.records import RecordFile, column_texts, json_kind
+from bertfast.data.readers.records import RecordFile, column_texts, json_kind, records
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
@@ -249,6 +249,14 @@ def test_an_empty_file_of_any_kind_has_no_records(tmp_path):
     for kind in ("jsonl", "csv", "tsv", "parquet"):
         (tmp_path / f"a.{kind}").touch()
         assert list(read(tmp_path / f"a.{kind}", kind)) == []
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_empty_lines_before_the_header(tmp_path, kind):
+    mark = "," if kind == "csv" else "\t"
+    (tmp_path / f"a.{kind}").write_text(f"\n\nid{mark}text\n\n1{mark}a\n")
+    [(where, record)] = records(RecordFile(tmp_path / f"a.{kind}", kind), ["text"])
+    assert (where, record) == (f"{tmp_path / f'a.{kind}'}:5", {"text": "a"})
 
 
 def refusal(path: Path, kind: str, content: bytes | None = None, column: str = "text") -> str:

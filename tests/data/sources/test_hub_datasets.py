@@ -96,7 +96,9 @@ def test_the_column_is_missing(folder, tmp_path):
 
 
 def test_the_column_holds_no_text(folder, tmp_path):
-    assert "row 1: 'id' holds a number, not text" in refusal(f"hf:{folder}", tmp_path / "cache", text_column="id")
+    assert f"hf:{folder}, row 1: 'id' holds a number, not text" in refusal(
+        f"hf:{folder}", tmp_path / "cache", text_column="id"
+    )
 
 
 def test_a_nested_column_and_a_list(tmp_path):

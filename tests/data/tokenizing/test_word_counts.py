@@ -30,6 +30,9 @@ def test_the_rarest_words_are_forgotten(monkeypatch):
         assert few == words
         forget_rarest(few, 5)
         assert few == {"a": 5, "b": 4}
+    alike = Counter("edcba")
+    forget_rarest(alike, 4)
+    assert list(alike) == ["e", "d"]
     monkeypatch.setattr("bertfast.data.tokenizing.word_counts._PIECES", 1000)
     whole = count_words(wikitext_sentences(), "word", True)
     monkeypatch.setattr("bertfast.data.tokenizing.word_counts._WORDS", 2000)
