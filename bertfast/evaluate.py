@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from bertfast import ops
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import READING, CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
@@ -76,7 +77,7 @@ def _main(options: argparse.Namespace) -> None:
         held_out.make_on_host()
     for line in trusted.warnings:
         logger.warning(line)
-    with trusted.applied():
+    with ops.use_twins(trusted.twins):
         evaluation = evaluate(model.to(device), held_out, 0, dtype, world)
     print(in_words(evaluation, config.objective))
 

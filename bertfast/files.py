@@ -7,7 +7,7 @@ import fcntl
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def locked(path: Path, doing: str) -> Iterator[None]:
             file.truncate(0)
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Writes a safetensors file atomically. Raises InputError if it can't be written."""
     # Imported here, since corpora are built and opened without torch.
     from safetensors import SafetensorError
@@ -70,7 +70,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, 
 
     with whole_file(path) as partial:
         try:
-            save_file(tensors, partial, metadata=dict(metadata))
+            save_file(tensors, partial, metadata=metadata)
             partial.chmod(0o666 & ~_umask())  # safetensors makes files readable by their owner only
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path} can't be written: {error}") from None

@@ -32,7 +32,7 @@ class Graphs:
 
     def __call__(self, key: Hashable, function: Callable[[], object]) -> None:
         ready = key in self._ran if self._each_first else bool(self._ran)
-        if not ready and key not in self._graphs:
+        if not ready:
             self._ran.add(key)
             self.run(function)
             return

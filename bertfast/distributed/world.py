@@ -9,7 +9,7 @@ import torch
 from bertfast.config import TrainConfig
 from bertfast.errors import InputError
 
-# The number of shards with --deterministic, and so the most workers that can share a batch. Few machines have more.
+# The number of shards with --deterministic, if --shards gives none. Few machines have more cores or GPUs.
 SHARDS = 8
 
 # The fewest tokens of a shard in a run that is deterministic by default. Such shards cost at most 5% of a step's time,

@@ -155,7 +155,4 @@ def _held_out_losses(run: Run, encoders: Iterator[tuple[str, Encoder]]) -> dict[
         return {}
     held_out, dtype = HeldOut.of(run.held_out, run.config, _CPU), choose_precision(run.config, _CPU)
     world = World(0, 1, [_CPU], [_CPU], deterministic=False, shards=1)
-    return {
-        name: evaluate(encoder.model, held_out, run.config.steps - 1, dtype, world).eval_mlm_loss
-        for name, encoder in encoders
-    }
+    return {name: evaluate(encoder.model, held_out, 0, dtype, world).eval_mlm_loss for name, encoder in encoders}

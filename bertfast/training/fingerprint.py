@@ -106,10 +106,10 @@ def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
     return {_TWINS: _NO_OP, **run, LOSS_FORM: form}
 
 
-def twins_of(resumed: Mapping[str, Any] | None) -> dict[str, str]:
-    """The ops that the resumed run computed in plain torch, each with the reason why this run does so too."""
-    names = _NO_OP if resumed is None else resumed.get(_TWINS, _NO_OP)
-    return {} if names == _NO_OP else dict.fromkeys(names.split(", "), "as the run that is resumed did")
+def twins_of(resumed: Mapping[str, Any] | None) -> list[str]:
+    """The ops that the resumed run computed in plain torch."""
+    names: str = _NO_OP if resumed is None else resumed.get(_TWINS, _NO_OP)
+    return [] if names == _NO_OP else names.split(", ")
 
 
 def _order(world: World) -> str:

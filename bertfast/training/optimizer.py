@@ -52,10 +52,9 @@ class Optimizer:
         by_adam: list[Tensor] = [each for each in self.parameters if each not in by_muon]
         self._head = [each for each in by_adam if each in head]
         self._others = [each for each in by_adam if each not in head]
-        self._adams: dict[Tensor, dict[str, Tensor]] = {
+        self.state: dict[Tensor, dict[str, Tensor]] = {
             each: {name: torch.zeros_like(each) for name in ("exp_avg", "exp_avg_sq")} for each in by_adam
-        }
-        self.state: dict[Tensor, dict[str, Tensor]] = {**self._adams, **by_muon}
+        } | by_muon
         """By parameter: momentum, or torch.optim.Adam's exp_avg and exp_avg_sq."""
         kept = [] if dtype == torch.float32 else self.parameters
         self._copies: dict[Tensor, Copy] = {each: Copy.keep(each, dtype) for each in kept}
@@ -67,7 +66,7 @@ class Optimizer:
         rate: Tensor,
         factor: Tensor,
         refused: Tensor,
-        head_rate: Tensor | None = None,
+        head_rate: Tensor,
     ) -> None:
         """A step with the parameters' gradients. A refused step is not counted.
 
@@ -77,14 +76,14 @@ class Optimizer:
                 the host need not wait for the device.
             factor: what the gradients are multiplied by.
             refused: 0, or 1: nothing changes, even if gradients are non-finite.
-            head_rate: AdamW's learning rate for the parameters in `head`; None: `rate`.
+            head_rate: AdamW's learning rate for the parameters in `head`.
         """
         self.count += 1 - refused
         for parameter, copy in self._copies.items():
             if not copy.is_current(parameter):  # it was loaded or broadcast, and the step may be refused
                 copy.tensor.copy_(parameter)
         gradient_of: dict[Tensor, Tensor] = dict(zip(self.parameters, gradients, strict=True))
-        for parameters, adam_rate in ((self._others, rate), (self._head, rate if head_rate is None else head_rate)):
+        for parameters, adam_rate in ((self._others, rate), (self._head, head_rate)):
             if parameters:
                 self._decay(parameters, adam_rate * (1 - refused))
                 self._step_adam(parameters, [gradient_of[each] for each in parameters], adam_rate, factor, refused)
@@ -110,7 +109,7 @@ class Optimizer:
     def _step_adam(
         self, parameters: list[Tensor], gradients: Sequence[Tensor], rate: Tensor, factor: Tensor, refused: Tensor
     ) -> None:
-        exp_avgs, exp_avg_sqs = ([self._adams[each][name] for each in parameters] for name in ("exp_avg", "exp_avg_sq"))
+        exp_avgs, exp_avg_sqs = ([self.state[each][name] for each in parameters] for name in ("exp_avg", "exp_avg_sq"))
         copies = [self._copies[each].tensor for each in parameters] if self._copies else None
         tensors = AdamTensors(parameters, gradients, exp_avgs, exp_avg_sqs, copies)
         adam(tensors, self.count, rate, factor, refused)

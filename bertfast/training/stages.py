@@ -7,15 +7,11 @@ from bertfast.training.setup import Setup
 from bertfast.training.step import Measured, Steps, make_steps
 
 
-def make_stages(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
-    """The run's steps from `first_step` on, in each stage with its own length."""
-    if setup.config.first_long_step == 0:
-        return make_steps(setup, optimizer, first_step)
-    return StagedSteps(setup, optimizer, first_step)
-
-
 class StagedSteps:
-    """The steps of one stage, then of the other. Each stage has its own samplers and, if captured, its own graphs."""
+    """The run's steps from `first_step` on: of the first stage, if there are two, then of the last.
+
+    Each stage has its own samplers and, if captured, its own graphs.
+    """
 
     def __init__(self, setup: Setup, optimizer: Optimizer, first_step: int) -> None:
         self._setup, self._optimizer = setup, optimizer

@@ -108,7 +108,7 @@ class EagerSteps:
 class BucketedSteps:
     """Steps on one device per rank, with batches padded to a bucket's size, the same on all ranks.
 
-    The step number, the number of its first example, and the next learning rates are on the device. The host only
+    The step number and the next learning rates are on the device. The host only
     chooses the next bucket, which it knows from planning the whole batch. `graphs` has one graph per bucket.
 
     Ranks must stay in step: what one does because of a value it has read, all must do after the same step. So with
@@ -132,7 +132,6 @@ class BucketedSteps:
         device = setup.sampler.device
         self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
-        self._first = self._step * config.batch_size
         self._rates = torch.zeros(_RATES, 2, dtype=torch.float32, device=device)
         """Each step's `Rates`, in the row of its number modulo `_RATES`."""
         self._next_rates = 0  # the first step whose rates are not among them
@@ -196,10 +195,11 @@ class BucketedSteps:
 
     def _run(self, bucket: PaddedSize) -> None:
         config = self._config
-        batch = self._sampler.packed_within(self._first + self._begin, self._count, bucket.tokens, bucket.predictions)
+        first = self._step * config.batch_size
+        batch = self._sampler.packed_within(first + self._begin, self._count, bucket.tokens, bucket.predictions)
         all_predictions = batch.cu_masked[-1:]
         if not self._alone:
-            all_predictions = self._sampler.predictions(self._first, config.batch_size)
+            all_predictions = self._sampler.predictions(first, config.batch_size)
         batch, mlm_weights = fill(batch, bucket, 1 / all_predictions.clamp(min=1))
         share = Share(batch, mlm_weights, self._count / config.batch_size)
         losses = share.weighed(self._model(batch, mlm_weights, config.seed, self._dtype))
@@ -214,4 +214,3 @@ class BucketedSteps:
         self._optimizer.step(gradients, rate, clip_factor(norm, config.max_grad_norm), refused, head_rate)
         self._ring.write(self._step, measured)
         self._step += 1
-        self._first += config.batch_size

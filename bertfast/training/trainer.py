@@ -52,7 +52,7 @@ from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
 from bertfast.training.setup import Setup, prepare
 from bertfast.training.signals import from_flags, noted_signals, to_flag
-from bertfast.training.stages import make_stages
+from bertfast.training.stages import StagedSteps
 from bertfast.training.step import Measured, Steps
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Trainer:
     writes metrics.jsonl and checkpoints to `directory` during training, and the files of `Run.save` at the end.
     """
 
-    def __init__(self, job: TrainingJob, world: World, directory: RunDirectory = RunDirectory()) -> None:  # noqa: B008 (it is immutable)
+    def __init__(self, job: TrainingJob, world: World, directory: RunDirectory) -> None:
         model, corpus, config, eval_corpus = job
         dtype = choose_precision(config, world.device)
         if config.eval:
@@ -122,7 +122,8 @@ class Trainer:
                 if self._budget is not None and estimates:
                     self._estimate(self._budget, step + 1, take_step)
                 step += 1
-        return self._finish()
+        with noted_signals():
+            return self._end(self._setup.config.steps)
 
     def _begin(self, contexts: contextlib.ExitStack) -> tuple[Steps, list[int]]:
         """Enters the run's contexts. Returns the steps, and a list that receives signals."""
@@ -190,7 +191,7 @@ class Trainer:
             config = setup.config
         progress = Progress(config.steps, self._first_step, config.log_every)
         self._progress = contexts.enter_context(contextlib.closing(progress))
-        take_step = make_stages(setup, self._optimizer, self._first_step)
+        take_step = StagedSteps(setup, self._optimizer, self._first_step)
         return contexts.enter_context(contextlib.closing(take_step)), signals
 
     def _begin_budget(self, settled: int) -> Setup:
@@ -251,7 +252,7 @@ class Trainer:
 
     def _apply(self, device_choice: choice.Choice, contexts: contextlib.ExitStack) -> Setup:
         """Disables in the ops, the samplers and the setup whatever fails on the device. Returns the new setup."""
-        contexts.enter_context(device_choice.applied())
+        contexts.enter_context(ops.use_twins(device_choice.twins))
         setup = self._setup
         if SAMPLER in device_choice.failures:
             for sampler in (*setup.samplers, *setup.short_samplers):
@@ -314,34 +315,20 @@ class Trainer:
 
     def _stop(self, signal: int, steps: int) -> None:
         """Ends the run after `steps` steps, with a checkpoint and the model as it is."""
-        if self._checkpoints is not None and self._directory.path is not None:
-            self._write_end(steps, self._checkpoints, self._directory.path)
+        if self._checkpoints is not None:
+            self._end(steps)
             path = self._checkpoints.path(steps)
             logger.info("stopped after step %s, saved in %s: continue with --resume", steps, path)
         wait_for_all(self._setup.world)  # torchrun ends all ranks once one has ended, and rank 0 may still be writing
         raise Stopped(signal)
 
-    def _finish(self) -> Run:
-        steps = self._setup.config.steps
-        if self._checkpoints is None or self._directory.path is None:
-            return self._run(steps)
-        with noted_signals():
-            return self._write_end(steps, self._checkpoints, self._directory.path)
-
-    def _write_end(self, steps: int, checkpoints: checkpoint.Writer, folder: Path) -> Run:
-        """Writes all files of a run that ends after `steps` steps."""
-        run = self._run(steps)
-        last = [functools.partial(checkpoints.save_now, steps)] if self._first_step < steps else []
-        _write_all(*last, self._history.write, self._times.write, functools.partial(run.save, folder))
-        return run
-
-    def _run(self, steps: int) -> Run:
-        """The run, which ends after `steps` steps."""
+    def _end(self, steps: int) -> Run:
+        """The run, which ends after `steps` steps. The main process writes its files."""
         setup = self._setup
         setup.model.eval()
         setup.model.trained_len = max(setup.model.trained_len, setup.config.at(steps - 1).max_len)
         self._history.complete()
-        return Run(
+        run = Run(
             setup.model,
             self._corpus,
             setup.config,
@@ -351,6 +338,10 @@ class Trainer:
             self._eval_corpus,
             self._base_model,
         )
+        if self._checkpoints is not None and self._directory.path is not None:
+            last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
+            _write_all(*last, self._history.write, self._times.write, functools.partial(run.save, self._directory.path))
+        return run
 
 
 def _subject(setup: Setup, corpus: Corpus, eval_corpus: Corpus | None) -> Subject:

@@ -29,7 +29,7 @@ class Training:
     def step(self) -> None:
         self.model(torch.ones(1, 3)).square().sum().backward()
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        self.optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
+        self.optimizer.step(gradients, *map(torch.tensor, (0.1, 1.0, 0.0, 0.1)))
 
     def state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self._state().items()}

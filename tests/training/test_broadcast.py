@@ -26,7 +26,7 @@ def begun(world: World, steps: int) -> tuple[nn.Module, Optimizer]:
     muon = Muon({model[0].weight: 1}, 1.0, torch.bfloat16, ALONE)
     optimizer = Optimizer(model.parameters(), torch.bfloat16, 0.0, muon)
     for _ in range(steps):
-        optimizer.step([torch.randn_like(each) for each in model.parameters()], *map(scalar, (0.1, 1, 0)))
+        optimizer.step([torch.randn_like(each) for each in model.parameters()], *map(scalar, (0.1, 1, 0, 0.1)))
     return model, optimizer
 
 

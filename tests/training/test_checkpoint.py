@@ -77,7 +77,7 @@ def test_muons_momentum_is_kept(corpus: Corpus, tmp_path: Path) -> None:
     (model, optimizer), (other, its), (plain, adamw) = made
     generator = torch.Generator().manual_seed(0)
     gradients = [torch.randn(each.shape, generator=generator) for each in optimizer.parameters]
-    optimizer.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
+    optimizer.step(gradients, *map(torch.tensor, (0.1, 1.0, 0.0, 0.1)))
     (tmp_path / "metrics.jsonl").touch()
     for name, each in (("one", (model, optimizer)), ("two", (plain, adamw))):
         checkpoint.Writer(tmp_path / name, 2, tmp_path / "metrics.jsonl", RUN, checkpoint.state(*each)).save_now(1)
@@ -89,7 +89,7 @@ def test_muons_momentum_is_kept(corpus: Corpus, tmp_path: Path) -> None:
     checkpoint.restore(found, other, its)
     assert same(checkpoint.state(other, its), checkpoint.state(model, optimizer))
     for each in (optimizer, its):
-        each.step(gradients, torch.tensor(0.1), torch.tensor(1.0), torch.tensor(0.0))
+        each.step(gradients, *map(torch.tensor, (0.1, 1.0, 0.0, 0.1)))
     assert same(checkpoint.state(other, its), checkpoint.state(model, optimizer))
     assert checkpoint.misfit(found, plain, adamw) == "exp_avg.layers.0.query.weight is missing"
     assert checkpoint.misfit(foreign, model, optimizer) == "momentum.layers.0.query.weight is missing"

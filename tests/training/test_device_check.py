@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.graphs import Called
 from support.small_run import ALONE, CONFIG, CPU, make_model
 
 from bertfast import check, ops
@@ -147,7 +146,7 @@ def test_steps_are_compared(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None
         return start, losses, weights
 
     monkeypatch.setattr(steps, "_train", train_wrong)
-    found = list(steps.check_replay(CPU, lambda device: Called()))
+    found = list(steps.check_replay(CPU))
     assert [each.what for each in found if not each.is_small] == {
         "nothing": [],
         "losses": ["torch.float32, losses of replayed steps, result 0"],
@@ -237,12 +236,13 @@ def test_a_run_acts_on_the_verdict(
 
 def test_what_a_checkpoint_says_of_it() -> None:
     run = {"masked-LM loss": "chunked", "--optimizer": "adamw", "--weight-decay": 0.0, "--lr": 1.0}
-    assert twins_of(None) == twins_of(run) == twins_of(from_checkpoint(run)) == twins_of({"--lr": 1.0}) == {}
+    assert twins_of(None) == twins_of(run) == twins_of(from_checkpoint(run)) == twins_of({"--lr": 1.0}) == []
     resumed = {**run, "computed in plain torch": "attention, self_attention"}
     assert from_checkpoint(resumed) == resumed
     kept = Choice(("adam",)).without(twins_of(resumed))
     assert kept.twins == ("attention", "self_attention", "adam")
     assert kept.warnings[0] == "attention is computed in plain torch: as the run that is resumed did"
+    assert Choice().without(["an op of yesterday", "adam"]).failures == ("adam",)
 
 
 def test_the_fused_loss_is_not_tried_where_it_fails(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

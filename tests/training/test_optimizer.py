@@ -20,7 +20,7 @@ def test_copies_follow_weights_that_were_loaded(refused: float, by_muon: bool) -
     optimizer = Optimizer(parameters, torch.bfloat16, 0.0, muon)
     with torch.no_grad():
         parameters[0].fill_(7)
-    optimizer.step([torch.eye(5) + 1e-9], *map(scalar, (0.1, 1, refused)))
+    optimizer.step([torch.eye(5) + 1e-9], *map(scalar, (0.1, 1, refused, 0.1)))
     assert parameters[0][0, 0].item() == pytest.approx(7 - 0.1 * (1 - refused), abs=0.013 if by_muon else 1e-6)
     assert optimizer.count == 1 - refused
     with torch.no_grad():
@@ -47,8 +47,8 @@ def test_weight_decay_is_that_of_torchs_adamw(decay: float) -> None:
         for parameter, gradient in zip(theirs, gradients, strict=True):
             parameter.grad = gradient.double()
         truth.step()
-        optimizer.step(gradients, *map(scalar, (0.02, 1, 0)))
-        optimizer.step([each * torch.nan for each in gradients], *map(scalar, (0.02, 1, 1)))
+        optimizer.step(gradients, *map(scalar, (0.02, 1, 0, 0.02)))
+        optimizer.step([each * torch.nan for each in gradients], *map(scalar, (0.02, 1, 1, 0.02)))
     torch.testing.assert_close([each.detach() for each in ours], [each.detach().float() for each in theirs])
     with torch.no_grad():
         for each in ours:
@@ -82,6 +82,6 @@ def test_the_head_has_a_rate_of_its_own(by_muon: bool) -> None:
 def test_torch_knows_that_a_step_has_changed_the_weights() -> None:
     weight = torch.nn.Parameter(torch.ones(2))
     loss = (weight * weight).sum()
-    Optimizer([weight], torch.float32, 0.0).step([torch.ones(2)], *map(scalar, (0.1, 1, 0)))
+    Optimizer([weight], torch.float32, 0.0).step([torch.ones(2)], *map(scalar, (0.1, 1, 0, 0.1)))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()

@@ -13,13 +13,15 @@ from bertfast.errors import InputError
 from bertfast.sampling.inspect import batch_lines
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.job import TrainingJob
+from bertfast.training.run_directory import RunDirectory
 from bertfast.training.trainer import Trainer
 
 STAGED = dataclasses.replace(CONFIG, steps=20, short_len=12)
 
 
 def trained(corpus, config):
-    return Trainer(TrainingJob(make_model(corpus), corpus, config), make_world(config, [CPU], [CPU])).train()
+    world = make_world(config, [CPU], [CPU])
+    return Trainer(TrainingJob(make_model(corpus), corpus, config), world, RunDirectory()).train()
 
 
 @pytest.mark.parametrize(("steps", "first"), [(1, 0), (4, 3), (20, 18), (1000, 900)])

@@ -401,7 +401,7 @@ def endings(rank, size, corpus, config, folder):
         patch.setattr(process_group, "peers", lambda store=store: SimpleNamespace(arrive=lambda run: (store, run)))
         held.clear()
         try:
-            kind = type(Trainer(TrainingJob(make_model(opened), opened, config), world).train())
+            kind = type(Trainer(TrainingJob(make_model(opened), opened, config), world, RunDirectory()).train())
         except BaseException as error:  # its traceback is alive here, and was when the group was destroyed
             kind = type(error)
         found[ending] = kind, held.copy()

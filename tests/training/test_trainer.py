@@ -20,6 +20,7 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
 from bertfast.training.job import TrainingJob
 from bertfast.training.launch import train
+from bertfast.training.run_directory import RunDirectory
 from bertfast.training.schedule import learning_rate
 from bertfast.training.setup import Setup, prepare
 
@@ -154,7 +155,7 @@ def test_out_of_memory_names_the_ways_out(corpus, monkeypatch, place, changes, m
 
     monkeypatch.setattr(f"bertfast.{place}", full)
     with pytest.raises(InputError, match=f"^cpu is out of memory: {message}"):
-        trainer.Trainer(TrainingJob(make_model(corpus), corpus, config), world).train()
+        trainer.Trainer(TrainingJob(make_model(corpus), corpus, config), world, RunDirectory()).train()
 
 
 def how_deterministic():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -43,13 +42,11 @@ class Choice(NamedTuple):
         """Whether the masked-LM loss may be fused."""
         return FUSED not in self.failures
 
-    def without(self, twins: Mapping[str, str]) -> Choice:
-        """A choice that also disables the kernels of `twins`, a mapping from op to reason."""
-        more = {op: why for op, why in twins.items() if op not in self.twins}
-        return Choice(
-            (*self.failures, *more),
-            (*self.warnings, *(f"{op} is computed in plain torch: {why}" for op, why in more.items())),
-        )
+    def without(self, twins: Iterable[str]) -> Choice:
+        """A choice that also disables the kernels of `twins`, the ops that a resumed run computes in plain torch."""
+        more = [op for op in twins if op in ops.PARTS and op not in self.twins]
+        warnings = (f"{op} is computed in plain torch: as the run that is resumed did" for op in more)
+        return Choice((*self.failures, *more), (*self.warnings, *warnings))
 
     def world(self, world: World, requested: bool | None) -> World:
         """`world`, uncaptured if replays fail or batches are made on the host.
@@ -62,12 +59,6 @@ class Choice(NamedTuple):
         if requested:
             raise InputError(f"--cuda-graph: the {broken[0]} fails on this device, leave it out")
         return world._replace(captured=False)
-
-    @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        """Applies the choice to the ops within the context."""
-        with ops.use_twins(self.twins):
-            yield
 
 
 def choose(device: torch.device, devices: int, check: bool) -> Choice:
@@ -85,7 +76,7 @@ def choose(device: torch.device, devices: int, check: bool) -> Choice:
         )
     if not check:
         return Choice()
-    on_this_host = max(1, min(devices, torch.cuda.device_count()))
+    on_this_host = min(devices, torch.cuda.device_count())
     verdict = cached_or_new(device, on_this_host)
     failures = verdict.failures
     unknown = [

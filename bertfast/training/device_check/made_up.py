@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bertfast.config import BertConfig
+from bertfast.data.tokenizing.special_tokens import SpecialTokens
 from bertfast.model import Bert
 
 WORDS = 2000
 _SPECIAL = 5
 
 
-class MadeUpIds(NamedTuple):
-    pad: int = 0
-    unk: int = 1
-    cls: int = 2
-    sep: int = 3
-    mask: int = 4
-
-
 class MadeUpCorpus:
     """Random documents of sentences of tokens; a TokenisedCorpus."""
 
     vocab_size = WORDS
-    special_ids = MadeUpIds()
+    special_ids = SpecialTokens(*range(_SPECIAL))
 
     def __init__(self) -> None:
         generator = np.random.default_rng(0)
