@@ -20,7 +20,6 @@ from bertfast.ops import kernels
 from bertfast.ops.adam import adam
 from bertfast.ops.arguments import AdamTensors, Dropout, Ids, Lengths, Norm, Tables
 from bertfast.ops.attention import attention
-from bertfast.ops.dropout import apply_dropout
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.gelu import bias_gelu
 from bertfast.ops.layer_norm import dropout_add_layer_norm
@@ -60,18 +59,6 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 def report(compare: Compare, op: str, dtype: str, ours: Callable[[], None], **peers: Callable[[], None]) -> None:
     compare(f"{op}, {dtype}, {kernels(DEVICE)}", ours, peers, items=TOKENS, unit="token")
-
-
-@each_dtype
-def bench_dropout(compare: Compare, dtype: str) -> None:
-    x = normal(TOKENS, HIDDEN, dtype=DTYPES[dtype])
-    report(
-        compare,
-        "dropout",
-        dtype,
-        step(lambda x: apply_dropout(x, DROPOUT), x),
-        torch=step(lambda x: F.dropout(x, P), x),
-    )
 
 
 @each_dtype

@@ -57,7 +57,7 @@ TESTED_IN = {
     "hub.onnx": ("hub/test_export.py",),
     "hub.state_dict": ("hub/test_transformers.py",),
     "inference.vectors_file": ("test_encode.py",),
-    "ops.__init__": ("ops/test_dropout.py", "training/test_device_check.py"),
+    "ops.__init__": ("ops/test_kernels.py", "training/test_device_check.py"),
     "ops.arguments": ("ops/test_dropout.py", "ops/test_embedding.py"),
     "ops.feed_forward": ("ops/test_sublayers.py",),
     "ops.reference": ("ops/test_adam.py", "ops/test_dropout.py", "ops/test_gelu.py", "ops/test_layer_norm.py"),

@@ -14,7 +14,6 @@ DEVICES: tuple[str, ...] = ("cpu", "cuda")
 """The types of device that the ops have native kernels for. On others their plain-torch twins run."""
 
 PARTS: dict[str, tuple[str, ...]] = {
-    "dropout": (),
     "bias_gelu": (),
     "attention": (),
     "dropout_add_layer_norm": (),

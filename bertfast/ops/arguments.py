@@ -39,7 +39,7 @@ class Norm(NamedTuple):
 
 
 class Dropout(NamedTuple):
-    """These values alone determine which elements of a matrix are dropped: see `bertfast.ops.dropout`."""
+    """These values alone determine which elements of a matrix are dropped: see `reference.dropout_mask`."""
 
     row_keys: Tensor
     """(rows,) int64: one key for each row of the matrix."""

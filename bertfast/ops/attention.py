@@ -17,8 +17,8 @@ from bertfast.ops.op import op
 def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropout) -> Tensor:
     """`dropout(softmax(q k^T / sqrt(head_dim))) v`, separately for each sequence and head.
 
-    The probability that query i gives key j of its sequence is dropped exactly where `bertfast.ops.dropout` would drop
-    column j of the row with key `row_keys[i]`, at the place `256 * site + head`.
+    The probability that query i gives key j of its sequence is dropped exactly as column j of the row with key
+    `row_keys[i]`, at the place `256 * site + head` (`reference.dropout_mask`).
 
     Args:
         query: (query tokens, heads, head_dim), float32 or bfloat16, packed.

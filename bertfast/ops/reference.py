@@ -125,7 +125,7 @@ def _widened(x: Tensor) -> Tensor:
 
 
 def apply_dropout(x: Tensor, dropout: Dropout) -> Tensor:
-    """The scale is rounded to float32, as the kernels hold it."""
+    """`x[r, c] / (1 - p)` where kept, else 0."""
     if dropout.p == 0:
         return x
     kept = dropout_mask(dropout, x.shape[1], dropout.place())
@@ -137,7 +137,12 @@ _LOW = 0xFFFFFFFF
 
 
 def dropout_mask(dropout: Dropout, columns: int, place: int) -> Tensor:
-    """(rows, columns) bool: which elements are kept. Draws at `place`, whatever `dropout.site` is."""
+    """(rows, columns) bool: which elements are kept, each with probability 1 - p.
+
+    Element (r, c) is kept iff the lower (c even) or upper half of word `c % 8 // 2` of the draw, of seven rounds, with
+    index `row_keys[r]`, slot `c // 8` and this `place` is below `max(1, round((1 - p) 2^16))`. The place is
+    `256 * site`, in attention with the head's number added. The backward pass draws again; no mask is stored.
+    """
     row_keys, p, seed, _ = dropout
     slots = torch.arange((columns + 7) // 8, device=row_keys.device).expand(row_keys.shape[0], -1)
     index = row_keys[:, None].expand_as(slots)

@@ -67,7 +67,6 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_adam(module);
     bertfast::bindings::bind_attention(module);
-    bertfast::bindings::bind_dropout(module);
     bertfast::bindings::bind_embedding(module);
     bertfast::bindings::bind_fused_mlm_loss(module);
     bertfast::bindings::bind_column_sums(module);

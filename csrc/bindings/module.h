@@ -7,7 +7,6 @@ namespace bertfast::bindings {
 
 void bind_adam(pybind11::module_& module);
 void bind_attention(pybind11::module_& module);
-void bind_dropout(pybind11::module_& module);
 void bind_embedding(pybind11::module_& module);
 void bind_fused_mlm_loss(pybind11::module_& module);
 void bind_column_sums(pybind11::module_& module);

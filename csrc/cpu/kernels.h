@@ -32,14 +32,6 @@ BERTFAST_DECLARE(void attention_backward(const AttentionShape& shape, const Atte
 BERTFAST_DECLARE(void column_sums(const float* x, int64_t rows, int64_t columns, float* sums))
 BERTFAST_DECLARE(void column_sums(const bfloat16* x, int64_t rows, int64_t columns, float* sums))
 
-// --- Dropout ---
-
-// out[r, c] = x[r, c] / (1 - p) where kept, else 0, of x (rows, columns) and row_keys (rows,).
-BERTFAST_DECLARE(void dropout(const float* x, const int64_t* row_keys, int64_t rows, int64_t columns,
-                              const Dropout& rule, float* out))
-BERTFAST_DECLARE(void dropout(const bfloat16* x, const int64_t* row_keys, int64_t rows, int64_t columns,
-                              const Dropout& rule, bfloat16* out))
-
 // --- Embeddings ---
 
 BERTFAST_DECLARE(void embedding_layer_norm(const EmbeddingLayerNorm<float>& call))

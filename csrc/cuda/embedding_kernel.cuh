@@ -3,7 +3,7 @@
 #pragma once
 
 #include "core/embedding.h"
-#include "cuda/dropout_kernel.cuh"
+#include "cuda/drop_four.cuh"
 #include "cuda/warp_layer_norm.cuh"
 
 namespace bertfast::cuda {

@@ -41,13 +41,6 @@ void attention_backward(const AttentionShape& shape, const AttentionBackward<bfl
 // bits.
 void sum_slices(const float* partial, int64_t slices, int64_t stride, int64_t columns, float* out, void* stream);
 
-// --- Dropout ---
-
-void dropout(const float* x, const int64_t* row_keys, int64_t rows, int64_t columns, const Dropout& rule, float* out,
-             void* stream);
-void dropout(const bfloat16* x, const int64_t* row_keys, int64_t rows, int64_t columns, const Dropout& rule,
-             bfloat16* out, void* stream);
-
 // --- Embeddings ---
 
 void embedding_layer_norm(const EmbeddingLayerNorm<float>& call, void* stream);

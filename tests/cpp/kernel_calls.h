@@ -27,7 +27,7 @@ class KernelCalls {
   public:
     KernelCalls(uint32_t seed, const Check& check) : random_(seed), check_(check) {}
 
-    // The kernels that work row by row: dropout, GELU, sums of columns, LayerNorm.
+    // The kernels that work row by row: GELU, sums of columns, LayerNorm.
     template <typename T>
     void rows(int64_t rows, int64_t columns) {
         const auto x = floats<T>(rows * columns), residual = floats<T>(rows * columns);
@@ -35,11 +35,6 @@ class KernelCalls {
         const auto weight = floats<float>(columns), bias = floats<float>(columns);
         const auto row_keys = ints(rows, 1 << 30);
         const Dropout rule = make_dropout(0.3, 11, 256 * 5);
-        check_([&] {
-            std::vector<T> out(x.size());
-            BERTFAST_DISPATCH(dropout(x.data(), row_keys.data(), rows, columns, rule, out.data()));
-            return Written() << out;
-        });
         check_([&] {
             std::vector<T> out(x.size());
             BERTFAST_DISPATCH(bias_gelu(BiasGelu<T>{x.data(), bias.data(), rows, columns, out.data()}));

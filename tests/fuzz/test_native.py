@@ -75,12 +75,6 @@ def dropout_rule(rng: random.Random, place: str) -> Arguments:
     return {"p": rng.choice([0.0, 0.1, 0.999]), "seed": rng.randrange(2**63), place: rng.randrange(2**16)}
 
 
-def dropout(rng: random.Random, memory: Memory) -> Arguments:
-    dtype, rows, columns = float_type(rng), size(rng), size(rng)
-    x, out = memory.floats(rows, columns, dtype=dtype), memory.empty(rows, columns, dtype=dtype)
-    return {"x": x, "row_keys": memory.ints(0, 2**62, rows), **dropout_rule(rng, "place"), "out": out}
-
-
 def bias_gelu(rng: random.Random, memory: Memory) -> Arguments:
     dtype, rows, columns = float_type(rng), size(rng), size(rng)
     x, bias = memory.floats(rows, columns, dtype=dtype), memory.floats(columns)
@@ -444,7 +438,6 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "attention_backward": (native.attention_backward, attention_backward),
     "bias_gelu": (native.bias_gelu, bias_gelu),
     "bias_gelu_backward": (native.bias_gelu_backward, bias_gelu_backward),
-    "dropout": (native.dropout, dropout),
     "column_sums": (native.column_sums, column_sums),
     "dropout_add_layer_norm": (native.dropout_add_layer_norm, dropout_add_layer_norm),
     "dropout_add_layer_norm_backward": (native.dropout_add_layer_norm_backward, dropout_add_layer_norm_backward),

@@ -28,7 +28,6 @@ from bertfast.ops.arguments import (
     Tables,
 )
 from bertfast.ops.attention import attention
-from bertfast.ops.dropout import apply_dropout
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.fused_mlm_loss import why_not_fused
@@ -140,12 +139,6 @@ def _results(function: Callable[..., Outputs], leaves: Sequence[Tensor]) -> list
     upstream = [torch.randn(out.shape, generator=generator, device=device).to(out.dtype) for out in outs]
     gradients = torch.autograd.grad(outs, leaves, upstream, materialize_grads=True)
     return [*(out.detach() for out in outs), *gradients]
-
-
-def check_dropout(inputs: Inputs) -> Iterator[Difference]:
-    rule = Dropout(inputs.row_keys(), P, SEED, SITE)
-    leaves = [inputs.states(inputs.size.tokens, inputs.size.hidden)]
-    yield from compared(str(inputs.size), lambda x: apply_dropout(x, rule), leaves, inputs.dtype)
 
 
 def check_bias_gelu(inputs: Inputs) -> Iterator[Difference]:
@@ -279,7 +272,6 @@ def check_adam(inputs: Inputs) -> Iterator[Difference]:
 
 
 CHECKS: dict[str, Callable[[Inputs], Iterator[Difference]]] = {
-    "dropout": check_dropout,
     "bias_gelu": check_bias_gelu,
     "dropout_add_layer_norm": check_dropout_add_layer_norm,
     "embedding_layer_norm": check_embedding_layer_norm,
