@@ -31,7 +31,7 @@ from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import linear
-from bertfast.ops.masked_lm_loss import masked_lm_loss
+from bertfast.ops.masked_lm_loss import masked_lm_loss, transformed
 from bertfast.ops.self_attention import self_attention
 from bertfast.sampling.batch import PackedBatch
 
@@ -257,6 +257,5 @@ class MaskedLMHead(nn.Module):
 
     def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:
         """(rows, H) -> (rows, vocab_size)."""
-        transformed = F.gelu(linear(hidden_states, Linear.of(self.transform)))
-        normalized = self.norm(transformed.float()).to(hidden_states.dtype)
-        return linear(normalized, Linear(word_weight[: self.vocab_size], self.bias[: self.vocab_size]))
+        rows = transformed(hidden_states, Linear.of(self.transform), Norm.of(self.norm))
+        return linear(rows, Linear(word_weight[: self.vocab_size], self.bias[: self.vocab_size]))

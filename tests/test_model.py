@@ -71,7 +71,7 @@ def test_the_training_pass_reads_rows_by_no_index():
     with Dispatched() as dispatched:
         losses = model(batch, torch.full((count,), 1 / count), 0, torch.float32)
         torch.autograd.grad(sum(losses), list(model.parameters()))
-    assert "aten::index_copy_" in dispatched.names  # scatter_rows: the backward pass is seen
+    assert "aten::index_copy_" in dispatched.names  # of gather_rows: the backward pass is seen
     assert not [name for name in dispatched.names if "index_put" in name]
 
 

@@ -58,8 +58,6 @@ def repeats(hashes: Path) -> npt.NDArray[np.bool_]:
     if not count:
         return np.zeros(0, np.bool_)
     parts = [hashes.with_suffix(f".{part}") for part in range(-(-count // _SORTED))]
-    for path in parts:
-        path.unlink(missing_ok=True)
     with hashes.open("rb") as file:
         for begin in range(0, count, _SORTED):
             block = np.frombuffer(file.read(8 * _SORTED), np.uint64)

@@ -52,7 +52,7 @@ def load_corpus(
     return _open_or_build(sources, config, cache, None, progress)
 
 
-def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig, progress: bool = True) -> Corpus:
+def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig) -> Corpus:
     """Like `load_corpus`, but writes the corpus to `out`. Raises `InputError` if that folder holds anything else."""
     if any(map(is_built, sources)):
         raise InputError("a source is a corpus that is already built: give text")
@@ -61,7 +61,7 @@ def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConf
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"--out {out} is below {above}, which is no folder: name another")
-    return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), progress)
+    return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), True)
 
 
 def default_cache() -> Path:

@@ -140,11 +140,6 @@ class Tally:
             self.lines_left_out += 1
             self.characters_left_out += written
 
-    def add(self, other: Tally) -> None:
-        """Adds another tally's counts to this one."""
-        for name, count in vars(other).items():
-            setattr(self, name, getattr(self, name) + count)
-
 
 def sentences(
     file: TextFile, language: str = "en", on_read: OnRead = ignore, tally: Tally | None = None

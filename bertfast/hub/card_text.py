@@ -6,7 +6,7 @@ It depends on the run alone, not on the clock or the machine: a resumed run has 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -178,20 +178,20 @@ def _text(facts: CardFacts) -> Iterator[str]:
     yield ""
     yield from (f"- {line}" for line in corpus.figures)
     if corpus.part:
-        yield f"- of these, the documents {_range(corpus)} were trained on: {corpus.num_tokens:,} tokens"
+        yield f"- of these, the documents {_range(corpus.part)} were trained on: {corpus.num_tokens:,} tokens"
     if held_out is None:
         return
     yield ""
     if held_out.fingerprint == corpus.fingerprint and held_out.part:
-        yield f"Evaluated on the documents {_range(held_out)} of the same text: {held_out.num_tokens:,} tokens."
+        yield f"Evaluated on the documents {_range(held_out.part)} of the same text: {held_out.num_tokens:,} tokens."
         return
     yield f"Evaluated on {_names(held_out)}:"
     yield ""
     yield from (f"- {line}" for line in held_out.figures)
 
 
-def _range(corpus: Corpus) -> str:
-    first, end = corpus.part or (0, corpus.num_documents)
+def _range(part: tuple[int, int]) -> str:
+    first, end = part
     return f"{first + 1:,} to {end:,}"
 
 
@@ -238,16 +238,13 @@ def _of_training(facts: CardFacts) -> Iterator[tuple[str, str]]:
 
 
 def _weights(average: Average) -> str:
-    header, *rows = average.rows()
-    lines = [header, ["---"] * len(header), *rows]
-    figures = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"""
 ## Weights
 
 The weights are start + {average.share:g} x (trained - start): an average of those before and after training. A head
 that was new is as trained.
 
-{figures}
+{_grid(average.rows())}
 
 Accuracy in % of a classifier on frozen vectors, Spearman's correlation x 100, both ± two standard errors.
 {average.reason}
@@ -279,5 +276,10 @@ def _losses(facts: CardFacts) -> str:
             rows[-1][2] = f"{entry.eval_nsp_loss:.3f} (accuracy {entry.eval_nsp_accuracy:.1%})"
     rows.append(["by the tokens' frequencies alone", f"{unigram_entropy(facts.corpus.token_counts):.3f}", ""])
     columns = 2 if facts.config.objective == "none" else 3
-    lines = [f"| {' | '.join(row[:columns])} |" for row in rows]
-    return "\n".join([lines[0], f"|{' --- |' * columns}", *lines[1:]])
+    return _grid(row[:columns] for row in rows)
+
+
+def _grid(rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *others = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *others])

@@ -74,7 +74,7 @@ def export_state_dict(model: Bert) -> dict[str, Tensor]:
         if ours in _VOCABULARY:
             tensor = tensor[: model.config.vocab_size]
         for name, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
-            exported[name] = part.contiguous().clone()
+            exported[name] = part.clone()
     return exported
 
 

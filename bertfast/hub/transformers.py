@@ -129,16 +129,15 @@ def load_config(folder: Path) -> BertConfig:
         value, default = values.get(field.name), getattr(_DEFAULTS, field.name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int if isinstance(default, int) else (int, float)):
+        number = int if isinstance(default, int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, number) or not 0 <= value < math.inf:
             raise InputError(f"{path} has {field.name} {value!r}, which should be a number like {default}")
-        if not 0 <= value < math.inf:
-            raise InputError(f"{path} has {field.name} {value}, which should be a number like {default}")
         known[field.name] = value
     try:
         config = dataclasses.replace(_DEFAULTS, **known)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if not 0 <= config.pad_token_id < config.vocab_size:
+    if config.pad_token_id >= config.vocab_size:
         raise InputError(
             f"{path} has pad_token_id {config.pad_token_id}, outside its vocabulary of {config.vocab_size}"
         )

@@ -30,41 +30,19 @@ def _gather_rows(x: Tensor, positions: Tensor) -> Tensor:
     return x.index_select(0, positions)
 
 
-@op("scatter_rows")
-def _scatter_rows(x: Tensor, positions: Tensor, rows: int) -> Tensor:
-    """(rows, columns): `out[positions[i]] = x[i]`, and zeros."""
-    return x.new_zeros(rows, x.shape[1]).index_copy_(0, positions, x)
-
-
 @_gather_rows.register_fake
 def _(x: Tensor, positions: Tensor) -> Tensor:
     return x.new_empty(positions.shape[0], x.shape[1])
 
 
-@_scatter_rows.register_fake
-def _(x: Tensor, positions: Tensor, rows: int) -> Tensor:
-    return x.new_empty(rows, x.shape[1])
-
-
-def _save_gather(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
+def _save(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
     x, positions = arguments
     return positions, x.shape[0]
 
 
-def _gather_backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
+def _backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
     positions, rows = saved
-    return _scatter_rows(grad, positions, rows), None
+    return grad.new_zeros(rows, grad.shape[1]).index_copy_(0, positions, grad), None
 
 
-def _save_scatter(arguments: Sequence[Any], out: Tensor) -> Sequence[Any]:
-    _, positions, _ = arguments
-    return (positions,)
-
-
-def _scatter_backward(saved: Sequence[Any], grad: Tensor) -> Sequence[Any]:
-    (positions,) = saved
-    return _gather_rows(grad, positions), None, None
-
-
-_gather_rows.register_autograd(_save_gather, _gather_backward)
-_scatter_rows.register_autograd(_save_scatter, _scatter_backward)
+_gather_rows.register_autograd(_save, _backward)

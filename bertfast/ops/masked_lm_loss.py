@@ -42,18 +42,18 @@ def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead
     transform, norm, decoder, vocab_size = head
     decoder = decoder._replace(weight=in_type(decoder.weight, hidden_states.dtype))
     if fused:
-        return fused_mlm_loss(_transform(hidden_states, transform, norm), predictions, decoder, vocab_size)
+        return fused_mlm_loss(transformed(hidden_states, transform, norm), predictions, decoder, vocab_size)
     if not has_kernels(hidden_states.device, "masked_lm_loss"):
         return reference.masked_lm_loss(hidden_states, predictions, head._replace(decoder=decoder))
     positions, labels, weights = predictions
     rows = hidden_states if positions is None else gather_rows(hidden_states, positions)
-    rows = _transform(rows, transform, norm)
+    rows = transformed(rows, transform, norm)
     needs_gradients = torch.is_grad_enabled() and any(each.requires_grad for each in (rows, *decoder))
     loss, *_ = _linear_cross_entropy(rows, *decoder, labels, weights, vocab_size, needs_gradients)
     return cast(Tensor, loss)
 
 
-def _transform(rows: Tensor, layer: Linear, norm: Norm) -> Tensor:
+def transformed(rows: Tensor, layer: Linear, norm: Norm) -> Tensor:
     """LayerNorm(gelu(layer(x))) of each row x, the LayerNorm in float32."""
     rows = F.gelu(linear(rows, layer))
     return F.layer_norm(rows.float(), rows.shape[1:], *norm).to(rows.dtype)

@@ -69,7 +69,7 @@ def _visible_loss(p: Floats, known: Floats, specials: Iterable[int], masking: Sa
     """As `contextless_loss`, if the labels have the frequencies `p` and the model takes them to be `known`."""
     kept = max(0.0, 1 - masking.mask_share - masking.random_share)  # rounding can make it negative
     q = np.full(len(p), float(masking.random_share))
-    q[list(set(specials))] = 0
+    q[list(specials)] = 0
     q /= np.count_nonzero(q) or 1
     entropy = -_x_log_y(p, known).sum()
     # The sum over v and l != v of q_v p_l log(q_v known_l), as a vector over v, without a table of all pairs.

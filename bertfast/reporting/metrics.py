@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertfast.reporting.appended_file import AppendedFile, cut_back
-from bertfast.reporting.tensorboard import event_writer
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +59,15 @@ class History:
     ) -> None:
         """With `path`, a metrics.jsonl, continues after its entries before `first_step`, and drops the others.
 
-        With `tensorboard`, also writes event files to the folder tensorboard/ beside it.
+        With `tensorboard`, also writes event files to the folder tensorboard/ beside it. TensorBoard ignores earlier
+        files' entries for `first_step` and later steps.
         """
         self._path = path
-        self._events = event_writer(path.with_name("tensorboard"), first_step) if path and tensorboard else None
+        self._events = None
+        if path and tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # here, since importing it is slow
+
+            self._events = SummaryWriter(path.with_name("tensorboard"), purge_step=first_step)
         lines = b"" if path is None else cut_back(path, first_step, _step)
         self._file = AppendedFile(path)
         self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1  # bytes at the start of the file

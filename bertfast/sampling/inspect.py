@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.sampler import Sampler
@@ -32,25 +31,24 @@ def batch_lines(corpus: Corpus, config: TrainConfig, step: int, most: int) -> It
         label = ""
         if config.objective != "none":
             label = f" ({_LABELS[config.objective][int(batch.next_sentence_label[index])]})"
-        yield f"{first + index:,}{label}: {_in_words(batch, index, corpus.tokenizer)}"
+        yield f"{first + index:,}{label}: {_in_words(batch, index, corpus)}"
     if count < config.batch_size:
         yield f"and {config.batch_size - count:,} more (--examples)"
 
 
-def _in_words(batch: PackedBatch, index: int, tokenizer: Tokenizer) -> str:
+def _in_words(batch: PackedBatch, index: int, corpus: Corpus) -> str:
     """An example's tokens: predicted ones in brackets, tokens that continue a word joined to the previous one."""
     begin, end = batch.cu_seqlens[index : index + 2].tolist()
     predicted = slice(*batch.cu_masked[index : index + 2].tolist())
-    ids = batch.input_ids[begin:end]
-    continues = tokenizer.continuation[ids.numpy()]
+    ids, tokenizer = batch.input_ids[begin:end], corpus.tokenizer
+    continues = corpus.continuation[ids.numpy()]
     positions = (batch.masked_positions[predicted] - begin).tolist()
-    labels = dict(zip(positions, batch.labels[predicted].tolist(), strict=True))
+    originals = dict(zip(positions, tokenizer.tokens(batch.labels[predicted].tolist()), strict=True))
     words = ""
     for position, token in enumerate(tokenizer.tokens(ids.tolist())):
-        if position in labels:
-            [original] = tokenizer.tokens([labels[position]])
+        if position in originals:
             shown = "MASK" if ids[position] == tokenizer.special_ids.mask else token
-            words += f" [{original}→{shown}]"
+            words += f" [{originals[position]}→{shown}]"
         else:
             words += token[2:] if continues[position] else f" {token}"
     return words.lstrip()

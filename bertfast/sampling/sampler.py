@@ -7,7 +7,7 @@ in any order, from its example numbers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.config import SamplerConfig
+from bertfast.data.tokenizing.special_tokens import SpecialTokens
 from bertfast.errors import InputError
 from bertfast.sampling.batch import PackedBatch, PaddedBatch
 from bertfast.sampling.long_sentences import Sentences, divided, unreached
@@ -24,20 +25,6 @@ from bertfast.sampling.pinned_memory import as_tensor, pinned
 
 # The share of a GPU's memory reserved for the model and its activations, however large the corpus is.
 TRAINING_SHARE = 0.5
-
-
-class SpecialIds(Protocol):
-    """The ids of the special tokens, by name; iterating gives all of them."""
-
-    @property
-    def pad(self) -> int: ...
-    @property
-    def cls(self) -> int: ...
-    @property
-    def sep(self) -> int: ...
-    @property
-    def mask(self) -> int: ...
-    def __iter__(self) -> Iterator[int]: ...
 
 
 class TokenisedCorpus(Protocol):
@@ -58,7 +45,7 @@ class TokenisedCorpus(Protocol):
     @property
     def vocab_size(self) -> int: ...
     @property
-    def special_ids(self) -> SpecialIds: ...
+    def special_ids(self) -> SpecialTokens: ...
     @property
     def continuation(self) -> npt.NDArray[Any]:
         """(vocab_size,): 1, or True, for tokens that continue a word."""

@@ -17,7 +17,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -173,18 +173,18 @@ def _documents(plan: Plan) -> dict[str, int]:
 
 def _forms(plan: Plan) -> dict[str, dict[str, int]]:
     """How much text of each form was read, and how much was left out."""
-    forms: dict[str, Tally] = {}
+    forms: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for index in range(len(plan.units)):
         read = json.loads(plan.file("reading", index, ".json").read_text(encoding="utf-8"))
         for form, counts in read.items():
-            forms.setdefault(form, Tally()).add(Tally(**counts))
-    return {form: vars(tally) for form, tally in forms.items()}
+            forms[form].update(counts)
+    return {form: dict(counts) for form, counts in forms.items()}
 
 
 def _sentences(plan: Plan, index: int, on_read: OnRead) -> Iterator[str]:
     """A unit's sentences, from its files. Raises InputError if a file has changed since it was digested."""
     unit = plan.units[index]
-    tallies: dict[str, Tally] = {}
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
     yield from unit.sentences(plan.config.language, on_read, tallies)
     for file in unit.files:
         if signature(file.path) != plan.signatures[file.path]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
 from bertfast.data.readers.lines import BLOCK_BYTES, COMPRESSED, OnRead
@@ -34,17 +35,11 @@ class Unit:
     continues: bool
     """Whether its last document may continue in the next unit."""
 
-    def sentences(self, language: str, on_read: OnRead, tallies: dict[str, Tally] | None = None) -> Iterator[str]:
+    def sentences(self, language: str, on_read: OnRead, tallies: defaultdict[str, Tally]) -> Iterator[str]:
         """The files' sentences and marks, without the last mark if the document continues. Counts each form's text."""
-        tallies = {} if tallies is None else tallies
-        *before, last = self.files
-        for file in before:
-            yield from sentences(file, language, on_read, tallies.setdefault(file.form, Tally()))
-        stream = sentences(last, language, on_read, tallies.setdefault(last.form, Tally()))
-        if self.continues:
-            yield from (sentence for sentence, _ in pairwise(stream))  # drops the last mark, DOCUMENT
-        else:
-            yield from stream
+        of_files = (sentences(file, language, on_read, tallies[file.form]) for file in self.files)
+        stream = chain.from_iterable(of_files)
+        return (sentence for sentence, _ in pairwise(stream)) if self.continues else stream
 
 
 def units_of(files: Sequence[TextFile]) -> tuple[Unit, ...]:
@@ -66,7 +61,7 @@ def units_of(files: Sequence[TextFile]) -> tuple[Unit, ...]:
 
 
 def _pieces(file: TextFile, least: int) -> Iterator[tuple[TextFile, int, bool]]:
-    """Pieces of at least `least` bytes, their sizes, and whether a document may continue after each."""
+    """Pieces of about `least` bytes or more, their sizes, and whether a document may continue after each."""
     size = file.path.stat().st_size
     whole = size < 2 * least or file.path.suffix.lower() in COMPRESSED
     if whole or file.kind not in ("text", "jsonl", "parquet") or file.form == "python":
@@ -99,7 +94,7 @@ def _cut(file: TextFile, target: int) -> int:
 
 
 def _row_groups(path: Path, least: int) -> list[int]:
-    """The ends of runs of row groups, each of `least` bytes or more."""
+    """The ends of runs of row groups, each of about `least` bytes; `units_of` gathers smaller ones."""
     import pyarrow.parquet  # here, since importing it is slow
 
     metadata = pyarrow.parquet.read_metadata(path)

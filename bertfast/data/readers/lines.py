@@ -26,18 +26,22 @@ MAX_RECORD = 1 << 26
 
 COMPRESSED = (".gz", ".zst")
 
-# The byte order marks of encodings other than UTF-8. UTF-32's little-endian mark begins with UTF-16's, so it is first.
-_MARKS = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-    **dict.fromkeys((b"+/v8", b"+/v9", b"+/v+", b"+/v/"), "UTF-7"),
-    b"\x84\x31\x95\x33": "GB18030",
-}
 
-# How files begin that are not text, what they are, and the way out.
-_BINARIES = {
+def _encoded(encoding: str, sign: str) -> str:
+    return f"{encoding}, by its {sign}: convert it (iconv -f {encoding} -t UTF-8), and give the result"
+
+
+# How files begin that are not UTF-8, what they are, and the way out. UTF-32's little-endian mark begins with UTF-16's.
+_BEGINNINGS = {
+    mark: _encoded(encoding, "byte order mark")
+    for encoding, marks in {
+        "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+        "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+        "UTF-7": (b"+/v8", b"+/v9", b"+/v+", b"+/v/"),
+        "GB18030": (b"\x84\x31\x95\x33",),
+    }.items()
+    for mark in marks
+} | {
     b"\x1f\x8b": "compressed by gzip: give it a name that ends in .gz",
     b"\x28\xb5\x2f\xfd": "compressed by Zstandard: give it a name that ends in .zst",
     **dict.fromkeys(
@@ -147,7 +151,7 @@ def text_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Itera
 
 
 def lines_of(text: str) -> Iterator[str]:
-    """The lines of a text in memory, split as `text_lines` does."""
+    """The lines of a text in memory. Long ones are split, at a space if possible."""
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         begin = 0
         while len(line) - begin > MAX_LINE:
@@ -183,20 +187,12 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
 
 def _check_text(path: Path, position: int, block: bytes) -> None:
     """Raises InputError for bytes that can't be UTF-8 text."""
-    for mark, encoding in _MARKS.items() if position == 0 else ():
-        if block.startswith(mark):
-            raise InputError(
-                f"{path} is {encoding}, by its byte order mark: convert it (iconv -f {encoding} -t UTF-8), and give "
-                "the result"
-            )
-    for mark, found in _BINARIES.items() if position == 0 else ():
-        if block.startswith(mark):
+    for beginning, found in _BEGINNINGS.items() if position == 0 else ():
+        if block.startswith(beginning):
             raise InputError(f"{path} is {found}")
     if b"\0" in block:
         if position == 0 and any(block[:100]) and not (any(block[:100:2]) and any(block[1:100:2])):
-            raise InputError(
-                f"{path} is UTF-16, by its zero bytes: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
-            )
+            raise InputError(f"{path} is {_encoded('UTF-16', 'zero bytes')}")
         raise InputError(f"{path} is not text: byte {position + block.index(0)} is zero; give UTF-8 text files")
 
 

@@ -160,7 +160,7 @@ class Tokenizer:
         tokens = {id: token for token, id in vocabulary.items()}
         for id in range(self.vocab_size):
             token = tokens.get(id, "")
-            if token and token == token.strip() and len(token.splitlines()) == 1:
+            if token == token.strip() and len(token.splitlines()) == 1:
                 yield token
             else:
                 name = f"[unused{id}]"

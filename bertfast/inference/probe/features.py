@@ -57,19 +57,14 @@ def vectors(encoders: Iterable[Encoder], texts: Sequence[str], config: EncodeCon
     """
     results, warning = [], ""
     for encoder in encoders:
-        of_texts, truncated = _vectors(encoder, texts, config)
-        results.append(of_texts)
+        with progress_bar(desc="vectors", total=len(texts), unit=" texts", leave=False) as bar:
+            of_texts, truncated = encoder.embed_texts(texts, config, bar.update)
+        results.append(of_texts.numpy())
         if truncated:
             warning = f"{truncated} of {len(texts)} texts were {encoder.truncation(config)}"
     if warning:
         logger.warning(warning)
     return results
-
-
-def _vectors(encoder: Encoder, texts: Sequence[str], config: EncodeConfig) -> tuple[Vectors, int]:
-    with progress_bar(desc="vectors", total=len(texts), unit=" texts", leave=False) as bar:
-        of_texts, truncated = encoder.embed_texts(texts, config, bar.update)
-    return of_texts.numpy(), truncated
 
 
 def untrained(encoder: Encoder) -> Encoder:

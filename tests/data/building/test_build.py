@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import chain, groupby, pairwise
 from pathlib import Path
@@ -32,7 +33,7 @@ from bertfast.data.building.pool import Pool
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
 from bertfast.data.readers.lines import ignore
-from bertfast.data.sentences import sentences
+from bertfast.data.sentences import Tally, sentences
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError, ProcessLost
 
@@ -84,7 +85,7 @@ def of_units(files: list[TextFile], least: int) -> tuple[int, list[str]]:
         patch.setattr(units, "UNIT", least)
         found = units.units_of(files)
     assert sum(unit.size for unit in found) == sum(file.path.stat().st_size for file in files)
-    return len(found), list(chain.from_iterable(unit.sentences("en", ignore) for unit in found))
+    return len(found), list(chain.from_iterable(unit.sentences("en", ignore, defaultdict(Tally)) for unit in found))
 
 
 def one_end_each(stream: Iterable[str]) -> list[str]:
