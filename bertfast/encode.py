@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 
 from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
 from bertfast.config import CorpusConfig, EncodeConfig, flag
@@ -68,16 +67,15 @@ def _main(options: argparse.Namespace) -> None:
         raise InputError(f"--out {options.out} must end in .npy, for it will hold a NumPy array")
     if not options.out.absolute().parent.is_dir():
         raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist: create it first")
-    texts: Callable[[], Iterator[str]]
     if options.input is None:
-        texts, count = partial(iter, [options.text]), 1
+        texts, count = iter([options.text]), 1
     else:
         files = find_source(options.input, settings(CorpusConfig, options), default_cache()).files
-        texts = partial(texts_of, files)
-        count = sum(1 for _ in texts())  # this also finds unreadable input before anything is encoded
+        count = sum(1 for _ in texts_of(files))  # this also finds unreadable input before anything is encoded
+        texts = texts_of(files)
     encoder = Encoder.load(options.model)
     config = settings(EncodeConfig, options, **encoder.defaults(vars(options)))
-    write_vectors(encoder, texts(), count, options.out, config)
+    write_vectors(encoder, texts, count, options.out, config)
 
 
 def _print_encoding(encoder: Encoder, text: str, pair: str | None) -> None:

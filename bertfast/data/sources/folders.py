@@ -74,7 +74,9 @@ class _Search:
         others = sum(self._others.values())
         notes = [f"{made} left out: {path}" for path, made in sorted(self._made.items())]
         if others:
-            notes.insert(0, f"{others} {_files(others)} of other kinds left out: {' '.join(sorted(self._others))}")
+            notes.insert(
+                0, f"{others} file{'s' * (others > 1)} of other kinds left out: {' '.join(sorted(self._others))}"
+            )
         note = "; ".join(notes)
         if not self._files:
             raise InputError(
@@ -118,7 +120,3 @@ def _made_by_bertfast(folder: Path) -> str:
     if is_built(folder):
         return "a built corpus"
     return "a run" if all((folder / name).is_file() for name in ("run.json", "metrics.jsonl")) else ""
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"
