@@ -82,6 +82,8 @@ _BLANK = "\x1c"
 _RULE = frozenset("-=*_~#^+|:─━═—― \t")
 _RULE_WIDTH = 3
 _MARKDOWN_HEADING = re.compile(r"#{1,6}\s+\S")
+# Where Markdown's blocks of code begin and end.
+_FENCE = re.compile(r"```[^`]*\Z")
 # How an item of a list begins.
 _ITEM = re.compile(r"(?:[-*+•]|\d{1,2}[.)])\s")
 _FIRST_ITEM = re.compile(r"(?:[-*+•]|1[.)])\s")
@@ -250,6 +252,8 @@ def _paragraph_lines(lines: Iterator[str], each_line: bool) -> Iterator[str]:
                 yield _BLANK if each_line else PART if blank else ""
             elif written[0] in _RULE and len(written) >= _RULE_WIDTH and _RULE.issuperset(written):
                 yield PART
+            elif written[0] == "`" and _FENCE.match(written):
+                yield ""
             elif written[0] == "#" and _MARKDOWN_HEADING.match(written):
                 yield from (PART, written, "")
             else:

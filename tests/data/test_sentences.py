@@ -306,6 +306,19 @@ def test_quoted_lines(write):
     assert documents(write("It is\n> 5 mg.\n"), "plain") == [["It is > 5 mg."]]
 
 
+def test_a_block_of_code_is_a_paragraph(write):
+    content = (
+        "Run it:\n```python\nimport bertfast\n\nbertfast.train()\n```\nIt is `fast`.\n```not a fence``` but code.\n"
+    )
+    expected = [
+        ["Run it:"],
+        ["import bertfast"],
+        ["bertfast.train()"],
+        ["It is `fast`.", "```not a fence``` but code."],
+    ]
+    assert documents(write(content), "plain", "paragraph") == expected
+
+
 def test_a_list_item_begins_a_sentence(write):
     listed = "It takes:\n- a bird\n  of prey\n* the lake. And rain\n\n1. First\n2) second\n\n• Ünd\n• 鳥\n"
     expected = ["It takes:", "- a bird of prey", "* the lake.", "And rain", "1. First", "2) second", "• Ünd", "• 鳥"]
