@@ -49,6 +49,7 @@ def records(**more) -> list[dict[str, object]]:
 
 WRITE = {
     "a.txt": lambda path: path.write_text("".join(f"{text}\r\n" for text in TEXTS), newline=""),
+    "old.txt": lambda path: path.write_text("".join(f"{text}\r" for text in TEXTS), newline=""),
     "a.txt.gz": lambda path: path.write_bytes(gzip.compress("\n".join(TEXTS).encode())),
     "a.jsonl": lambda path: path.write_text("\n\n".join(map(json.dumps, records()))),
     "a.json": lambda path: path.write_text(json.dumps(records())),

@@ -33,7 +33,7 @@ def texts_of(files: Iterable[TextFile]) -> Iterator[str]:
     for file in files:
         if file.kind == "text":
             for line in whole_lines(file.path):
-                yield line.rstrip("\r\n")
+                yield from line.rstrip("\r\n").split("\r")  # old Macs ended lines so
         elif file.kind == "html":
             yield from filter(None, html_lines(file.path))
         else:
