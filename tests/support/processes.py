@@ -22,7 +22,7 @@ from support import torchrun
 from support.torchrun import HANGS
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.workers", "matplotlib.pyplot"])
+SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.workers", "matplotlib.pyplot", "pytest"])
 
 # In fp32, since the products of bf16 are compiled anew in each process.
 TINY = [*torchrun.TINY, "--precision", "fp32"]
