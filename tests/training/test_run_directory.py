@@ -1,37 +1,41 @@
 """A run directory belongs to one process at a time, and is refused if writing to it would destroy something."""
 
+import os
 import re
 import signal
-import subprocess
-import sys
 
 import pytest
+from support.processes import SERVER
 
 from bertfast.errors import InputError
 from bertfast.training.run_directory import LOCK, RunDirectory, claimed
 
-HOLD = """
-import sys
-from pathlib import Path
-from bertfast.training.run_directory import claimed
-with claimed(Path(sys.argv[1]), False):
-    Path(sys.argv[1], "metrics.jsonl").touch()
-    print("claimed", flush=True)
-    sys.stdin.read()
-"""
+
+def hold(path, told):
+    """Holds the claim until something is said, or the other end is closed."""
+    with claimed(path, False):
+        (path / "metrics.jsonl").touch()
+        told.send("claimed")
+        told.poll(None)
 
 
-def holder(path):
-    command = [sys.executable, "-c", HOLD, str(path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "claimed\n"
-    return process
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the claim to a folder, and the connection that has it go on."""
+    connection, told = SERVER.Pipe()
+    process = SERVER.Process(target=hold, args=(tmp_path / "run", told), daemon=True)
+    process.start()
+    told.close()
+    assert connection.recv() == "claimed"
+    yield process, connection
+    process.kill()
+    process.join()
 
 
 @pytest.mark.parametrize("resume", [True, False])
-def test_a_second_process_is_refused_in_one_line(tmp_path, resume):
+def test_a_second_process_is_refused_in_one_line(tmp_path, holder, resume):
     path = tmp_path / "run"
-    first = holder(path)
+    first, connection = holder
     with (
         pytest.raises(
             InputError, match=rf"^--out {re.escape(str(path))} is in use by process {first.pid} on \S+: wait"
@@ -39,17 +43,20 @@ def test_a_second_process_is_refused_in_one_line(tmp_path, resume):
         claimed(path, resume),
     ):
         pass
-    first.communicate()
+    connection.close()
+    first.join()
+    assert first.exitcode == 0
     with claimed(path, True) as directory:
         assert directory == RunDirectory(path, True)
     assert not (path / LOCK).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_claim_ends_with_its_process(tmp_path, number):
-    first = holder(tmp_path / "run")
-    first.send_signal(number)
-    first.communicate()
+def test_the_claim_ends_with_its_process(tmp_path, holder, number):
+    first, _ = holder
+    os.kill(first.pid, number)
+    first.join()
+    assert first.exitcode
     with claimed(tmp_path / "run", True) as directory:
         assert directory.resumed
 
