@@ -11,6 +11,7 @@ import sys
 
 import pytest
 import torch
+from support import processes
 from support.command_line import metrics, run
 from support.processes import write_texts
 from support.torchrun import HANGS, TINY
@@ -429,16 +430,11 @@ def test_another_models_checkpoint_is_refused(texts, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_line(texts, tmp_path, workers):
     """A file-size limit stands in for the full disk: writes fail half-way all the same."""
-    script = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from bertfast.pretrain import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", script, "--corpus", texts, "--steps", 1, "--out", tmp_path / "out", *TINY]
-    command += ["--gpus", workers]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=HANGS)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
+    command = ["--corpus", texts, "--steps", 1, "--out", tmp_path / "out", *TINY, "--gpus", workers]
+    full = processes.Fault("bertfast.pretrain:choose_path", 1, largest_file=20_000)
+    done = processes.run(command, tmp_path / "log", full)
+    assert done.status == 2, done.err
+    assert "Traceback" not in done.err
     assert not list((tmp_path / "out" / "checkpoints").glob("*"))
 
 

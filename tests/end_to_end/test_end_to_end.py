@@ -4,13 +4,11 @@ import csv
 import gzip
 import html
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 import transformers
+from support.command_line import run
 from support.notebook import wikitext_folder
 
 
@@ -35,18 +33,14 @@ def my_texts(tmp_path):
     return folder
 
 
+@pytest.mark.usefixtures("cache")
 def test_a_folder_of_text_becomes_a_model_for_other_libraries(my_texts, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     onnxruntime = pytest.importorskip("onnxruntime")
     out = tmp_path / "runs" / "mine"
     command = ["--corpus", my_texts, "--preset", "tiny", "--steps", 30, "--out", out, "--device", "cpu"]
     exports = ["--export", "sentence-transformers", "--export", "onnx"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bertfast.pretrain", *map(str, command), *exports, "--batch-size", "32"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "BERTFAST_CACHE": str(tmp_path / "cache")},
-    )
+    done = run(*command, *exports, "--batch-size", 32)
     assert done.returncode == 0, done.stderr
 
     filled = transformers.pipeline("fill-mask", str(out))("it was the first [MASK] of the season .")

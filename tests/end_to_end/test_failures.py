@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from support.processes import TINY, Fault, contents, run, start, write_texts
+from support.processes import TINY, Fault, contents, run, start, status, write_texts
 
 from bertfast.hub.state_dict import export_state_dict
 from bertfast.hub.transformers import load_pretrained
@@ -145,7 +146,14 @@ def test_a_signal_in_the_last_step_does_not_stop_the_run(story: Story, tmp_path:
     assert contents(out) == contents(story.whole)
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log whose errors are read while they are written."""
+    os.mkfifo(tmp_path / "log.err")
+    return tmp_path / "log"
+
+
+def workers_of(process: BaseProcess) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [
         int(child) for child in children if b"bertfast.training.workers" in Path(f"/proc/{child}/cmdline").read_bytes()
@@ -160,21 +168,24 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
         pytest.param(signal.SIGTERM, "one worker", marks=pytest.mark.long),
     ],
 )
-def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signal.Signals, whom: str) -> None:
+def test_a_signal_to_several_workers(
+    story: Story, tmp_path: Path, log: Path, number: signal.Signals, whom: str
+) -> None:
     """Sent after the first evaluation's line, when the workers are in the middle of the run."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "bertfast.pretrain", *story.options, "--steps", 2000, "--gpus", 2, "--out", out]
-    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+    process = start([*story.options, "--steps", 2000, "--gpus", 2, "--out", out], log)
+    with log.with_suffix(".err").open() as errors:
         said = []
-        for line in process.stderr:
+        for line in errors:
             said.append(line)
             if "held-out text" in line:
-                os.kill(process.pid if whom == "parent" else workers_of(process)[-1], number)
+                pid = process.pid if whom == "parent" else workers_of(process)[-1]
+                assert pid is not None
+                os.kill(pid, number)
                 break
-        said.append(process.stderr.read())
+        said.append(errors.read())
         err = "".join(said)
-    assert process.returncode == 128 + number, err
+    assert status(process) == 128 + number, err
     assert "Traceback" not in err
     told = re.search(r"stopped after step (\d+), saved in (\S+): continue with --resume", err)
     assert told, err
@@ -183,19 +194,18 @@ def test_a_signal_to_several_workers(story: Story, tmp_path: Path, number: signa
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_ignored_hangup_ends_nothing(story: Story, tmp_path: Path, workers: int) -> None:
+def test_an_ignored_hangup_ends_nothing(story: Story, tmp_path: Path, log: Path, workers: int) -> None:
     """As under nohup, whose command inherits the ignored signal."""
     out = tmp_path / "out"
-    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "bertfast.pretrain", *story.options]
-    command += ["--gpus", workers, "--out", out]
-    with subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
+    process = start([*story.options, "--gpus", workers, "--out", out], log, ignored=[signal.SIGHUP])
+    with log.with_suffix(".err").open() as errors:
+        for line in errors:
             if "deterministic over" in line:  # the workers are there
-                process.send_signal(signal.SIGHUP)
+                assert process.pid is not None
+                os.kill(process.pid, signal.SIGHUP)
                 break
-        err = process.stderr.read()
-    assert process.returncode == 0, err
+        err = errors.read()
+    assert status(process) == 0, err
     assert contents(out) == contents(story.whole)
 
 

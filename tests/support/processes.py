@@ -39,29 +39,48 @@ class Fault(NamedTuple):
 
 
 class Done(NamedTuple):
-    status: int  # as a shell counts it: 128 + N where signal N ended the process
+    status: int  # see `status`
     out: str
     err: str
 
 
 def start(
-    arguments: Sequence[object], log: Path, *faults: Fault, module: str = "pretrain"
+    arguments: Sequence[object],
+    log: Path,
+    *faults: Fault,
+    module: str = "pretrain",
+    ignored: Sequence[signal.Signals] = (),
 ) -> multiprocessing.process.BaseProcess:
-    """The command line in a process; its standard output goes to `log`.out, standard error to `log`.err."""
-    process = SERVER.Process(target=_live, args=(module, [*map(str, arguments)], log, dict(os.environ), faults))
+    """The command line in a process; its standard output goes to `log`.out, standard error to `log`.err.
+
+    It inherits the `ignored` signals as such.
+    """
+    settings = ([*map(str, arguments)], log, dict(os.environ), faults, ignored)
+    process = SERVER.Process(target=_live, args=(module, *settings))
     process.start()
     return process
 
 
 def run(arguments: Sequence[object], log: Path, *faults: Fault, module: str = "pretrain") -> Done:
     process = start(arguments, log, *faults, module=module)
+    return Done(status(process), *(log.with_suffix(suffix).read_text() for suffix in (".out", ".err")))
+
+
+def status(process: multiprocessing.process.BaseProcess) -> int:
+    """How it ends, as a shell counts it: 128 + N where signal N ends it."""
     process.join(HANGS)
     assert process.exitcode is not None, "it hangs"
-    status = process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
-    return Done(status, *(log.with_suffix(suffix).read_text() for suffix in (".out", ".err")))
+    return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
 
 
-def _live(module: str, arguments: list[str], log: Path, environment: dict[str, str], faults: Sequence[Fault]) -> None:
+def _live(
+    module: str,
+    arguments: list[str],
+    log: Path,
+    environment: dict[str, str],
+    faults: Sequence[Fault],
+    ignored: Sequence[signal.Signals],
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # which the server may have looked up
@@ -69,11 +88,13 @@ def _live(module: str, arguments: list[str], log: Path, environment: dict[str, s
         file = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, descriptor)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which has it ignored
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
     for fault in faults:
         _arm(fault)
-    status = importlib.import_module(f"bertfast.{module}").main(arguments)
+    result = importlib.import_module(f"bertfast.{module}").main(arguments)
     sys.stdout.flush()
-    sys.exit(status)
+    sys.exit(result)
 
 
 def _arm(fault: Fault) -> None:

@@ -1,22 +1,23 @@
 """A step's losses and gradients equal those of the whole batch at once, however it is split among workers."""
 
 import dataclasses
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from support.processes import SERVER
 from support.small_run import CONFIG, CPU, make_model
 from support.torch_threads import torch_threads
 
+from bertfast.data.corpus import Corpus
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import gradients
 from bertfast.training.gradients import PlainGradients, ShardedGradients, Shares, clip_factor, gradient_norm
+from bertfast.training.launch import train
 from bertfast.training.setup import Setup, prepare
 
 
@@ -131,25 +132,24 @@ def test_clipping(model, corpus):
     torch.testing.assert_close([factor * gradient for gradient in found], [each.grad for each in parameters])
 
 
+def peaks(folder, told):
+    """Tells the peaks of a process that trains a small batch, then a large one in 32 shards, then that one at once."""
+    torch.set_num_threads(1)
+    corpus = Corpus.open(folder)
+    for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
+        config = dataclasses.replace(CONFIG, batch_size=batch_size, shards=shards, steps=1, deterministic=True)
+        train(make_model(corpus), corpus, config)
+        status = Path("/proc/self/status").read_text()
+        told.send(int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1]))
+
+
 def test_more_shards_take_less_memory(corpus):
-    """The peaks of one process that trains a small batch, then a large one in 32 shards, then that one at once."""
-    script = f"""
-import dataclasses, torch
-from pathlib import Path
-from support.small_run import CONFIG, make_model
-from bertfast.data.corpus import Corpus
-from bertfast.training.launch import train
-torch.set_num_threads(1)
-corpus = Corpus.open({str(corpus.folder)!r})
-for batch_size, shards in ((64, 1), (2048, 32), (2048, 1)):
-    config = dataclasses.replace(CONFIG, batch_size=batch_size, shards=shards, steps=1, deterministic=True)
-    train(make_model(corpus), corpus, config)
-    print(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line).split()[1])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
-    )
-    small, in_shards, at_once = map(int, done.stdout.split())
+    connection, told = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=peaks, args=(corpus.folder, told))
+    process.start()
+    told.close()
+    small, in_shards, at_once = (connection.recv() for _ in range(3))
+    process.join()
     assert 4 * (in_shards - small) < at_once - small  # 8 to 9 times, by what else the process allocates meanwhile
 
 
