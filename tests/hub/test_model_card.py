@@ -144,13 +144,21 @@ def test_no_folder_of_the_machine_is_named(tmp_path, monkeypatch, relative):
 
 
 def test_workers_write_the_same_card(corpus, tmp_path):
-    """The run that `train` returns with `gpus=2` saves the same card as its workers."""
-    cards = []
+    """The run that `train` returns with `gpus=2` saves the same card as its workers.
+
+    They share the evaluation's batches, one of the run's own examples and one of the standard ones, and the figures
+    have the same bits.
+    """
+    cards, histories = [], []
     for gpus, out in ((1, "one"), (2, "two")):
-        config = dataclasses.replace(CONFIG, eval=True, gpus=gpus, deterministic=True, shards=4)
+        config = dataclasses.replace(CONFIG, eval=True, max_len=64, gpus=gpus, deterministic=True, shards=4)
         run = train(make_model(corpus), corpus, config, out=tmp_path / out)
         cards += [(tmp_path / out / "README.md").read_bytes(), card_of(run, tmp_path / f"{out} again").encode()]
+        histories.append((run.history.records, run.history.evaluations))
     assert cards[1:] == cards[:1] * 3
+    [(_, [evaluation]), _] = histories
+    assert evaluation.eval_standard_mlm_loss != evaluation.eval_mlm_loss
+    assert histories[1] == histories[0]
 
 
 @pytest.mark.parametrize("form", [None, *FORMS])

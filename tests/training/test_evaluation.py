@@ -139,15 +139,6 @@ def test_threads_change_no_bit(corpus, threads, max_len):
     assert found == evaluate(model, evaluated, 0, torch.float32, ALONE)
 
 
-def test_workers_change_no_bit(run, corpus, held_out):
-    """Two processes, which share the evaluation's batches."""
-    config = dataclasses.replace(CONFIG, gpus=2, deterministic=True, max_len=64)
-    two = train(make_model(corpus), corpus, config, eval_corpus=held_out)
-    one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1), eval_corpus=held_out)
-    assert two.history.evaluations == one.history.evaluations
-    assert two.history.records == one.history.records
-
-
 def test_masks_depend_on_no_setting_of_the_run(held_out):
     other = dataclasses.replace(CONFIG, seed=5, mlm_probability=0.4, mask_share=0.5, random_share=0.5)
     ours, theirs = (HeldOut.of(held_out, config, CPU).own.packed(0, 32) for config in (CONFIG, other))

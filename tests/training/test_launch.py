@@ -13,12 +13,15 @@ from bertfast.errors import InputError
 from bertfast.training.launch import train
 
 
-def test_several_workers_from_python(corpus, tmp_path):
-    """`gpus=2` starts the workers, which hand the trained weights back."""
+def test_several_workers_from_python(corpus):
+    """`gpus=2` starts the workers, which train on the part they are given and hand the trained weights back."""
+    part = corpus.documents(10, 25)
     one, two = make_model(corpus), make_model(corpus)
-    train(one, corpus, CONFIG)
-    run = train(two, corpus, dataclasses.replace(CONFIG, gpus=2))
+    alone = train(one, part, CONFIG)
+    run = train(two, part, dataclasses.replace(CONFIG, gpus=2))
     assert len(run.history.records) == CONFIG.steps
+    for ours, theirs in zip(run.history.records, alone.history.records, strict=True):
+        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)
     assert run.model.max_len == CONFIG.max_len
     for name, parameter in run.model.named_parameters():
         torch.testing.assert_close(parameter, dict(one.named_parameters())[name], rtol=1e-3, atol=1e-4)
@@ -29,12 +32,3 @@ def test_several_workers_from_python(corpus, tmp_path):
 def test_a_run_that_is_resumed_has_a_folder(corpus):
     with pytest.raises(InputError, match="resume=True continues a run: name its folder"):
         train(make_model(corpus), corpus, CONFIG, resume=True)
-
-
-def test_workers_train_on_the_part_they_were_given(corpus):
-    part = corpus.documents(10, 25)
-    config = dataclasses.replace(CONFIG, steps=2)
-    one = train(make_model(corpus), part, config).history.records
-    two = train(make_model(corpus), part, dataclasses.replace(config, gpus=2)).history.records
-    for ours, theirs in zip(two, one, strict=True):
-        assert ours.mlm_loss == pytest.approx(theirs.mlm_loss, rel=1e-5)
