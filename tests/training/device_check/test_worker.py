@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
 import pytest
 import torch
+from support.faulty_worker import SIZE, wrong
 from support.small_run import CPU
+from torch import Tensor
 
 from bertfast import ops
+from bertfast.ops.gelu import bias_gelu
+from bertfast.training.device_check import ops as op_checks
 from bertfast.training.device_check.differences import Difference
 from bertfast.training.device_check.job import Job
 from bertfast.training.device_check.verdict import checks_of
@@ -56,6 +61,39 @@ def test_a_result_is_one_line(differences, status, said):
     found = _run_check(check, JOB)
     assert (found["status"], found["said"]) == (status, said)
     assert json.loads(json.dumps(found)) == found
+
+
+CALLS = itertools.count()
+
+
+def nan(x: Tensor, bias: Tensor) -> Tensor:
+    right = bias_gelu(x, bias)
+    return right * float("nan") if ops.has_kernels(CPU, "bias_gelu") else right
+
+
+def changing(x: Tensor, bias: Tensor) -> Tensor:
+    """Within the tolerance, and other bits in each call."""
+    right = bias_gelu(x, bias)
+    return right * (1 + 1e-5 * next(CALLS)) if ops.has_kernels(CPU, "bias_gelu") else right
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (bias_gelu, "passed", "compared"),
+        (wrong, "failed", ": off by"),
+        (nan, "failed", "off by inf"),
+        (changing, "failed", "computed twice"),
+    ],
+)
+def test_a_fault_of_an_op_is_found(monkeypatch, fault, status, said):
+    monkeypatch.setattr(op_checks, "bias_gelu", fault)
+    monkeypatch.setattr(op_checks, "sizes", lambda device: [SIZE])
+    job = Job("cpu", ["bias_gelu"], [], 1)
+    found = _run_check(checks(job)["bias_gelu"], job)
+    assert found["status"] == status
+    assert said in found["said"]
+    assert "\n" not in found["said"]
 
 
 def test_ops_that_have_failed_are_computed_by_their_twins_meanwhile():
