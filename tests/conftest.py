@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support import saved_model as saved
 from support.messages import listening
 from support.small_run import make_corpus
 from support.torch_threads import torch_threads
@@ -53,6 +54,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """The corpus of a small run, which no test writes to."""
     return make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small model, which no test writes to."""
+    return saved.save(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

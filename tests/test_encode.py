@@ -12,30 +12,14 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
-from support.trained_tokenizer import train_wordpiece
 
 from bertfast import encode
-from bertfast.config import BertConfig, CorpusConfig
-from bertfast.hub.transformers import save_model
 from bertfast.inference import vectors_file
 from bertfast.inference.encoder import Encoder
-from bertfast.model import Bert
 
 TEXTS = ["a crane is flying", "", "a crane driver came", "he just left , is he ?"]
 
 pytestmark = pytest.mark.usefixtures("cache")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    tokenizer = train_wordpiece([" ".join(TEXTS)], CorpusConfig(min_freq=1))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    folder = tmp_path_factory.mktemp("model")
-    save_model(Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, **sizes)), folder)
-    tokenizer.save(folder, 64)
-    return folder
 
 
 def run(model: Path, capsys, *arguments: object) -> tuple[int, str, str]:
@@ -62,45 +46,45 @@ WRITE = {
 
 
 @pytest.mark.parametrize("name", WRITE)
-def test_a_row_for_each_text(model, tmp_path, capsys, name):
+def test_a_row_for_each_text(saved_model, tmp_path, capsys, name):
     WRITE[name](tmp_path / name)
-    status, output, errors = run(model, capsys, "--input", tmp_path / name, "--out", tmp_path / "v.npy")
+    status, output, errors = run(saved_model, capsys, "--input", tmp_path / name, "--out", tmp_path / "v.npy")
     assert (status, output) == (0, ""), errors
-    assert "4 vectors of 16 numbers in" in errors
-    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS).numpy())
+    assert "4 vectors of 128 numbers in" in errors
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(saved_model).embed(TEXTS).numpy())
 
 
-def test_more_texts_than_a_block(model, tmp_path, capsys, monkeypatch):
+def test_more_texts_than_a_block(saved_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(vectors_file, "_BLOCK", 3)
     (tmp_path / "a.txt").write_text("\n".join(TEXTS * 2))
-    assert run(model, capsys, "--input", tmp_path / "a.txt", "--out", tmp_path / "v.npy")[0] == 0
-    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS * 2).numpy())
+    assert run(saved_model, capsys, "--input", tmp_path / "a.txt", "--out", tmp_path / "v.npy")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(saved_model).embed(TEXTS * 2).numpy())
 
 
-def test_a_nested_column_and_a_delimiter(model, tmp_path, capsys):
+def test_a_nested_column_and_a_delimiter(saved_model, tmp_path, capsys):
     nested = [{"data": {"body": text}} for text in TEXTS]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, nested)))
     (tmp_path / "a.csv").write_text("id;body\n" + "".join(f'1;"{text}"\n' for text in TEXTS))
     for name, *options in (["a.jsonl", "--text-column", "data.body"], ["a.csv", "--text-column", "body"]):
         options += ["--delimiter", ";", "--out", tmp_path / "v.npy"]
-        assert run(model, capsys, "--input", tmp_path / name, *options)[0] == 0
-        assert np.load(tmp_path / "v.npy").shape == (4, 16)
+        assert run(saved_model, capsys, "--input", tmp_path / name, *options)[0] == 0
+        assert np.load(tmp_path / "v.npy").shape == (4, 128)
 
 
 @pytest.mark.parametrize("content", ["\n".join(TEXTS), "\n".join(map(json.dumps, records()))])
-def test_standard_input(model, tmp_path, capsys, monkeypatch, content):
+def test_standard_input(saved_model, tmp_path, capsys, monkeypatch, content):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
-    assert run(model, capsys, "--input", "-", "--out", tmp_path / "v.npy")[0] == 0
-    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS).numpy())
+    assert run(saved_model, capsys, "--input", "-", "--out", tmp_path / "v.npy")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(saved_model).embed(TEXTS).numpy())
 
 
-def test_a_single_text(model, tmp_path, capsys):
-    status, output, _ = run(model, capsys, TEXTS[0], "--out", tmp_path / "v.npy")
+def test_a_single_text(saved_model, tmp_path, capsys):
+    status, output, _ = run(saved_model, capsys, TEXTS[0], "--out", tmp_path / "v.npy")
     assert (status, output) == (0, "")
-    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(model).embed(TEXTS[:1]).numpy())
-    status, output, _ = run(model, capsys, TEXTS[0])
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(saved_model).embed(TEXTS[:1]).numpy())
+    status, output, _ = run(saved_model, capsys, TEXTS[0])
     assert status == 0
-    assert output.startswith("encoded text (1, 6, 16), [CLS] (1, 16)\n")
+    assert output.startswith("encoded text (1, 6, 128), [CLS] (1, 128)\n")
 
 
 @pytest.mark.parametrize(
@@ -115,10 +99,10 @@ def test_a_single_text(model, tmp_path, capsys):
         ("a.txt", b"he left\n" * 20_000 + b"\xff", " is not UTF-8: byte 160000"),
     ],
 )
-def test_bad_input_leaves_nothing(model, tmp_path, capsys, monkeypatch, name, content, message):
+def test_bad_input_leaves_nothing(saved_model, tmp_path, capsys, monkeypatch, name, content, message):
     monkeypatch.setattr(Encoder, "load", lambda folder: pytest.fail("it begins to encode"))
     (tmp_path / name).write_bytes(content)
-    status, output, errors = run(model, capsys, "--input", tmp_path / name, "--out", tmp_path / "v.npy")
+    status, output, errors = run(saved_model, capsys, "--input", tmp_path / name, "--out", tmp_path / "v.npy")
     assert (status, output, errors.count("\n")) == (2, "", 1)
     assert errors.startswith(f"error: {tmp_path / name}{message}")
     assert {path.name for path in tmp_path.iterdir()} <= {name, "cache"}
@@ -140,9 +124,9 @@ def test_bad_input_leaves_nothing(model, tmp_path, capsys, monkeypatch, name, co
         (["--input", "nowhere.txt", "--out", "v.npy"], "no such file or folder: nowhere.txt"),
     ],
 )
-def test_wrong_arguments(model, tmp_path, capsys, monkeypatch, arguments, message):
+def test_wrong_arguments(saved_model, tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("folder.npy").mkdir()
-    status, output, errors = run(model, capsys, *arguments)
+    status, output, errors = run(saved_model, capsys, *arguments)
     assert (status, output) == (2, "")
     assert errors.startswith(f"error: {message}")

@@ -10,42 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from support.trained_tokenizer import train_word, train_wordpiece
+from support.saved_model import MAX_LEN, save
 
 from bertfast import export as module
-from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
+from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
 from bertfast.hub.export import export
-from bertfast.hub.transformers import load_pretrained, save_model
+from bertfast.hub.transformers import load_pretrained
 from bertfast.inference.encoder import Encoder
-from bertfast.model import Bert
 
-WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
 TEXTS = ["a crane is flying", "", "He just left [SEP] unknown", "crane " * 50, "driver"]
-MAX_LEN = 40
-
-
-def save(folder, train=train_wordpiece):
-    tokenizer = train([" ".join(WORDS)], CorpusConfig(min_freq=1))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": MAX_LEN}
-    model = Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, **sizes))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    save_model(model, folder)
-    tokenizer.save(folder, MAX_LEN)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return save(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
-def folder(plain, tmp_path):
-    return shutil.copytree(plain, tmp_path / "model")
+def folder(saved_model, tmp_path):
+    return shutil.copytree(saved_model, tmp_path / "model")
 
 
 # ---- sentence-transformers
@@ -70,7 +49,7 @@ def test_sentence_transformers_gives_the_same_vectors(sentence_transformers, fol
 
 
 def test_a_word_level_tokenizer(sentence_transformers, tmp_path):
-    save(tmp_path, train_word)
+    save(tmp_path, "word")
     export(tmp_path, "sentence-transformers")
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
     vectors = Encoder.load(tmp_path).embed(TEXTS[:3])
@@ -103,9 +82,9 @@ def padded(lengths, vocab_size):
 
 
 @pytest.fixture(scope="module")
-def exported(plain, tmp_path_factory):
+def exported(saved_model, tmp_path_factory):
     pytest.importorskip("onnxruntime")
-    folder = shutil.copytree(plain, tmp_path_factory.mktemp("onnx") / "model")
+    folder = shutil.copytree(saved_model, tmp_path_factory.mktemp("onnx") / "model")
     level = logging.getLogger("torch.onnx").level
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -8,16 +8,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support.saved_model import MAX_LEN
 from support.trained_tokenizer import train_wordpiece
 
 from bertfast import encode
-from bertfast.config import BertConfig, CorpusConfig
+from bertfast.config import CorpusConfig
 from bertfast.errors import InputError
-from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
-from bertfast.model import Bert
 
-MAX_LEN = 40
 TEXTS = ["a crane is flying", "", "He just left", "crane is flying " * 5, "driver " * 60]
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -28,20 +26,9 @@ def sentence_transformers():
     return pytest.importorskip("sentence_transformers")
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    tokenizer = train_wordpiece(TEXTS, CorpusConfig(min_freq=1))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": MAX_LEN}
-    folder = tmp_path_factory.mktemp("model")
-    save_model(Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, **sizes)), folder)
-    tokenizer.save(folder, MAX_LEN)
-    return folder
-
-
 @pytest.fixture
-def folder(plain, tmp_path):
-    return shutil.copytree(plain, tmp_path / "model")
+def folder(saved_model, tmp_path):
+    return shutil.copytree(saved_model, tmp_path / "model")
 
 
 def write(folder, pooling, normalize=False, transformer=None, more=()):
@@ -56,7 +43,7 @@ def write(folder, pooling, normalize=False, transformer=None, more=()):
     (folder / "1_Pooling").mkdir(exist_ok=True)
     flags = ["cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"]
     config = {f"pooling_mode_{flag}": flag in pooling for flag in flags}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 64, **config}))
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 128, **config}))
     settings = {"max_seq_length": None, "do_lower_case": False} if transformer is None else transformer
     (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
 
@@ -87,15 +74,15 @@ def test_embed_equals_encode(sentence_transformers, folder, tmp_path, pooling, n
 @pytest.mark.parametrize(
     "settings", [{}, {"pooling": "mean"}, {"normalize": False}, {"max_len": MAX_LEN}, {"max_len": 5, "long": "window"}]
 )
-def test_a_given_setting_overrides_the_modules(plain, folder, settings):
+def test_a_given_setting_overrides_the_modules(saved_model, folder, settings):
     write(folder, ["cls_token"], True, {"max_seq_length": 9})
     modules = {"pooling": "cls", "normalize": True, "max_len": 9}
-    assert torch.equal(embedded(folder, **settings), embedded(plain, **modules | settings))
+    assert torch.equal(embedded(folder, **settings), embedded(saved_model, **modules | settings))
 
 
-def test_settings_from_the_folder_are_logged(plain, folder, caplog):
+def test_settings_from_the_folder_are_logged(saved_model, folder, caplog):
     caplog.set_level(logging.INFO)
-    Encoder.load(plain)
+    Encoder.load(saved_model)
     assert not caplog.messages
     write(folder, ["max_tokens"], True, {"max_seq_length": 9})
     Encoder.load(folder)
@@ -123,14 +110,14 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_unsupported_modules_are_refused(plain, folder, tmp_path, capsys, kind):
+def test_unsupported_modules_are_refused(saved_model, folder, tmp_path, capsys, kind):
     modules, message = OTHERS[kind]
     write(folder, **modules)
     encoder = Encoder.load(folder)
-    assert encoder("a crane").shape == (1, 4, 64)  # no pooling
+    assert encoder("a crane").shape == (1, 4, 128)  # no pooling
     with pytest.raises(InputError, match=f"^{folder}.*{message}.*: to do without .* give the pooling"):
         encoder.embed(["a crane"], normalize=True)
-    assert torch.equal(embedded(folder, pooling="mean"), embedded(plain, pooling="mean"))
+    assert torch.equal(embedded(folder, pooling="mean"), embedded(saved_model, pooling="mean"))
     assert encode.main(["--model", str(folder), "a crane", "--out", str(tmp_path / "v.npy")]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {folder}")

@@ -10,42 +10,27 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from support.saved_model import MAX_LEN, WORDS
 from support.torch_threads import torch_threads
-from support.trained_tokenizer import train_wordpiece
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bertfast.config import BertConfig, CorpusConfig, EncodeConfig
+from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
-from bertfast.hub.transformers import save_model
 from bertfast.inference import encoder as module
 from bertfast.inference.encoder import Encoder
 from bertfast.model import Bert
 
-WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
-MAX_LEN = 40
+
+@pytest.fixture(scope="module")
+def encoder(saved_model):
+    return Encoder.load(saved_model)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    tokenizer = train_wordpiece([" ".join(WORDS)], CorpusConfig(min_freq=1))
-    torch.manual_seed(0)
-    model = Bert(BertConfig(vocab_size=tokenizer.vocab_size, initializer_range=0.2, max_position_embeddings=MAX_LEN))
-    folder = tmp_path_factory.mktemp("model")
-    save_model(model, folder)
-    tokenizer.save(folder, MAX_LEN)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def encoder(folder):
-    return Encoder.load(folder)
-
-
-@pytest.fixture(scope="module")
-def theirs(folder):
+def theirs(saved_model):
     """text -> its hidden states by transformers in float64: (tokens, hidden) for each layer."""
-    model = transformers.AutoModel.from_pretrained(folder).double().eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(saved_model).double().eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(saved_model)
 
     @torch.no_grad()
     def hidden_states(text, pair=None):
@@ -240,14 +225,14 @@ def test_it_can_be_pickled(encoder, texts):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_torchs_defaults_have_no_effect(folder, encoder, texts, pooling):
+def test_torchs_defaults_have_no_effect(saved_model, encoder, texts, pooling):
     """A program that computes in float64, or on a GPU, may have set them."""
     expected = encoder.embed(texts, pooling=pooling, long="window")
     states = encoder("a crane is flying")
     torch.set_default_dtype(torch.float64)
     torch.set_default_device("meta")
     try:
-        loaded = Encoder.load(folder)
+        loaded = Encoder.load(saved_model)
         assert torch.equal(loaded.embed(texts, pooling=pooling, long="window"), expected)
         assert torch.equal(loaded("a crane is flying"), states)
     finally:

@@ -1,32 +1,20 @@
 """Filled masks, compared with transformers' pipeline."""
 
 import pytest
-import torch
 import transformers
-from support.trained_tokenizer import train_word, train_wordpiece
+from support.saved_model import save
 
-from bertfast.config import BertConfig, CorpusConfig, FillMaskConfig
+from bertfast.config import FillMaskConfig
 from bertfast.errors import InputError
 from bertfast.fill_mask import main
-from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.fill_mask import fill_mask
-from bertfast.model import Bert
-
-WORDS = "a crane is flying driver came he just left".split()  # noqa: SIM905
-TRAINERS = {"word": train_word, "wordpiece": train_wordpiece}
 
 
-@pytest.fixture(scope="module", params=TRAINERS)
+@pytest.fixture(scope="module", params=["word", "wordpiece"])
 def folder(request, tmp_path_factory):
     """A model whose vocabulary is larger than its tokenizer's."""
-    tokenizer = TRAINERS[request.param]([" ".join(WORDS)], CorpusConfig(min_freq=1))
-    torch.manual_seed(0)
-    sizes = {"vocab_size": tokenizer.vocab_size + 7, "initializer_range": 0.2, "max_position_embeddings": 24}
-    folder = tmp_path_factory.mktemp(request.param)
-    save_model(Bert(BertConfig(**sizes)), folder)
-    tokenizer.save(folder, 24)
-    return folder
+    return save(tmp_path_factory.mktemp(request.param), request.param, max_len=24, unused=7)
 
 
 @pytest.mark.parametrize("text", ["the crane is [MASK] .", "[MASK] came", "A[MASK] crane [MASK], he [MASK]"])
