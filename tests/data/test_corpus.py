@@ -18,6 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
+from support.refusal import refusal
 from support.trained_tokenizer import train_word
 
 from bertfast.config import CorpusConfig
@@ -491,19 +492,14 @@ def test_a_damaged_corpus_is_refused(text, name, harm, reason):
 # ---- errors
 
 
-def refusal(*arguments, **options) -> str:
-    with pytest.raises(InputError) as refused:
-        load_corpus(*arguments, **options)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
-
-
 @pytest.mark.parametrize("tokenizer", ["word", "wordpiece"])
 def test_too_little_text(tmp_path, cache, tokenizer):
     path = tmp_path / "some.txt"
     for content, held in (("", "no text"), ("\n \n", "no text"), ("Only this one.\n", "one sentence only")):
         path.write_text(content)
-        assert refusal(path, tokenizer=tokenizer) == (f"{held} in {path} (plain): give more, or another --text-form")
+        assert refusal(load_corpus, path, tokenizer=tokenizer) == (
+            f"{held} in {path} (plain): give more, or another --text-form"
+        )
     assert built(cache) == set()
 
 
@@ -511,7 +507,7 @@ def test_too_little_text_with_a_given_tokenizer(text, tmp_path):
     folder = load_corpus(text, config=ANY).folder
     for content, held in (("", "no text"), ("One. ", "one sentence only")):
         (tmp_path / "few.txt").write_text(content)
-        assert refusal(tmp_path / "few.txt", tokenizer=folder).startswith(held)
+        assert refusal(load_corpus, tmp_path / "few.txt", tokenizer=folder).startswith(held)
 
 
 def test_text_without_tokens(text, tmp_path):
@@ -519,26 +515,31 @@ def test_text_without_tokens(text, tmp_path):
     config = CorpusConfig("wordpiece", min_freq=1)
     folder = load_corpus(text, config=config).folder
     (tmp_path / "few.txt").write_text("\u200b\n\u200b\n")
-    assert "no text" in refusal(tmp_path / "few.txt", config=CorpusConfig(str(folder), text_form="lines"))
+    assert "no text" in refusal(load_corpus, tmp_path / "few.txt", config=CorpusConfig(str(folder), text_form="lines"))
 
 
 def test_words_too_rare(text):
-    assert refusal(text) == "no word occurs 5 times: give more text, a lower --min-freq or --tokenizer wordpiece"
+    assert (
+        refusal(load_corpus, text)
+        == "no word occurs 5 times: give more text, a lower --min-freq or --tokenizer wordpiece"
+    )
 
 
 def test_errors_in_sources_and_tokenizers(tmp_path, cache):
     (tmp_path / "bad.txt").write_bytes(b"A good line.\n" * 200_000 + b"\xff")
-    assert "bad.txt is not UTF-8: byte 2600000 " in refusal(tmp_path / "bad.txt")
+    assert "bad.txt is not UTF-8: byte 2600000 " in refusal(load_corpus, tmp_path / "bad.txt")
     assert built(cache) == set()
-    assert refusal(tmp_path / "nowhere") == f"no such file or folder: {tmp_path}/nowhere"
-    assert refusal(tmp_path / "bad.txt", tokenizer="no/such").startswith("no such tokenizer: no/such; give word")
+    assert refusal(load_corpus, tmp_path / "nowhere") == f"no such file or folder: {tmp_path}/nowhere"
+    assert refusal(load_corpus, tmp_path / "bad.txt", tokenizer="no/such").startswith(
+        "no such tokenizer: no/such; give word"
+    )
 
 
 def test_a_text_without_read_permission(text):
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     text.chmod(0)
-    assert refusal(text) == f"cannot read {text}: Permission denied"
+    assert refusal(load_corpus, text) == f"cannot read {text}: Permission denied"
 
 
 def test_the_manifest(text):

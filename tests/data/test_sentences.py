@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
+from support.refusal import refusal
 from support.wikitext import WIKITEXT
 
 from bertfast.config import CorpusConfig
@@ -426,14 +427,6 @@ def test_lines_are_joined_by_a_space_only_in_scripts_that_use_it(write):
 # ---- errors: one line that names the thing and the way out
 
 
-def refusal(call) -> str:
-    with pytest.raises(InputError) as refused:
-        call()
-    message = str(refused.value)
-    assert "\n" not in message
-    return message
-
-
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
 @pytest.mark.parametrize(
     ("content", "byte"),
@@ -443,7 +436,7 @@ def test_not_utf8_names_the_byte(write, monkeypatch, block, content, byte):
     monkeypatch.setattr(lines, "BLOCK_BYTES", block)
     path = write(content)
     for form in ("wikitext", "lines", "plain"):
-        message = refusal(lambda form=form: documents(path, form))
+        message = refusal(documents, path, form)
         assert message.startswith(f"{path} is not UTF-8: byte {byte} (")
         mixed = "the file mixes encodings: convert only the rest"
         assert message.endswith(mixed if "é".encode() in content else "convert it, with iconv for example")
@@ -455,7 +448,7 @@ UTF16 = "UTF-16, by its zero bytes: convert it (iconv -f UTF-16 -t UTF-8), and g
 def test_a_binary_file(write, monkeypatch):
     monkeypatch.setattr(lines, "BLOCK_BYTES", 4)
     path = write(b"abcdefg\x00")
-    assert refusal(lambda: documents(path, "plain")) == (f"{path} is not text: byte 7 is zero; give UTF-8 text files")
+    assert refusal(documents, path, "plain") == (f"{path} is not text: byte 7 is zero; give UTF-8 text files")
 
 
 @pytest.mark.parametrize(
@@ -473,17 +466,17 @@ def test_a_binary_file(write, monkeypatch):
 )
 def test_what_is_not_text_is_named(write, content, expected):
     path = write(content)
-    assert refusal(lambda: documents(path, "plain")) == f"{path} is {expected}"
+    assert refusal(documents, path, "plain") == f"{path} is {expected}"
 
 
 def test_zeros_alone_are_no_utf16(write):
     path = write(bytes(20))
-    assert refusal(lambda: documents(path, "plain")) == f"{path} is not text: byte 0 is zero; give UTF-8 text files"
+    assert refusal(documents, path, "plain") == f"{path} is not text: byte 0 is zero; give UTF-8 text files"
 
 
 def test_a_missing_file(tmp_path):
     missing = tmp_path / "gone.txt"
-    assert refusal(lambda: documents(missing, "plain")) == f"cannot read {missing}: No such file or directory"
+    assert refusal(documents, missing, "plain") == f"cannot read {missing}: No such file or directory"
 
 
 @settings(max_examples=100)
@@ -512,7 +505,7 @@ def test_an_error_in_a_span_names_the_byte_of_the_file(tmp_path):
 
 def test_utf16_is_recognised_by_its_mark(write):
     path = write("Some words.".encode("utf-16"))
-    assert refusal(lambda: source(path)) == (
+    assert refusal(source, path) == (
         f"{path} is UTF-16, by its byte order mark: convert it (iconv -f UTF-16 -t UTF-8), and give the result"
     )
 
@@ -534,7 +527,7 @@ def test_an_empty_name():
 def test_an_invalid_language_code(write, said):
     path = write("Ein Satz.")
     for name in ("", "German", "d", "de;fr"):
-        assert refusal(lambda name=name: source(path, language=name)) == (
+        assert refusal(source, path, language=name) == (
             f"--language {name!r} is not a language code: give one like en, de or zh"
         )
     assert source(path, language="de").files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from support.command_line import metrics
 from support.processes import TINY, Fault, contents, run, start, status, write_texts
 
 from bertfast.hub.state_dict import export_state_dict
@@ -190,7 +190,7 @@ def test_a_signal_to_several_workers(
     told = re.search(r"stopped after step (\d+), saved in (\S+): continue with --resume", err)
     assert told, err
     assert Path(told[2]).is_file()
-    assert len([line for line in (out / "metrics.jsonl").read_text().splitlines() if "lr" in line]) == int(told[1])
+    assert len([line for line in metrics(out) if "lr" in line]) == int(told[1])
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -242,7 +242,7 @@ def test_another_batch_size(story: Story, tmp_path: Path) -> None:
     assert done.status == 0, done.err
     assert "warning: the result will differ from that of the run that wrote" in done.err
     assert "\n  --batch-size: 16 -> 8\n" in done.err
-    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines() if '"lr"' in line]
+    steps = [line["step"] for line in metrics(out) if "lr" in line]
     assert steps == list(range(STEPS))
 
 

@@ -14,6 +14,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 from support import planted_labels
+from support.command_line import metrics
 from support.small_run import CPU
 
 from bertfast.config import ProbeConfig, TrainConfig
@@ -208,7 +209,7 @@ def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, sh
     written = json.loads((whole / "run.json").read_text())["average"]
     assert (written["share"], written["reason"], written["labels"]) == (share, "By hand.", 240)
     assert [each["share"] for each in written["judged"]] == list(SHARES)
-    last = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()][-1]
+    last = metrics(whole)[-1]
     assert written["judged"][-1]["mlm_loss"] == last["eval_mlm_loss"]
     card = (whole / "README.md").read_text()
     assert f"The weights are start + {share:g} x (trained - start)" in card

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from types import SimpleNamespace
 
 import pytest
 import torch
+from support.command_line import metrics
 from support.small_run import CONFIG, CPU, make_model
 
 from bertfast.distributed.world import make_world
@@ -114,7 +114,7 @@ def test_a_run_of_some_seconds(corpus, clock, tmp_path):
     assert run.config.steps == pytest.approx(60, abs=1)
     assert len(run.history.records) == run.config.steps
     assert RunInfo.read(tmp_path).train == run.config
-    lines = [json.loads(line)["lr"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = [line["lr"] for line in metrics(tmp_path)]
     fall = run.config.decay_steps
     assert lines[10:-fall] == [config.lr] * (run.config.steps - fall - 10)
     assert lines[-fall:] == pytest.approx([config.lr * (fall - i) / fall for i in range(fall)])

@@ -41,7 +41,9 @@ def outcomes(
 
 def test_a_fault_is_reported_and_other_checks_still_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an op that computes wrong numbers, and after one that ends its process."""
-    found = outcomes(monkeypatch, [str(WORKER)], "dropout_add_layer_norm", "bias_gelu", "attention", "adam", "masked_lm_loss")
+    found = outcomes(
+        monkeypatch, [str(WORKER)], "dropout_add_layer_norm", "bias_gelu", "attention", "adam", "masked_lm_loss"
+    )
     assert [status for status, _ in found.values()] == ["passed", "failed", "passed", "failed", "passed"]
     assert ": off by" in found["bias_gelu"][1]
     assert "killed by SIGABRT" in found["adam"][1]

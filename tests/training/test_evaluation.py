@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from support.command_line import metrics
 from support.small_run import ALONE, CPU, make_model
 from support.torch_threads import torch_threads
 
@@ -188,8 +189,7 @@ def test_a_run_evaluates_ten_times_and_logs_it(corpus, tmp_path, said):
     """Before the end on the first of the examples that are evaluated at the end."""
     config = dataclasses.replace(CONFIG, batch_size=550, eval=True, eval_share=0.5)
     run = train(make_model(corpus), corpus, config, tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    evaluations = [line for line in lines if "eval_mlm_loss" in line]
+    evaluations = [line for line in metrics(tmp_path / "run") if "eval_mlm_loss" in line]
     assert [line["step"] for line in evaluations] == list(range(1, 20, 2))
     recorded = [entry._asdict() for entry in run.history.evaluations]
     assert evaluations == [{name: value for name, value in entry.items() if value is not None} for entry in recorded]
@@ -226,8 +226,13 @@ def test_without_pairs_there_is_no_nsp(corpus, held_out, tmp_path):
     config = dataclasses.replace(CONFIG, steps=1, objective="none")
     run = train(make_model(corpus), corpus, config, tmp_path / "out", eval_corpus=held_out)
     assert run.history.evaluations[0].eval_nsp_loss is None
-    line = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert set(line) == {"step", "eval_mlm_loss", "eval_mlm_perplexity", "eval_mlm_accuracy", "eval_examples"}
+    assert set(metrics(tmp_path / "out")[-1]) == {
+        "step",
+        "eval_mlm_loss",
+        "eval_mlm_perplexity",
+        "eval_mlm_accuracy",
+        "eval_examples",
+    }
 
 
 def test_the_command_prints_the_runs_last_figures(run, folder, capsys, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import signal
 from types import SimpleNamespace
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from support.command_line import metrics
 from support.gpu import on_gpu
 from support.graphs import Called, HeldGraph, on_the_cpu
 from support.muon import as_on_a_gpu
@@ -265,7 +265,7 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch,
     config = dataclasses.replace(PLAIN, steps=19, batch_size=4, checkpoint_every=10, short_len=short_len)
     world = make_world(config, [CPU], [CPU])
     whole = Trainer(TrainingJob(make_model(corpus), corpus, config), world, RunDirectory(tmp_path / "whole")).train()
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(tmp_path / "whole")
     assert [line["step"] for line in lines] == list(range(config.steps))
     assert [line["lr"] for line in lines] == [learning_rate(step, config) for step in range(config.steps)]
     assert lines[-1]["mlm_loss"] < lines[0]["mlm_loss"]
@@ -277,7 +277,7 @@ def test_the_loop_records_all_of_it(said, corpus, tmp_path, called, monkeypatch,
         TrainingJob(make_model(corpus), corpus, config), world, RunDirectory(tmp_path / "whole", True)
     ).train()
     assert any("step 10" in line for line in said)
-    assert [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()] == lines
+    assert metrics(tmp_path / "whole") == lines
     assert all(map(torch.equal, whole.model.parameters(), again.model.parameters()))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from support.refusal import refusal
 
 from bertfast.config import CorpusConfig
 from bertfast.data.sentences import sentences
@@ -23,13 +24,6 @@ def source(name: Path | str, **settings: Any) -> Source:
 
 def names(found: Source, folder: Path) -> list[str]:
     return [file.path.relative_to(folder).as_posix() for file in found.files]
-
-
-def refusal(name: Path | str, **settings: Any) -> str:
-    with pytest.raises(InputError) as refused:
-        source(name, **settings)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
 
 
 @pytest.fixture
@@ -79,7 +73,7 @@ def test_globs(mixed, monkeypatch):
 
 
 def test_a_glob_without_a_match(tmp_path):
-    assert refusal(f"{tmp_path}/*.jsonl") == f"nothing matches {tmp_path}/*.jsonl"
+    assert refusal(source, f"{tmp_path}/*.jsonl") == f"nothing matches {tmp_path}/*.jsonl"
 
 
 def test_links_are_followed(tmp_path):
@@ -105,7 +99,7 @@ def test_broken_links(tmp_path, link, target, message):
     (tmp_path / "a.txt").write_text("It rains.")
     (tmp_path / link).symlink_to(target)
     message = message.format(tmp_path)
-    assert refusal(tmp_path) == refusal(f"{tmp_path}/**") == message
+    assert refusal(source, tmp_path) == refusal(source, f"{tmp_path}/**") == message
     found = source(tmp_path, skip_bad_files=True)
     assert names(found, tmp_path) == ["a.txt"]
     assert found.description.endswith(f"; 1 bad left out, the first: {message})")
@@ -113,7 +107,7 @@ def test_broken_links(tmp_path, link, target, message):
 
 def test_a_broken_link_given_by_name(tmp_path):
     (tmp_path / "a.txt").symlink_to("gone.txt")
-    assert refusal(tmp_path / "a.txt") == f"{tmp_path}/a.txt is a symbolic link that leads nowhere: gone.txt"
+    assert refusal(source, tmp_path / "a.txt") == f"{tmp_path}/a.txt is a symbolic link that leads nowhere: gone.txt"
 
 
 BAD = {
@@ -136,7 +130,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_are_refused_or_skipped(mixed, name):
     (mixed / name).write_bytes(BAD[name])
-    message = refusal(mixed)
+    message = refusal(source, mixed)
     assert message.startswith(str(mixed / name))
     found = source(mixed, skip_bad_files=True)
     assert found.description.endswith(f"; 1 bad left out, the first: {message})")
@@ -159,11 +153,15 @@ def test_a_delimiter(tmp_path):
     found = source(tmp_path, delimiter=";")
     texts = [list(filter(None, sentences(file))) for file in found.files]
     assert texts == [["It rains, it pours."], ["It snows; it hails."]]
-    assert refusal(tmp_path / "a.csv").endswith("a.csv: no column 'text' but one, 'id;text': give --delimiter ';'")
+    assert refusal(source, tmp_path / "a.csv").endswith(
+        "a.csv: no column 'text' but one, 'id;text': give --delimiter ';'"
+    )
     (tmp_path / "c.csv").write_text("id\ttext\n1\tIt snows.\n")
-    assert refusal(tmp_path / "c.csv").endswith("'id\\ttext': give it a name that ends in .tsv")
+    assert refusal(source, tmp_path / "c.csv").endswith("'id\\ttext': give it a name that ends in .tsv")
     (tmp_path / "d.csv").write_text("content\nIt snows.\n")
-    assert refusal(tmp_path / "d.csv").endswith("no column 'text'; there are 'content': name one with --text-column")
+    assert refusal(source, tmp_path / "d.csv").endswith(
+        "no column 'text'; there are 'content': name one with --text-column"
+    )
     for delimiter in ("", ";;", '"', "\n"):
         with pytest.raises(InputError, match="--delimiter must be one character"):
             CorpusConfig(delimiter=delimiter)
@@ -171,7 +169,7 @@ def test_a_delimiter(tmp_path):
 
 def test_only_bad_files(tmp_path):
     (tmp_path / "a.txt").write_bytes(BAD["latin.txt"])
-    message = refusal(tmp_path, skip_bad_files=True)
+    message = refusal(source, tmp_path, skip_bad_files=True)
     assert message.startswith(f"no file of {tmp_path} can be read: {tmp_path}/a.txt is not UTF-8: byte 3 (")
 
 
@@ -185,7 +183,7 @@ def test_an_empty_file_among_good_ones(mixed):
 def test_only_records_have_a_column(mixed):
     for file in source(mixed).files:
         assert file.column == ("" if file.kind in ("text", "html") else "text")
-    assert refusal(mixed, text_column="body") == (
+    assert refusal(source, mixed, text_column="body") == (
         f"{mixed}/e.jsonl:1: no column 'body'; there are 'text': name one with --text-column"
     )
 
@@ -221,7 +219,7 @@ def test_what_bertfast_writes_is_no_text(write, tmp_path, kind, files):
         found = source(name, skip_bad_files=True)
         assert [file.path.name for file in found.files] == ["a.txt", "b.txt"]
         assert f"{kind} left out: {tmp_path / 'made'}" in found.description
-    assert refusal(tmp_path / "made") == f"{tmp_path / 'made'} is {kind}, not text: name the text"
+    assert refusal(source, tmp_path / "made") == f"{tmp_path / 'made'} is {kind}, not text: name the text"
 
 
 def test_train_txt_without_held_out_files_is_no_split(write, tmp_path):
@@ -231,12 +229,12 @@ def test_train_txt_without_held_out_files_is_no_split(write, tmp_path):
 
 
 def test_no_such_path(tmp_path):
-    assert refusal(tmp_path / "nowhere") == f"no such file or folder: {tmp_path}/nowhere"
+    assert refusal(source, tmp_path / "nowhere") == f"no such file or folder: {tmp_path}/nowhere"
 
 
 def test_a_folder_without_text(write, tmp_path):
     write("x", "a.png")
-    assert refusal(tmp_path) == (
+    assert refusal(source, tmp_path) == (
         f"no text files in {tmp_path} (1 file of other kinds left out: .png): bertfast reads .txt, .text, .tokens, "
         ".raw, .md, .markdown, .rst, .html, .htm, .jsonl, .ndjson, .json, .csv, .tsv, .parquet, each also with .gz or "
         ".zst"
@@ -244,4 +242,4 @@ def test_a_folder_without_text(write, tmp_path):
 
 
 def test_not_a_regular_file():
-    assert "/dev/null is neither a file nor a folder" in refusal(Path("/dev/null"))
+    assert "/dev/null is neither a file nor a folder" in refusal(source, Path("/dev/null"))
