@@ -28,9 +28,8 @@ def test_fifty_steps_of_the_notebook(tmp_path):
 
 
 def test_the_notebooks_learning_rate(tmp_path):
-    done = run(
-        "--corpus", wikitext_folder(), "--lr", "0.01", "--steps", 25, "--device", "cpu", "--out", tmp_path / "out"
-    )
+    options = ["--lr", "0.01", "--steps", 25, "--batch-size", 128, "--device", "cpu", "--out", tmp_path / "out"]
+    done = run("--corpus", wikitext_folder(), *options)
     assert done.returncode == 0, done.stderr
     assert re.match(r"MLM loss 6\.", done.stdout)
     assert max(record["mlm_loss"] for record in metrics(tmp_path / "out")) < 7.5

@@ -21,6 +21,7 @@ from bertfast.config import ProbeConfig, TrainConfig
 from bertfast.data.readers.scored_pairs import ScoredPairs
 from bertfast.hub.transformers import load_pretrained, save_model
 from bertfast.inference.encoder import Encoder
+from bertfast.inference.probe import classification
 from bertfast.inference.probe.classification import probe_labels
 from bertfast.inference.probe.similarity import Correlations, probe_similarity
 from bertfast.inference.probe.verdict import VECTORS, Column
@@ -128,6 +129,7 @@ def test_the_reason():
 @pytest.mark.parametrize("texts", [300, 1400])
 def test_figures_are_those_of_a_probe_of_the_saved_model(files, tmp_path, monkeypatch, texts):
     """With 1,000 labels, or as many as there are."""
+    monkeypatch.setattr(classification, "STRENGTHS", (1.0,))
     monkeypatch.setattr(averaging, "choose", lambda labels, similarity: (0.75, "by hand"))
     given = planted_labels.labelled(texts, 0)
     planted_labels.write(files / "labels.tsv", given)
