@@ -3,71 +3,76 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.refusal import refusal
 
-SCRIPT = """
-import sys
-from pathlib import Path
 from bertfast.config import CorpusConfig
-from bertfast.errors import InputError
-from bertfast.data.sources.find import find_source
 from bertfast.data.sentences import MARKS, sentences
-try:
-    source = find_source("-", CorpusConfig(), Path(sys.argv[1]))
-    print(source.description)
-    for file in source.files:
-        print(file.path, file.kind, *(each for each in sentences(file) if each not in MARKS), sep="|")
-except InputError as error:
-    print("error:", error)
-"""
+from bertfast.data.sources.find import find_source
+
+Read = Callable[[bytes], tuple[Path, str, list[str]]]
 
 
-def run(cache: Path, content: bytes, **environment: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(cache)],
-        input=content,
-        capture_output=True,
-        check=True,
-        env={**os.environ, **environment},
-    )
-    assert done.stderr == b""
-    return done.stdout.decode().splitlines()
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Read:
+    """The file, its kind and its sentences, of bytes that come through a pipe."""
+
+    def read(content: bytes) -> tuple[Path, str, list[str]]:
+        reading, writing = os.pipe()
+        with os.fdopen(reading) as stdin, monkeypatch.context() as patch:
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(content)
+            patch.setattr(sys, "stdin", stdin)
+            source = find_source("-", CorpusConfig(), tmp_path)
+        [file] = source.files
+        kind = "" if file.kind == "text" else f"{file.kind}, "
+        assert source.description == f"standard input ({kind}plain)"
+        assert capfd.readouterr() == ("", "")
+        return file.path, file.kind, [each for each in sentences(file) if each not in MARKS]
+
+    return read
 
 
-def test_equal_text_is_stored_once(tmp_path):
-    first = run(tmp_path, b"It rains. It pours.\n")
-    assert first[0] == "standard input (plain)"
-    path, *rest = first[1].split("|")
-    assert rest == ["text", "It rains.", "It pours."]
-    assert Path(path).read_bytes() == b"It rains. It pours.\n"
-    assert run(tmp_path, b"It rains. It pours.\n") == first
-    assert run(tmp_path, b"It snows. It pours.\n")[1].split("|")[0] != path
-    assert len(list(Path(path).parent.glob("*.txt"))) == 2
+def test_equal_text_is_stored_once(read: Read) -> None:
+    path, *rest = first = read(b"It rains. It pours.\n")
+    assert rest == ["text", ["It rains.", "It pours."]]
+    assert path.read_bytes() == b"It rains. It pours.\n"
+    assert read(b"It rains. It pours.\n") == first
+    assert read(b"It snows. It pours.\n")[0] != path
+    assert len(list(path.parent.glob("*.txt"))) == 2
 
 
-def test_json_lines_are_recognised(tmp_path):
-    assert run(tmp_path, b'{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
-    assert run(tmp_path, b'\xef\xbb\xbf\n{"text": "It rains."}\n')[1].endswith(".jsonl|jsonl|It rains.")
-    assert run(tmp_path, b"{It rains.}\n")[1].endswith(".txt|text|{It rains.}")
-
-
-def test_a_json_array_is_recognised(tmp_path):
-    assert run(tmp_path, b' [\n{"text": "It rains."}]')[1].endswith(".json|json|It rains.")
-    assert run(tmp_path, b"[1] It rains.\n")[1].endswith(".txt|text|[1] It rains.")
+@pytest.mark.parametrize(
+    ("content", "suffix", "kind", "sentence"),
+    [
+        (b'{"text": "It rains."}\n', ".jsonl", "jsonl", "It rains."),
+        (b'\xef\xbb\xbf\n{"text": "It rains."}\n', ".jsonl", "jsonl", "It rains."),
+        (b"{It rains.}\n", ".txt", "text", "{It rains.}"),
+        (b' [\n{"text": "It rains."}]', ".json", "json", "It rains."),
+        (b"[1] It rains.\n", ".txt", "text", "[1] It rains."),
+    ],
+)
+def test_json_is_recognised(read: Read, content: bytes, suffix: str, kind: str, sentence: str) -> None:
+    path, *rest = read(content)
+    assert path.suffix == suffix
+    assert rest == [kind, [sentence]]
 
 
 @pytest.mark.parametrize(
     ("content", "workers", "message"),
     [
-        (b"", "1", "error: standard input is empty"),
-        (b"Text.", "2", "error: several workers can't share standard input: build a corpus from it first"),
+        (b"", "1", "standard input is empty"),
+        (b"Text.", "2", "several workers can't share standard input: build a corpus from it first"),
     ],
 )
-def test_empty_input_and_several_workers_are_refused(tmp_path, content, workers, message):
-    [line] = run(tmp_path, content, RANK="0", WORLD_SIZE=workers)
-    assert line.startswith(message)
+def test_empty_input_and_several_workers_are_refused(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, workers: str, message: str
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", workers)
+    assert refusal(read, content).startswith(message)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
