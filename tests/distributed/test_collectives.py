@@ -120,6 +120,8 @@ def test_all_reduce(ranks: list[Done]) -> None:
 
 
 def test_a_rank_sum_is_one_tree(ranks: list[Done]) -> None:
+    if len(ranks) == 3:
+        pytest.skip("three ranks are no power of two")
     for found, held in (each.in_a_tree for each in ranks if each.in_a_tree):
         assert held
         for call, tensors in enumerate(found):
