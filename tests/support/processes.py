@@ -81,13 +81,7 @@ def _live(
     faults: Sequence[Fault],
     ignored: Sequence[signal.Signals],
 ) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    tempfile.tempdir = None  # which the server may have looked up
-    for descriptor, suffix in ((1, ".out"), (2, ".err")):
-        file = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, descriptor)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which has it ignored
+    settle(log, environment)
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
     for fault in faults:
@@ -95,6 +89,17 @@ def _live(
     result = importlib.import_module(f"bertfast.{module}").main(arguments)
     sys.stdout.flush()
     sys.exit(result)
+
+
+def settle(log: Path, environment: dict[str, str]) -> None:
+    """Gives this process, a child of the server, the environment and the files for its output."""
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # which the server may have looked up
+    for descriptor, suffix in ((1, ".out"), (2, ".err")):
+        file = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which has it ignored
 
 
 def _arm(fault: Fault) -> None:

@@ -20,7 +20,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import pool_jobs
+from support import noted_build, pool_jobs, rank_processes
 from support.messages import listening
 from support.notebook import wikitext_folder
 from support.processes import TINY
@@ -276,55 +276,30 @@ def test_who_wants_the_same_corpus_waits(text, cache, how):
     assert without_locks(cache / "corpora") == {corpus.fingerprint}
 
 
-RANKS = """
-import os, sys
-from bertfast.data.building import build
-from bertfast.errors import InputError
-from bertfast.pretrain import main
-
-for name in ("_read", "_tokenise", "_make_tokenizer", "_join"):
-    def note(*rest, make=getattr(build, name), name=name):
-        if name == "_join" and sys.argv[1] != "ends":
-            {"fails": fails, "dies": dies}[sys.argv[1]]()
-        os.write(1, f"{name} {os.environ['RANK']}\\n".encode())
-        make(*rest)
-    setattr(build, name, note)
-
-def fails():
-    raise InputError("it is bad")
-
-def dies():
-    os.kill(os.getpid(), 9)
-
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.parametrize("how", ["ends", "fails", "dies"])
 def test_under_torchrun_rank_0_builds(text, expected, tmp_path, cache, how):
     """The others wait for it, and end with it."""
-    (tmp_path / "script.py").write_text(RANKS)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--corpus", text, "--tokenizer", "wordpiece", "--vocab-size", 1000, "--steps", 1]
-    arguments = [*launcher, tmp_path / "script.py", how, *options, "--out", tmp_path / "out", *TINY]
-    done = subprocess.run(
-        [str(argument) for argument in arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    found = [line for line in done.stdout.splitlines() if line.startswith("_")]
+    arguments = [how, *map(str, [*options, "--out", tmp_path / "out", *TINY])]
+    if how == "dies":
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command = [*launcher, noted_build.__file__, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+        status, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        status, out, err = rank_processes.run(2, tmp_path / "ranks", noted_build.run, *arguments)
+    found = [line for line in out.splitlines() if line.startswith("_")]
     if how == "ends":
-        assert done.returncode == 0, done.stderr
+        assert status == 0, err
         assert found == ["_read 0", "_make_tokenizer 0", "_tokenise 0", "_join 0"]
         [folder] = [path for path in (cache / "corpora").iterdir() if path.is_dir()]
         assert content(folder) == expected
     else:
-        assert done.returncode != 0
+        assert status != 0
         assert found == ["_read 0", "_make_tokenizer 0", "_tokenise 0"]
-        assert "waiting for process" not in done.stderr
-        assert (done.stderr.count("error: it is bad") == 1) == (how == "fails")
+        assert "waiting for process" not in err
+        assert (err.count("error: it is bad") == 1) == (how == "fails")
 
 
 # ---- stopped, and going on
