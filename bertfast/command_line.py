@@ -116,9 +116,11 @@ def run_command(
         _drop_unwritable()
         return 128 + signal.SIGPIPE
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "can't allocate memory" not in str(error):  # as torch has it
+        # torch's errors for a CPU's memory and for a GPU's.
+        lacks_memory = "can't allocate memory" in str(error) or "out of memory" in str(error)
+        if not (isinstance(error, MemoryError) or lacks_memory):
             raise
-        _report("error: this machine has too little memory for it: choose a smaller batch or model")
+        _report("error: there is too little memory for this: choose a smaller batch or model")
         return 2
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

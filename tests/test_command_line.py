@@ -149,10 +149,16 @@ def test_a_home_folder_in_every_path(tmp_path, monkeypatch):
     assert load_corpus("~/built").fingerprint == Corpus.open("~/built").fingerprint
 
 
-@pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), lambda: np.empty(1 << 50)])
+def fill_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60), lambda: np.empty(1 << 50), fill_a_gpu]
+)
 def test_more_memory_than_there_is(capsys, ask):
     assert run_command(Parser(), lambda options: ask(), []) == 2
-    message = "error: this machine has too little memory for it: choose a smaller batch or model\n"
+    message = "error: there is too little memory for this: choose a smaller batch or model\n"
     assert capsys.readouterr().err == message
 
 
