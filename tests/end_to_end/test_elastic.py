@@ -10,9 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
-from support.torchrun import HANGS, TINY, command, kill, once_written, started, torchrun, wait_until, weights
+from support import rank_processes
+from support.torchrun import HANGS, TINY, command, kill, live, once_written, started, torchrun, wait_until, weights
 
 pretrain = importlib.import_module("bertfast.pretrain").main
+
+
+def forked(size, out, *arguments, event="", ways=""):
+    """As `torchrun`, for what depends on the ranks alone."""
+    words = [*map(str, arguments), "--out", str(out), *TINY]
+    return rank_processes.run(size, out.with_name(f"{out.name} said"), live, event, ways, *words)
 
 
 def test_one_two_and_four_workers_by_resume(whole, tmp_path):
@@ -31,10 +38,10 @@ def test_four_workers_in_more_shards(whole, tmp_path):
     first, arguments = whole
     arguments = [*arguments, "--shards", 16]
     assert pretrain([str(word) for word in [*arguments, "--out", tmp_path / "one", *TINY]]) == 0
-    done = torchrun(4, *arguments, "--out", tmp_path / "four")
-    assert done.returncode == 0, done.stderr
-    assert "4 CPU processes with 1 thread, deterministic over 16 shards" in done.stderr
-    assert done.stdout.count("sentence pairs/sec") == 1
+    done = forked(4, tmp_path / "four", *arguments)
+    assert done.status == 0, done.err
+    assert "4 CPU processes with 1 thread, deterministic over 16 shards" in done.err
+    assert done.out.count("sentence pairs/sec") == 1
     assert weights(tmp_path / "four") == weights(tmp_path / "one") != weights(first)
 
 
@@ -59,9 +66,9 @@ def in_buckets(whole, tmp_path_factory):
     _, arguments = whole
     out, arguments = tmp_path_factory.mktemp("buckets") / "out", [*arguments, "--no-deterministic", "--steps", 40]
     arguments += ["--checkpoint-every", 4]
-    done = torchrun(2, *arguments, "--out", out, ways="buckets")
-    assert done.returncode == 0, done.stderr
-    assert "one all-reduce a step" in done.stderr
+    done = forked(2, out, *arguments, ways="buckets")
+    assert done.status == 0, done.err
+    assert "one all-reduce a step" in done.err
     return out, arguments
 
 
@@ -72,19 +79,19 @@ def test_ranks_that_read_late_stop_together(in_buckets, tmp_path, rank, step, la
     """All ranks learn of a signal one step after it came, or at once if that step waits, and stop after that step."""
     _, arguments = in_buckets
     out = tmp_path / "out"
-    done = torchrun(2, *arguments, "--out", out, event=kill(rank, step, "TERM"), ways="buckets")
-    assert done.returncode != 0
-    assert f"stopped after step {last + 1}" in done.stderr
+    done = forked(2, out, *arguments, event=kill(rank, step, "TERM"), ways="buckets")
+    assert done.status != 0
+    assert f"stopped after step {last + 1}" in done.err
     assert [json.loads(line)["step"] for line in lines(out)] == [*range(last + 1)]
 
 
 def test_ranks_that_read_late_resume_exactly(in_buckets, tmp_path):
     expected, arguments = in_buckets
     out = tmp_path / "out"
-    torchrun(2, *arguments, "--out", out, event=kill(1, 22, "INT"), ways="buckets")
+    forked(2, out, *arguments, event=kill(1, 22, "INT"), ways="buckets")
     assert len(lines(out)) == 24
-    done = torchrun(2, *arguments, "--out", out, "--resume", ways="buckets")
-    assert done.returncode == 0, done.stderr
+    done = forked(2, out, *arguments, "--resume", ways="buckets")
+    assert done.status == 0, done.err
     assert weights(out) == weights(expected)
     assert lines(out) == lines(expected)
 
@@ -92,8 +99,8 @@ def test_ranks_that_read_late_resume_exactly(in_buckets, tmp_path):
 def test_a_checkpoint_due_by_one_ranks_clock_is_written_by_all(in_buckets, tmp_path):
     expected, arguments = in_buckets
     out = tmp_path / "out"
-    done = torchrun(2, *arguments, "--out", out, "--keep-checkpoints", 40, ways="buckets, overdue")
-    assert done.returncode == 0, done.stderr
+    done = forked(2, out, *arguments, "--keep-checkpoints", 40, ways="buckets, overdue")
+    assert done.status == 0, done.err
     assert len([*(out / "checkpoints").iterdir()]) > 15
     assert weights(out) == weights(expected)
     assert lines(out) == lines(expected)
@@ -101,9 +108,9 @@ def test_a_checkpoint_due_by_one_ranks_clock_is_written_by_all(in_buckets, tmp_p
 
 def test_ranks_that_read_late_stop_together_at_a_non_finite_loss(in_buckets, tmp_path):
     _, arguments = in_buckets
-    done = torchrun(2, *arguments, "--out", tmp_path / "out", "--lr", 1e30, ways="buckets")
-    assert done.returncode != 0
-    assert re.search(r"at step \d+ the loss is nan", done.stderr)
+    done = forked(2, tmp_path / "out", *arguments, "--lr", 1e30, ways="buckets")
+    assert done.status != 0
+    assert re.search(r"at step \d+ the loss is nan", done.err)
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 

@@ -73,8 +73,8 @@ def once_written(event: str, file: Path | str) -> str:
     return f"{rank}:{step}:until ls {file} >/dev/null 2>&1; do sleep 0.05; done; {words}"
 
 
-def main() -> int:
-    sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it has its own folder there alone
+def live(event: str, ways: str, *arguments: str) -> int:
+    """One of the processes: see `command`."""
     from support.graphs import Called
 
     from bertfast.distributed import world
@@ -82,7 +82,7 @@ def main() -> int:
     from bertfast.training import step as step_module
     from bertfast.training import trainer
 
-    rank, step, words = sys.argv[1].split(":", 2) if sys.argv[1] else ("", "", "")
+    rank, step, words = event.split(":", 2) if event else ("", "", "")
     checkpoint_due = trainer.checkpoint_due
 
     def eventful(now, config):
@@ -91,13 +91,14 @@ def main() -> int:
         return checkpoint_due(now, config)
 
     trainer.checkpoint_due = eventful
-    if "buckets" in sys.argv[2]:
+    if "buckets" in ways:
         world._no_graph = lambda world: None
         step_module.Graphs = lambda device, each_first: Called()
-    if "overdue" in sys.argv[2] and os.environ["RANK"] == "0":
+    if "overdue" in ways and os.environ["RANK"] == "0":
         trainer.CHECKPOINT_SECONDS = 0
-    return main(sys.argv[3:])
+    return main(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.insert(0, str(Path(__file__).parents[1]))  # started by its path, it has its own folder there alone
+    sys.exit(live(*sys.argv[1:]))
