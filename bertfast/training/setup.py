@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bertfast._native import native
+from bertfast._version import __version__
 from bertfast.config import TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import World
@@ -71,4 +72,6 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
     if config.compile:
+        # torch keeps compiled graphs on disk, by their forward pass: another version's backward pass may differ.
+        torch.compiler.config.cache_key_tag = f"bertfast {__version__}"
         model.compile(dynamic=True, fullgraph=True)  # one program for all batch sizes

@@ -38,38 +38,34 @@ namespace bertfast::cuda {
 
 #define BOTH_TYPES(STAND_IN) STAND_IN(float) STAND_IN(bfloat16)
 
-#define STAND_IN(T)                                                                                               \
-    void dropout(const T* x, const int64_t* row_keys, int64_t rows, int64_t columns, const Dropout& rule, T* out, \
-                 void*) {                                                                                         \
-        BERTFAST_DISPATCH(dropout(x, row_keys, rows, columns, rule, out));                                        \
-    }                                                                                                             \
-    void bias_gelu(const BiasGelu<T>& call, void*) {                                                              \
-        BERTFAST_DISPATCH(bias_gelu(call));                                                                       \
-    }                                                                                                             \
-    void bias_gelu_backward(const BiasGeluBackward<T>& call, float*, int64_t, void*) {                            \
-        BERTFAST_DISPATCH(bias_gelu_backward(call));                                                              \
-    }                                                                                                             \
-    void dropout_add_layer_norm(const DropoutAddLayerNorm<T>& call, void*) {                                      \
-        BERTFAST_DISPATCH(dropout_add_layer_norm(call));                                                          \
-    }                                                                                                             \
-    void dropout_add_layer_norm_backward(const DropoutAddLayerNormBackward<T>& call, float*, int64_t, void*) {    \
-        BERTFAST_DISPATCH(dropout_add_layer_norm_backward(call));                                                 \
-    }                                                                                                             \
-    void embedding_layer_norm(const EmbeddingLayerNorm<T>& call, void*) {                                         \
-        BERTFAST_DISPATCH(embedding_layer_norm(call));                                                            \
-    }                                                                                                             \
-    void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry&,           \
-                                       const TokensByPosition&, float*, int64_t, void*) {                         \
-        BERTFAST_DISPATCH(embedding_layer_norm_backward(call));                                                   \
-    }                                                                                                             \
-    void attention(const AttentionShape& shape, const AttentionForward<T>& tensors, void*) {                      \
-        BERTFAST_DISPATCH(attention(shape, tensors));                                                             \
-    }                                                                                                             \
-    void attention_backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, void*) {            \
-        BERTFAST_DISPATCH(attention_backward(shape, tensors));                                                    \
-    }                                                                                                             \
-    void mlm_loss(const MlmLossChunk<T>& chunk, void*) {                                                          \
-        BERTFAST_DISPATCH(mlm_loss(chunk));                                                                       \
+#define STAND_IN(T)                                                                                            \
+    void bias_gelu(const BiasGelu<T>& call, void*) {                                                           \
+        BERTFAST_DISPATCH(bias_gelu(call));                                                                    \
+    }                                                                                                          \
+    void bias_gelu_backward(const BiasGeluBackward<T>& call, float*, int64_t, void*) {                         \
+        BERTFAST_DISPATCH(bias_gelu_backward(call));                                                           \
+    }                                                                                                          \
+    void dropout_add_layer_norm(const DropoutAddLayerNorm<T>& call, void*) {                                   \
+        BERTFAST_DISPATCH(dropout_add_layer_norm(call));                                                       \
+    }                                                                                                          \
+    void dropout_add_layer_norm_backward(const DropoutAddLayerNormBackward<T>& call, float*, int64_t, void*) { \
+        BERTFAST_DISPATCH(dropout_add_layer_norm_backward(call));                                              \
+    }                                                                                                          \
+    void embedding_layer_norm(const EmbeddingLayerNorm<T>& call, void*) {                                      \
+        BERTFAST_DISPATCH(embedding_layer_norm(call));                                                         \
+    }                                                                                                          \
+    void embedding_layer_norm_backward(const EmbeddingLayerNormBackward<T>& call, const TokensByEntry&,        \
+                                       const TokensByPosition&, float*, int64_t, void*) {                      \
+        BERTFAST_DISPATCH(embedding_layer_norm_backward(call));                                                \
+    }                                                                                                          \
+    void attention(const AttentionShape& shape, const AttentionForward<T>& tensors, void*) {                   \
+        BERTFAST_DISPATCH(attention(shape, tensors));                                                          \
+    }                                                                                                          \
+    void attention_backward(const AttentionShape& shape, const AttentionBackward<T>& tensors, void*) {         \
+        BERTFAST_DISPATCH(attention_backward(shape, tensors));                                                 \
+    }                                                                                                          \
+    void mlm_loss(const MlmLossChunk<T>& chunk, void*) {                                                       \
+        BERTFAST_DISPATCH(mlm_loss(chunk));                                                                    \
     }
 
 BOTH_TYPES(STAND_IN)

@@ -39,7 +39,7 @@ def ours(parameters: Sequence[nn.Parameter], dtype: torch.dtype = torch.float32)
 
 def take(optimizer: Optimizer, gradients: Sequence[Sequence[Tensor]], refused: float = 0.0) -> None:
     for each in gradients:
-        optimizer.step(each, scalar(0.5), scalar(FACTOR), scalar(refused))
+        optimizer.step(each, scalar(0.5), scalar(FACTOR), scalar(refused), scalar(0.5))
 
 
 def movement(after: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:

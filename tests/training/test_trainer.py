@@ -12,6 +12,7 @@ import torch.utils.deterministic
 from support.graphs import on_the_cpu
 from support.small_run import ALONE, CONFIG, CPU, make_model
 
+import bertfast
 from bertfast.config import BertConfig
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
@@ -233,6 +234,7 @@ def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precisi
     config = dataclasses.replace(config, compile=True)
     compiled = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
     assert ", compiled; kernels" in "".join(said)
+    assert torch.compiler.config.cache_key_tag == f"bertfast {bertfast.__version__}"
     for ours, theirs in zip(compiled, plain, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 1e-2)
 
