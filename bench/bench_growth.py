@@ -95,6 +95,7 @@ def over_cores() -> Panel:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("wikitext")
 def test_growth(benchmark, tables, tmp_path):
     benchmark.pedantic(lambda: None)
     panels = [

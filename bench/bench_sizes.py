@@ -132,6 +132,7 @@ CANDIDATES = {"ours": our_step, "transformers": transformers_step}
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("wikitext")
 def test_memory(benchmark, add_row):
     """The peak of two steps beyond the weights and Adam's two averages, each candidate in its own process."""
     benchmark.pedantic(lambda: None)

@@ -191,6 +191,7 @@ CANDIDATES = {
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("wikitext")
 def test_peak_memory(benchmark, add_row):
     """What training takes beyond the model and its data, each candidate in its own process."""
     benchmark.pedantic(lambda: None)

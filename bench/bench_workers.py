@@ -65,7 +65,7 @@ def work(settings):
 
 
 @pytest.fixture
-def workers():
+def workers(wikitext):
     """workers(size, **settings) -> Workers, until the benchmark's end."""
     with contextlib.ExitStack() as stack:
         yield lambda size, **settings: stack.enter_context(contextlib.closing(Workers(size, **settings)))

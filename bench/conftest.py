@@ -8,11 +8,13 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from sizes import SMOKE
+from support.notebook import wikitext_folder
 from versions import versions
 
 PACKAGES = ("bertfast", "torch", "numpy", "transformers", "sentence-transformers", "d2l")
@@ -61,6 +63,12 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["versions"] = versions(PACKAGES)
     machine_info["threads"] = torch.get_num_threads()
     machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+@pytest.fixture
+def wikitext() -> Path:
+    """The folder of WikiText-2. Without it the benchmark skips, before child processes fail for its lack."""
+    return wikitext_folder()
 
 
 @pytest.fixture
