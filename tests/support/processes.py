@@ -6,6 +6,7 @@ through the operating system: SIGKILL, signals, limits.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import multiprocessing
@@ -14,7 +15,7 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,6 +72,19 @@ def status(process: multiprocessing.process.BaseProcess) -> int:
     process.join(HANGS)
     assert process.exitcode is not None, "it hangs"
     return process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
+
+
+@contextlib.contextmanager
+def running(processes: Sequence[multiprocessing.process.BaseProcess]) -> Iterator[None]:
+    """Starts the processes, and at the end kills those that are left."""
+    try:
+        for process in processes:
+            process.start()
+        yield
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
 
 
 def _live(

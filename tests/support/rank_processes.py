@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.processes import SERVER, Done, settle, status
+from support.processes import SERVER, Done, running, settle, status
 from support.torchrun import HANGS
 from torch.distributed import TCPStore
 
@@ -38,9 +38,7 @@ def run(size: int, folder: Path, function: Callable[..., int], *arguments: Any) 
         environment = {**os.environ, **{name: str(value) for name, value in names.items()}}
         ranks.append(SERVER.Process(target=_live, args=(log, environment, function, arguments)))
     first = 0
-    try:
-        for rank in ranks:
-            rank.start()
+    with running(ranks):
         left = {rank.sentinel: rank for rank in ranks}
         while left:
             ended = wait(list(left), HANGS)
@@ -51,10 +49,6 @@ def run(size: int, folder: Path, function: Callable[..., int], *arguments: Any) 
             if first:
                 for rank in left.values():
                     rank.terminate()
-    finally:
-        for rank in ranks:
-            if rank.is_alive():
-                rank.kill()
     return Done(first, *("".join(log.with_suffix(each).read_text() for log in logs) for each in (".out", ".err")))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from support.processes import SERVER
+from support.processes import SERVER, running
 from support.small_run import CPU
 from support.torchrun import HANGS
 
@@ -21,16 +21,10 @@ def on_ranks(size: int, folder: Path, function: Callable[..., Any], *arguments: 
         SERVER.Process(target=_rank, args=(rank, size, folder, function, arguments), daemon=True)
         for rank in range(size)
     ]
-    try:
-        for process in processes:
-            process.start()
+    with running(processes):
         for rank, process in enumerate(processes):
             process.join(HANGS)
             assert process.exitcode == 0, f"rank {rank}: {process.exitcode}"
-    finally:
-        for process in processes:
-            if process.is_alive():
-                process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
