@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
 from bertfast.config import flag
@@ -82,6 +82,11 @@ def settings(config: type[Config], options: argparse.Namespace, **defaults: Any)
     """A `config` with the values that its flags have in `options`, else those in `defaults`, else its own defaults."""
     flags = {field.name for field in dataclasses.fields(config) if "help" in field.metadata}  # type: ignore[arg-type]
     return config(**defaults | {name: value for name, value in vars(options).items() if name in flags})
+
+
+def first_given(options: argparse.Namespace, config: type, names: Iterable[str]) -> str | None:
+    """The flag of the first of the class's settings `names` that the options give; None if they give none."""
+    return next((flag(config, name) for name in names if name in options), None)
 
 
 def run_command(

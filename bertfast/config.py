@@ -31,11 +31,11 @@ def between(low: float, high: float) -> Range:
 
 
 AT_LEAST_1 = Range("be at least 1", lambda number: number >= 1)
-ANY_NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0, None)
 NOT_NEGATIVE = Range("not be negative", lambda number: number >= 0)
+ANY_NOT_NEGATIVE = NOT_NEGATIVE._replace(limit=None)
 ZERO_OR_POSITIVE = Range("be 0 or a positive number", lambda number: 0 <= number < math.inf, 10**9)
 POSITIVE = Range("be a positive number", lambda number: 0 < number < math.inf, 3e38)  # what float32 holds
-SECONDS = Range("be at least 1", lambda number: number >= 1, 10**9)
+SECONDS = AT_LEAST_1._replace(limit=10**9)
 SHARE = between(0, 1)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
-from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig, flag
+from bertfast.command_line import Parser, add_settings, first_given, run_command, settings
+from bertfast.config import CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import build_corpus
 from bertfast.data.sources.find import SOURCES
@@ -90,9 +90,8 @@ def _opened(options: argparse.Namespace, names: Iterable[str], **defaults: Any) 
     """
     folder: Path = options.folder
     if (folder / "run.json").is_file():
-        for name in names:
-            if name in options:
-                raise InputError(f"the run in {folder} has settings of its own: leave out {flag(TrainConfig, name)}")
+        if given := first_given(options, TrainConfig, names):
+            raise InputError(f"the run in {folder} has settings of its own: leave out {given}")
         return corpus_of_run(folder)
     if not is_built(folder):
         raise InputError(f"{folder} holds no corpus: give a run's folder, or one that bertfast.corpus build wrote")

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
-from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
-from bertfast.config import CorpusConfig, EncodeConfig, flag
+from bertfast.command_line import Parser, add_model, add_settings, first_given, run_command, settings
+from bertfast.config import CorpusConfig, EncodeConfig
 from bertfast.data.load import default_cache
 from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.errors import InputError
@@ -50,13 +50,13 @@ def _parser() -> argparse.ArgumentParser:
 def _main(options: argparse.Namespace) -> None:
     if (options.text is None) == (options.input is None):
         raise InputError("give a text, or --input FILE with --out FILE.npy")
-    if options.input is None and (given := [flag(CorpusConfig, name) for name in _READING if name in options]):
-        raise InputError(f"{given[0]} is for records: give --input FILE, or leave it out")
+    if options.input is None and (given := first_given(options, CorpusConfig, _READING)):
+        raise InputError(f"{given} is for records: give --input FILE, or leave it out")
     if options.out is None:
         if options.input is not None:
             raise InputError("--input needs --out FILE.npy, the array to write")
-        if given := [flag(EncodeConfig, each.name) for each in fields(EncodeConfig) if each.name in options]:
-            raise InputError(f"{given[0]} is for vectors: give --out FILE.npy, or leave it out")
+        if given := first_given(options, EncodeConfig, [field.name for field in fields(EncodeConfig)]):
+            raise InputError(f"{given} is for vectors: give --out FILE.npy, or leave it out")
         _print_encoding(Encoder.load(options.model), options.text, options.pair)
         return
     if options.pair is not None:

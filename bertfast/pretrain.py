@@ -16,7 +16,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_
 
 import torch
 
-from bertfast.command_line import Parser, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_settings, first_given, run_command, settings
 from bertfast.config import READING, TEXT_FORMS, BertConfig, CorpusConfig, SamplerConfig, TrainConfig, flag
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import load_corpus, refuse_settings
@@ -223,16 +223,13 @@ def _refuse_options_with_init(options: argparse.Namespace) -> None:
     """Raises InputError for options that --init determines."""
     if not options.init:
         return
-    sizes = [
-        field.name for field in dataclasses.fields(BertConfig) if field.name in options and field.name != "vocab_size"
-    ]
-    if sizes:
-        raise InputError(f"--init determines the model's sizes: leave out {flag(BertConfig, sizes[0])}")
+    sizes = [field.name for field in dataclasses.fields(BertConfig) if field.name != "vocab_size"]
+    if given := first_given(options, BertConfig, sizes):
+        raise InputError(f"--init determines the model's sizes: leave out {given}")
     if options.preset:
         raise InputError("--init determines the model: leave out --preset")
-    for name in ("tokenizer", "vocab_size", "min_freq", "strip_accents"):
-        if name in options:
-            raise InputError(f"--init determines the tokenizer: leave out {flag(CorpusConfig, name)}")
+    if given := first_given(options, CorpusConfig, ("tokenizer", "vocab_size", "min_freq", "strip_accents")):
+        raise InputError(f"--init determines the tokenizer: leave out {given}")
     if "first_attention" in options:
         raise InputError("--init's model has learned what to look at: leave out --first-attention")
 

@@ -7,8 +7,8 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
-from bertfast.config import CorpusConfig, EncodeConfig, LabelColumns, ProbeConfig, flag
+from bertfast.command_line import Parser, add_model, add_settings, first_given, run_command, settings
+from bertfast.config import CorpusConfig, EncodeConfig, LabelColumns, ProbeConfig
 from bertfast.data.readers.labelled import read_labelled
 from bertfast.data.readers.scored_pairs import read_scored_pairs
 from bertfast.errors import InputError
@@ -16,6 +16,13 @@ from bertfast.inference.encoder import Encoder
 from bertfast.inference.probe.classification import probe_labels
 from bertfast.inference.probe.features import require_scikit_learn
 from bertfast.inference.probe.similarity import probe_similarity
+
+# The settings that only labelled texts need.
+_OF_LABELS: dict[type, list[str]] = {
+    ProbeConfig: ["labels_each"],
+    LabelColumns: [field.name for field in dataclasses.fields(LabelColumns)],
+    CorpusConfig: ["delimiter"],
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--similarity", metavar="FILE.tsv", help="scored pairs: a score, a text and a text on each line, between tabs"
     )
-    add_settings(parser, ProbeConfig, "labels", ("labels_each",))
-    add_settings(parser, LabelColumns, "reading the labels")
-    add_settings(parser, CorpusConfig, "reading .csv files", ("delimiter",))
+    add_settings(parser, ProbeConfig, "labels", _OF_LABELS[ProbeConfig])
+    add_settings(parser, LabelColumns, "reading the labels", _OF_LABELS[LabelColumns])
+    add_settings(parser, CorpusConfig, "reading .csv files", _OF_LABELS[CorpusConfig])
     add_settings(parser, EncodeConfig, "vectors")
     return parser
 
@@ -45,10 +52,9 @@ def _main(options: argparse.Namespace) -> None:
     if options.labels is None and (options.similarity is None or options.test is not None):
         raise InputError("give --labels FILE, or --similarity FILE, or both")
     if options.labels is None:
-        names = {"labels_each": ProbeConfig, "delimiter": CorpusConfig}
-        names |= {field.name: LabelColumns for field in dataclasses.fields(LabelColumns)}
-        for given in [flag(config, name) for name, config in names.items() if name in options]:
-            raise InputError(f"{given} is for labels: give --labels FILE, or leave it out")
+        for group, names in _OF_LABELS.items():
+            if given := first_given(options, group, names):
+                raise InputError(f"{given} is for labels: give --labels FILE, or leave it out")
     require_scikit_learn()
     encoder = Encoder.load(options.model)
     config = settings(ProbeConfig, options, **encoder.defaults(vars(options)))
