@@ -271,11 +271,11 @@ class TrainConfig(SamplerConfig):
         "maximum tokens of an example in the first nine tenths of the steps, which then cost less; the last tenth has "
         "--max-len, as in BERT's own training; 0: --max-len throughout",
     )
-    first_attention: str = setting(
+    start: str = setting(
         "random",
-        "where the first layer's heads look in a new model before its first step; random: nowhere in particular, as in "
-        "BERT; neighbours: at the tokens beside their own, which saves a small model the first part of its training",
-        choices=("random", "neighbours"),
+        "what a new model knows before its first step; random: how frequent words are; text: also which words stand "
+        "side by side in the text, which saves a small model the first part of its training",
+        choices=("random", "text"),
     )
     optimizer: str = setting(
         "adamw",

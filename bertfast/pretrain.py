@@ -230,8 +230,8 @@ def _refuse_options_with_init(options: argparse.Namespace) -> None:
         raise InputError("--init determines the model: leave out --preset")
     if given := first_given(options, CorpusConfig, ("tokenizer", "vocab_size", "min_freq", "strip_accents")):
         raise InputError(f"--init determines the tokenizer: leave out {given}")
-    if "first_attention" in options:
-        raise InputError("--init's model has learned what to look at: leave out --first-attention")
+    if "start" in options:
+        raise InputError("--init's model is the start: leave out --start")
 
 
 def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:

@@ -274,7 +274,7 @@ def test_a_preset_brings_a_recipe(texts, tmp_path):
     assert len(metrics(tmp_path / "ours")) == ours["steps"]
     assert (model["hidden_size"], model["hidden_dropout_prob"]) == (128, 0.0)
     assert "0.01 minutes with batches of 256, AdamW 0.005, Muon 0.015, rising over 5% and falling over 30%" in said
-    assert "objective none, 25% of the tokens predicted, the first layer looking at neighbours at first" in said
+    assert "objective none, 25% of the tokens predicted, started from the text's neighbouring tokens" in said
 
     _, some, _ = trained("some", "--steps", 2, "--optimizer", "adamw", "--batch-size", 32)
     assert (some["steps"], some["minutes"], some["optimizer"], some["batch_size"]) == (2, 0.0, "adamw", 32)
@@ -316,7 +316,7 @@ BAD = {
     "init": (["--init", "nowhere"], "nowhere: no such folder"),
     "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
     "init with a vocabulary size": (["--init", "x", "--vocab-size", "7"], "leave out --vocab-size"),
-    "init with a first attention": (["--init", "x", "--first-attention", "neighbours"], "leave out --first-attention"),
+    "init with a start": (["--init", "x", "--start", "text"], "leave out --start"),
     "a large number": (["--steps", "1" + "0" * 30], "is too large: give less than 9,223,372,036,854,775,808"),
     "a large rate": (["--lr", "1e39"], "--lr 1e+39 is too large"),
     "a large time": (["--minutes", "1e308"], "--minutes 1e+308 is too large"),

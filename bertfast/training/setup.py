@@ -17,7 +17,6 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
-from bertfast.training.first_attention import attend_to_neighbours
 
 
 class Setup(NamedTuple):
@@ -66,8 +65,6 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     native.keep_freed_memory()
     if not model.masked_lm_head.bias.any():
         model.masked_lm_head.start_from_frequencies(torch.from_numpy(np.array(corpus.token_counts)))
-    if config.first_attention == "neighbours" and not model.trained_len:
-        attend_to_neighbours(model, config.seed)
     for module in (model.pooler, model.next_sentence_head):  # unused without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()

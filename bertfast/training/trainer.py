@@ -54,6 +54,7 @@ from bertfast.training.setup import Setup, prepare
 from bertfast.training.signals import from_flags, noted_signals, to_flag
 from bertfast.training.stages import StagedSteps
 from bertfast.training.step import Measured, Steps
+from bertfast.training.text_start import start_from_text
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +165,7 @@ class Trainer:
                     f"--init {directory.path} and another --out"
                 )
             logger.info("%s holds no checkpoint: starting at step 0", directory.path)
+        is_new = newest is None
         del newest  # its tensors take as much memory as the training state
         if world.rank == 0:
             self._open_directory(fingerprint, settled > 0 or not config.minutes)
@@ -184,6 +186,8 @@ class Trainer:
         world = setup.world
         contexts.enter_context(use_form(broadcast_form(form, world), model))
         signals = contexts.enter_context(noted_signals())
+        if world.rank == 0 and is_new:
+            self._start()
         self._first_step = broadcast_state(world, model, self._optimizer, self._first_step)
         self._begun = self._saved = time.perf_counter()
         if config.minutes:
@@ -193,6 +197,15 @@ class Trainer:
         self._progress = contexts.enter_context(contextlib.closing(progress))
         take_step = StagedSteps(setup, self._optimizer, self._first_step)
         return contexts.enter_context(contextlib.closing(take_step)), signals
+
+    def _start(self) -> None:
+        """Sets what a new model knows before its first step. It takes seconds, which count as the run's."""
+        model, config = self._setup.model, self._setup.config
+        if config.start == "text" and not model.trained_len:
+            begun = time.perf_counter()
+            start_from_text(model, self._corpus, config.seed)
+            self._times.before = time.perf_counter() - begun
+            logger.info("started from the text's neighbouring tokens in %.1f s", self._times.before)
 
     def _begin_budget(self, settled: int) -> Setup:
         """The setup for `settled` steps; 0: for a number that is yet to be estimated."""

@@ -38,6 +38,8 @@ def whole(tmp_path_factory):
         "--short-len",
         16,
         "--deterministic",
+        "--start",
+        "text",
     ]
     arguments += ["--head-first", 0.25]
     arguments += ["--optimizer", "muon", "--weight-decay", 0.1]  # and AdamW for all but the layers' matrices

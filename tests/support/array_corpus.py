@@ -34,6 +34,14 @@ class Corpus:
     special_ids: Special
     continuation: Any
 
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def token_counts(self) -> Any:
+        return np.bincount(self.tokens, minlength=self.vocab_size)
+
 
 def make_corpus(
     documents: list[list[list[int]]],

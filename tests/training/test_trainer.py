@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -68,6 +69,28 @@ def test_a_record_describes_its_step(corpus, tmp_path):
     seconds = [time["seconds"] for time in times]
     assert seconds[0] > 0
     assert seconds == sorted(seconds)
+
+
+def test_only_a_new_run_of_a_new_model_starts_from_its_text(corpus, tmp_path, monkeypatch):
+    """And its clock counts the time that this takes."""
+    starts, clock = [], time.perf_counter
+
+    def start(model, text, seed):
+        starts.append((text.fingerprint, seed))
+        monkeypatch.setattr(time, "perf_counter", lambda: clock() + 1000)
+
+    monkeypatch.setattr(trainer, "start_from_text", start)
+    train(make_model(corpus), corpus, CONFIG)
+    assert starts == []
+    config = dataclasses.replace(CONFIG, start="text", seed=7)
+    run = train(make_model(corpus), corpus, config, tmp_path / "run")
+    assert starts == [(corpus.fingerprint, 7)]
+    longer = dataclasses.replace(config, steps=5)
+    train(make_model(corpus), corpus, longer, tmp_path / "run", resume=True)
+    lines = (tmp_path / "run" / "times.jsonl").read_text().splitlines()
+    assert [1000 < json.loads(line)["seconds"] < 2000 for line in lines] == [True] * 5
+    train(run.model, corpus, config)
+    assert len(starts) == 1
 
 
 def test_a_run_is_diagnosed(corpus, said):

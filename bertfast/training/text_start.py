@@ -1,0 +1,109 @@
+"""The start of a new model from which tokens stand side by side in its text.
+
+From BERT's random start, a small model spends the first part of its training on a plateau, where it knows no more than
+how frequent words are, until some head has found its neighbours, words have found their likes, and the two fit. All of
+this can be had from counts before the first step. docs/recipes.md has what it gains.
+
+It is mimetic initialisation (Trockman and Kolter, 2023, arXiv:2305.09828), weights in the form that trained ones are
+found to have, together with word vectors by counting (Levy and Goldberg, 2014).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bertfast.data.corpus import Corpus
+from bertfast.distributed.tree_sum import threads_restored
+from bertfast.model import Bert, Layer
+from bertfast.training.cooccurrence import Cooccurrence
+
+# Multiples of it, modulo 1, spread evenly, and those of any regular choice of them do, too.
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+# The lengths of words' vectors from the text and of positions, as multiples of the length of a random vector.
+_LENGTH = 4.0
+# Added to the bias before the masked-LM head's GELU, which then is nearly linear. Its LayerNorm takes it off again.
+_LINEAR = 2.0
+
+
+def start_from_text(model: Bert, corpus: Corpus, seed: int) -> None:
+    """Sets the weights with which a masked token is predicted from its neighbours by counts.
+
+    Head h of the first layer attends to the token at distance d = -1, +1, -2, +2 ... for h = 0, 1, 2, 3 ... Its values
+    and its share of the output are the best map of the rank of a head from the vector of the token there to those of
+    the words that stand at -d from it. The masked-LM head passes on what it gets. So a masked token's logits are about
+    the sum of its neighbours' associations with each word.
+
+    `Cooccurrence` has the vectors and the maps. The vectors are turned at random, so that no dimension is more
+    important than another, and they, the queries, the keys and the masked-LM head are added to the random weights that
+    were there. All other weights stay. The result depends on the corpus and the seed, not on the number of threads.
+    """
+    hidden_size, heads = model.config.hidden_size, model.config.num_attention_heads
+    std, layer = model.config.initializer_range, model.layers[0]
+    assert isinstance(layer, Layer)
+    with torch.no_grad(), threads_restored():
+        torch.set_num_threads(1)
+        near = Cooccurrence(corpus)
+        turn = torch.linalg.qr(torch.randn(hidden_size, hidden_size, generator=torch.Generator().manual_seed(seed)))[0]
+        words = near.vectors(hidden_size) @ turn
+        _add(model.embeddings.word.weight[: len(words)], _LENGTH * std * math.sqrt(hidden_size) * words)
+        _attend_to_neighbours(model, layer)
+        for head in range(heads):
+            rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)
+            outputs, _, values = torch.linalg.svd(near.map(words, _distance(head)))
+            layer.key_value.weight[hidden_size:][rows] = values[: hidden_size // heads]
+            layer.attention_output.weight[:, rows] = outputs[:, : hidden_size // heads]
+        transform = model.masked_lm_head.transform
+        _add(transform.weight, torch.eye(hidden_size))
+        _add(transform.bias, torch.full((hidden_size,), _LINEAR))
+
+
+def _add(weight: Tensor, summand: Tensor) -> None:
+    weight += summand.to(weight.device)
+
+
+def _distance(head: int) -> int:
+    return (1 + head // 2) * (-1 if head % 2 == 0 else 1)
+
+
+def _attend_to_neighbours(model: Bert, layer: Layer) -> None:
+    """Lets head h attend to the token at its distance.
+
+    Position p gets the embedding a (sin w_m p, cos w_m p), m = 0 .. hidden_size / 2 - 1, with frequencies w_m in
+    (0, pi) no two of which have a common period, and an a that makes it as long as a word's vector. A head's query
+    passes on its share of these pairs, and its key the same pairs, rotated by its distance d. So the score of the
+    tokens i and j has the summand sum_m cos(w_m (j - i - d)), which is largest at j = i + d.
+    """
+    hidden_size, heads = model.config.hidden_size, model.config.num_attention_heads
+    pairs = torch.arange(hidden_size // 2)
+    frequencies = math.pi * ((pairs + 0.5) * _GOLDEN_RATIO).frac()
+    _set_positions(model.embeddings.position.weight, frequencies, _LENGTH * model.config.initializer_range)
+    query, key = torch.zeros(2, hidden_size, hidden_size)
+    for head in range(heads):
+        rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)
+        _look_at(_distance(head), query[rows], key[rows], frequencies, pairs[head::heads])
+    _add(layer.query.weight, query)
+    _add(layer.key_value.weight[:hidden_size], key)
+
+
+def _set_positions(table: Tensor, frequencies: Tensor, std: float) -> None:
+    """Sets the table, (positions, hidden size), but for the last column of an odd number."""
+    angles = torch.arange(len(table))[:, None] * frequencies
+    for column, wave in enumerate((angles.sin(), angles.cos())):
+        table[:, column : 2 * len(frequencies) : 2] = math.sqrt(2) * std * wave
+
+
+def _look_at(distance: int, query: Tensor, key: Tensor, frequencies: Tensor, pairs: Tensor) -> None:
+    """Adds to a head's weights, (head size, hidden size) each, what lets it attend to the token at `distance`."""
+    for row, pair in zip(range(0, len(query) - 1, 2), pairs.tolist(), strict=False):
+        angle = float(frequencies[pair]) * distance
+        sine, cosine = row, row + 1
+        query[sine, 2 * pair] += 1
+        query[cosine, 2 * pair + 1] += 1
+        # The key of p is the query of p - distance: sin(a - b) = sin a cos b - cos a sin b, and so on.
+        key[sine, 2 * pair] += math.cos(angle)
+        key[sine, 2 * pair + 1] -= math.sin(angle)
+        key[cosine, 2 * pair + 1] += math.cos(angle)
+        key[cosine, 2 * pair] += math.sin(angle)
