@@ -16,6 +16,7 @@ from bertfast.data.corpus import Corpus
 MOST_TOKENS = 10_000_000
 # Most of what is near a token is one of the frequent tokens. More of them change the vectors little.
 _MOST_CONTEXTS = 1024
+_MOST_COUNTS = 1 << 25  # of tokens times contexts, so that a large vocabulary takes no gigabytes
 _CHUNK = 1 << 16  # tokens that are read in one piece
 _RIDGE = 1e-4  # of the mean squared length along a dimension: for vectors that do not fill all dimensions
 
@@ -31,7 +32,8 @@ class Cooccurrence:
         self._vocab_size = corpus.vocab_size
         self._tokens = _sampled(corpus)
         self._documents = np.cumsum(self._tokens < 0)
-        contexts = np.argsort(-corpus.token_counts, kind="stable")[:_MOST_CONTEXTS]
+        number = min(_MOST_CONTEXTS, _MOST_COUNTS // corpus.vocab_size)
+        contexts = np.argsort(-corpus.token_counts, kind="stable")[:number]
         self._contexts = torch.from_numpy(contexts)
         self._context_of = np.full(corpus.vocab_size + 1, -1)  # -1, a document's begin, is no context either
         self._context_of[contexts] = np.arange(len(contexts))

@@ -37,9 +37,10 @@ def most_frequent(corpus: Any, number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("distance", [-3, -1, 1, 2])
-@pytest.mark.parametrize("contexts", [7, 1024])
-def test_associations(monkeypatch: pytest.MonkeyPatch, distance: int, contexts: int) -> None:
-    monkeypatch.setattr(cooccurrence, "_MOST_CONTEXTS", contexts)
+@pytest.mark.parametrize(("limit", "contexts"), [(None, VOCABULARY), ("_MOST_CONTEXTS", 7), ("_MOST_COUNTS", 9)])
+def test_associations(monkeypatch: pytest.MonkeyPatch, distance: int, limit: str | None, contexts: int) -> None:
+    if limit is not None:
+        monkeypatch.setattr(cooccurrence, limit, contexts * (VOCABULARY if limit == "_MOST_COUNTS" else 1))
     documents = [*some_documents(3), [[5]], [[6], [7]]]
     corpus: Any = make_corpus(documents, VOCABULARY)
     wanted = expected(joined(documents), most_frequent(corpus, contexts), distance)
