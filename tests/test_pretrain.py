@@ -274,7 +274,7 @@ def test_a_preset_brings_a_recipe(texts, tmp_path):
     assert len(metrics(tmp_path / "ours")) == ours["steps"]
     assert (model["hidden_size"], model["hidden_dropout_prob"]) == (128, 0.0)
     assert "0.01 minutes with batches of 256, AdamW 0.005, Muon 0.015, rising over 5% and falling over 30%" in said
-    assert "objective none, 25% of the tokens predicted, started from the text's neighbouring tokens" in said
+    assert "objective none, 25% of the tokens predicted, started from neighbouring tokens" in said
 
     _, some, _ = trained("some", "--steps", 2, "--optimizer", "adamw", "--batch-size", 32)
     assert (some["steps"], some["minutes"], some["optimizer"], some["batch_size"]) == (2, 0.0, "adamw", 32)

@@ -26,38 +26,56 @@ _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 _LENGTH = 4.0
 # Added to the bias before the masked-LM head's GELU, which then is nearly linear. Its LayerNorm takes it off again.
 _LINEAR = 2.0
+# The counts of a shorter text fit only that text: a model that starts from them ends with a higher held-out loss.
+LEAST_TOKENS = 2_000_000
 
 
-def start_from_text(model: Bert, corpus: Corpus, seed: int) -> None:
-    """Sets the weights with which a masked token is predicted from its neighbours by counts.
+def start_from_text(model: Bert, corpus: Corpus, seed: int) -> bool:
+    """Sets the weights with which a masked token is predicted from its neighbours. Returns whether counts set them.
 
-    Head h of the first layer attends to the token at distance d = -1, +1, -2, +2 ... for h = 0, 1, 2, 3 ... Its values
-    and its share of the output are the best map of the rank of a head from the vector of the token there to those of
-    the words that stand at -d from it. The masked-LM head passes on what it gets. So a masked token's logits are about
-    the sum of its neighbours' associations with each word.
+    Head h of the first layer attends to the token at distance d = -1, +1, -2, +2 ... for h = 0, 1, 2, 3 ... In a text
+    of fewer than `LEAST_TOKENS`, what a head finds is passed on by a random map, at full size. In a larger one, counts
+    set the words' vectors and the maps: see `_predict_from_counts`.
 
-    `Cooccurrence` has the vectors and the maps. The vectors are turned at random, so that no dimension is more
-    important than another, and they, the queries, the keys and the masked-LM head are added to the random weights that
-    were there. All other weights stay. The result depends on the corpus and the seed, not on the number of threads.
+    The result depends on the corpus and the seed, not on the number of threads.
     """
-    hidden_size, heads = model.config.hidden_size, model.config.num_attention_heads
-    std, layer = model.config.initializer_range, model.layers[0]
+    layer, counts = model.layers[0], corpus.num_tokens >= LEAST_TOKENS
     assert isinstance(layer, Layer)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad(), threads_restored():
         torch.set_num_threads(1)
-        near = Cooccurrence(corpus)
-        turn = torch.linalg.qr(torch.randn(hidden_size, hidden_size, generator=torch.Generator().manual_seed(seed)))[0]
-        words = near.vectors(hidden_size) @ turn
-        _add(model.embeddings.word.weight[: len(words)], _LENGTH * std * math.sqrt(hidden_size) * words)
-        _attend_to_neighbours(model, layer)
-        for head in range(heads):
-            rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)
-            outputs, _, values = torch.linalg.svd(near.map(words, _distance(head)))
-            layer.key_value.weight[hidden_size:][rows] = values[: hidden_size // heads]
-            layer.attention_output.weight[:, rows] = outputs[:, : hidden_size // heads]
-        transform = model.masked_lm_head.transform
-        _add(transform.weight, torch.eye(hidden_size))
-        _add(transform.bias, torch.full((hidden_size,), _LINEAR))
+        _attend_to_neighbours(model, layer, _LENGTH if counts else 1.0)
+        if counts:
+            _predict_from_counts(model, layer, corpus, generator)
+        else:
+            hidden_size = model.config.hidden_size
+            for weight in (layer.key_value.weight[hidden_size:], layer.attention_output.weight):
+                weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(hidden_size))
+    return counts
+
+
+def _predict_from_counts(model: Bert, layer: Layer, corpus: Corpus, generator: torch.Generator) -> None:
+    """Makes a masked token's logits about the sum of its neighbours' associations with each word.
+
+    Words get vectors by counts, turned at random so that no dimension is more important than another. The values of a
+    head and its share of the output are the best map of the head's rank from the vector of the token at its distance to
+    those of the words that stand at the opposite distance from it. The masked-LM head passes on what it gets. Vectors
+    and the masked-LM head's weights are added to the random ones that are there. All other weights stay.
+    """
+    hidden_size, heads = model.config.hidden_size, model.config.num_attention_heads
+    near = Cooccurrence(corpus)
+    turn = torch.linalg.qr(torch.randn(hidden_size, hidden_size, generator=generator))[0]
+    words = near.vectors(hidden_size) @ turn
+    length = _LENGTH * model.config.initializer_range * math.sqrt(hidden_size)
+    _add(model.embeddings.word.weight[: len(words)], length * words)
+    for head in range(heads):
+        rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)
+        outputs, _, values = torch.linalg.svd(near.map(words, _distance(head)))
+        layer.key_value.weight[hidden_size:][rows] = values[: hidden_size // heads]
+        layer.attention_output.weight[:, rows] = outputs[:, : hidden_size // heads]
+    transform = model.masked_lm_head.transform
+    _add(transform.weight, torch.eye(hidden_size))
+    _add(transform.bias, torch.full((hidden_size,), _LINEAR))
 
 
 def _add(weight: Tensor, summand: Tensor) -> None:
@@ -68,18 +86,18 @@ def _distance(head: int) -> int:
     return (1 + head // 2) * (-1 if head % 2 == 0 else 1)
 
 
-def _attend_to_neighbours(model: Bert, layer: Layer) -> None:
-    """Lets head h attend to the token at its distance.
+def _attend_to_neighbours(model: Bert, layer: Layer, length: float) -> None:
+    """Lets head h attend to the token at its distance. Positions get `length` times the length of a random vector.
 
     Position p gets the embedding a (sin w_m p, cos w_m p), m = 0 .. hidden_size / 2 - 1, with frequencies w_m in
-    (0, pi) no two of which have a common period, and an a that makes it as long as a word's vector. A head's query
-    passes on its share of these pairs, and its key the same pairs, rotated by its distance d. So the score of the
-    tokens i and j has the summand sum_m cos(w_m (j - i - d)), which is largest at j = i + d.
+    (0, pi) no two of which have a common period, and the a that gives it its length. A head's query passes on its share
+    of these pairs, and its key the same pairs, rotated by its distance d. So the score of the tokens i and j has the
+    summand sum_m cos(w_m (j - i - d)), which is largest at j = i + d.
     """
     hidden_size, heads = model.config.hidden_size, model.config.num_attention_heads
     pairs = torch.arange(hidden_size // 2)
     frequencies = math.pi * ((pairs + 0.5) * _GOLDEN_RATIO).frac()
-    _set_positions(model.embeddings.position.weight, frequencies, _LENGTH * model.config.initializer_range)
+    _set_positions(model.embeddings.position.weight, frequencies, length * model.config.initializer_range)
     query, key = torch.zeros(2, hidden_size, hidden_size)
     for head in range(heads):
         rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)

@@ -203,9 +203,12 @@ class Trainer:
         model, config = self._setup.model, self._setup.config
         if config.start == "text" and not model.trained_len:
             begun = time.perf_counter()
-            start_from_text(model, self._corpus, config.seed)
+            counted = start_from_text(model, self._corpus, config.seed)
             self._times.before = time.perf_counter() - begun
-            logger.info("started from the text's neighbouring tokens in %.1f s", self._times.before)
+            if counted:
+                logger.info("counted in %.1f s which tokens stand side by side", self._times.before)
+            else:
+                logger.info("the text has too few tokens to count which stand side by side")
 
     def _begin_budget(self, settled: int) -> Setup:
         """The setup for `settled` steps; 0: for a number that is yet to be estimated."""

@@ -14,6 +14,7 @@ from support.torch_threads import torch_threads
 from bertfast.config import BertConfig
 from bertfast.hub.transformers import save_model
 from bertfast.model import Bert
+from bertfast.training import text_start
 from bertfast.training.text_start import start_from_text
 
 TRIPLES = 20
@@ -38,6 +39,11 @@ def text(vocab_size: int = SIZES["vocab_size"]) -> Any:
     return make_corpus(documents, vocab_size)
 
 
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_start, "LEAST_TOKENS", 0)
+
+
 def model_with(seed: int = 0, **changes: Any) -> Bert:
     torch.manual_seed(0)
     model = Bert(BertConfig(**{**SIZES, **changes}))
@@ -56,7 +62,11 @@ def first_attentions(model: Bert, folder: Path, tokens: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("tokens", [20, 512])
-def test_each_head_attends_to_its_neighbour(tmp_path: Path, tokens: int) -> None:
+@pytest.mark.parametrize("least_tokens", [0, 10**9])
+def test_each_head_attends_to_its_neighbour(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tokens: int, least_tokens: int
+) -> None:
+    monkeypatch.setattr(text_start, "LEAST_TOKENS", least_tokens)
     attentions = first_attentions(model_with(), tmp_path, tokens)
     for head, distance in enumerate([-1, 1, -2, 2]):
         own = attentions[head].diagonal(distance)
@@ -88,7 +98,21 @@ def test_a_masked_token_is_predicted_from_its_neighbours(tmp_path: Path, place: 
     assert right["text"] > 0.9
 
 
-def test_only_what_predicts_from_neighbours_changes() -> None:
+ATTENTION = {
+    "embeddings.position.weight",
+    "layers.0.query.weight",
+    "layers.0.key_value.weight",
+    "layers.0.attention_output.weight",
+}
+COUNTED = {"embeddings.word.weight", "masked_lm_head.transform.weight", "masked_lm_head.transform.bias"}
+
+
+@pytest.mark.parametrize(("least_tokens", "expected"), [(24000, ATTENTION | COUNTED), (24001, ATTENTION)])
+def test_only_what_predicts_from_neighbours_changes(
+    monkeypatch: pytest.MonkeyPatch, least_tokens: int, expected: set[str]
+) -> None:
+    """In a short text, counts set nothing."""
+    monkeypatch.setattr(text_start, "LEAST_TOKENS", least_tokens)
     torch.manual_seed(0)
     random, ours = Bert(BertConfig(**SIZES)), model_with()
     changed = {
@@ -96,21 +120,15 @@ def test_only_what_predicts_from_neighbours_changes() -> None:
         for (name, one), other in zip(ours.named_parameters(), random.parameters(), strict=True)
         if not torch.equal(one, other)
     }
-    assert changed == {
-        "embeddings.word.weight",
-        "embeddings.position.weight",
-        "layers.0.query.weight",
-        "layers.0.key_value.weight",
-        "layers.0.attention_output.weight",
-        "masked_lm_head.transform.weight",
-        "masked_lm_head.transform.bias",
-    }
+    assert changed == expected
 
 
-def test_positions_are_as_large_as_words() -> None:
+@pytest.mark.parametrize(("least_tokens", "std"), [(0, 0.08), (10**9, 0.02)])
+def test_positions_are_as_large_as_words(monkeypatch: pytest.MonkeyPatch, least_tokens: int, std: float) -> None:
+    monkeypatch.setattr(text_start, "LEAST_TOKENS", least_tokens)
     table = model_with().embeddings.position.weight
-    torch.testing.assert_close(table.norm(dim=1), torch.full((512,), 0.08 * 256**0.5))
-    gram = (table @ table.T) / (0.08**2 * 256)
+    torch.testing.assert_close(table.norm(dim=1), torch.full((512,), std * 256**0.5))
+    gram = (table @ table.T) / (std**2 * 256)
     assert (gram - torch.eye(512)).abs().max() < 0.7, "no two positions are alike"
 
 

@@ -78,6 +78,7 @@ def test_only_a_new_run_of_a_new_model_starts_from_its_text(corpus, tmp_path, mo
     def start(model, text, seed):
         starts.append((text.fingerprint, seed))
         monkeypatch.setattr(time, "perf_counter", lambda: clock() + 1000)
+        return True
 
     monkeypatch.setattr(trainer, "start_from_text", start)
     train(make_model(corpus), corpus, CONFIG)
