@@ -271,7 +271,7 @@ class TrainConfig(SamplerConfig):
         "maximum tokens of an example in the first nine tenths of the steps, which then cost less; the last tenth has "
         "--max-len, as in BERT's own training; 0: --max-len throughout",
     )
-    start: str = setting(
+    start_from: str = setting(
         "random",
         "what a new model knows before its first step; random: how frequent words are; text: also which words stand "
         "side by side in the text, which saves a small model the first part of its training",

@@ -33,7 +33,7 @@ def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset
 _TUNED: dict[str, Any] = {
     "dropout": 0.0,
     "objective": "none",
-    "start": "text",
+    "start_from": "text",
     "optimizer": "muon",
     "muon_lr": 0.015,
     "lr": 5e-3,

@@ -230,8 +230,8 @@ def _refuse_options_with_init(options: argparse.Namespace) -> None:
         raise InputError("--init determines the model: leave out --preset")
     if given := first_given(options, CorpusConfig, ("tokenizer", "vocab_size", "min_freq", "strip_accents")):
         raise InputError(f"--init determines the tokenizer: leave out {given}")
-    if "start" in options:
-        raise InputError("--init's model is the start: leave out --start")
+    if "start_from" in options:
+        raise InputError("--init's model is the start: leave out --start-from")
 
 
 def _model_config(options: argparse.Namespace, preset: Preset, config: TrainConfig) -> BertConfig:

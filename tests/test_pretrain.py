@@ -316,7 +316,7 @@ BAD = {
     "init": (["--init", "nowhere"], "nowhere: no such folder"),
     "init with a tokenizer": (["--init", "x", "--tokenizer", "word"], "leave out --tokenizer"),
     "init with a vocabulary size": (["--init", "x", "--vocab-size", "7"], "leave out --vocab-size"),
-    "init with a start": (["--init", "x", "--start", "text"], "leave out --start"),
+    "init with a start": (["--init", "x", "--start-from", "text"], "leave out --start-from"),
     "a large number": (["--steps", "1" + "0" * 30], "is too large: give less than 9,223,372,036,854,775,808"),
     "a large rate": (["--lr", "1e39"], "--lr 1e+39 is too large"),
     "a large time": (["--minutes", "1e308"], "--minutes 1e+308 is too large"),
@@ -423,3 +423,18 @@ def test_encode_names_a_folder_without_a_model(tmp_path):
     assert done.returncode == 2
     assert "holds no config.json" in done.stderr
     assert run("--model", tmp_path / "none", "text", module="encode").returncode == 2
+
+
+def test_torchrun_takes_no_option_for_its_own():
+    """Its parser fails at what abbreviates two of its options, even behind the module's name."""
+    from torch.distributed.run import get_args_parser
+
+    flags = [
+        flag
+        for action in importlib.import_module("bertfast.pretrain")._parser()._actions
+        for flag in action.option_strings
+    ]
+    assert "--start-from" in flags
+    for flag in flags:
+        words = ["-m", "bertfast.pretrain", flag, "value"]
+        assert get_args_parser().parse_args(words).training_script_args == words[2:]

@@ -10,7 +10,7 @@ def recipe_line(model: BertConfig, config: TrainConfig) -> str:
     if config.epochs or config.minutes:
         length = f"{config.epochs:g} epochs" if config.epochs else f"{config.minutes:g} minutes"
     rates = f"AdamW {config.lr:g}" + f", Muon {config.muon_lr:g}" * (config.optimizer == "muon")
-    start = ", started from neighbouring tokens" * (config.start == "text")
+    start = ", started from neighbouring tokens" * (config.start_from == "text")
     alone = f"; first the masked-LM head alone for {config.head_first:.0%} of the steps, at {config.head_lr:g}"
     return (
         f"{length} with batches of {config.batch_size}, {rates}, rising over {config.warmup:.0%} and falling over "

@@ -201,7 +201,7 @@ class Trainer:
     def _start(self) -> None:
         """Sets what a new model knows before its first step. It takes seconds, which count as the run's."""
         model, config = self._setup.model, self._setup.config
-        if config.start == "text" and not model.trained_len:
+        if config.start_from == "text" and not model.trained_len:
             begun = time.perf_counter()
             counted = start_from_text(model, self._corpus, config.seed)
             self._times.before = time.perf_counter() - begun

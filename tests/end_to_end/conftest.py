@@ -38,7 +38,7 @@ def whole(tmp_path_factory):
         "--short-len",
         16,
         "--deterministic",
-        "--start",
+        "--start-from",
         "text",
     ]
     arguments += ["--head-first", 0.25]

@@ -83,7 +83,7 @@ def test_only_a_new_run_of_a_new_model_starts_from_its_text(corpus, tmp_path, mo
     monkeypatch.setattr(trainer, "start_from_text", start)
     train(make_model(corpus), corpus, CONFIG)
     assert starts == []
-    config = dataclasses.replace(CONFIG, start="text", seed=7)
+    config = dataclasses.replace(CONFIG, start_from="text", seed=7)
     run = train(make_model(corpus), corpus, config, tmp_path / "run")
     assert starts == [(corpus.fingerprint, 7)]
     longer = dataclasses.replace(config, steps=5)
