@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.tree_sum import threads_restored
+from bertfast.distributed.tree_sum import one_thread
 from bertfast.model import Bert, Layer
 from bertfast.training.cooccurrence import Cooccurrence
 
@@ -42,8 +42,7 @@ def start_from_text(model: Bert, corpus: Corpus, seed: int) -> bool:
     layer, counts = model.layers[0], corpus.num_tokens >= LEAST_TOKENS
     assert isinstance(layer, Layer)
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad(), threads_restored():
-        torch.set_num_threads(1)
+    with torch.no_grad(), one_thread():
         _attend_to_neighbours(model, layer, _LENGTH if counts else 1.0)
         if counts:
             _predict_from_counts(model, layer, corpus, generator)
@@ -68,11 +67,11 @@ def _predict_from_counts(model: Bert, layer: Layer, corpus: Corpus, generator: t
     words = near.vectors(hidden_size) @ turn
     length = _LENGTH * model.config.initializer_range * math.sqrt(hidden_size)
     _add(model.embeddings.word.weight[: len(words)], length * words)
-    for head in range(heads):
-        rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)
-        outputs, _, values = torch.linalg.svd(near.map(words, _distance(head)))
-        layer.key_value.weight[hidden_size:][rows] = values[: hidden_size // heads]
-        layer.attention_output.weight[:, rows] = outputs[:, : hidden_size // heads]
+    values, outputs = layer.key_value.weight[hidden_size:].chunk(heads), layer.attention_output.weight.chunk(heads, 1)
+    for head, (value, output) in enumerate(zip(values, outputs, strict=True)):
+        left, _, right = torch.linalg.svd(near.map(words, _distance(head)))
+        value.copy_(right[: len(value)])
+        output.copy_(left[:, : len(value)])
     transform = model.masked_lm_head.transform
     _add(transform.weight, torch.eye(hidden_size))
     _add(transform.bias, torch.full((hidden_size,), _LINEAR))
@@ -99,9 +98,8 @@ def _attend_to_neighbours(model: Bert, layer: Layer, length: float) -> None:
     frequencies = math.pi * ((pairs + 0.5) * _GOLDEN_RATIO).frac()
     _set_positions(model.embeddings.position.weight, frequencies, length * model.config.initializer_range)
     query, key = torch.zeros(2, hidden_size, hidden_size)
-    for head in range(heads):
-        rows = slice(head * hidden_size // heads, (head + 1) * hidden_size // heads)
-        _look_at(_distance(head), query[rows], key[rows], frequencies, pairs[head::heads])
+    for head, (queries, keys) in enumerate(zip(query.chunk(heads), key.chunk(heads), strict=True)):
+        _look_at(_distance(head), queries, keys, frequencies, pairs[head::heads])
     _add(layer.query.weight, query)
     _add(layer.key_value.weight[:hidden_size], key)
 
