@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib
 import json
 import signal
 import threading
@@ -33,6 +34,9 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
             f"rank {world.rank} would not compute the same as rank 0 (rank 0's -> its): {'; '.join(found)}"
         )
     clean_exit = True
+    # The defaults of its functions are the group that exists at its first import. They would keep this one, and the
+    # threads of gloo, one of which may release a tensor while the interpreter ends: that aborts the process.
+    importlib.import_module("torch.distributed.nn")
     try:
         dist.init_process_group(
             "nccl" if world.device.type == "cuda" else "gloo",

@@ -64,7 +64,7 @@ class Steps(Protocol):
         """Sets the run's number of steps. Call it after a step with `wait`."""
 
     def close(self) -> None:
-        """Frees device resources. Call it before the process group is destroyed: see `Graphs`."""
+        """Frees what holds the process group, or would keep its teardown waiting. Call it before that, once."""
 
 
 def make_steps(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
@@ -91,7 +91,10 @@ class EagerSteps:
         self._config = dataclasses.replace(self._config, steps=steps)
 
     def close(self) -> None:
-        """Does nothing."""
+        """Frees DistributedDataParallel: if it held the process group last, it would end the threads of gloo without
+        the GIL that they may wait for.
+        """
+        del self._gradients
 
     def _run(self, step: int, flag: float) -> Measured:
         losses, gradients = self._gradients(step, flag)

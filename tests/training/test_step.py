@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -370,24 +371,35 @@ def test_no_step_after_the_last_is_planned(corpus):
 ENDINGS = {"the last step": Run, "no number": InputError, "a signal": Stopped, "an error": ZeroDivisionError}
 
 
-def endings(rank, size, corpus, config, folder):
-    """A rank's process: saves how each run ended, and the number of graphs held before and at the end."""
+def gloo_threads():
+    return sum("gloo" in each.read_text() for each in Path("/proc/self/task").glob("*/comm"))
+
+
+def endings(rank, size, captured, corpus, config, folder):
+    """A rank's process: saves how each run ended, and what it held at a step and at the end.
+
+    With captured steps that is the number of graphs, when the process group is about to be destroyed; without, of
+    gloo's threads, after it was.
+    """
     patch = pytest.MonkeyPatch()
-    on_the_cpu(patch)
+    if captured:
+        on_the_cpu(patch)
     torch.set_num_threads(1)
-    world = World(rank, size, [CPU] * size, [CPU], False, size, captured=True)
+    world = World(rank, size, [CPU] * size, [CPU], False, size, captured=captured)
     opened = Corpus.open(corpus)
-    destroy, take, found, held = dist.destroy_process_group, BucketedSteps.__call__, {}, []
+    steps = BucketedSteps if captured else EagerSteps
+    destroy, take, found, held = dist.destroy_process_group, steps.__call__, {}, []
 
     def noting():
-        held.append(len(HeldGraph.holding))
+        graphs = len(HeldGraph.holding)
         destroy()
+        held.append(graphs if captured else gloo_threads())
 
     def eventful(self, step, flag, wait):
         if step == 5:
-            held.append(len(HeldGraph.holding))
+            held.append(len(HeldGraph.holding) if captured else gloo_threads())
             if ending == "no number":
-                torch.nn.init.constant_(self._model.masked_lm_head.norm.weight, math.nan)
+                torch.nn.init.constant_(model.masked_lm_head.norm.weight, math.nan)
             if ending == "a signal" and rank == 0:
                 signal.raise_signal(signal.SIGTERM)
             if ending == "an error":
@@ -395,23 +407,28 @@ def endings(rank, size, corpus, config, folder):
         return take(self, step, flag, wait)
 
     patch.setattr(dist, "destroy_process_group", noting)
-    patch.setattr(BucketedSteps, "__call__", eventful)
+    patch.setattr(steps, "__call__", eventful)
     for ending in ENDINGS:
+        model = make_model(opened)
         store = dist.FileStore(str(folder / ending), size)
         patch.setattr(process_group, "peers", lambda store=store: SimpleNamespace(arrive=lambda run: (store, run)))
         held.clear()
         try:
-            kind = type(Trainer(TrainingJob(make_model(opened), opened, config), world, RunDirectory()).train())
+            kind = type(Trainer(TrainingJob(model, opened, config), world, RunDirectory()).train())
         except BaseException as error:  # its traceback is alive here, and was when the group was destroyed
             kind = type(error)
         found[ending] = kind, held.copy()
     torch.save(found, folder / f"{rank}.pt")
 
 
-def test_no_graph_outlives_the_process_group(corpus, tmp_path):
-    """NCCL's teardown would wait for it. With every kind of ending, on every rank."""
+@pytest.mark.parametrize("captured", [True, False])
+def test_no_graph_and_no_thread_outlives_the_process_group(captured, corpus, tmp_path):
+    """NCCL's teardown would wait for a graph, and a thread of gloo may abort a process that ends. With every kind of
+    ending, on every rank.
+    """
     config = dataclasses.replace(PLAIN, steps=12, batch_size=96)
-    processes = [SERVER.Process(target=endings, args=(i, 2, corpus.folder, config, tmp_path)) for i in range(2)]
+    given = captured, corpus.folder, config, tmp_path
+    processes = [SERVER.Process(target=endings, args=(rank, 2, *given)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
