@@ -64,7 +64,7 @@ class Steps(Protocol):
         """Sets the run's number of steps. Call it after a step with `wait`."""
 
     def close(self) -> None:
-        """Frees what holds the process group, or would keep its teardown waiting. Call it before that, once."""
+        """Frees what holds the process group, or would keep its teardown waiting. Call it before that."""
 
 
 def make_steps(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
@@ -81,7 +81,8 @@ class EagerSteps:
     """
 
     def __init__(self, gradients: Gradients, optimizer: Optimizer, config: TrainConfig, sharded: bool) -> None:
-        self._gradients, self._optimizer, self._config, self._sharded = gradients, optimizer, config, sharded
+        self._gradients: Gradients | None = gradients
+        self._optimizer, self._config, self._sharded = optimizer, config, sharded
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         with one_thread() if self._sharded else contextlib.nullcontext():
@@ -94,9 +95,10 @@ class EagerSteps:
         """Frees DistributedDataParallel: if it held the process group last, it would end the threads of gloo without
         the GIL that they may wait for.
         """
-        del self._gradients
+        self._gradients = None
 
     def _run(self, step: int, flag: float) -> Measured:
+        assert self._gradients is not None
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
         mlm_loss, nsp_loss, flags = losses.tolist()

@@ -76,6 +76,7 @@ def rehearsed(call, folder, expected):
     return {name: entry.get("result") for name, entry in entries.items()}
 
 
+@pytest.mark.documents
 def test_check_rehearsed(tmp_path):
     results = rehearsed("check", tmp_path, CHECK)
     assert results["device-check"]["good"]
@@ -86,6 +87,7 @@ def test_check_rehearsed(tmp_path):
     assert results["profile-notebook"]["kernels"]
 
 
+@pytest.mark.documents
 def test_figures_rehearsed(tmp_path):
     results = rehearsed("figures", tmp_path, FIGURES)
     for each in results["mlm-loss"]["sizes"]:
