@@ -28,7 +28,7 @@ def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset
     return Preset(model, train, "wordpiece")
 
 
-# For minutes to hours: no dropout, masked tokens only, a learning rate that falls over the last 30%. What each of these
+# For minutes to hours: no dropout, masked tokens only, a learning rate that falls over the last half. What each of these
 # settings gains is in docs/recipes.md.
 _TUNED: dict[str, Any] = {
     "dropout": 0.0,
@@ -40,7 +40,7 @@ _TUNED: dict[str, Any] = {
     "mlm_probability": 0.25,
     "batch_size": 256,
     "warmup": 0.05,
-    "decay": 0.3,
+    "decay": 0.5,
     "minutes": 30.0,
 }
 
