@@ -28,7 +28,7 @@ def _published(layers: int, hidden: int, dropout: float, **train: Any) -> Preset
     return Preset(model, train, "wordpiece")
 
 
-# For minutes to hours: no dropout, masked tokens only, a learning rate that falls over the last half. What each of these
+# For minutes to hours: no dropout, masked tokens only, a rate that falls over the last half. What each of these
 # settings gains is in docs/recipes.md.
 _TUNED: dict[str, Any] = {
     "dropout": 0.0,
