@@ -64,7 +64,7 @@ class Steps(Protocol):
         """Sets the run's number of steps. Call it after a step with `wait`."""
 
     def close(self) -> None:
-        """Frees what holds the process group, or would keep its teardown waiting. Call it before that."""
+        """Frees what holds the process group or makes its teardown wait: see `Graphs`. Call it before that."""
 
 
 def make_steps(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
@@ -92,8 +92,9 @@ class EagerSteps:
         self._config = dataclasses.replace(self._config, steps=steps)
 
     def close(self) -> None:
-        """Frees DistributedDataParallel: if it held the process group last, it would end the threads of gloo without
-        the GIL that they may wait for.
+        """Frees DistributedDataParallel.
+
+        As the last to hold the process group, it would wait for gloo's threads with the GIL, which they may wait for.
         """
         self._gradients = None
 

@@ -388,16 +388,17 @@ def endings(rank, size, captured, corpus, config, folder):
     world = World(rank, size, [CPU] * size, [CPU], False, size, captured=captured)
     opened = Corpus.open(corpus)
     steps = BucketedSteps if captured else EagerSteps
+    holding = (lambda: len(HeldGraph.holding)) if captured else gloo_threads
     destroy, take, found, held = dist.destroy_process_group, steps.__call__, {}, []
 
     def noting():
-        graphs = len(HeldGraph.holding)
+        before = holding()
         destroy()
-        held.append(graphs if captured else gloo_threads())
+        held.append(before if captured else holding())
 
     def eventful(self, step, flag, wait):
         if step == 5:
-            held.append(len(HeldGraph.holding) if captured else gloo_threads())
+            held.append(holding())
             if ending == "no number":
                 torch.nn.init.constant_(model.masked_lm_head.norm.weight, math.nan)
             if ending == "a signal" and rank == 0:
