@@ -12,6 +12,7 @@ from support.small_run import CONFIG, CPU, make_model
 
 from bertfast.distributed.world import make_world
 from bertfast.errors import InputError
+from bertfast.reporting import diagnosis
 from bertfast.reporting.run_info import RunInfo, corpus_of_run
 from bertfast.sampling.inspect import batch_lines
 from bertfast.sampling.sampler import Sampler
@@ -162,16 +163,17 @@ def test_a_run_that_is_not_settled_has_no_end_yet(corpus, clock, tmp_path, said)
     assert resumed.endswith("step 60")
 
 
-def test_a_resumed_run_is_judged_by_its_settled_length(corpus, clock, tmp_path, said):
-    config = dataclasses.replace(TIMED, minutes=2.0, checkpoint_every=900)
-    clock.until = 930
+def test_a_resumed_run_is_judged_by_its_settled_length(corpus, clock, tmp_path, said, monkeypatch):
+    monkeypatch.setattr(diagnosis, "_MOST_READINGS", 5)
+    config = dataclasses.replace(TIMED, minutes=0.25, checkpoint_every=110)
+    clock.until = 115
     with pytest.raises(ZeroDivisionError):
         trained(corpus, config, tmp_path)
     assert RunInfo.read(tmp_path).settled
-    [warning] = [line for line in said if "times: after some 40 times" in line]
+    [warning] = [line for line in said if "times: after some 5 times" in line]
     said.clear()
     clock.until = 10**9
-    assert trained(corpus, config, tmp_path, resumed=True).config.steps == pytest.approx(960, abs=10)
+    assert trained(corpus, config, tmp_path, resumed=True).config.steps == pytest.approx(120, abs=2)
     assert warning in said
 
 

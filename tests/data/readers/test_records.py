@@ -191,9 +191,12 @@ def test_a_delimiter(tmp_path, delimiter):
     assert list(column_texts(RecordFile(path, "csv", delimiter), "text")) == [f"a{delimiter}b, c", "d"]
 
 
+_JSON = st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda each: st.lists(each, max_size=4))
+
+
 @settings(max_examples=60)
 @given(
-    st.lists(st.dictionaries(st.text(max_size=3), st.recursive(st.none() | st.integers() | st.text(), st.lists))),
+    st.lists(st.dictionaries(st.text(max_size=3), _JSON, max_size=3), max_size=6),
     st.sampled_from([1, 2, 7, 1 << 20]),
     st.sampled_from([None, 1]),
 )
