@@ -158,12 +158,13 @@ def test_share_of_products(benchmark, tables, precision):
     benchmark.pedantic(lambda: None)
     config = dataclasses.replace(NOTEBOOK, precision=precision)
     model, sampler, world = prepared(config)
-    shares, parameters = Shares(sampler, 0, config), list(model.parameters())
+    setup = Setup(model, [sampler], config, world, choose_precision(config, CPU))
+    shares, parameters = Shares(setup, 0), list(model.parameters())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
 
     def shard():
-        losses = shares.losses(model, sampler, 0, world.shards, choose_precision(config, CPU))
+        losses = shares.losses(model, 0, world.shards)
         torch.autograd.grad(losses.sum(), parameters)
 
     shard()

@@ -291,6 +291,12 @@ class TrainConfig(SamplerConfig):
         within=Range("be at least 0 and less than 1", lambda number: 0 <= number < 1),
     )
     head_lr: float = setting(2e-3, "AdamW's peak learning rate in these steps", within=POSITIVE)
+    keep_vectors: float = setting(
+        0.0,
+        "with --init: weight of a term of the loss, 1 - cosine of an example's mean vector and the one that the model "
+        "gave it at the start; it keeps the model good at what its vectors are for",
+        within=ZERO_OR_POSITIVE,
+    )
     weight_decay: float = setting(
         0.0,
         "share, times the learning rate, that weights and embeddings lose in each step; biases and LayerNorms do not",

@@ -39,7 +39,7 @@ from bertfast.sampling.batch import PackedBatch
 class Bert(nn.Module):
     """BERT with its two pretraining heads.
 
-    `forward` is the training pass and returns the two losses. `hidden_states`, `pooled` and the two `*_logits` methods
+    `forward` is the training pass and returns the losses. `hidden_states`, `pooled` and the two `*_logits` methods
     are for encoding and evaluation.
     """
 
@@ -74,21 +74,31 @@ class Bert(nn.Module):
             self.embeddings.word.weight[self.config.pad_token_id].zero_()
             self.embeddings.word.weight[self.config.vocab_size :].zero_()
 
-    def forward(self, batch: PackedBatch, mlm_weights: Tensor, seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """The masked-LM loss, sum_i mlm_weights_i CE_i, and the next-sentence loss, the mean over its labels.
+    def forward(
+        self, batch: PackedBatch, mlm_weights: Tensor, seed: int, dtype: torch.dtype, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The losses:
 
-        Equal to computing every hidden state and reading the heads' rows, but the last layer computes only those rows.
+        - masked LM: sum_i mlm_weights_i CE_i
+        - next sentence: the mean over its labels; 0 without labels
+        - distance to `kept`, (examples, H): the mean over the examples of 1 - cos(mean vector, kept); 0 without `kept`
+
+        Equal to computing every hidden state and reading the heads' rows. But without `kept` the last layer computes
+        only those rows.
         """
-        rows = head_rows(batch.cu_seqlens, batch.masked_positions)
+        rows = head_rows(batch.cu_seqlens, batch.masked_positions) if kept is None else None
         hidden_states, word_weight = self.embeddings(batch, seed, dtype)
         hidden_states = self._run_layers(hidden_states, batch, seed, self.config.num_hidden_layers, rows)
-        predictions = Predictions(rows.masked, batch.labels, mlm_weights)
+        masked, first = (rows.masked, rows.first) if rows else (batch.masked_positions, batch.cu_seqlens[:-1].long())
+        predictions = Predictions(masked, batch.labels, mlm_weights)
         mlm_loss = self.masked_lm_head.loss(hidden_states, predictions, word_weight)
-        labels = batch.next_sentence_label
-        if not labels.numel():
-            return mlm_loss, torch.zeros_like(mlm_loss)
-        logits = self.next_sentence_logits(self.pooled(gather_rows(hidden_states, rows.first[: labels.numel()])))
-        return mlm_loss, F.cross_entropy(logits.float(), labels)
+        labels, nsp_loss, distance = batch.next_sentence_label, torch.zeros_like(mlm_loss), torch.zeros_like(mlm_loss)
+        if labels.numel():
+            logits = self.next_sentence_logits(self.pooled(gather_rows(hidden_states, first[: labels.numel()])))
+            nsp_loss = F.cross_entropy(logits.float(), labels)
+        if kept is not None:
+            distance = (1 - F.cosine_similarity(mean_vectors(hidden_states, batch), kept)).mean()
+        return mlm_loss, nsp_loss, distance
 
     def hidden_states(
         self,
@@ -124,6 +134,13 @@ class Bert(nn.Module):
     def masked_lm_logits(self, hidden_states: Tensor) -> Tensor:
         """(rows, vocab_size) for `hidden_states` (rows, H)."""
         return self.masked_lm_head.logits(hidden_states, self.embeddings.word.weight)
+
+
+def mean_vectors(hidden_states: Tensor, batch: PackedBatch) -> Tensor:
+    """(examples, H) float32: the mean of each example's hidden states, (T, H)."""
+    ends = batch.cu_seqlens[: batch.cu_masked.numel()].long()
+    means: Tensor = torch.segment_reduce(hidden_states.float(), "mean", offsets=ends, unsafe=True)
+    return means
 
 
 @contextlib.contextmanager

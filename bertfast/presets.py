@@ -62,8 +62,9 @@ DEFAULT_PRESET = "notebook"
 # With --init: a trained model learns at a low rate, so that it keeps what it knows.
 CONTINUED = {"objective": "none", "lr": 1e-4, "batch_size": 64, "minutes": 30.0}
 
-# With --init and a new masked-LM head: gradients through an untrained head would only disturb the model.
-NEW_HEAD = {"head_first": 0.1}
+# With --init and a new masked-LM head: gradients through an untrained head would only disturb the model. And a model
+# that came without such a head is there for its vectors.
+NEW_HEAD = {"head_first": 0.1, "keep_vectors": 20.0}
 
 PRESET_FIELDS = {name for preset in PRESETS.values() for name in (*preset.model, *preset.train, *NEW_HEAD, "tokenizer")}
 """Settings whose default is the preset's."""

@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> None:
-    _refuse_options_with_init(options)
+    _check_options_of_init(options)
     # Before the corpus is built, so that a bad folder is reported at once.
     torch.manual_seed(settings(SamplerConfig, options).seed)
     start = load_pretrained(options.init) if options.init else None
@@ -131,7 +131,7 @@ def _main(options: argparse.Namespace) -> None:
         corpus, eval_corpus = _corpora(options, preset)
         for line in start.notes() if start else ():
             logger.info(line)
-        if start and not judge:
+        if start and not judge and not config.keep_vectors:
             logger.warning(
                 "further training may cost the model more on other text than it gains on this (docs/recipes.md): give "
                 "--probe-labels FILE or --probe-similarity FILE, and probes decide how much of the change is kept"
@@ -219,9 +219,11 @@ def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained
     return settings(TrainConfig, options, **train, init_weights=start.digest() if start else "")
 
 
-def _refuse_options_with_init(options: argparse.Namespace) -> None:
-    """Raises InputError for options that --init determines."""
+def _check_options_of_init(options: argparse.Namespace) -> None:
+    """Raises InputError for options that --init determines, or that need it."""
     if not options.init:
+        if "keep_vectors" in options and options.keep_vectors:
+            raise InputError("--keep-vectors keeps the vectors of --init's model: give --init")
         return
     sizes = [field.name for field in dataclasses.fields(BertConfig) if field.name != "vocab_size"]
     if given := first_given(options, BertConfig, sizes):

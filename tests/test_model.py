@@ -43,7 +43,7 @@ def test_losses_and_gradients_equal_transformers():
     model = randomised(config).train()
     batch, padded = random_batch(config)
     count = batch.labels.numel()
-    mlm_loss, nsp_loss = model(batch, torch.full((count,), 1 / count), 0, torch.float32)
+    mlm_loss, nsp_loss, _ = model(batch, torch.full((count,), 1 / count), 0, torch.float32)
     (mlm_loss + nsp_loss).backward()
 
     theirs = theirs_of(model)
@@ -107,7 +107,7 @@ def test_without_predictions_the_loss_is_zero():
     config = make_config()
     model = randomised(config).train()
     batch, _ = random_batch(config, predictions_per_sequence=0)
-    mlm_loss, nsp_loss = model(batch, torch.empty(0), 0, torch.float32)
+    mlm_loss, nsp_loss, _ = model(batch, torch.empty(0), 0, torch.float32)
     (mlm_loss + nsp_loss).backward()
     assert mlm_loss.item() == 0
     assert nsp_loss.item() > 0

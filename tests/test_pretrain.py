@@ -325,6 +325,7 @@ BAD = {
     "a negative vocabulary": (["--vocab-size", "-1"], "--vocab-size must lie between 0 and 2^24, not -1"),
     "a large vocabulary": (["--vocab-size", "4000000000000"], "--vocab-size must lie between 0 and 2^24"),
     "init with a preset": (["--init", "x", "--preset", "tiny"], "leave out --preset"),
+    "vectors without init": (["--keep-vectors", "20"], "keeps the vectors of --init's model: give --init"),
     "probe without init": (["--probe-labels", "x.tsv"], "compare with --init's model: give --init"),
     "two lengths": (["--steps", "5", "--minutes", "1"], "--steps and --minutes both say how long to train"),
     "too many workers": (["--device", "cpu", "--gpus", "4096"], "--gpus 4096 asks for more CPU workers than"),

@@ -23,6 +23,9 @@ class Record(NamedTuple):
     """Before clipping. None in a line that bertfast 0.3 wrote."""
     tokens: int | None = None
     """Tokens of the global batch, special tokens included. None in a line that bertfast 0.3 wrote."""
+    kept_loss: float | None = None
+    """With --keep-vectors: its weight times the mean of 1 - cos, the examples' distance to their vectors at the start.
+    """
 
 
 class Evaluation(NamedTuple):

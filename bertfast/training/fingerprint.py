@@ -59,6 +59,8 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
             values[flag(TrainConfig, name)] = value
     if config.optimizer != "muon":
         del values[flag(TrainConfig, "muon_lr")]
+    if not config.keep_vectors:
+        del values[flag(TrainConfig, "keep_vectors")]
     if not config.head_first:
         for name in ("head_first", "head_lr"):
             del values[flag(TrainConfig, name)]

@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 
-from bertfast.config import TrainConfig
 from bertfast.distributed.collectives import RankSum
 from bertfast.distributed.tree_sum import TreeSum, one_thread
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.padding import fill, rounded
-from bertfast.sampling.sampler import Sampler
 from bertfast.training.setup import Setup
+
+LOSSES = 3
+"""Masked LM, next sentence, and the distance to the vectors to keep times its weight. Their sum is minimised."""
 
 
 class Gradients(Protocol):
     """Computes a step's losses and gradients."""
 
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
-        """Returns, the same on every rank, (3,) float32: the two losses and the sum of the ranks' flags; and the
+        """Returns, the same on every rank, (4,) float32: the three losses and the sum of the ranks' flags; and the
         gradients of the parameters that require them, which the next call may overwrite.
         """
 
@@ -45,25 +46,25 @@ class ShardedGradients:
 
     def __init__(self, setup: Setup) -> None:
         world = setup.world
-        self._model, self._sampler, self._config, self._dtype = setup.model, setup.sampler, setup.config, setup.dtype
+        self._setup = setup
         self._parameters = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
         self._shards = world.shards
         mine = world.shards // world.size
         self._mine = range(world.rank * mine, (world.rank + 1) * mine)
         self._sum_shards = TreeSum(world.device, min(torch.get_num_threads(), mine))
-        totals = torch.zeros(3, dtype=torch.float32, device=world.device)
+        totals = torch.zeros(LOSSES + 1, dtype=torch.float32, device=world.device)
         self._sum_ranks = RankSum([*self._parameters, totals], world.size) if world.size > 1 else None
 
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
-        shares = Shares(self._sampler, step, self._config)
+        shares = Shares(self._setup, step)
 
         def compute(shard: int) -> list[Tensor]:
-            losses = shares.losses(self._model, self._sampler, shard, self._shards, self._dtype)
+            losses = shares.losses(self._setup.model, shard, self._shards)
             gradients = torch.autograd.grad(losses.sum(), self._parameters)
             return [*gradients, torch.cat([losses.detach(), losses.new_zeros(1)])]
 
         total = self._sum_shards(self._mine, compute)
-        total[-1][2] = flag
+        total[-1][-1] = flag
         if self._sum_ranks is not None:
             total = self._sum_ranks(total)
         return total[-1], total[:-1]
@@ -76,36 +77,36 @@ class PlainGradients:
     """
 
     def __init__(self, setup: Setup) -> None:
-        self._model, self._samplers, self._config, self._dtype = setup.model, setup.samplers, setup.config, setup.dtype
-        self._world = world = setup.world
+        self._setup, self._world = setup, (world := setup.world)
         self._ddp = DistributedDataParallel(setup.model) if world.size > 1 else None
         self._rounds = max(1, world.shards // (world.size * len(world.local)))
 
     def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         world = self._world
-        shares = Shares(self._samplers[0], step, self._config)
-        totals = torch.zeros(3, dtype=torch.float32, device=world.device)
-        self._model.zero_grad()
+        shares = Shares(self._setup, step)
+        totals = torch.zeros(LOSSES + 1, dtype=torch.float32, device=world.device)
+        self._setup.model.zero_grad()
         for turn in range(self._rounds):
             last = turn + 1 == self._rounds
             with contextlib.nullcontext() if self._ddp is None or last else self._ddp.no_sync():
                 losses = self._losses(shares, world.rank * self._rounds + turn)
                 (losses.sum() * world.size).backward()  # DistributedDataParallel takes the mean over the ranks
-            totals[:2] += losses.detach()
-        totals[2] = flag
+            totals[:LOSSES] += losses.detach()
+        totals[LOSSES] = flag
         if world.size > 1:
             dist.all_reduce(totals)
-        return totals, [each.grad for each in self._model.parameters() if each.grad is not None]
+        return totals, [each.grad for each in self._setup.model.parameters() if each.grad is not None]
 
     def _losses(self, shares: Shares, piece: int) -> Tensor:
-        devices = self._world.local
+        devices, model = self._world.local, self._setup.model
         pieces = self._world.size * self._rounds * len(devices)
         if len(devices) == 1:
-            return shares.losses(self._ddp or self._model, self._samplers[0], piece, pieces, self._dtype)
-        parts = [shares.of(sampler, piece * len(devices) + i, pieces) for i, sampler in enumerate(self._samplers)]
-        inputs = [(part.batch, part.mlm_weights, self._config.seed, self._dtype) for part in parts]
-        outputs = parallel_apply(replicate(self._model, devices), inputs, devices=devices)
-        weighed = [part.weighed(pair).to(devices[0]) for part, pair in zip(parts, outputs, strict=True)]
+            return shares.losses(self._ddp or model, piece, pieces)
+        parts = [shares.of(piece * len(devices) + device, pieces, device) for device in range(len(devices))]
+        outputs = parallel_apply(
+            replicate(model, devices), [part.inputs(self._setup) for part in parts], devices=devices
+        )
+        weighed = [part.weighed(losses).to(devices[0]) for part, losses in zip(parts, outputs, strict=True)]
         return torch.stack(weighed).sum(0)
 
 
@@ -115,33 +116,53 @@ def bounds(size: int, piece: int, pieces: int) -> tuple[int, int]:
 
 
 class Share(NamedTuple):
-    """One piece of the global batch, and its weights in the batch's two losses."""
+    """One piece of the global batch, and its weights in the batch's losses."""
 
     batch: PackedBatch
     mlm_weights: Tensor
     """(predictions,) float32."""
     nsp_weight: float
+    """The piece's share of the batch's examples."""
+    kept_weight: float
+    """This share, times `config.keep_vectors`."""
+    kept: Tensor | None
+    """(examples, H): the vectors to keep, if any."""
 
-    def weighed(self, losses: tuple[Tensor, Tensor]) -> Tensor:
-        """(2,): the piece's share of both losses, from its weighted masked-LM loss and its mean next-sentence loss."""
-        mlm_loss, nsp_loss = losses
-        return torch.stack([mlm_loss, nsp_loss * self.nsp_weight])
+    @classmethod
+    def of(cls, setup: Setup, batch: PackedBatch, mlm_weights: Tensor, share: float, device: int = 0) -> Share:
+        """`batch`, with a `share` of the global batch's examples, on one of this process's devices."""
+        kept = setup.teachers[device].vectors(batch, setup.dtype) if setup.teachers else None
+        return cls(batch, mlm_weights, share, share * setup.config.keep_vectors, kept)
+
+    def inputs(self, setup: Setup) -> tuple[Any, ...]:
+        """The arguments of the model's `forward`."""
+        return self.batch, self.mlm_weights, setup.config.seed, setup.dtype, self.kept
+
+    def weighed(self, losses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(3,): the piece's summands of the batch's losses, from the model's losses of the piece.
+
+        The batch's losses are summed: the third has the weight `config.keep_vectors` already.
+        """
+        mlm_loss, nsp_loss, distance = losses
+        return torch.stack([mlm_loss, nsp_loss * self.nsp_weight, distance * self.kept_weight])
 
 
 class Shares:
     """The pieces of the global batch of one step."""
 
-    def __init__(self, sampler: Sampler, step: int, config: TrainConfig) -> None:
-        self._first, self._config = step * config.batch_size, config
-        self._predictions = max(1, int(sampler.plan(self._first, config.batch_size).num_masked.sum()))
+    def __init__(self, setup: Setup, step: int) -> None:
+        self._setup, size = setup, setup.config.batch_size
+        self._first = step * size
+        self._predictions = max(1, int(setup.sampler.plan(self._first, size).num_masked.sum()))
 
-    def losses(self, model: nn.Module, sampler: Sampler, piece: int, pieces: int, dtype: torch.dtype) -> Tensor:
-        """(2,): the piece's share of the batch's two losses."""
-        share = self.of(sampler, piece, pieces)
-        return share.weighed(model(share.batch, share.mlm_weights, self._config.seed, dtype))
+    def losses(self, model: nn.Module, piece: int, pieces: int) -> Tensor:
+        """(3,): the piece's summands of the batch's losses, on this process's first device."""
+        share = self.of(piece, pieces)
+        return share.weighed(model(*share.inputs(self._setup)))
 
-    def of(self, sampler: Sampler, piece: int, pieces: int) -> Share:
-        size = self._config.batch_size
+    def of(self, piece: int, pieces: int, device: int = 0) -> Share:
+        """The piece, on one of this process's devices."""
+        size, sampler = self._setup.config.batch_size, self._setup.samplers[device]
         begin, end = bounds(size, piece, pieces)
         first, count = self._first + begin, end - begin
         if sampler.device.type == "cpu":
@@ -152,7 +173,7 @@ class Shares:
         else:
             batch = sampler.packed(first, count)
             weights = torch.full_like(batch.labels, 1 / self._predictions, dtype=torch.float32)
-        return Share(batch, weights, count / size)
+        return Share.of(self._setup, batch, weights, count / size, device)
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
+from bertfast.training.teacher import Teacher
 
 
 class Setup(NamedTuple):
@@ -29,11 +30,19 @@ class Setup(NamedTuple):
     """Of activations and matrix products."""
     short_samplers: Sequence[Sampler] = ()
     """The same for the steps before `config.first_long_step`, if there are any."""
+    teachers: Sequence[Teacher] = ()
+    """One per device of this process, if the run keeps the vectors of the model that it started from."""
 
     @property
     def sampler(self) -> Sampler:
         """The first device's sampler; only DataParallel has more than one."""
         return self.samplers[0]
+
+    def with_teachers(self) -> Setup:
+        """The setup of a run that keeps the model's present vectors, if its settings say so."""
+        if not self.config.keep_vectors:
+            return self
+        return self._replace(teachers=[Teacher(self.model, sampler.device) for sampler in self.samplers])
 
     def with_steps(self, steps: int) -> Setup:
         """The setup of a run of another number of steps."""

@@ -20,7 +20,7 @@ from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.tree_sum import one_thread
 from bertfast.sampling.padding import Buckets, PaddedSize, fill
-from bertfast.training.gradients import Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
+from bertfast.training.gradients import LOSSES, Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.optimizer import Optimizer
 from bertfast.training.ring import MOST_STEPS, Ring
 from bertfast.training.schedule import learning_rates
@@ -41,13 +41,15 @@ class Measured(NamedTuple):
     step: int
     mlm_loss: float
     nsp_loss: float
+    kept_loss: float
+    """`config.keep_vectors` times the mean distance to the vectors to keep."""
     norm: float
     """The gradient norm before clipping."""
     flags: float
     """The sum of the ranks' flags."""
 
     def is_finite(self) -> bool:
-        return math.isfinite(self.mlm_loss + self.nsp_loss + self.norm)
+        return math.isfinite(self.mlm_loss + self.nsp_loss + self.kept_loss + self.norm)
 
 
 class Steps(Protocol):
@@ -102,8 +104,8 @@ class EagerSteps:
         assert self._gradients is not None
         losses, gradients = self._gradients(step, flag)
         norm = gradient_norm(gradients)
-        mlm_loss, nsp_loss, flags = losses.tolist()
-        measured = Measured(step, mlm_loss, nsp_loss, norm.item(), flags)
+        mlm, nsp, kept, flags = losses.tolist()
+        measured = Measured(step, mlm, nsp, kept, norm.item(), flags)
         if measured.is_finite():
             head_rate, rate = (torch.full_like(norm, each) for each in learning_rates(step, self._config))
             factor = clip_factor(norm, self._config.max_grad_norm)
@@ -128,15 +130,15 @@ class BucketedSteps:
 
     def __init__(self, setup: Setup, optimizer: Optimizer, first_step: int, graphs: Graphs) -> None:
         config, world = setup.config, setup.world
-        self._model, self._sampler, self._optimizer = setup.model, setup.sampler, optimizer
-        self._config, self._dtype, self._graphs, self._first_step = config, setup.dtype, graphs, first_step
+        self._setup, self._sampler, self._optimizer = setup, setup.sampler, optimizer
+        self._config, self._graphs, self._first_step = config, graphs, first_step
         self._alone = world.size == 1
         self._bounds = [bounds(config.batch_size, rank, world.size) for rank in range(world.size)]
         self._begin, end = self._bounds[world.rank]
         self._count = end - self._begin
         self._buckets = Buckets(max(end - begin for begin, end in self._bounds), config.max_len)
         device = setup.sampler.device
-        self._ring = Ring(4, first_step, device, MOST_STEPS if self._alone else 1)
+        self._ring = Ring(LOSSES + 2, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
         self._rates = torch.zeros(_RATES, 2, dtype=torch.float32, device=device)
         """Each step's `Rates`, in the row of its number modulo `_RATES`."""
@@ -144,7 +146,7 @@ class BucketedSteps:
         self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
         self._ahead: dict[int, PaddedSize] = {}
-        totals = torch.zeros(3, dtype=torch.float32, device=device)
+        totals = torch.zeros(LOSSES + 1, dtype=torch.float32, device=device)
         self._sum = None if self._alone else AllReduce([*optimizer.parameters, totals])
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
@@ -158,9 +160,9 @@ class BucketedSteps:
         if step == self._first_step and not self._config.compile:
             self._capture_largest(range(step + 1, min(step + 1 + PLANNED_STEPS, self._config.steps)))
         rows = self._ring.read(step, wait or (flag > 0 and self._alone))
-        if any(flags for _, (_, _, flags, _) in rows):
+        if any(flags for _, (*_, flags, _) in rows):
             rows += self._ring.read(step, wait=True)
-        return [Measured(number, mlm, nsp, norm, flags) for number, (mlm, nsp, flags, norm) in rows]
+        return [Measured(number, mlm, nsp, kept, norm, flags) for number, (mlm, nsp, kept, flags, norm) in rows]
 
     def set_length(self, steps: int) -> None:
         self._config = dataclasses.replace(self._config, steps=steps)
@@ -207,8 +209,8 @@ class BucketedSteps:
         if not self._alone:
             all_predictions = self._sampler.predictions(first, config.batch_size)
         batch, mlm_weights = fill(batch, bucket, 1 / all_predictions.clamp(min=1))
-        share = Share(batch, mlm_weights, self._count / config.batch_size)
-        losses = share.weighed(self._model(batch, mlm_weights, config.seed, self._dtype))
+        share = Share.of(self._setup, batch, mlm_weights, self._count / config.batch_size)
+        losses = share.weighed(self._setup.model(*share.inputs(self._setup)))
         gradients: Sequence[Tensor] = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
         totals = torch.cat([losses.detach(), self._flag])
         if self._sum is not None:

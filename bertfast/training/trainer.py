@@ -75,13 +75,15 @@ class Trainer:
         if config.eval:
             corpus, eval_corpus = corpus.split(config.eval_share)
         self._held_out = None if eval_corpus is None else HeldOut.of(eval_corpus, config, world.device)
+        if config.keep_vectors and not model.trained_len:
+            raise InputError("--keep-vectors keeps what a trained model's vectors say: give --init, or leave it out")
         prepare(model, corpus, config, world)
         self._corpus, self._eval_corpus, self._directory = corpus, eval_corpus, directory
         self._base_model = base_of(model)
         lengths = (config.max_len, config.short_len) if config.short_len else (config.max_len,)
         stages = [dataclasses.replace(config, short_len=0, max_len=length) for length in lengths]
         long, *short = ([Sampler(corpus, stage, device) for device in world.local] for stage in stages)
-        self._setup = Setup(model, long, config, world, dtype, *short)
+        self._setup = Setup(model, long, config, world, dtype, short[0] if short else ()).with_teachers()
         if config.epochs:
             self._setup = self._setup.with_steps(steps_of_epochs(self._setup))
             config = self._setup.config
@@ -300,12 +302,14 @@ class Trainer:
         lr = learning_rate(measured.step, config)
         sampler = self._setup.samplers_at(measured.step)[0]
         tokens = int(sampler.plan(measured.step * config.batch_size, config.batch_size).lengths.sum())
-        self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens))
+        kept = measured.kept_loss if config.keep_vectors else None
+        self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens, kept))
         seconds = time.perf_counter() - self._begun
         self._times.add(measured.step, seconds)
         self._pairs_per_second = (step + 1 - self._first_step) * config.batch_size / seconds
         pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
-        self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}, {self._pairs_per_second:.0f} pairs/s")
+        vectors = "" if kept is None else f", vectors {kept:.3f}"
+        self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}{vectors}, {self._pairs_per_second:.0f} pairs/s")
 
     def _evaluation_due(self, step: int) -> HeldOut | None:
         return None if self._held_out is None else self._held_out.due(step, self._setup.config)

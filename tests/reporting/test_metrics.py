@@ -10,7 +10,7 @@ from support.full_disk import full_disk
 from bertfast.reporting.metrics import Evaluation, History, Record
 from bertfast.reporting.plot import _smoothed, draw_losses
 
-RECORDS = [Record(step, 6.5 - step / 10, 0.7, 1e-3, 1.5 + step, 100 + step) for step in range(6)]
+RECORDS = [Record(step, 6.5 - step / 10, 0.7, 1e-3, 1.5 + step, 100 + step, 0.5) for step in range(6)]
 EVALUATIONS = [Evaluation(2, 6.4, math.exp(6.4), 0.1, 0.69, 0.5, 64, 6.3), Evaluation(5, 6.1, math.exp(6.1), 0.2)]
 
 
@@ -66,11 +66,11 @@ def test_lines_of_an_older_version_are_kept(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 0, "mlm_loss": 6.5, "nsp_loss": 0.7, "lr": 0.001}\n')
     history = History(path, 1)
-    assert history.records == [Record(0, 6.5, 0.7, 1e-3, gradient_norm=None, tokens=None)]
+    assert history.records == [Record(0, 6.5, 0.7, 1e-3, gradient_norm=None, tokens=None, kept_loss=None)]
     history.add(RECORDS[1])
     assert [set(json.loads(line)) for line in path.read_text().splitlines()] == [
         {"step", "mlm_loss", "nsp_loss", "lr"},
-        {"step", "mlm_loss", "nsp_loss", "lr", "gradient_norm", "tokens"},
+        {*Record._fields},
     ]
 
 

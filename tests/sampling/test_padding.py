@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.random_model import make_config, random_batch, randomised
-from support.small_run import CONFIG, make_model
+from support.small_run import ALONE, CONFIG, make_model
 from torch import Tensor
 
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.padding import LEAST_TOKENS, PREDICTIONS, Buckets, fill, rounded, token_multiple
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.gradients import Shares
+from bertfast.training.setup import Setup
 
 # ---- buckets
 
@@ -34,11 +35,12 @@ def test_buckets_change_no_gradient(corpus, objective):
     config = dataclasses.replace(CONFIG, objective=objective)
     model = make_model(corpus).train()
     sampler, buckets = Sampler(corpus, config), Buckets(config.batch_size, config.max_len)
+    setup = Setup(model, [sampler], config, ALONE, torch.float32)
     parameters = [each for name, each in model.named_parameters() if objective == "nsp" or "layers" in name]
     for step in range(3):
         _, _, whole = bucketed(sampler, buckets, step * config.batch_size, config.batch_size)
         ours = torch.stack(model(*whole, config.seed, torch.float32))
-        theirs = Shares(sampler, step, config).losses(model, sampler, 0, 1, torch.float32)
+        theirs = Shares(setup, step).losses(model, 0, 1)
         pairs = zip(
             [ours, *torch.autograd.grad(ours.sum(), parameters)],
             [theirs, *torch.autograd.grad(theirs.sum(), parameters)],

@@ -197,7 +197,7 @@ def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, sh
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert pretrain(arguments(files, start, whole, *both(files))) == 0
     said = capfd.readouterr().err
-    assert "first the masked-LM head alone for 40% of the steps, at 0.002\n" in said
+    assert "first the masked-LM head alone for 40% of the steps, at 0.002; the vectors that the model came" in said
     assert "warning" not in said
     assert said.count("\nBy hand.\n") == 1
     found = load_file(whole / "model.safetensors")
@@ -255,18 +255,20 @@ def test_the_encoder_stays_as_it_came_where_nothing_is_certainly_better(files, s
 
 
 @pytest.mark.usefixtures("cache")
-def test_a_head_that_the_model_has_does_not_learn_first(files, start, tmp_path):
-    for model, share in ((start, 0.1), (planted_labels.save(tmp_path, knows=True), 0.0)):
+def test_settings_for_a_model_without_a_head(files, start, tmp_path):
+    """A head that the model has does not learn first, and then its vectors are free to move."""
+    for model, share, weight in ((start, 0.1, 20.0), (planted_labels.save(tmp_path, knows=True), 0.0, 0.0)):
         out = tmp_path / f"out of {model.name}"
         without = [word for word in arguments(files, model, out) if word not in ("--head-first", "0.4")]
         assert pretrain([*without, "--steps", "1"]) == 0
-        assert json.loads((out / "run.json").read_text())["train"]["head_first"] == share
+        settings = json.loads((out / "run.json").read_text())["train"]
+        assert (settings["head_first"], settings["keep_vectors"]) == (share, weight)
 
 
 @pytest.mark.usefixtures("cache")
 def test_another_start_is_refused(files, start, tmp_path, capfd):
     out = tmp_path / "out"
-    assert pretrain(arguments(files, start, out)) == 0
+    assert pretrain(arguments(files, start, out, "--keep-vectors", 0)) == 0
     assert capfd.readouterr().err.count("warning: further training may cost the model more on other text") == 1
     other = tmp_path / "other"
     shutil.copytree(start, other)
@@ -275,13 +277,13 @@ def test_another_start_is_refused(files, start, tmp_path, capfd):
         model.get_parameter("encoder.layer.0.output.dense.bias")[3] += 1e-3
     model.save_pretrained(other)
     before = (out / "model.safetensors").read_bytes()
-    assert pretrain(arguments(files, other, out, "--resume", *both(files))) == 2
+    assert pretrain(arguments(files, other, out, "--keep-vectors", 0, "--resume", *both(files))) == 2
     error = capfd.readouterr().err
     assert "cannot be resumed exactly" in error
     assert error.splitlines()[-1].startswith("  weights of --init: ")
     assert (out / "model.safetensors").read_bytes() == before
     shutil.copytree(start, tmp_path / "copy")
-    assert pretrain(arguments(files, tmp_path / "copy", out, "--resume")) == 0
+    assert pretrain(arguments(files, tmp_path / "copy", out, "--keep-vectors", 0, "--resume")) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.processes import SERVER
-from support.small_run import CONFIG, CPU, make_model
+from support.small_run import ALONE, CONFIG, CPU, make_model
 from support.torch_threads import torch_threads
 
 from bertfast.data.corpus import Corpus
@@ -32,11 +32,12 @@ def computed(kind, model, corpus, config, world, step=1):
     """The losses, and every gradient."""
     samplers = [Sampler(corpus, config) for _ in world.local]
     losses, found = kind(Setup(model, samplers, config, world, torch.float32))(step)
-    return [losses[:2], *(gradient.clone() for gradient in found)]
+    return [losses[:-1], *(gradient.clone() for gradient in found)]
 
 
 def at_once(model, corpus, config, step=1):
-    losses = Shares(sampler := Sampler(corpus, config), step, config).losses(model, sampler, 0, 1, torch.float32)
+    setup = Setup(model, [Sampler(corpus, config)], config, ALONE, torch.float32)
+    losses = Shares(setup, step).losses(model, 0, 1)
     return [losses, *torch.autograd.grad(losses.sum(), list(model.parameters()))]
 
 

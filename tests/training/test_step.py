@@ -61,6 +61,7 @@ def bucketed(corpus, config, dtype=torch.float32, first_step=0, graphs=None, dev
     prepare(model, corpus, config, world)
     alone = make_world(PLAIN, [CPU], [CPU])
     setup = Setup(model, [Sampler(corpus, config, device)], config, alone._replace(local=[device]), dtype)
+    setup = setup.with_teachers()
     optimizer = make_optimizer(setup._replace(dtype=copies or dtype))
     steps = BucketedSteps(setup._replace(world=alone), optimizer, first_step, graphs or Called())
     return model, steps, optimizer
@@ -69,18 +70,18 @@ def bucketed(corpus, config, dtype=torch.float32, first_step=0, graphs=None, dev
 def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
     model, world = make_model(corpus), make_world(config, [CPU], [CPU])
     prepare(model, corpus, config, world)
-    setup = Setup(model, [Sampler(corpus, config)], config, world, dtype)
+    setup = Setup(model, [Sampler(corpus, config)], config, world, dtype).with_teachers()
     optimizer = make_optimizer(setup._replace(dtype=copies))
     return model, EagerSteps(make_gradients(setup), optimizer, config, world.deterministic)
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])
 @pytest.mark.parametrize(("clip", "optimizer"), [(0.05, "adamw"), (0.0, "adamw"), (0.05, "muon")])
-@pytest.mark.parametrize("head_first", [0.0, 0.4])
-def test_buckets_change_nothing(corpus, objective, clip, optimizer, head_first):
+@pytest.mark.parametrize(("head_first", "keep_vectors"), [(0.0, 0.0), (0.4, 20.0)])
+def test_buckets_change_nothing(corpus, objective, clip, optimizer, head_first, keep_vectors):
     """Losses, norms and, at the end, the weights equal those of eager steps; dropout is on."""
     changes = {"objective": objective, "max_grad_norm": clip, "optimizer": optimizer, "weight_decay": 0.1}
-    changes |= {"head_first": head_first, "head_lr": 0.02}
+    changes |= {"head_first": head_first, "head_lr": 0.02, "keep_vectors": keep_vectors}
     config = dataclasses.replace(PLAIN, **changes)
     one, filled, _ = bucketed(corpus, config)
     two, whole = plain(corpus, config)
@@ -135,7 +136,7 @@ def test_a_step_asks_the_host_for_nothing(corpus, monkeypatch, dtype, kind):
         with Watch():
             function()
 
-    config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1, head_first=0.4)
+    config = dataclasses.replace(PLAIN, optimizer=kind, weight_decay=0.1, head_first=0.4, keep_vectors=1.0)
     _, step, optimizer = bucketed(corpus, config, dtype, graphs=Around(watched))
     for number in range(3):
         step(number, 0.0, wait=True)
@@ -288,7 +289,7 @@ def test_the_loop_names_the_step_of_a_non_finite_loss(corpus, tmp_path, called, 
     def spoilt(self, step, flag, wait):
         if step == 6:
             with torch.no_grad():
-                self._model.masked_lm_head.norm.weight[0] = math.nan
+                self._setup.model.masked_lm_head.norm.weight[0] = math.nan
         return taken(self, step, flag, wait)
 
     monkeypatch.setattr(BucketedSteps, "__call__", spoilt)
