@@ -77,7 +77,7 @@ def test_lines_of_an_older_version_are_kept(tmp_path):
 def test_missing_lines_are_reported(tmp_path, said):
     path = tmp_path / "metrics.jsonl"
     write(path, 0, 6)
-    path.write_bytes(path.read_bytes()[:100] + b"\xff" + path.read_bytes()[101:])
+    path.write_bytes(path.read_bytes()[:150] + b"\xff" + path.read_bytes()[151:])
     history = History(path, 5)
     history.complete()
     assert history.records == [RECORDS[0], *RECORDS[2:5]]
