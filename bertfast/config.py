@@ -293,8 +293,8 @@ class TrainConfig(SamplerConfig):
     head_lr: float = setting(2e-3, "AdamW's peak learning rate in these steps", within=POSITIVE)
     keep_vectors: float = setting(
         0.0,
-        "with --init: weight of a term of the loss, 1 - cosine of an example's mean vector and the one that the model "
-        "gave it at the start; it keeps the model good at what its vectors are for",
+        "with --init: weight of a term of the loss, 1 - cosine of an example's vector and the one that the model gave "
+        "it at the start, which keeps what its vectors are good for",
         within=ZERO_OR_POSITIVE,
     )
     weight_decay: float = setting(
@@ -377,6 +377,8 @@ class TrainConfig(SamplerConfig):
     )
     init_weights: str = ""
     """The digest of the weights that --init gave; empty without it."""
+    kept_pooling: str = setting("mean", choices=("mean", "max", "cls"))
+    """How the vectors that --keep-vectors keeps are made: as by the folder of --init, if it says so."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -75,13 +75,13 @@ class Bert(nn.Module):
             self.embeddings.word.weight[self.config.vocab_size :].zero_()
 
     def forward(
-        self, batch: PackedBatch, mlm_weights: Tensor, seed: int, dtype: torch.dtype, kept: Tensor | None = None
+        self, batch: PackedBatch, mlm_weights: Tensor, seed: int, dtype: torch.dtype, kept: Kept | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The losses:
 
         - masked LM: sum_i mlm_weights_i CE_i
         - next sentence: the mean over its labels; 0 without labels
-        - distance to `kept`, (examples, H): the mean over the examples of 1 - cos(mean vector, kept); 0 without `kept`
+        - kept vectors: the mean over the examples of 1 - cos(vector, kept vector); 0 without `kept`
 
         Equal to computing every hidden state and reading the heads' rows. But without `kept` the last layer computes
         only those rows.
@@ -97,7 +97,8 @@ class Bert(nn.Module):
             logits = self.next_sentence_logits(self.pooled(gather_rows(hidden_states, first[: labels.numel()])))
             nsp_loss = F.cross_entropy(logits.float(), labels)
         if kept is not None:
-            distance = (1 - F.cosine_similarity(mean_vectors(hidden_states, batch), kept)).mean()
+            vectors = pooled_vectors(hidden_states, batch, kept.pooling)
+            distance = (1 - F.cosine_similarity(vectors, kept.vectors)).mean()
         return mlm_loss, nsp_loss, distance
 
     def hidden_states(
@@ -136,11 +137,22 @@ class Bert(nn.Module):
         return self.masked_lm_head.logits(hidden_states, self.embeddings.word.weight)
 
 
-def mean_vectors(hidden_states: Tensor, batch: PackedBatch) -> Tensor:
-    """(examples, H) float32: the mean of each example's hidden states, (T, H)."""
+class Kept(NamedTuple):
+    """What a batch's vectors should stay near."""
+
+    vectors: Tensor
+    """(examples, H) float32."""
+    pooling: str
+    """How a vector is made of an example's hidden states: mean, max or cls."""
+
+
+def pooled_vectors(hidden_states: Tensor, batch: PackedBatch, pooling: str) -> Tensor:
+    """(examples, H) float32: each example's vector, from hidden states (T, H)."""
     ends = batch.cu_seqlens[: batch.cu_masked.numel()].long()
-    means: Tensor = torch.segment_reduce(hidden_states.float(), "mean", offsets=ends, unsafe=True)
-    return means
+    if pooling == "cls":
+        return gather_rows(hidden_states, ends[:-1]).float()
+    vectors: Tensor = torch.segment_reduce(hidden_states.float(), pooling, offsets=ends, unsafe=True)
+    return vectors
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from bertfast.errors import InputError
 from bertfast.files import expanded
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
+from bertfast.hub.sentence_transformers import load_modules
 from bertfast.hub.state_dict import MASKED_LM_HEAD
 from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
@@ -216,7 +217,10 @@ def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained
         flags = " and ".join(flag(TrainConfig, name) for name in lengths)
         raise InputError(f"{flags} both say how long to train: give one of them")
     train = {name: value for name, value in preset.train.items() if not (lengths and name == "minutes")}
-    return settings(TrainConfig, options, **train, init_weights=start.digest() if start else "")
+    if start is not None:
+        modules = load_modules(start.folder, start.model.config, start.tokenizer).settings
+        train |= {"init_weights": start.digest(), "kept_pooling": modules.get("pooling", TrainConfig.kept_pooling)}
+    return settings(TrainConfig, options, **train)
 
 
 def _check_options_of_init(options: argparse.Namespace) -> None:

@@ -220,7 +220,10 @@ def _of_training(facts: CardFacts) -> Iterator[tuple[str, str]]:
     if config.head_steps:
         yield "masked-LM head alone", f"in the first {config.head_steps:,} steps, peak rate {config.head_lr:g}"
     if config.keep_vectors:
-        yield "kept vectors", f"those it began with: 1 - cosine of the examples' means, weight {config.keep_vectors:g}"
+        yield (
+            "kept vectors",
+            f"those it began with: 1 - cosine, pooling {config.kept_pooling}, weight {config.keep_vectors:g}",
+        )
     muon = config.optimizer == "muon"
     yield "optimizer", "Muon for the matrices of the layers, AdamW for the rest" if muon else "AdamW"
     rates = f"{config.muon_lr:g} (Muon), {config.lr:g} (AdamW)" if muon else f"{config.lr:g}"

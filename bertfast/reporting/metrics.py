@@ -24,8 +24,7 @@ class Record(NamedTuple):
     tokens: int | None = None
     """Tokens of the global batch, special tokens included. None in a line that bertfast 0.3 wrote."""
     kept_loss: float | None = None
-    """With --keep-vectors: its weight times the mean of 1 - cos, the examples' distance to their vectors at the start.
-    """
+    """With --keep-vectors: its weight times the mean of 1 - cos, the distance to the examples' vectors at the start."""
 
 
 class Evaluation(NamedTuple):

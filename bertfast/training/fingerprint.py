@@ -60,7 +60,8 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
     if config.optimizer != "muon":
         del values[flag(TrainConfig, "muon_lr")]
     if not config.keep_vectors:
-        del values[flag(TrainConfig, "keep_vectors")]
+        for name in ("keep_vectors", "kept_pooling"):
+            del values[flag(TrainConfig, name)]
     if not config.head_first:
         for name in ("head_first", "head_lr"):
             del values[flag(TrainConfig, name)]

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 
 from bertfast.distributed.collectives import RankSum
 from bertfast.distributed.tree_sum import TreeSum, one_thread
+from bertfast.model import Kept
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.padding import fill, rounded
 from bertfast.training.setup import Setup
@@ -125,8 +126,7 @@ class Share(NamedTuple):
     """The piece's share of the batch's examples."""
     kept_weight: float
     """This share, times `config.keep_vectors`."""
-    kept: Tensor | None
-    """(examples, H): the vectors to keep, if any."""
+    kept: Kept | None
 
     @classmethod
     def of(cls, setup: Setup, batch: PackedBatch, mlm_weights: Tensor, share: float, device: int = 0) -> Share:

@@ -42,7 +42,9 @@ class Setup(NamedTuple):
         """The setup of a run that keeps the model's present vectors, if its settings say so."""
         if not self.config.keep_vectors:
             return self
-        return self._replace(teachers=[Teacher(self.model, sampler.device) for sampler in self.samplers])
+        return self._replace(
+            teachers=[Teacher(self.model, self.config.kept_pooling, sampler.device) for sampler in self.samplers]
+        )
 
     def with_steps(self, steps: int) -> Setup:
         """The setup of a run of another number of steps."""

@@ -42,7 +42,7 @@ class Measured(NamedTuple):
     mlm_loss: float
     nsp_loss: float
     kept_loss: float
-    """`config.keep_vectors` times the mean distance to the vectors to keep."""
+    """`config.keep_vectors` times the mean distance to the kept vectors."""
     norm: float
     """The gradient norm before clipping."""
     flags: float

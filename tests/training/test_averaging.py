@@ -17,8 +17,9 @@ from support import planted_labels
 from support.command_line import metrics
 from support.small_run import CPU
 
-from bertfast.config import ProbeConfig, TrainConfig
+from bertfast.config import EncodeConfig, ProbeConfig, TrainConfig
 from bertfast.data.readers.scored_pairs import ScoredPairs
+from bertfast.hub.sentence_transformers import save_modules
 from bertfast.hub.transformers import load_pretrained, save_model
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.probe import classification
@@ -263,6 +264,15 @@ def test_settings_for_a_model_without_a_head(files, start, tmp_path):
         assert pretrain([*without, "--steps", "1"]) == 0
         settings = json.loads((out / "run.json").read_text())["train"]
         assert (settings["head_first"], settings["keep_vectors"]) == (share, weight)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+def test_the_vectors_to_keep_are_those_of_the_folders_modules(files, start, tmp_path, pooling):
+    other = shutil.copytree(start, tmp_path / "start")
+    save_modules(other, planted_labels.model(knows=False), EncodeConfig(pooling=pooling))
+    assert pretrain(arguments(files, other, tmp_path / "out", "--steps", 1)) == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["train"]["kept_pooling"] == pooling
 
 
 @pytest.mark.usefixtures("cache")

@@ -94,12 +94,22 @@ def test_another_optimizer(corpus: Corpus) -> None:
 def test_another_start_and_a_head_that_learns_first(corpus: Corpus) -> None:
     """Only runs with them record them, so checkpoints of other runs stay as they were."""
     one = of(corpus)
-    assert not one.keys() & {"--head-first", "--head-lr", "--keep-vectors", "init_weights", "weights of --init"}
+    assert not one.keys() & {
+        "--head-first",
+        "--head-lr",
+        "--keep-vectors",
+        "kept_pooling",
+        "init_weights",
+        "weights of --init",
+    }
     assert differences(one, of(corpus, head_lr=0.5)) == []
     head = of(corpus, head_first=0.2)
     assert differences(one, head) == ["--head-first: unknown -> 0.2", "--head-lr: unknown -> 0.002"]
     assert differences(head, of(corpus, head_first=0.2, head_lr=0.5)) == ["--head-lr: 0.002 -> 0.5"]
-    assert differences(one, of(corpus, keep_vectors=2.0)) == ["--keep-vectors: unknown -> 2.0"]
+    assert differences(one, of(corpus, keep_vectors=2.0)) == [
+        "--keep-vectors: unknown -> 2.0",
+        "kept_pooling: unknown -> mean",
+    ]
     started = of(corpus, init_weights="a1")
     assert differences(one, started) == ["weights of --init: unknown -> a1"]
     assert differences(started, of(corpus, init_weights="b2")) == ["weights of --init: a1 -> b2"]

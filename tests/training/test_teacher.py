@@ -40,13 +40,14 @@ def start(corpus):
 
 
 @pytest.mark.parametrize("objective", ["none", "nsp"])
-def test_vectors_are_means_over_the_text_before_it_is_masked(corpus, start, objective):
+def test_vectors_are_of_the_text_before_it_is_masked(corpus, start, objective):
     """By transformers, from padded examples."""
     sampler, count = Sampler(corpus, dataclasses.replace(CONFIG, objective=objective)), 7
     plan = sampler.plan(0, count)
     size = rounded(int(plan.lengths.sum()), int(plan.num_masked.sum()))
     batch, _ = fill(sampler.packed_within(torch.tensor([0]), count, size.tokens, size.predictions), size, 1.0)
-    found = Teacher(start.train(), CPU).vectors(batch, torch.float32)
+    teach = {each: Teacher(start.train(), each, CPU) for each in ("mean", "max", "cls")}
+    found = {each: teacher.vectors(batch, torch.float32) for each, teacher in teach.items()}
 
     padded = sampler.padded(0, count)
     ids = padded.input_ids.clone()
@@ -61,15 +62,17 @@ def test_vectors_are_means_over_the_text_before_it_is_masked(corpus, start, obje
     theirs.double()
     with torch.no_grad():
         states = theirs.bert(ids, padded.attention_mask, padded.token_type_ids).last_hidden_state
-    expected = torch.stack([row[mask.bool()].mean(0) for row, mask in zip(states, padded.attention_mask, strict=True)])
-    assert found.dtype == torch.float32
-    assert found.shape == (count, start.config.hidden_size)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    pairs = [row[mask.bool()] for row, mask in zip(states, padded.attention_mask, strict=True)]
+    for pooling, pool in {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0), "cls": lambda x: x[0]}.items():
+        vectors = found[pooling].vectors
+        assert (vectors.dtype, found[pooling].pooling) == (torch.float32, pooling)
+        torch.testing.assert_close(vectors.double(), torch.stack([*map(pool, pairs)]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start):
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start, pooling):
     """Of a model that has moved away, by float64; the gradients of the pieces add up to those of the whole batch."""
-    config = dataclasses.replace(KEEPING, batch_size=13)
+    config = dataclasses.replace(KEEPING, batch_size=13, kept_pooling=pooling)
     for module in (start.pooler, start.next_sentence_head):
         module.requires_grad_(False)
     setup = Setup(start, [Sampler(corpus, config)], config, ALONE, torch.float32).with_teachers()
@@ -80,10 +83,10 @@ def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start):
     batch = setup.sampler.packed(0, 13)
     with torch.no_grad():
         now = start.hidden_states(batch, torch.float32).double()
-    kept = before.vectors(batch, torch.float32).double()
-    ends = batch.cu_seqlens.tolist()
-    means = torch.stack([now[begin:end].mean(0) for begin, end in itertools.pairwise(ends)])
-    expected = 20 * (1 - torch.cosine_similarity(means, kept)).mean().item()
+    kept = before.vectors(batch, torch.float32).vectors.double()
+    states = [now[begin:end] for begin, end in itertools.pairwise(batch.cu_seqlens.tolist())]
+    pool = {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0), "cls": lambda x: x[0]}[pooling]
+    expected = 20 * (1 - torch.cosine_similarity(torch.stack([*map(pool, states)]), kept)).mean().item()
     assert expected > 1
 
     losses, whole = make_gradients(setup)(0)
