@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from scipy.sparse import hstack
+from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
@@ -125,10 +126,12 @@ def test_a_fifth_is_held_out():
 
 def test_few_labels_are_drawn_several_times(monkeypatch):
     drawn = []
-    fitted = classification._fitted
-    monkeypatch.setattr(
-        classification, "_fitted", lambda features, labels: drawn.append(Counter(labels)) or fitted(features, labels)
-    )
+
+    def guessing(features, labels):
+        drawn.append(Counter(labels))
+        return DummyClassifier(strategy="uniform", random_state=len(drawn)).fit(features, labels)
+
+    monkeypatch.setattr(classification, "_fitted", guessing)
     train, test = planted_labels.labelled(1200, 0), planted_labels.labelled(50, 1)
     config = ProbeConfig(labels_each="1000,all,20")
     columns = probe_labels(planted_labels.encoder(knows=False), train, test, config).columns
