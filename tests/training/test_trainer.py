@@ -252,11 +252,15 @@ long = pytest.mark.long
     [(False, "fp32"), pytest.param(True, "fp32", marks=long), pytest.param(False, "bf16", marks=long)],
 )
 def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precision):
-    """Batches of several sizes, dropout on; deterministic, in several threads."""
-    config = dataclasses.replace(CONFIG, deterministic=deterministic, precision=precision, steps=4)
-    plain = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
-    config = dataclasses.replace(config, compile=True)
-    compiled = train(make_model(corpus, num_hidden_layers=1), corpus, config).history.records
+    """Batches of several sizes, dropout on, vectors kept; deterministic, in several threads."""
+
+    def records(**changes):
+        model = make_model(corpus, num_hidden_layers=1)
+        model.trained_len = 24
+        return train(model, corpus, dataclasses.replace(config, **changes)).history.records
+
+    config = dataclasses.replace(CONFIG, deterministic=deterministic, precision=precision, steps=4, keep_vectors=1.0)
+    plain, compiled = records(), records(compile=True)
     assert ", compiled; kernels" in "".join(said)
     assert torch.compiler.config.cache_key_tag == f"bertfast {bertfast.__version__}"
     for ours, theirs in zip(compiled, plain, strict=True):
