@@ -22,7 +22,7 @@ from bertfast.distributed.tree_sum import map_on_cores
 from bertfast.errors import InputError
 from bertfast.hub.sentence_transformers import Modules, load_modules
 from bertfast.hub.transformers import load_pretrained
-from bertfast.model import Bert, head_rows
+from bertfast.model import Bert, head_rows, pooled_vectors
 from bertfast.sampling.batch import PackedBatch
 
 logger = logging.getLogger(__name__)
@@ -200,12 +200,8 @@ class Encoder:
             rows = head_rows(sequences.cu_seqlens, last)
             states = self.model.hidden_states(sequences, dtype, layer=layer, rows=rows)
             return states[rows.first[:-1]].float()
-        states = self.model.hidden_states(sequences, dtype, layer=layer).float()
-        if config.pooling == "cls":
-            return states[sequences.cu_seqlens[:-2].long()]
-        lengths = torch.diff(sequences.cu_seqlens).long()
-        pooled: Tensor = torch.segment_reduce(states, config.pooling, lengths=lengths, unsafe=True)
-        return pooled[:-1]
+        states = self.model.hidden_states(sequences, dtype, layer=layer)
+        return pooled_vectors(states, sequences, config.pooling)[:-1]
 
     def _encode(self, text: str, pair: str | None) -> Encoding:
         """The tokens of a text or a pair. Raises InputError if there are more than the model takes."""

@@ -59,12 +59,9 @@ def identity(setup: Setup, corpus: Corpus, loss_form: str, twins: Sequence[str] 
             values[flag(TrainConfig, name)] = value
     if config.optimizer != "muon":
         del values[flag(TrainConfig, "muon_lr")]
-    if not config.keep_vectors:
-        for name in ("keep_vectors", "kept_pooling"):
-            del values[flag(TrainConfig, name)]
-    if not config.head_first:
-        for name in ("head_first", "head_lr"):
-            del values[flag(TrainConfig, name)]
+    for chosen, detail in (("keep_vectors", "kept_pooling"), ("head_first", "head_lr")):
+        if not getattr(config, chosen):
+            del values[flag(TrainConfig, chosen)], values[flag(TrainConfig, detail)]
     if config.init_weights:
         values["weights of --init"] = config.init_weights
     if config.minutes:  # a clock, not a setting, determines the number of steps

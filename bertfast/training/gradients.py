@@ -107,7 +107,9 @@ class PlainGradients:
         outputs = parallel_apply(
             replicate(model, devices), [part.inputs(self._setup) for part in parts], devices=devices
         )
-        weighed = [part.weighed(losses).to(devices[0]) for part, losses in zip(parts, outputs, strict=True)]
+        weighed = [
+            part.weighed(self._setup, losses).to(devices[0]) for part, losses in zip(parts, outputs, strict=True)
+        ]
         return torch.stack(weighed).sum(0)
 
 
@@ -122,29 +124,27 @@ class Share(NamedTuple):
     batch: PackedBatch
     mlm_weights: Tensor
     """(predictions,) float32."""
-    nsp_weight: float
-    """The piece's share of the batch's examples."""
-    kept_weight: float
-    """This share, times `config.keep_vectors`."""
+    share: float
+    """Of the batch's examples."""
     kept: Kept | None
 
     @classmethod
     def of(cls, setup: Setup, batch: PackedBatch, mlm_weights: Tensor, share: float, device: int = 0) -> Share:
         """`batch`, with a `share` of the global batch's examples, on one of this process's devices."""
         kept = setup.teachers[device].vectors(batch, setup.dtype) if setup.teachers else None
-        return cls(batch, mlm_weights, share, share * setup.config.keep_vectors, kept)
+        return cls(batch, mlm_weights, share, kept)
 
     def inputs(self, setup: Setup) -> tuple[Any, ...]:
         """The arguments of the model's `forward`."""
         return self.batch, self.mlm_weights, setup.config.seed, setup.dtype, self.kept
 
-    def weighed(self, losses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def weighed(self, setup: Setup, losses: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(3,): the piece's summands of the batch's losses, from the model's losses of the piece.
 
         The batch's losses are summed: the third has the weight `config.keep_vectors` already.
         """
         mlm_loss, nsp_loss, distance = losses
-        return torch.stack([mlm_loss, nsp_loss * self.nsp_weight, distance * self.kept_weight])
+        return torch.stack([mlm_loss, nsp_loss * self.share, distance * (self.share * setup.config.keep_vectors)])
 
 
 class Shares:
@@ -158,7 +158,7 @@ class Shares:
     def losses(self, model: nn.Module, piece: int, pieces: int) -> Tensor:
         """(3,): the piece's summands of the batch's losses, on this process's first device."""
         share = self.of(piece, pieces)
-        return share.weighed(model(*share.inputs(self._setup)))
+        return share.weighed(self._setup, model(*share.inputs(self._setup)))
 
     def of(self, piece: int, pieces: int, device: int = 0) -> Share:
         """The piece, on one of this process's devices."""

@@ -210,7 +210,7 @@ class BucketedSteps:
             all_predictions = self._sampler.predictions(first, config.batch_size)
         batch, mlm_weights = fill(batch, bucket, 1 / all_predictions.clamp(min=1))
         share = Share.of(self._setup, batch, mlm_weights, self._count / config.batch_size)
-        losses = share.weighed(self._setup.model(*share.inputs(self._setup)))
+        losses = share.weighed(self._setup, self._setup.model(*share.inputs(self._setup)))
         gradients: Sequence[Tensor] = torch.autograd.grad(losses.sum(), self._optimizer.parameters)
         totals = torch.cat([losses.detach(), self._flag])
         if self._sum is not None:
