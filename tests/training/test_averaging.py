@@ -198,7 +198,8 @@ def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, sh
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert pretrain(arguments(files, start, whole, *both(files))) == 0
     said = capfd.readouterr().err
-    assert "first the masked-LM head alone for 40% of the steps, at 0.002; the vectors that the model came" in said
+    assert "first the masked-LM head alone for 40% of the steps, at 0.002; " in said
+    assert "; the vectors that the model came with are kept, weight 20\n" in said
     assert "warning" not in said
     assert said.count("\nBy hand.\n") == 1
     found = load_file(whole / "model.safetensors")

@@ -24,6 +24,11 @@ from bertfast.training.launch import train
 from bertfast.training.setup import Setup
 from bertfast.training.teacher import Teacher
 
+POOLINGS = {
+    "mean": lambda states: states.mean(0),
+    "max": lambda states: states.amax(0),
+    "cls": lambda states: states[0],
+}
 KEEPING = dataclasses.replace(CONFIG, objective="none", keep_vectors=20.0, lr=1e-3, deterministic=True)
 
 
@@ -46,7 +51,7 @@ def test_vectors_are_of_the_text_before_it_is_masked(corpus, start, objective):
     plan = sampler.plan(0, count)
     size = rounded(int(plan.lengths.sum()), int(plan.num_masked.sum()))
     batch, _ = fill(sampler.packed_within(torch.tensor([0]), count, size.tokens, size.predictions), size, 1.0)
-    teach = {each: Teacher(start.train(), each, CPU) for each in ("mean", "max", "cls")}
+    teach = {each: Teacher(start.train(), each, CPU) for each in POOLINGS}
     found = {each: teacher.vectors(batch, torch.float32) for each, teacher in teach.items()}
 
     padded = sampler.padded(0, count)
@@ -63,13 +68,13 @@ def test_vectors_are_of_the_text_before_it_is_masked(corpus, start, objective):
     with torch.no_grad():
         states = theirs.bert(ids, padded.attention_mask, padded.token_type_ids).last_hidden_state
     pairs = [row[mask.bool()] for row, mask in zip(states, padded.attention_mask, strict=True)]
-    for pooling, pool in {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0), "cls": lambda x: x[0]}.items():
+    for pooling, pool in POOLINGS.items():
         vectors = found[pooling].vectors
         assert (vectors.dtype, found[pooling].pooling) == (torch.float32, pooling)
         torch.testing.assert_close(vectors.double(), torch.stack([*map(pool, pairs)]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start, pooling):
     """Of a model that has moved away, by float64; the gradients of the pieces add up to those of the whole batch."""
     config = dataclasses.replace(KEEPING, batch_size=13, kept_pooling=pooling)
@@ -85,8 +90,7 @@ def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start, pooling)
         now = start.hidden_states(batch, torch.float32).double()
     kept = before.vectors(batch, torch.float32).vectors.double()
     states = [now[begin:end] for begin, end in itertools.pairwise(batch.cu_seqlens.tolist())]
-    pool = {"mean": lambda x: x.mean(0), "max": lambda x: x.amax(0), "cls": lambda x: x[0]}[pooling]
-    expected = 20 * (1 - torch.cosine_similarity(torch.stack([*map(pool, states)]), kept)).mean().item()
+    expected = 20 * (1 - torch.cosine_similarity(torch.stack([*map(POOLINGS[pooling], states)]), kept)).mean().item()
     assert expected > 1
 
     losses, whole = make_gradients(setup)(0)
