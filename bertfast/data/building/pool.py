@@ -42,8 +42,11 @@ class Pool:
             resource_tracker.ensure_running()
             sys.warnoptions.pop()
             self._read = context.Value("q")  # bytes read by all processes
+            self._left = context.Array("q", 2)  # the parts that nobody has begun: begin, end
             alive, self._alive = context.Pipe(duplex=False)
-            self._executor = ProcessPoolExecutor(size - 1, context, _begin, (job, self._read, alive))
+            arguments = (job, self._read, self._left, alive)
+            self._others = size - 1
+            self._executor = ProcessPoolExecutor(self._others, context, _begin, arguments)
 
     def run(self, work: Work, indices: Sequence[int], on_read: OnRead) -> None:
         """Calls `work` for each index, and `on_read` with the number of bytes read since its last call.
@@ -63,17 +66,18 @@ class Pool:
             on_read(mine + now - reported)
             reported = now
 
+        self._left[:] = [0, len(indices)]
         try:
             with _spawning():
-                pending = {self._executor.submit(_do, work, index): index for index in indices}
-            while pending:
-                # What the others have not begun, this process does, from the end.
-                mine = next((future for future in reversed(pending) if future.cancel()), None)
-                if mine is not None:
-                    work(self._job, pending.pop(mine), report)
-                for future in wait(pending, _POLL if mine is None else 0, FIRST_EXCEPTION).done:
+                others = {self._executor.submit(_do, work, indices) for _ in range(self._others)}
+            while others:
+                # This process takes parts from the end: what comes first in order is done first.
+                place = _take(self._left, last=True)
+                if place is not None:
+                    work(self._job, indices[place], report)
+                done, others = wait(others, _POLL if place is None else 0, FIRST_EXCEPTION)
+                for future in done:
                     future.result()
-                    del pending[future]
                 report()
         except BrokenProcessPool:
             raise ProcessLost(
@@ -114,11 +118,12 @@ def _spawning() -> Iterator[None]:
 
 _job: object = None
 _read: Any = None
+_left: Any = None
 
 
-def _begin(job: object, read: Any, alive: Connection) -> None:
-    global _job, _read
-    _job, _read = job, read
+def _begin(job: object, read: Any, left: Any, alive: Connection) -> None:
+    global _job, _read, _left
+    _job, _read, _left = job, read, left
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_end_with_main, args=(alive,), daemon=True).start()
 
@@ -130,9 +135,24 @@ def _end_with_main(alive: Connection) -> None:
     os._exit(1)
 
 
-def _do(work: Work, index: int) -> None:
+def _do(work: Work, indices: Sequence[int]) -> None:
     def on_read(size: int) -> None:
         with _read.get_lock():
             _read.value += size
 
-    work(_job, index, on_read)
+    while (place := _take(_left)) is not None:
+        work(_job, indices[place], on_read)
+
+
+# ---- in all of them
+
+
+def _take(left: Any, last: bool = False) -> int | None:
+    """The place of the first, or last, part that nobody has begun. None: all are begun."""
+    with left.get_lock():
+        begin, end = left
+        if begin == end:
+            return None
+        left[:] = [begin, end - 1] if last else [begin + 1, end]
+        place: int = end - 1 if last else begin
+        return place

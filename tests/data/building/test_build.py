@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, pairwise
 from pathlib import Path
 
@@ -161,14 +161,25 @@ def test_an_error_in_a_unit_names_the_line_of_the_file(tmp_path):
 # ---- any number of processes
 
 
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Path]:
+    """Where a pool's processes meet: see `pool_jobs.in_another`. It holds what they write for as long as the test."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with path.open("r+b", buffering=0):
+        yield path
+
+
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_pool_does_each_part_once(tmp_path, size):
+def test_a_pool_does_each_part_once(fifo, size):
+    if size == 1:
+        fifo.open("r+b", buffering=0).write(b"x")  # there is no other to wait for
     sizes: list[int] = []
-    with Pool(tmp_path, size) as pool:
+    with Pool(fifo, size) as pool:
         for begin in (0, 20):
             pool.run(pool_jobs.leave_a_file, range(begin, begin + 20), sizes.append)
             assert sum(sizes) == 3 * (begin + 20)
-    by = {path.name: int(path.read_text()) for path in tmp_path.iterdir()}
+    by = {path.name: int(path.read_text()) for path in fifo.parent.iterdir() if path != fifo}
     assert by.keys() == {f"{index}" for index in range(40)}
     assert os.getpid() in by.values()
     assert len(set(by.values())) <= size
@@ -181,9 +192,11 @@ def test_an_error_comes_through_as_it_is(size):
         pool.run(pool_jobs.fail, range(9), ignore)
 
 
-def test_a_killed_process_is_reported():
-    with pytest.raises(ProcessLost, match="was killed, perhaps for want of memory"), Pool(None, 2) as pool:
-        pool.run(pool_jobs.die, range(9), ignore)
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("parts", [2, 9])
+def test_a_killed_process_is_reported(fifo, parts):
+    with pytest.raises(ProcessLost, match="was killed, perhaps for want of memory"), Pool(fifo, 3) as pool:
+        pool.run(pool_jobs.die, range(parts), ignore)
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -227,10 +240,10 @@ def test_a_script_is_run_once(text, tmp_path, small_units):
 
 
 @pytest.mark.parametrize("look", [pool_jobs.look_for_torch, pool_jobs.look_for_ctrl_c])
-def test_the_other_processes_import_no_torch_and_leave_ctrl_c_to_this_one(look):
+def test_the_other_processes_import_no_torch_and_leave_ctrl_c_to_this_one(fifo, look):
     assert "torch" in sys.modules
     found: list[int] = []
-    with Pool(None, 2) as pool:
+    with Pool(fifo, 2) as pool:
         pool.run(look, range(4), found.append)
     assert 1 <= sum(found) <= 4  # the parts that the other process did; 1000 more for each fault
 
