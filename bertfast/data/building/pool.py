@@ -53,7 +53,7 @@ class Pool:
 
         Raises what `work` raises, and ProcessLost if a process is killed.
         """
-        if self._executor is None:
+        if self._executor is None or not indices:
             for index in indices:
                 work(self._job, index, on_read)
             return

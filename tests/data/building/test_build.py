@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -190,6 +191,12 @@ def test_a_pool_does_each_part_once(fifo, size):
 def test_an_error_comes_through_as_it_is(size):
     with pytest.raises(InputError, match=r"^part \d is bad$"), Pool(None, size) as pool:
         pool.run(pool_jobs.fail, range(9), ignore)
+
+
+def test_a_pool_without_parts_starts_no_process():
+    with Pool(None, 2) as pool:
+        pool.run(pool_jobs.fail, [], ignore)
+        assert not multiprocessing.active_children()
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
