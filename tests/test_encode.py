@@ -54,6 +54,13 @@ def test_a_row_for_each_text(saved_model, tmp_path, capsys, name):
     assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(saved_model).embed(TEXTS).numpy())
 
 
+def test_a_row_for_each_paragraph_of_html(saved_model, tmp_path, capsys):
+    (tmp_path / "a.html").write_text("<p>a crane<br>is flying<p>a crane driver came<br><br>he just left")
+    assert run(saved_model, capsys, "--input", tmp_path / "a.html", "--out", tmp_path / "v.npy")[0] == 0
+    paragraphs = ["a crane is flying", "a crane driver came", "he just left"]
+    assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(saved_model).embed(paragraphs).numpy())
+
+
 def test_more_texts_than_a_block(saved_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(vectors_file, "_BLOCK", 3)
     (tmp_path / "a.txt").write_text("\n".join(TEXTS * 2))

@@ -35,7 +35,9 @@ def texts_of(files: Iterable[TextFile]) -> Iterator[str]:
             for line in whole_lines(file.path):
                 yield from line.rstrip("\r\n").split("\r")  # old Macs ended lines so
         elif file.kind == "html":
-            yield from filter(None, html_lines(file.path))
+            for is_paragraph, lines in itertools.groupby(html_lines(file.path), bool):
+                if is_paragraph:
+                    yield " ".join(lines)
         else:
             yield from column_texts(file.records, file.column)
 
