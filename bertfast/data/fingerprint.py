@@ -14,7 +14,7 @@ from bertfast.config import CorpusConfig
 from bertfast.data.text_file import TextFile
 from bertfast.data.tokenizing.splitting import normalisation
 from bertfast.data.tokenizing.tokenizer import Tokenizer
-from bertfast.errors import InputError
+from bertfast.errors import InputError, require_package
 from bertfast.files import locked, whole_file
 
 # Raise this with every change to the layout of a corpus's files or to the way text is processed. If the layout of a
@@ -25,7 +25,10 @@ FORMAT = 9
 def fingerprint(
     files: Sequence[TextFile], digests: dict[Path, str], tokenizer: Tokenizer | None, config: CorpusConfig
 ) -> str:
-    """The fingerprint in hexadecimal. `digests`: from `digests_of`; `tokenizer`: None if one is trained on the text."""
+    """The fingerprint in hexadecimal. `digests`: from `digests_of`; `tokenizer`: None if one is trained on the text.
+
+    Raises InputError if there is prose, and sentencex is missing.
+    """
     settings: dict[str, Any] = {
         "format": FORMAT,
         "deduplicate": config.deduplicate,
@@ -37,6 +40,7 @@ def fingerprint(
     else:
         settings["tokenizer"] = hashlib.blake2b(tokenizer.backend.to_str().encode()).hexdigest()
     if any(file.form not in ("wikitext", "lines") for file in files):
+        require_package("sentencex", "cutting prose into sentences")
         settings["sentences"] = (config.language, importlib.metadata.version("sentencex"))
     return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
 

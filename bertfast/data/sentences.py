@@ -19,7 +19,6 @@ from typing import NamedTuple
 from bertfast.data.abbreviations import END, ends_sentence, expects_more
 from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
-from bertfast.errors import require_package
 
 # In characters. sentencex segments 36 MB/s in pieces of this size, 10 MB/s in pieces four times larger, and larger ones
 # are slower still. Prose without any sentence boundary is cut at this length, too.
@@ -280,9 +279,8 @@ def _segment(language: str, text: str) -> list[str]:
     """The text divided into sentences by sentencex; joined, they give the text again.
 
     Where it divides within a name or after an abbreviation, the parts are joined, and where it misses a sentence's end,
-    they are divided. Raises InputError if the package is missing.
+    they are divided.
     """
-    require_package("sentencex", "cutting prose into sentences")
     from sentencex import segment  # here, since built corpora and text of other forms don't need it
 
     sentences: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import importlib.metadata
 import json
 import lzma
 import sys
@@ -19,8 +20,8 @@ from support.refusal import refusal
 from support.wikitext import WIKITEXT
 
 from bertfast.config import CorpusConfig
+from bertfast.data.load import load_corpus
 from bertfast.data.readers import lines
-from bertfast.data.readers.kinds import kind_of
 from bertfast.data.sentences import DOCUMENT, MARKS, PARAGRAPH, PART, PIECE, sentences
 from bertfast.data.sources.find import find_source
 from bertfast.data.text_file import TextFile
@@ -56,15 +57,24 @@ def source(path: Path, **settings: Any):
         ("texts.txt.zst", "lines", "pyarrow"),
     ],
 )
-def test_a_missing_package_is_named_only_if_it_is_needed(write, monkeypatch, name, form, package):
-    for each in ("sentencex", "pyarrow"):
-        monkeypatch.setitem(sys.modules, each, None)  # as if it were not installed
-    file = TextFile(write("It rains . It snows .", name), form, kind_of(Path(name)) or "text")
+def test_a_missing_package_is_named_only_if_it_is_needed(write, tmp_path, monkeypatch, name, form, package):
+    of_installed = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in missing:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return of_installed(name)
+
+    missing = ("sentencex", "pyarrow")
+    for each in missing:
+        monkeypatch.setitem(sys.modules, each, None)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    path, config = write("It rains . It snows .\nIt hails . It pours .", name), CorpusConfig(text_form=form, min_freq=1)
     if package is None:
-        assert "".join(sentences(file))
+        assert load_corpus(path, config=config, cache_dir=tmp_path / "cache").num_sentences
         return
     with pytest.raises(InputError, match=f"needs the package {package}: pip install {package}$"):
-        list(sentences(file))
+        load_corpus(path, config=config, cache_dir=tmp_path / "cache")
 
 
 # ---- WikiText
