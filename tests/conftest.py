@@ -23,15 +23,31 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support import saved_model as saved
 from support.messages import listening
+from support.pictures import note_losses
 from support.small_run import make_corpus
 from support.torch_threads import torch_threads
 
 from bertfast._native import native
 from bertfast.data.corpus import Corpus
+from bertfast.reporting.plot import draw_losses
+from bertfast.training import run
 
 # No test depends on the machine's speed.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def notes() -> Iterator[None]:
+    """Runs draw no pictures of their losses, but for the tests that take `pictures`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "draw_losses", note_losses)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "draw_losses", draw_losses)
 
 
 @pytest.fixture(params=native.isas())

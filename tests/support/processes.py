@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support import torchrun
+from support.pictures import note_losses
 from support.torchrun import HANGS
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -106,7 +107,11 @@ def _live(
 
 
 def settle(log: Path, environment: dict[str, str]) -> None:
-    """Gives this process, a child of the server, the environment and the files for its output."""
+    """Gives this process, a child of the server, the environment and the files for its output.
+
+    It draws no pictures, as the tests' own process.
+    """
+    importlib.import_module("bertfast.training.run").draw_losses = note_losses
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # which the server may have looked up
