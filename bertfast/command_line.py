@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import errno
 import os
 import select
 import signal
@@ -14,7 +13,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, NoReturn, TextIO, TypeVar, get_type_hints
 
 from bertfast.config import flag
-from bertfast.errors import InputError, ProcessLost, Stopped
+from bertfast.errors import InputError, ProcessLost, Stopped, in_one_line
 from bertfast.files import expanded
 from bertfast.log import show_messages, standard_error
 
@@ -109,9 +108,6 @@ def run_command(
     except SystemExit:  # after --help
         _drop_unwritable()
         raise
-    except InputError as error:
-        _report(f"error: {error}")
-        return 2
     except ProcessLost as error:
         _report(f"error: {error}")
         return 1
@@ -120,18 +116,11 @@ def run_command(
             raise
         _drop_unwritable()
         return 128 + signal.SIGPIPE
-    except (MemoryError, RuntimeError) as error:
-        # torch's errors for a CPU's memory and for a GPU's.
-        lacks_memory = "can't allocate memory" in str(error) or "out of memory" in str(error)
-        if not (isinstance(error, MemoryError) or lacks_memory):
-            raise
-        _report("error: there is too little memory for this: choose a smaller batch or model")
-        return 2
-    except OSError as error:
-        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except Exception as error:
+        if (line := in_one_line(error)) is None:
             raise
         _drop_unwritable()
-        _report(f"error: {error.filename or 'the disk'}: {error.strerror}")
+        _report(f"error: {line}")
         return 2
     except Stopped as stopped:
         return 128 + stopped.signal

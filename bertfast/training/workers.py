@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from bertfast.distributed.devices import torchrun_world
-from bertfast.errors import InputError, ProcessLost, Stopped
+from bertfast.errors import InputError, ProcessLost, Stopped, in_one_line
 from bertfast.hub.transformers import load_pretrained
 from bertfast.log import show_messages, shows_progress
 from bertfast.reporting.metrics import History
@@ -115,11 +115,13 @@ def _work(folder: Path) -> int:
         run = Trainer(job, torchrun_world(job.config), directory).train()
         if is_main_process():
             (folder / "pairs_per_second.json").write_text(json.dumps(run.pairs_per_second), encoding="utf-8")
-    except (InputError, OSError) as error:
-        (folder / "error").write_text(str(error), encoding="utf-8")
-        return 2
     except ProcessLost:  # the caller reports which worker
         return 1
+    except Exception as error:
+        if (line := in_one_line(error)) is None:
+            raise
+        (folder / "error").write_text(line, encoding="utf-8")
+        return 2
     except Stopped as stopped:
         (folder / "stopped").write_text(str(int(stopped.signal)), encoding="utf-8")
         return 128 + stopped.signal
