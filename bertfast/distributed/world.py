@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -51,10 +52,7 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     """
     if config.batch_size < size * local:
         raise InputError(f"--batch-size {config.batch_size} can't be shared by {size * local} devices")
-    most = min(SHARDS, _power_of_two(config.batch_size))
-    if not config.deterministic:
-        most = min(most, _power_of_two(config.batch_size * (config.short_len or config.max_len) // SHARD_TOKENS))
-    shards = config.shards or most
+    shards = config.shards or _default_shards(config)
     obstacle = _no_tree(shards, size, local)
     if config.compile and local > 1:
         raise InputError("--compile: DataParallel's replicas are not compiled: use --parallel ddp, or leave it out")
@@ -63,7 +61,20 @@ def _choose_sums(config: TrainConfig, size: int, local: int, device: torch.devic
     cheap = device.type == "cpu" and torch.get_num_threads() <= max(1, shards // size)
     if config.deterministic or (config.deterministic is None and cheap and not obstacle):
         return True, shards
-    return False, max(config.shards, size * local)
+    pieces = max(config.shards, size * local)
+    if pieces % (size * local):
+        raise InputError(
+            f"{size * local} devices can't share --shards {pieces} evenly: give a multiple of their number"
+        )
+    return False, pieces
+
+
+def _default_shards(config: TrainConfig) -> int:
+    """The number of shards of a deterministic run, if --shards gives none."""
+    most = min(SHARDS, _power_of_two(config.batch_size))
+    if config.deterministic:
+        return most
+    return min(most, _power_of_two(config.batch_size * (config.short_len or config.max_len) // SHARD_TOKENS))
 
 
 def _no_tree(shards: int, size: int, local: int) -> str | None:
@@ -81,8 +92,9 @@ def why_not_deterministic(config: TrainConfig, world: World) -> str | None:
     """Why a run on a CPU is not deterministic by default; None if it is, or if the configuration decides."""
     if config.deterministic is not None or world.deterministic or world.device.type != "cpu":
         return None
-    if config.shards:
-        why = _no_tree(config.shards, world.size, len(world.local)) or f"{config.shards} shards leave threads idle"
+    shards = config.shards or _default_shards(config)
+    if config.shards or shards == _default_shards(dataclasses.replace(config, deterministic=True)):
+        why = _no_tree(shards, world.size, len(world.local)) or f"there are more threads than shards ({shards})"
     elif world.size & (world.size - 1):
         why = f"{world.size} workers can't share shards evenly"
     else:
@@ -109,7 +121,7 @@ def _no_graph(world: World) -> str | None:
 
 
 def describe(world: World, dtype: torch.dtype) -> str:
-    """One line: devices, threads, precision, order of sums, and on a GPU whether the step is a CUDA graph."""
+    """One line: devices, threads, order of sums, and precision."""
     count = len(world.devices)
     if world.device.type == "cuda":
         where = f"{count} x {torch.cuda.get_device_name(world.device)}"
@@ -123,11 +135,14 @@ def describe(world: World, dtype: torch.dtype) -> str:
         ways = f"deterministic over {world.shards} shards"
     elif world.shards > count:
         ways += f" in {world.shards} shards"
-    if world.device.type == "cuda":
-        ways += (
-            ", step in a CUDA graph" if world.captured else f", no CUDA graph ({_no_graph(world) or 'switched off'})"
-        )
     return f"{where}, {ways}, {precision_name(dtype)}"
+
+
+def describe_graph(world: World) -> str:
+    """On a GPU, whether a step is a CUDA graph, as a part of a line; empty on a CPU."""
+    if world.device.type != "cuda":
+        return ""
+    return ", step in a CUDA graph" if world.captured else f", no CUDA graph ({_no_graph(world) or 'switched off'})"
 
 
 def precision_name(dtype: torch.dtype) -> str:

@@ -23,7 +23,7 @@ from bertfast.distributed import process_group
 from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.devices import choose_precision
 from bertfast.distributed.tree_sum import threads_restored
-from bertfast.distributed.world import World, describe, why_not_deterministic
+from bertfast.distributed.world import World, describe, describe_graph, why_not_deterministic
 from bertfast.errors import InputError, Stopped
 from bertfast.ops.product import computed_by_onednn
 from bertfast.reporting.context_free import ContextFree
@@ -251,7 +251,7 @@ class Trainer:
         """Logs what the run computes with, and what is known about it before its first step."""
         world = setup.world
         products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
-        compiled = ", compiled" if setup.config.compile else ""
+        compiled = describe_graph(world) + (", compiled" if setup.config.compile else "")
         devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
         logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
         if why := why_not_deterministic(setup.config, world):

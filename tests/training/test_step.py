@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
 from bertfast.distributed.cuda_graph import Graphs
-from bertfast.distributed.world import World, describe, make_world
+from bertfast.distributed.world import World, describe, describe_graph, make_world
 from bertfast.errors import InputError, Stopped
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import stages
@@ -464,20 +464,22 @@ def test_who_captures(monkeypatch):
     def line(gpus=1, local=1, **changes):
         config = dataclasses.replace(CONFIG, **changes)
         devices = [torch.device("cuda", i) for i in range(gpus)]
-        return describe(make_world(config, devices, devices[:local]), torch.float32)
+        world = make_world(config, devices, devices[:local])
+        return describe(world, torch.float32) + describe_graph(world)
 
-    assert line() == "1 x GPU, one process, step in a CUDA graph, fp32"
-    assert line(cuda_graph=False) == "1 x GPU, one process, no CUDA graph (switched off), fp32"
-    assert line(gpus=2) == "2 x GPU, a process each, one all-reduce a step, step in a CUDA graph, fp32"
-    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, no CUDA graph (switched off), fp32"
+    assert line() == "1 x GPU, one process, fp32, step in a CUDA graph"
+    assert line(cuda_graph=False) == "1 x GPU, one process, fp32, no CUDA graph (switched off)"
+    assert line(gpus=2) == "2 x GPU, a process each, one all-reduce a step, fp32, step in a CUDA graph"
+    assert line(gpus=2, cuda_graph=False) == "2 x GPU, DDP, fp32, no CUDA graph (switched off)"
     assert "no CUDA graph (it holds a GPU's batch in one piece, give --no-deterministic)" in line(deterministic=True)
     assert "no CUDA graph (it holds a GPU's batch in one piece, give --shards 1)" in line(shards=2)
-    assert "DDP in 4 shards, no CUDA graph (it holds a GPU's batch in one piece, give --shards 2)" in line(2, shards=4)
+    ending = "DDP in 4 shards, fp32, no CUDA graph (it holds a GPU's batch in one piece, give --shards 2)"
+    assert line(2, shards=4).endswith(ending)
     with pytest.raises(InputError, match="--cuda-graph: it holds the step of one GPU, give --parallel ddp"):
         line(gpus=2, local=2, cuda_graph=True)
     with pytest.raises(InputError, match="--cuda-graph: a CPU has none"):
         make_world(dataclasses.replace(CONFIG, cuda_graph=True), [CPU], [CPU])
-    assert "graph" not in describe(make_world(CONFIG, [CPU], [CPU]), torch.float32)
+    assert describe_graph(make_world(CONFIG, [CPU], [CPU])) == ""
 
 
 @on_gpu
@@ -514,7 +516,7 @@ def test_a_run_on_a_gpu_is_captured(said, corpus, tmp_path):
 def test_two_gpus_are_captured(said, corpus):
     config = dataclasses.replace(CONFIG, device="cuda", gpus=2, steps=2 * MOST_STEPS + 5)
     two = train(make_model(corpus), corpus, config).history.records
-    assert any("one all-reduce a step, step in a CUDA graph" in line for line in said)
+    assert any("one all-reduce a step" in line and "step in a CUDA graph" in line for line in said)
     assert len(two) == config.steps
     one = train(make_model(corpus), corpus, dataclasses.replace(config, gpus=1)).history.records
     for ours, theirs in zip(two[:5], one[:5], strict=True):
