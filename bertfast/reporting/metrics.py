@@ -65,12 +65,12 @@ class History:
         files' entries for `first_step` and later steps.
         """
         self._path = path
+        lines = b"" if path is None else cut_back(path, first_step, _step)
         self._events = None
-        if path and tensorboard:
+        if path and tensorboard:  # after metrics.jsonl, without which a killed run's folder can't be resumed
             from torch.utils.tensorboard import SummaryWriter  # here, since importing it is slow
 
             self._events = SummaryWriter(path.with_name("tensorboard"), purge_step=first_step)
-        lines = b"" if path is None else cut_back(path, first_step, _step)
         self._file = AppendedFile(path)
         self._unread = lines.rfind(b"\n", 0, max(0, len(lines) - _LATEST)) + 1  # bytes at the start of the file
         self.records, self.evaluations = _entries(lines[self._unread :])

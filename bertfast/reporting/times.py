@@ -7,6 +7,7 @@ uninterrupted run, byte for byte.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from bertfast.reporting.appended_file import AppendedFile, cut_back
@@ -42,6 +43,7 @@ def _time(line: bytes) -> tuple[int, float] | None:
     """Parses a line; None if it is not valid."""
     try:
         entry = json.loads(line)
-        return int(entry["step"]), float(entry["seconds"])
+        step, seconds = int(entry["step"]), float(entry["seconds"])
+        return (step, seconds) if math.isfinite(seconds) else None
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None

@@ -112,6 +112,19 @@ def test_event_files_of_a_resumed_run_hold_each_step_once(tmp_path):
     assert [event.step for event in events.Scalars("eval_nsp_loss")] == [2]
 
 
+def test_a_run_killed_while_it_makes_its_first_event_file_can_be_resumed(tmp_path, monkeypatch):
+    """That takes a metrics.jsonl beside it."""
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+
+    def killed(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tensorboard, "SummaryWriter", killed)
+    with pytest.raises(KeyboardInterrupt):
+        History(tmp_path / "metrics.jsonl", 0, tensorboard=True)
+    assert (tmp_path / "metrics.jsonl").exists()
+
+
 def history_of(steps, pairs=True):
     generator = np.random.default_rng(0)
     history = History()

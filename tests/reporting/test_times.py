@@ -23,7 +23,9 @@ def test_a_resumed_run_continues_from_the_time_of_its_last_step(tmp_path):
 
 def test_a_damaged_file_starts_again_from_0(tmp_path):
     path = tmp_path / "times.jsonl"
-    path.write_bytes(b"[1]\n{}\n\xff\nnull\n" + b"[" * 10_000 + b'\n{"step": 1, "seconds": "x"}\n')
+    path.write_bytes(
+        b"[1]\n{}\n\xff\nnull\n" + b"[" * 10_000 + b'\n{"step": 1, "seconds": "x"}\n{"step": 2, "seconds": NaN}\n'
+    )
     Times(path, 7).add(7, 1.0)
     assert seconds(path) == {7: 1.0}
 
