@@ -49,11 +49,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _main(options: argparse.Namespace) -> None:
-    if options.labels is None and (options.similarity is None or options.test is not None):
-        raise InputError("give --labels FILE, or --similarity FILE, or both")
     if options.labels is None:
-        for group, names in _OF_LABELS.items():
-            if given := first_given(options, group, names):
+        if options.similarity is None:
+            raise InputError("give --labels FILE, or --similarity FILE, or both")
+        of_labels = [first_given(options, group, names) for group, names in _OF_LABELS.items()]
+        for given in ("--test" if options.test is not None else None, *of_labels):
+            if given:
                 raise InputError(f"{given} is for labels: give --labels FILE, or leave it out")
     require_scikit_learn()
     encoder = Encoder.load(options.model)

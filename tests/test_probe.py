@@ -76,10 +76,14 @@ def test_quiet(model, files, capsys):
     ("arguments", "message"),
     [
         ([], "give --labels FILE, or --similarity FILE, or both"),
-        (["--similarity", "pairs.tsv", "--test", "test.tsv"], "give --labels FILE, or --similarity FILE, or both"),
         *(
             (["--similarity", "pairs.tsv", flag, value], f"{flag} is for labels: give --labels FILE, or leave it out")
-            for flag, value in [("--labels-each", "all"), ("--label-column", "x"), ("--delimiter", ";")]
+            for flag, value in [
+                ("--test", "test.tsv"),
+                ("--labels-each", "all"),
+                ("--label-column", "x"),
+                ("--delimiter", ";"),
+            ]
         ),
         (["--labels", "nowhere.tsv"], "no such file: nowhere.tsv"),
         (["--labels", ""], "no such file: "),

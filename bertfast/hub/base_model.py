@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def name_on_the_hub(folder: Path, config: dict[str, Any]) -> str:
     name = in_cache[1].replace("--", "/") if in_cache else _name_in_card(folder / "README.md")
     if name is None:
         name = config.get("_name_or_path")
-        if not isinstance(name, str) or not _ON_THE_HUB.fullmatch(name) or Path(name).exists():
+        # Unlike Path.exists, os.path.exists is False for a name too long for a path.
+        if not isinstance(name, str) or not _ON_THE_HUB.fullmatch(name) or os.path.exists(name):  # noqa: PTH110
             return ""
     return name if _ON_THE_HUB.fullmatch(name) else ""
 
