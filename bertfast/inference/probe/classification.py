@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def probe_labels(
     config = config or ProbeConfig()
     train, test = train_and_test(train, test)
     drawn = Drawn.of(train, test, config)
-    by_model, by_random = vectors([encoder, untrained(encoder)], drawn.texts, config)
+    of_texts = dict(vectors([(VECTORS, encoder), (RANDOM, untrained(encoder))], drawn.texts, config))
     columns = []
     fits = sum(map(len, drawn.draws.values())) * len(ROWS)
     with progress_bar(desc="logistic regressions", total=fits, leave=False) as bar:
@@ -66,7 +66,7 @@ def probe_labels(
             logger.info("learning from %s labels", f"{count:,}")
             correct: dict[str, list[npt.NDArray[np.bool_]]] = {row: [] for row in ROWS}
             for draw in draws:
-                for row, features in _features(drawn, draw, by_model, by_random).items():
+                for row, features in _features(drawn, draw, of_texts).items():
                     correct[row].append(_correct(drawn, draw, *features))
                     bar.update()
             columns.append(Column(count, {row: np.stack(each) for row, each in correct.items()}))
@@ -77,14 +77,12 @@ def probe_labels(
 def compare_labels(encoders: Iterable[tuple[str, Encoder]], drawn: Drawn, config: ProbeConfig) -> Column:
     """The results of `probe_labels` for the vectors alone, of several encoders: a row for each, by its name.
 
-    They are for the smallest number of labels in `drawn`. An encoder is used before the next one is taken from
-    `encoders`.
+    They are for the smallest number of labels in `drawn`.
     """
     count, draws = next(iter(drawn.draws.items()))
     correct = {}
-    for name, encoder in encoders:
+    for name, of_texts in vectors(encoders, drawn.texts, config):
         logger.info("learning from %s labels: %s", f"{count:,}", name)
-        [of_texts] = vectors([encoder], drawn.texts, config)
         correct[name] = np.stack([_correct(drawn, draw, *_vector_features(drawn, draw, of_texts)) for draw in draws])
     return Column(count, correct)
 
@@ -95,12 +93,12 @@ def _correct(drawn: Drawn, draw: Numbers, of_draw: Any, of_tests: Any) -> npt.ND
     return np.asarray(predicted == np.array(drawn.test.labels))
 
 
-def _features(drawn: Drawn, draw: Numbers, by_model: Vectors, by_random: Vectors) -> dict[str, tuple[Any, Any]]:
+def _features(drawn: Drawn, draw: Numbers, of_texts: Mapping[str, Vectors]) -> dict[str, tuple[Any, Any]]:
     """For each of `ROWS`, the features of the draw's and of the test's texts, dense or sparse."""
     vectorizer = tf_idf(longest=2)
     of_draw = vectorizer.fit_transform([drawn.train.texts[i] for i in draw])
     counted = of_draw, vectorizer.transform(drawn.test.texts)
-    of_model, of_random = (_vector_features(drawn, draw, each) for each in (by_model, by_random))
+    of_model, of_random = (_vector_features(drawn, draw, of_texts[row]) for row in (VECTORS, RANDOM))
     return {
         WORDS: counted,
         VECTORS: of_model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,21 +50,22 @@ def tf_idf(longest: int) -> Any:
     )
 
 
-def vectors(encoders: Iterable[Encoder], texts: Sequence[str], config: EncodeConfig) -> list[Vectors]:
-    """For each encoder, (texts, hidden): the texts' vectors as `Encoder.embed` gives them.
+def vectors(
+    encoders: Iterable[tuple[str, Encoder]], texts: Sequence[str], config: EncodeConfig
+) -> Iterator[tuple[str, Vectors]]:
+    """Each encoder's name, and (texts, hidden): the texts' vectors as its `embed` gives them.
 
-    Warns if texts were truncated.
+    An encoder is used before the next one is taken from `encoders`. Warns at the end if texts were truncated.
     """
-    results, warning = [], ""
-    for encoder in encoders:
+    warning = ""
+    for name, encoder in encoders:
         with progress_bar(desc="vectors", total=len(texts), unit=" texts", leave=False) as bar:
             of_texts, truncated = encoder.embed_texts(texts, config, bar.update)
-        results.append(of_texts.numpy())
         if truncated:
             warning = f"{truncated} of {len(texts)} texts were {encoder.truncation(config)}"
+        yield name, of_texts.numpy()
     if warning:
         logger.warning(warning)
-    return results
 
 
 def untrained(encoder: Encoder) -> Encoder:

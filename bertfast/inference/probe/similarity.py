@@ -59,12 +59,9 @@ def probe_similarity(encoder: Encoder, pairs: ScoredPairs, config: EncodeConfig 
     check_pairs(pairs)
     count, texts = len(pairs.scores), [*pairs.first, *pairs.second]
     counted = tf_idf(longest=1).fit_transform(texts)  # rows have length 1
-    by_model, by_random = vectors([encoder, untrained(encoder)], texts, config or EncodeConfig())
-    cosines = {
-        WORDS: np.asarray(counted[:count].multiply(counted[count:]).sum(axis=1)).ravel(),
-        VECTORS: _cosines(by_model),
-        RANDOM: _cosines(by_random),
-    }
+    cosines = {WORDS: np.asarray(counted[:count].multiply(counted[count:]).sum(axis=1)).ravel()}
+    encoders = [(VECTORS, encoder), (RANDOM, untrained(encoder))]
+    cosines |= {row: _cosines(of_texts) for row, of_texts in vectors(encoders, texts, config or EncodeConfig())}
     correlations = Correlations.of(cosines, pairs)
     gaps = {other: correlations.gap(VECTORS, other) for other in (WORDS, RANDOM)}
     return Similarity(count, {row: correlations.figure(row) for row in cosines}, gaps)
@@ -73,15 +70,10 @@ def probe_similarity(encoder: Encoder, pairs: ScoredPairs, config: EncodeConfig 
 def compare_similarity(
     encoders: Iterable[tuple[str, Encoder]], pairs: ScoredPairs, config: EncodeConfig
 ) -> Correlations:
-    """The correlations of `probe_similarity` for the vectors of several encoders: a row for each, by its name.
-
-    An encoder is used before the next one is taken from `encoders`.
-    """
-    texts, cosines = [*pairs.first, *pairs.second], {}
-    for name, encoder in encoders:
-        logger.info("similarity of %s pairs: %s", f"{len(pairs.scores):,}", name)
-        [of_texts] = vectors([encoder], texts, config)
-        cosines[name] = _cosines(of_texts)
+    """The correlations of `probe_similarity` for the vectors of several encoders: a row for each, by its name."""
+    logger.info("similarity of %s pairs", f"{len(pairs.scores):,}")
+    texts = [*pairs.first, *pairs.second]
+    cosines = {name: _cosines(of_texts) for name, of_texts in vectors(encoders, texts, config)}
     return Correlations.of(cosines, pairs)
 
 

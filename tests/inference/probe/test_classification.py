@@ -25,7 +25,8 @@ from bertfast.data.readers.labelled import Labelled
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
 from bertfast.inference.probe import classification, draws
-from bertfast.inference.probe.classification import probe_labels
+from bertfast.inference.probe.classification import compare_labels, probe_labels
+from bertfast.inference.probe.draws import Drawn, train_and_test
 from bertfast.inference.probe.verdict import RANDOM, ROWS, VECTORS, WITH_RANDOM, WITH_VECTORS, WORDS
 from bertfast.model import Bert
 
@@ -153,6 +154,14 @@ def test_each_text_is_embedded_once(monkeypatch):
     assert trained == untrained
     assert len(set(trained)) == len(trained) <= 5 * 30 + 30
     assert set(test.texts) < set(trained)
+
+
+def test_a_comparison_warns_once_of_truncated_texts(said):
+    encoder = planted_labels.encoder(knows=False)
+    encoder.max_len = 4
+    drawn = Drawn.of(*train_and_test(planted_labels.labelled(50, 0)), ALL)
+    assert compare_labels([("a", encoder), ("b", encoder)], drawn, ALL).correct.keys() == {"a", "b"}
+    assert len([line for line in said if line.startswith("warning: 50 of 50 texts were truncated")]) == 1
 
 
 def test_figures_are_reproducible_and_torchs_seed_is_unchanged():

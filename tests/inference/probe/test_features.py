@@ -64,9 +64,10 @@ def test_vectors_are_those_of_embed(said, settings, warning):
     encoders = [planted_labels.encoder(knows=each) for each in (True, False)]
     for encoder in encoders:
         encoder.max_len = 64
-    found = vectors(encoders, TEXTS, EncodeConfig(**settings))
+    found = list(vectors(zip("ab", encoders, strict=True), TEXTS, EncodeConfig(**settings)))
     assert said == ([] if warning is None else [f"{warning}'window' instead encodes them whole"])
-    for encoder, of_texts in zip(encoders, found, strict=True):
+    assert [name for name, _ in found] == ["a", "b"]
+    for encoder, (_, of_texts) in zip(encoders, found, strict=True):
         assert of_texts.shape == (4, 16)
         if warning is None:
             assert np.array_equal(of_texts, encoder.embed(TEXTS, **settings).numpy())

@@ -13,10 +13,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import paired_cosine_distances
 from support import planted_labels
 
+from bertfast.config import EncodeConfig
 from bertfast.data.readers.scored_pairs import ScoredPairs
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe.similarity import RANDOM, VECTORS, WORDS, Similarity, probe_similarity
+from bertfast.inference.probe.similarity import RANDOM, VECTORS, WORDS, Similarity, compare_similarity, probe_similarity
 from bertfast.model import Bert
 from bertfast.reporting.figure import Figure
 
@@ -71,6 +72,13 @@ def test_only_a_model_that_knows_the_words_helps():
     )
     random = probe_similarity(planted_labels.encoder(knows=False), pairs()).sentence
     assert random.startswith("Pretraining did not help with similarity (vectors: ")
+
+
+def test_a_comparison_warns_once_of_truncated_texts(said):
+    encoder = planted_labels.encoder(knows=True)
+    encoder.max_len = 4
+    assert compare_similarity([("a", encoder), ("b", encoder)], pairs(20), EncodeConfig()).values.keys() == {"a", "b"}
+    assert len([line for line in said if line.startswith("warning: 40 of 40 texts were truncated")]) == 1
 
 
 @pytest.mark.parametrize(
