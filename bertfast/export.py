@@ -7,13 +7,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from bertfast.command_line import Parser, add_model, add_settings, run_command, settings
+from bertfast.command_line import Parser, add_model, add_settings, first_given, run_command, settings
 from bertfast.config import EncodeConfig
 from bertfast.errors import InputError
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
 
 logger = logging.getLogger("bertfast")  # by -m this module is "__main__"
+
+# The settings that modules of sentence-transformers can have.
+_OF_VECTORS = ("pooling", "normalize")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,13 +36,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=list(FORMS),
         help="; ".join(f"{name}: {form.purpose}" for name, form in FORMS.items()),
     )
-    add_settings(parser, EncodeConfig, "sentence-transformers", ("pooling",))
+    add_settings(parser, EncodeConfig, "sentence-transformers", _OF_VECTORS)
     return parser
 
 
 def _main(options: argparse.Namespace) -> None:
-    if options.to == "onnx" and "pooling" in options:
-        raise InputError("an ONNX graph returns every token's hidden states: leave out --pooling")
+    if options.to == "onnx" and (given := first_given(options, EncodeConfig, _OF_VECTORS)):
+        raise InputError(f"an ONNX graph returns every token's hidden states: leave out {given}")
     check_form(options.to)
     for name in FORMS[options.to].files:
         if (options.model / name).exists():

@@ -17,7 +17,16 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_
 import torch
 
 from bertfast.command_line import Parser, add_settings, first_given, run_command, settings
-from bertfast.config import READING, TEXT_FORMS, BertConfig, CorpusConfig, SamplerConfig, TrainConfig, flag
+from bertfast.config import (
+    READING,
+    TEXT_FORMS,
+    BertConfig,
+    CorpusConfig,
+    EncodeConfig,
+    SamplerConfig,
+    TrainConfig,
+    flag,
+)
 from bertfast.data.corpus import Corpus, is_built
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
@@ -27,7 +36,7 @@ from bertfast.errors import InputError
 from bertfast.files import expanded
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
-from bertfast.hub.sentence_transformers import load_modules
+from bertfast.hub.sentence_transformers import Modules, load_modules
 from bertfast.hub.state_dict import MASKED_LM_HEAD
 from bertfast.hub.transformers import Pretrained, load_pretrained
 from bertfast.model import Bert
@@ -122,7 +131,8 @@ def _main(options: argparse.Namespace) -> None:
     if start:
         start.model.config.check_takes(start.tokenizer.vocab_size, config)
     check_extras(config, bool(options.eval_corpus))
-    for form in options.export:
+    exports = _exports(options, start)
+    for form in exports:
         check_form(form)
     judge = _judge(options, start)
     if not under_torchrun():
@@ -144,8 +154,8 @@ def _main(options: argparse.Namespace) -> None:
         if is_main_process():
             if judge:
                 run = write_average(run, judge, out)
-            for form in options.export:
-                export(out, form)
+            for form, vectors in exports.items():
+                export(out, form, vectors)
             print(run.closing_lines(), flush=True)
             for line in next_steps(out, corpus, config.max_len):
                 logger.info(line)
@@ -211,6 +221,22 @@ def _judge(options: argparse.Namespace, start: Pretrained | None) -> Judge | Non
     return Judge(start, options.probe_labels, options.probe_similarity) if is_main_process() else None
 
 
+def _vectors_of(start: Pretrained) -> Modules:
+    return load_modules(start.folder, start.model.config, start.tokenizer)
+
+
+def _exports(options: argparse.Namespace, start: Pretrained | None) -> dict[str, EncodeConfig]:
+    """The forms to export, each with how it makes vectors: as --init's model does, if that is known.
+
+    A folder of sentence-transformers that is trained on stays one.
+    """
+    modules = Modules({}) if start is None else _vectors_of(start)
+    if modules.refusal:
+        logger.warning("%s: the trained model's folder has no such modules", modules.refusal)
+    forms = [*options.export, *["sentence-transformers"] * bool(modules.settings)]
+    return dict.fromkeys(forms, EncodeConfig(**modules.settings))
+
+
 def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained | None) -> TrainConfig:
     lengths = [name for name in ("steps", "epochs", "minutes") if name in options]
     if len(lengths) > 1:
@@ -218,8 +244,8 @@ def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained
         raise InputError(f"{flags} both say how long to train: give one of them")
     train = {name: value for name, value in preset.train.items() if not (lengths and name == "minutes")}
     if start is not None:
-        modules = load_modules(start.folder, start.model.config, start.tokenizer).settings
-        train |= {"init_weights": start.digest(), "kept_pooling": modules.get("pooling", TrainConfig.kept_pooling)}
+        pooling = _vectors_of(start).settings.get("pooling", TrainConfig.kept_pooling)
+        train |= {"init_weights": start.digest(), "kept_pooling": pooling}
     return settings(TrainConfig, options, **train)
 
 

@@ -20,9 +20,9 @@ def check_form(form: str) -> None:
 def export(folder: str | Path, form: str, config: EncodeConfig | None = None) -> None:
     """Adds the files of `form`, one of `FORMS`, to a folder that bertfast or transformers saved.
 
-    Existing files are replaced, and bertfast's model card is updated. sentence-transformers takes the pooling from
-    `config`; ONNX ignores it. A model without a pooler has no `pooler_output` in ONNX. Raises InputError
-    if the folder holds no model.
+    Existing files are replaced, and bertfast's model card is updated. sentence-transformers takes `pooling` and
+    `normalize` from `config`; ONNX ignores it. A model without a pooler has no `pooler_output` in ONNX. Raises
+    InputError if the folder holds no model.
     """
     pretrained = load_pretrained(folder)
     if form == "onnx":

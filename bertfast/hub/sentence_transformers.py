@@ -20,13 +20,15 @@ _POOLING_MODES = {"mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_t
 
 
 def save_modules(folder: Path, model: Bert, config: EncodeConfig) -> None:
-    """Adds `FILES` to the folder of a model and its tokenizer: a Transformer, then `config.pooling` of its last layer.
+    """Adds `FILES` to the folder of a model and its tokenizer.
 
+    They are a Transformer, `config.pooling` of its last layer and, with `config.normalize`, a Normalize.
     `SentenceTransformer(folder)` then gives the vectors of `Encoder.embed`. The model's own files stay unchanged.
     """
+    paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
     modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, path) in enumerate(paths.items())
     ]
     transformer = {"max_seq_length": model.max_len, "do_lower_case": False}
     pooling = {
@@ -59,7 +61,7 @@ def load_modules(folder: Path, model: BertConfig, tokenizer: Tokenizer) -> Modul
         _refuse_other_texts(folder, tokenizer)
         return Modules(settings)
     except InputError as error:
-        return Modules({}, f"{error}: to do without the folder's modules, give the pooling (mean, max or cls)")
+        return Modules({}, str(error))
 
 
 def _pooled(path: Path) -> dict[str, Any]:

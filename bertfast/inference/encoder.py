@@ -117,7 +117,9 @@ class Encoder:
         Raises InputError if bertfast can't compute what the modules do, unless the pooling is given.
         """
         if self._modules.refusal and "pooling" not in given:
-            raise InputError(self._modules.refusal)
+            raise InputError(
+                f"{self._modules.refusal}: to do without the folder's modules, give the pooling (mean, max or cls)"
+            )
         return {name: value for name, value in self._modules.settings.items() if name not in given}
 
     def truncation(self, config: EncodeConfig) -> str:

@@ -35,16 +35,16 @@ def sentence_transformers():
     return pytest.importorskip("sentence_transformers")
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
-def test_sentence_transformers_gives_the_same_vectors(sentence_transformers, folder, pooling):
-    export(folder, "sentence-transformers", EncodeConfig(pooling=pooling))
+@pytest.mark.parametrize(("pooling", "normalize"), [("mean", False), ("max", False), ("cls", True)])
+def test_sentence_transformers_gives_the_same_vectors(sentence_transformers, folder, pooling, normalize):
+    export(folder, "sentence-transformers", EncodeConfig(pooling=pooling, normalize=normalize))
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
-    assert [type(part).__name__ for part in theirs] == ["Transformer", "Pooling"]
+    assert [type(part).__name__ for part in theirs] == ["Transformer", "Pooling", *["Normalize"] * normalize]
     assert theirs.max_seq_length == MAX_LEN
-    vectors = Encoder.load(folder).embed(TEXTS[:3], pooling=pooling)
+    vectors = Encoder.load(folder).embed(TEXTS[:3])
     torch.testing.assert_close(theirs.encode(TEXTS[:3], convert_to_tensor=True), vectors, rtol=1e-5, atol=1e-5)
     with pytest.warns(UserWarning, match="1 of 1 texts were truncated"):  # theirs is truncated without a warning
-        long = Encoder.load(folder).embed([TEXTS[3]], pooling=pooling)
+        long = Encoder.load(folder).embed([TEXTS[3]])
     torch.testing.assert_close(theirs.encode([TEXTS[3]], convert_to_tensor=True), long, rtol=1e-5, atol=1e-5)
 
 

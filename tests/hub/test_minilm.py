@@ -72,7 +72,7 @@ def test_training_can_start_from_it(folder, theirs, tmp_path):
     text.write_text("\n\n".join(f"{one}\n{two}" for one in TEXTS[:3] for two in TEXTS[:3]), encoding="utf-8")
     out = tmp_path / "out"
     settings = ["--text-form", "lines", "--steps", "1", "--batch-size", "4", "--max-len", "32", "--lr", "1e-6"]
-    settings += ["--device", "cpu", "--precision", "fp32", "--export", "sentence-transformers", "--out", str(out)]
+    settings += ["--device", "cpu", "--precision", "fp32", "--out", str(out)]
     assert pretrain(["--corpus", str(text), "--init", str(folder), *settings]) == 0
     again, loading = transformers.AutoModel.from_pretrained(out, output_loading_info=True)
     assert not loading["missing_keys"]
@@ -81,7 +81,7 @@ def test_training_can_start_from_it(folder, theirs, tmp_path):
         torch.testing.assert_close(again.get_parameter(name), weight, rtol=0, atol=1e-5)
     assert sum(not torch.equal(again.get_parameter(name), theirs.get_parameter(name)) for name in trained) > 90
     model = pytest.importorskip("sentence_transformers").SentenceTransformer(str(out), device="cpu")
-    vectors = Encoder.load(out).embed(TEXTS[:13], normalize=False)
+    vectors = Encoder.load(out).embed(TEXTS[:13])
     torch.testing.assert_close(model.encode(TEXTS[:13], convert_to_tensor=True), vectors, rtol=1e-4, atol=1e-5)
     ids = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS[:13])["input_ids"]
     assert transformers.AutoTokenizer.from_pretrained(out)(TEXTS[:13])["input_ids"] == ids

@@ -269,10 +269,13 @@ def test_settings_for_a_model_without_a_head(files, start, tmp_path):
 
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
-def test_the_vectors_to_keep_are_those_of_the_folders_modules(files, start, tmp_path, pooling):
-    save_modules(start, planted_labels.model(knows=False), EncodeConfig(pooling=pooling))
+def test_vectors_are_kept_and_written_as_the_folders_modules_make_them(files, start, tmp_path, pooling):
+    modules = EncodeConfig(pooling=pooling, normalize=pooling == "mean")
+    save_modules(start, planted_labels.model(knows=False), modules)
     assert pretrain(arguments(files, start, tmp_path / "out", "--steps", 1)) == 0
     assert json.loads((tmp_path / "out" / "run.json").read_text())["train"]["kept_pooling"] == pooling
+    written = Encoder.load(tmp_path / "out").defaults({"max_len": 0})
+    assert written == {"pooling": pooling, "normalize": pooling == "mean"}
 
 
 @pytest.mark.usefixtures("cache")
