@@ -19,6 +19,7 @@ from bertfast import evaluate
 from bertfast.config import BertConfig, CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
 from bertfast.data.load import load_corpus
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.pretrain import main as pretrain_main
@@ -285,18 +286,21 @@ def test_show_of_a_step_beyond_all_numbers(text, capsys, step):
     assert command(capsys, "show", folder, "--step", str(step)) == (2, "", message)
 
 
-def test_show_joins_pieces(tmp_path, capsys):
+@pytest.mark.parametrize("prefix", ["##", "~"])
+def test_show_joins_pieces(tmp_path, capsys, prefix):
     (tmp_path / "some.txt").write_text("unbelievable unaffable\n" * 9)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nun\n##affable\n##believable\n")
+    tokenizer = Tokenizer.load(tmp_path).backend.to_str().replace("##", prefix)
+    (tmp_path / "tokenizer.json").write_text(tokenizer)
     corpus = load_corpus(tmp_path / "some.txt", tokenizer=tmp_path, config=CorpusConfig(text_form="lines"))
     options = "--objective none --mlm-probability 0 --max-len 6 --mask-share 1 --random-share 0"
     _, output, _ = command(capsys, "show", corpus.folder, *options.split(), "--segments", "sentence")
     texts = [line.split(": ", 1)[1] for line in output.splitlines()[1:-1]]
     assert set(texts) <= {
         "[CLS] [un→MASK]believable unaffable [SEP]",
-        "[CLS] un [##believable→MASK] unaffable [SEP]",
+        f"[CLS] un [{prefix}believable→MASK] unaffable [SEP]",
         "[CLS] unbelievable [un→MASK]affable [SEP]",
-        "[CLS] unbelievable un [##affable→MASK] [SEP]",
+        f"[CLS] unbelievable un [{prefix}affable→MASK] [SEP]",
     }
     assert len(set(texts)) > 1
 

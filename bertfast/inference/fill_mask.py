@@ -44,7 +44,7 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
         [token] = tokenizer.tokens([id])
         begin, end = encoding.offsets[position]
         if continuation[id]:
-            filled = text[:begin].rstrip() + token.removeprefix("##") + text[end:]
+            filled = text[:begin].rstrip() + token.removeprefix(tokenizer.prefix) + text[end:]
         else:
             filled = text[:begin] + token + text[end:]
         return Candidate(probability, token, unicodedata.normalize("NFC", filled))

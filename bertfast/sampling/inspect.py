@@ -50,5 +50,5 @@ def _in_words(batch: PackedBatch, index: int, corpus: Corpus) -> str:
             shown = "MASK" if ids[position] == tokenizer.special_ids.mask else token
             words += f" [{originals[position]}→{shown}]"
         else:
-            words += token[2:] if continues[position] else f" {token}"
+            words += token.removeprefix(tokenizer.prefix) if continues[position] else f" {token}"
     return words.lstrip()

@@ -1,10 +1,12 @@
 """Filled masks, compared with transformers' pipeline."""
 
 import pytest
+import tokenizers
 import transformers
 from support.saved_model import save
 
 from bertfast.config import FillMaskConfig
+from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.fill_mask import main
 from bertfast.inference.encoder import Encoder
@@ -44,6 +46,15 @@ def test_a_filled_text_has_the_token_in_place_of_the_mask(folder):
     assert filled["crane"] == "É  [MASK] fly crane."
     assert filled.get("##g", "É  [MASK] flyg.") == "É  [MASK] flyg."
     assert ("##g" in filled) == (folder / "vocab.txt").exists()
+
+
+def test_a_tokenizers_own_prefix_of_pieces(tmp_path):
+    encoder = Encoder.load(save(tmp_path))
+    every = FillMaskConfig(top_k=1_000_000)
+    expected = [each.filled for each in fill_mask(encoder, "A [MASK]", every)[0]]
+    backend = tokenizers.Tokenizer.from_str(encoder.tokenizer.backend.to_str().replace("##", "~"))
+    other = Encoder(encoder.model, Tokenizer(backend))
+    assert [each.filled for each in fill_mask(other, "A [MASK]", every)[0]] == expected
 
 
 def test_the_command(folder, capfd):

@@ -104,11 +104,15 @@ class Tokenizer:
         return normalisation_in_words(self.backend.normalizer)
 
     @property
+    def prefix(self) -> str:
+        """How tokens that continue a word begin (the `##` of `##ing`); empty if the tokenizer doesn't mark them."""
+        return getattr(self.backend.model, "continuing_subword_prefix", None) or ""
+
+    @property
     def continuation(self) -> npt.NDArray[np.uint8]:
-        """(vocab_size,): 1 for tokens that continue a word (`##ing`)."""
+        """(vocab_size,): 1 for tokens that continue a word."""
         flags = np.zeros(self.vocab_size, np.uint8)
-        prefix = getattr(self.backend.model, "continuing_subword_prefix", None)
-        if prefix:
+        if prefix := self.prefix:
             flags[[id for token, id in self.backend.get_vocab().items() if token.startswith(prefix)]] = 1
         return flags
 
