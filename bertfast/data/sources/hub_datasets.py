@@ -31,7 +31,9 @@ def find_dataset(name: str, column: str, cache: Path) -> Path:
     repository, config = match["path"], None
     if not local and repository.count("/") > 1:
         repository, _, config = repository.rpartition("/")
-    key = hashlib.blake2b(f"{name}\0{column}".encode(), digest_size=6).hexdigest()
+    # A folder's relative name means another data set elsewhere, perhaps one on the hub.
+    what = f"{Path(repository).resolve()}{match[2] or ''}" if local else name
+    key = hashlib.blake2b(f"{what}\0{column}".encode(), digest_size=6).hexdigest()
     cached = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
     cached.parent.mkdir(parents=True, exist_ok=True)
     with locked(cached.with_suffix(".lock"), f"loading {name}"):

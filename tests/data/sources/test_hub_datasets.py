@@ -68,6 +68,18 @@ def test_a_changed_folder_is_loaded_again(folder, tmp_path):
     assert list(sentences(test)) == ["It hails.", ""]
 
 
+def test_folders_of_one_name_are_cached_apart(folder, tmp_path, monkeypatch):
+    """So that one process can read the first while another loads the second; and apart from the hub's of that name."""
+    monkeypatch.chdir(tmp_path)
+    [first] = source("hf:rain", tmp_path / "cache").files
+    (tmp_path / "other").mkdir()
+    folder.rename(tmp_path / "other" / "rain")
+    monkeypatch.chdir("other")
+    [second] = source("hf:rain", tmp_path / "cache").files
+    assert first.path != second.path
+    assert source("hf:../other/rain", tmp_path / "cache").name == "hf:rain"
+
+
 def test_names_on_the_hub(tmp_path, monkeypatch):
     """The library gets repository, configuration and split; a cached data set is not loaded again."""
     asked = []
