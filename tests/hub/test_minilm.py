@@ -87,6 +87,7 @@ def test_training_can_start_from_it(folder, theirs, tmp_path):
     assert transformers.AutoTokenizer.from_pretrained(out)(TEXTS[:13])["input_ids"] == ids
 
 
+@pytest.mark.long
 def test_onnx_runtime_equals_transformers(folder, theirs, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     copy = tmp_path / "model"
