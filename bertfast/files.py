@@ -7,7 +7,7 @@ import fcntl
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,25 +41,40 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, doing: str) -> Iterator[None]:
+def locked(path: Path, doing: str, refusal: Callable[[str], Exception] | None = None) -> Iterator[None]:
     """Lets one process in at a time. The others wait, and log which process they wait for; `doing` says what it does.
 
-    The lock is released when its holder exits, even if it crashes.
+    With `refusal` they raise what it makes of the holder's name, and do not wait. The lock is released when its holder
+    exits, even if it crashes. Over NFS, Linux makes it a lock on the server.
     """
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            logger.info("waiting for %s, which is %s", file.read() or "another process", doing)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        try:
-            yield
-        finally:
+    while True:
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read() or "another process"
+                if refusal:
+                    raise refusal(holder) from None
+                logger.info("waiting for %s, which is %s", holder, doing)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_same_file(file.fileno(), path):  # the last holder has just removed it
+                continue
             file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from bertfast.distributed.peers import peers
 from bertfast.errors import InputError
+from bertfast.files import locked
 from bertfast.torchrun import is_main_process, under_torchrun
 
 LOCK = ".lock"
@@ -59,7 +58,11 @@ def claimed(path: Path | None, resume: bool) -> Iterator[RunDirectory]:
         raise InputError(f"--out {path} is a file: name a folder")
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+
+    def in_use(holder: str) -> InputError:
+        return InputError(f"--out {path} is in use by {holder}: wait for it, or name another folder")
+
+    with locked(path / LOCK, "writing there", in_use):
         try:
             _check_unused(path, resume or restarted)
             if under_torchrun():
@@ -84,34 +87,3 @@ def _check_unused(path: Path, resume: bool) -> None:
         raise InputError(f"--out {path} already holds files: name another folder, or --resume to continue its run")
     if not (path / "metrics.jsonl").is_file():
         raise InputError(f"--out {path} holds files, but no run to resume (no metrics.jsonl): name another folder")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds the lock, which ends with the process. Over NFS, Linux makes it a lock on the server."""
-    lock = path / LOCK
-    while True:
-        with lock.open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise InputError(f"--out {path} is in use by {holder}: wait for it, or name another folder") from None
-            if not _is_same_file(file.fileno(), lock):  # the last holder has just removed it
-                continue
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}")
-            file.flush()
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-            return
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
