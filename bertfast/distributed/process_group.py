@@ -8,7 +8,7 @@ import importlib
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch.distributed as dist
@@ -56,7 +56,8 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
         if not _is_connection_error(error):
             raise
         clean_exit = False
-        with _ignore_sigterm():
+        # torchrun sends SIGTERM once it sees a dead rank: the message that names the rank comes first.
+        with handled_by(signal.SIG_IGN, signal.SIGTERM):
             what = peers().lost() or (
                 f"lost the connection to another rank, or waited for it for {timeout} s (--timeout): "
                 f"its own message, if it left one, says why ({str(error).splitlines()[0]})"
@@ -68,16 +69,15 @@ def joined(world: World, run: dict[str, Any], timeout: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ignore_sigterm() -> Iterator[None]:
-    """Ignores SIGTERM, which torchrun sends once it sees a dead rank: the message that names the rank comes first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def handled_by(handler: Callable[..., object] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """The signals have this handler within the context, if this is the main thread, which alone may set one."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers} if is_main else {}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _is_connection_error(error: BaseException) -> bool:

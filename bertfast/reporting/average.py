@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 from bertfast.reporting.figure import Figure
 
@@ -36,18 +35,9 @@ class Average:
         """The figures as a table with a header. A column without figures is left out."""
         columns = {
             "share": [f"{model.share:g}" for model in self.judged],
-            f"accuracy, {self.labels:,} labels": [_cell(model.labels) for model in self.judged],
-            "similarity": [_cell(model.similarity) for model in self.judged],
+            f"accuracy, {self.labels:,} labels": [str(model.labels or "") for model in self.judged],
+            "similarity": [str(model.similarity or "") for model in self.judged],
             "held-out MLM loss": ["" if model.mlm_loss is None else f"{model.mlm_loss:.3f}" for model in self.judged],
         }
-        return [list(row) for row in zip(*_filled(columns), strict=True)]
-
-
-def _cell(figure: Figure | None) -> str:
-    return "" if figure is None else str(figure)
-
-
-def _filled(columns: dict[str, list[str]]) -> Iterator[list[str]]:
-    for name, cells in columns.items():
-        if any(cells):
-            yield [name, *cells]
+        filled = [[name, *cells] for name, cells in columns.items() if any(cells)]
+        return [list(row) for row in zip(*filled, strict=True)]

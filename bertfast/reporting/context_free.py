@@ -22,25 +22,23 @@ class ContextFree(NamedTuple):
     """Of a model that also sees the token at the predicted position, where no [MASK] hides it."""
 
     @classmethod
-    def on(
+    def of(
         cls,
         text_counts: npt.NDArray[Any],
         known_counts: npt.NDArray[Any],
         specials: Iterable[int],
         masking: SamplerConfig,
     ) -> ContextFree:
-        """The losses on held-out text, from the counts (vocab_size,) of its tokens and of the corpus's.
+        """The losses on a text of models that take its tokens to be as frequent as `known_counts` says.
 
-        The model adds one to each of the corpus's counts, as the initial output bias does. Its loss is at least that of
-        a model that knows the text's own frequencies.
+        Args:
+            text_counts: (vocab_size,), of the text's tokens.
+            known_counts: (vocab_size,), positive where the text's are. With the text's own the losses are the least.
+            specials: the ids of the special tokens.
+            masking: how the text is masked.
         """
-        p, known = text_counts / text_counts.sum(), (known_counts + 1) / (known_counts + 1).sum()
+        p, known = text_counts / text_counts.sum(), known_counts / known_counts.sum()
         return cls(-float(_x_log_y(p, known).sum()), _visible_loss(p, known, specials, masking))
-
-    @classmethod
-    def within(cls, counts: npt.NDArray[Any], specials: Iterable[int], masking: SamplerConfig) -> ContextFree:
-        """The losses on the training corpus itself."""
-        return cls(unigram_entropy(counts), contextless_loss(counts, specials, masking))
 
 
 def unigram_entropy(token_counts: npt.NDArray[Any]) -> float:
@@ -49,24 +47,18 @@ def unigram_entropy(token_counts: npt.NDArray[Any]) -> float:
     return -float(_x_log_y(p, p).sum())
 
 
-def contextless_loss(token_counts: npt.NDArray[Any], specials: Iterable[int], masking: SamplerConfig) -> float:
-    """The least masked-LM loss, in nats, of a model that sees only the predicted position.
+def _visible_loss(p: Floats, known: Floats, specials: Iterable[int], masking: SamplerConfig) -> float:
+    """`ContextFree.visible` for labels of the frequencies `p`, which the model takes to be `known`.
 
-    If the position holds [MASK], the model knows only the frequencies p, and the loss is their entropy H. Otherwise it
+    If the position holds [MASK], the model knows only the frequencies, and the loss is their entropy H. Otherwise it
     holds a token v, which was kept (a share `kept` of all predictions) or drawn from the non-special tokens (q_v each,
     `masking.random_share` in total). So the joint probability of v and the label l is P(v, v) = kept p_v + q_v p_v, and
-    P(v, l) = q_v p_l for l != v, and the loss is the entropy of l given v:
+    P(v, l) = q_v p_l for l != v, and with `known` = p the loss is the entropy of l given v:
 
         sum_v (sum_l P(v, l)) log (sum_l P(v, l)) - sum_{v, l} P(v, l) log P(v, l).
 
     With BERT's 80/10/10 that is about 0.9 H: a frequent token was probably kept, a rare one probably drawn.
     """
-    p = token_counts / token_counts.sum()
-    return _visible_loss(p, p, specials, masking)
-
-
-def _visible_loss(p: Floats, known: Floats, specials: Iterable[int], masking: SamplerConfig) -> float:
-    """As `contextless_loss`, if the labels have the frequencies `p` and the model takes them to be `known`."""
     kept = max(0.0, 1 - masking.mask_share - masking.random_share)  # rounding can make it negative
     q = np.full(len(p), float(masking.random_share))
     q[list(specials)] = 0

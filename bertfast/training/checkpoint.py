@@ -138,24 +138,20 @@ def newest(folder: Path) -> Checkpoint | None:
 
 def misfit(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> str | None:
     """Why the checkpoint does not fit `model` and `optimizer`, or None if it does."""
-    for name, parameter in model.named_parameters():
-        for kind in ("model", *optimizer.state.get(parameter, {})):
-            saved = checkpoint.tensors.get(f"{kind}.{name}")
-            if saved is None:
-                return f"{kind}.{name} is missing"
-            if (saved.shape, saved.dtype) != (parameter.shape, parameter.dtype):
-                return f"{kind}.{name} is {tuple(saved.shape)} {saved.dtype}, not {tuple(parameter.shape)}"
+    for name, tensor in state(model, optimizer).items():
+        saved = checkpoint.tensors.get(name)
+        if saved is None:
+            return f"{name} is missing"
+        if (saved.shape, saved.dtype) != (tensor.shape, tensor.dtype):
+            return f"{name} is {tuple(saved.shape)} {saved.dtype}, not {tuple(tensor.shape)}"
     return None
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer) -> None:
     """Copies the checkpoint's tensors into `model` and `optimizer`; they must fit (see `misfit`)."""
     optimizer.count.fill_(checkpoint.step)
-    for name, parameter in model.named_parameters():
-        with torch.no_grad():
-            parameter.copy_(checkpoint.tensors[f"model.{name}"])
-        for kind, moment in optimizer.state.get(parameter, {}).items():
-            moment.copy_(checkpoint.tensors[f"{kind}.{name}"])
+    for name, tensor in state(model, optimizer).items():
+        tensor.copy_(checkpoint.tensors[name])
 
 
 def _step(path: Path) -> int:

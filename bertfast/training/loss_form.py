@@ -115,7 +115,7 @@ def _is_usable(device: torch.device) -> bool:
 
 def broadcast_form(form: LossForm, world: World) -> LossForm:
     """Rank 0's form, on every rank. Needs the process group."""
-    return FORMS[from_rank_0(world, FORMS.index(LossForm(form.name)))]
+    return FUSED if from_rank_0(world, form.is_fused) else CHUNKED
 
 
 @contextlib.contextmanager

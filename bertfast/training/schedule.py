@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bertfast.config import TrainConfig
 
 
-class Rates(NamedTuple):
-    """AdamW's learning rates in one step."""
-
-    head: float
-    """Of the masked-LM head."""
-    others: float
-    """Of all other parameters."""
-
-
-def learning_rates(step: int, config: TrainConfig) -> Rates:
-    """`learning_rate` for all, but in the first `config.head_steps` steps only the masked-LM head learns."""
+def learning_rates(step: int, config: TrainConfig) -> tuple[float, float]:
+    """AdamW's rate for the masked-LM head, and for all others: 0 in the first `config.head_steps` steps."""
     rate = learning_rate(step, config)
-    return Rates(rate, 0.0 if step < config.head_steps else rate)
+    return rate, 0.0 if step < config.head_steps else rate
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

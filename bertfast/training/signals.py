@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import threading
 from collections.abc import Iterator
 
+from bertfast.distributed.process_group import handled_by
 from bertfast.distributed.world import World
 
 
@@ -24,18 +24,11 @@ def noted_signals() -> Iterator[list[int]]:
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, note) for number in numbers}
-    try:
+    with handled_by(note, *numbers):
         yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def to_flag(signals: list[int], overdue: bool, world: World) -> float:

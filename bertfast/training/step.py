@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from bertfast.config import TrainConfig
 from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.tree_sum import one_thread
@@ -73,18 +72,18 @@ def make_steps(setup: Setup, optimizer: Optimizer, first_step: int) -> Steps:
     if setup.world.captured:
         # torch.compile may recompile for another bucket's sizes, so each bucket runs uncaptured first.
         return BucketedSteps(setup, optimizer, first_step, Graphs(setup.world.device, each_first=setup.config.compile))
-    return EagerSteps(make_gradients(setup), optimizer, setup.config, setup.world.deterministic)
+    return EagerSteps(setup, optimizer)
 
 
 class EagerSteps:
-    """Steps that run op by op. With `sharded` gradients, torch uses one thread outside the shards, too.
+    """Steps that run op by op. In a deterministic run, torch uses one thread outside the shards, too.
 
     OpenMP's threads spin for milliseconds after their work before they sleep, on cores that the next shards need.
     """
 
-    def __init__(self, gradients: Gradients, optimizer: Optimizer, config: TrainConfig, sharded: bool) -> None:
-        self._gradients: Gradients | None = gradients
-        self._optimizer, self._config, self._sharded = optimizer, config, sharded
+    def __init__(self, setup: Setup, optimizer: Optimizer) -> None:
+        self._gradients: Gradients | None = make_gradients(setup)
+        self._optimizer, self._config, self._sharded = optimizer, setup.config, setup.world.deterministic
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         with one_thread() if self._sharded else contextlib.nullcontext():
@@ -141,7 +140,7 @@ class BucketedSteps:
         self._ring = Ring(LOSSES + 2, first_step, device, MOST_STEPS if self._alone else 1)
         self._step = torch.full((1,), first_step, dtype=torch.int64, device=device)
         self._rates = torch.zeros(_RATES, 2, dtype=torch.float32, device=device)
-        """Each step's `Rates`, in the row of its number modulo `_RATES`."""
+        """Each step's `learning_rates`, in the row of its number modulo `_RATES`."""
         self._next_rates = 0  # the first step whose rates are not among them
         self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))

@@ -368,10 +368,11 @@ def _subject(setup: Setup, corpus: Corpus, eval_corpus: Corpus | None) -> Subjec
     """What the diagnosis needs to know about the run's texts and model."""
     config, counts, specials = setup.config, corpus.token_counts, corpus.special_ids
     held_out = None
-    if eval_corpus is not None:  # evaluations mask by default shares
-        held_out = ContextFree.on(eval_corpus.token_counts, counts, specials, SamplerConfig())
+    if eval_corpus is not None:
+        # The initial output bias also adds 1 to each count. Evaluations mask by default shares.
+        held_out = ContextFree.of(eval_corpus.token_counts, counts + 1, specials, SamplerConfig())
     return Subject(
-        training=ContextFree.within(counts, specials, config),
+        training=ContextFree.of(counts, counts, specials, config),
         held_out=held_out,
         tokens=corpus.num_tokens,
         readings=0.0 if config.minutes else setup.readings(corpus.num_tokens),

@@ -81,9 +81,9 @@ def test_a_verdict_is_cached_if_every_check_ran(cache: Path, monkeypatch: pytest
     ended = [Outcome("adam", "failed", "off", 1.0)]
     monkeypatch.setattr(verdict, "examine", lambda *_: iter(ended))
     assert verdict.cached(CPU, 1) is None
-    made = verdict.cached_or_new(CPU, 1)
+    made = verdict.make(CPU, 1)
     monkeypatch.setattr(verdict, "examine", lambda *_: pytest.fail("it is made anew"))
-    assert verdict.cached_or_new(CPU, 1) == made == Verdict((ended[0],))
+    assert verdict.cached(CPU, 1) == made == Verdict((ended[0],))
     assert made.failures == {"adam": "off"}
     assert verdict.cached(CPU, 2) is None
     (file,) = (cache / "device-checks").iterdir()
@@ -158,7 +158,7 @@ def test_an_all_reduce_is_compared() -> None:
 
 def of_a_gpu(monkeypatch: pytest.MonkeyPatch, failures: dict[str, str], capability: tuple[int, int] = (9, 0)) -> None:
     found = Verdict(tuple(Outcome(name, "failed", why, 0.0) for name, why in failures.items()))
-    monkeypatch.setattr(choice, "cached_or_new", lambda device, devices: found)
+    monkeypatch.setattr(choice, "cached", lambda device, devices: found)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "Tesla V100")
 
@@ -175,7 +175,7 @@ def test_what_a_run_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_all_reduce_is_of_this_hosts_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     of_a_gpu(monkeypatch, {})
     asked: list[int] = []
-    monkeypatch.setattr(choice, "cached_or_new", lambda device, devices: asked.append(devices) or Verdict(()))
+    monkeypatch.setattr(choice, "cached", lambda device, devices: asked.append(devices) or Verdict(()))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     for devices in (1, 2, 16):
         choice.choose(GPU, devices, check=True)

@@ -29,7 +29,6 @@ from bertfast.errors import InputError, Stopped
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import stages
 from bertfast.training import step as step_module
-from bertfast.training.gradients import make_gradients
 from bertfast.training.job import TrainingJob
 from bertfast.training.launch import train
 from bertfast.training.optimizer import Optimizer, make_optimizer
@@ -72,7 +71,7 @@ def plain(corpus, config, dtype=torch.float32, copies=torch.float32):
     prepare(model, corpus, config, world)
     setup = Setup(model, [Sampler(corpus, config)], config, world, dtype).with_teachers()
     optimizer = make_optimizer(setup._replace(dtype=copies))
-    return model, EagerSteps(make_gradients(setup), optimizer, config, world.deterministic)
+    return model, EagerSteps(setup, optimizer)
 
 
 @pytest.mark.parametrize("objective", ["nsp", "none"])

@@ -13,7 +13,7 @@ from bertfast.distributed.devices import OLDEST_CAPABILITY
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.training.device_check.job import ALL_REDUCE, FUSED, REPLAY, SAMPLER
-from bertfast.training.device_check.verdict import cached_or_new
+from bertfast.training.device_check.verdict import cached, make
 
 FAILURES = (*ops.PARTS, SAMPLER, FUSED, REPLAY, ALL_REDUCE)
 
@@ -77,7 +77,7 @@ def choose(device: torch.device, devices: int, check: bool) -> Choice:
     if not check:
         return Choice()
     on_this_host = min(devices, torch.cuda.device_count())
-    verdict = cached_or_new(device, on_this_host)
+    verdict = cached(device, on_this_host) or make(device, on_this_host)
     failures = verdict.failures
     unknown = [
         f"{each.check} was not checked: {each.said}" for each in verdict.outcomes if each.status == "not checked"

@@ -32,8 +32,7 @@ def machine(devices: Sequence[torch.device]) -> dict[str, str]:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """A text table: each column but the last is padded to its widest cell."""
-    rows = [tuple(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    padded = ((cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)) for row in rows)
-    return "\n".join("  ".join((*cells, row[-1])) for cells, row in zip(padded, rows, strict=True))
+    """A text table: each column is padded to its widest cell."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -23,7 +23,6 @@ from bertfast.sampling.sampler import Sampler
 from bertfast.training.device_check.differences import TOLERANCES, Difference, difference, same_bits
 from bertfast.training.device_check.made_up import MadeUpCorpus, made_up_model
 from bertfast.training.device_check.ops import dtypes
-from bertfast.training.gradients import PlainGradients
 from bertfast.training.optimizer import make_optimizer
 from bertfast.training.setup import Setup
 from bertfast.training.step import BucketedSteps, EagerSteps, Measured
@@ -85,11 +84,7 @@ def _train(device: torch.device, dtype: torch.dtype, graphs: Any) -> tuple[list[
     world = World(0, 1, [device], [device], deterministic=False, shards=1, captured=True)
     setup = Setup(model, [Sampler(MadeUpCorpus(), config, device)], config, world, dtype)
     optimizer = make_optimizer(setup)
-    steps = (
-        EagerSteps(PlainGradients(setup), optimizer, config, sharded=False)
-        if graphs is None
-        else BucketedSteps(setup, optimizer, 0, graphs)
-    )
+    steps = EagerSteps(setup, optimizer) if graphs is None else BucketedSteps(setup, optimizer, 0, graphs)
     found: list[Measured] = []
     try:
         for step in range(config.steps):

@@ -99,11 +99,6 @@ def driver() -> str:
         return "unknown"
 
 
-def cached_or_new(device: torch.device, devices: int) -> Verdict:
-    """The cached verdict, or a new one."""
-    return cached(device, devices) or make(device, devices)
-
-
 def cached(device: torch.device, devices: int) -> Verdict | None:
     """The cached verdict, or None if it is missing or unreadable."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
