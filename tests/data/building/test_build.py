@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, pairwise
@@ -25,6 +26,7 @@ from support import noted_build, pool_jobs, rank_processes
 from support.messages import listening
 from support.notebook import wikitext_folder
 from support.processes import TINY
+from support.refusal import refusal
 
 from bertfast import corpus as corpus_command
 from bertfast.config import CorpusConfig
@@ -32,7 +34,7 @@ from bertfast.data import deduplication
 from bertfast.data.building import build, units
 from bertfast.data.building.pool import Pool
 from bertfast.data.corpus import Corpus
-from bertfast.data.load import load_corpus
+from bertfast.data.load import build_corpus, load_corpus
 from bertfast.data.readers.lines import ignore
 from bertfast.data.sentences import Tally, sentences
 from bertfast.data.text_file import TextFile
@@ -294,6 +296,34 @@ def test_who_wants_the_same_corpus_waits(text, cache, how):
     assert waited == f"waiting for process {process} on {platform.node()}, which is building this corpus"
     assert rest == (["resuming the build: 1 of 2 parts are there"] if how == "is killed" else [])
     assert without_locks(cache / "corpora") == {corpus.fingerprint}
+
+
+def test_builds_into_one_folder_take_turns(text, tmp_path, monkeypatch, alone):
+    """They share what they write before it is whole. The second finds the first one's corpus there."""
+    out, met, said, refused = tmp_path / "out", threading.Event(), [], []
+    other = threading.Thread(
+        target=lambda: refused.append(refusal(build_corpus, wikitext_folder() / "test.txt", out=out, config=CONFIG))
+    )
+    join = build._join
+
+    def meet(plan, folder, fingerprint):
+        if threading.current_thread() is not other:
+            other.start()
+            assert met.wait(60)
+        met.set()
+        join(plan, folder, fingerprint)
+
+    def hear(line: str) -> None:
+        said.append(line)
+        met.set()
+
+    monkeypatch.setattr(build, "_join", meet)
+    with listening(hear):
+        corpus = build_corpus(text, out=out, config=CONFIG)
+        other.join()
+    assert said == [f"waiting for process {os.getpid()} on {platform.node()}, which is building a corpus in {out}"]
+    assert refused == [f"{out} holds another corpus: name another folder"]
+    assert corpus.fingerprint == Corpus.open(out).fingerprint
 
 
 @pytest.mark.parametrize("how", ["ends", "fails", "dies"])
