@@ -1,62 +1,19 @@
-"""A batch in shards, summed in one fixed binary tree, whichever thread or process computes which shard.
+"""A batch in shards, summed in one fixed binary tree, whichever thread computes which shard.
 
 A thread pool that adds results as they arrive, or a library that splits a sum over its threads, gives different bits on
 different machines. Here exactly one thread computes each shard, always in the same shapes, and `a + b == b + a` bit for
-bit, so the tree alone determines the sum.
+bit, so the tree alone determines the sum. `collectives.RankSum` is the upper part of the tree, over processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """torch uses one thread for this thread's calls, so that sums have the same order on any number of cores."""
-    with threads_restored():
-        torch.set_num_threads(1)
-        yield
-
-
-def thread_pool(device: torch.device, threads: int) -> ThreadPoolExecutor | None:
-    """On a CPU, threads for each of which torch uses one thread; None on a GPU, which one thread drives.
-
-    torch then uses one thread for all later threads too, until `threads_restored` ends.
-    """
-    if device.type != "cpu":
-        return None
-    return ThreadPoolExecutor(threads, "bertfast", torch.set_num_threads, (1,))
-
-
-@contextlib.contextmanager
-def threads_restored() -> Iterator[None]:
-    """At its end, torch uses as many threads as before, in this thread and in later ones."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def map_on_cores(device: torch.device) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map`, whose calls are made on a CPU by as many threads as torch uses, each on one core."""
-    with threads_restored():
-        pool = thread_pool(device, torch.get_num_threads())
-        if pool is None:
-            yield map
-            return
-        try:
-            yield pool.map
-        finally:
-            pool.shutdown(cancel_futures=True)
+from bertfast.distributed.threads import thread_pool
 
 
 class TreeSum:

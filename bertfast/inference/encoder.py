@@ -18,7 +18,7 @@ from bertfast._native import native
 from bertfast.config import EncodeConfig
 from bertfast.data.tokenizing.tokenizer import Encoding, Tokenizer
 from bertfast.distributed.devices import choose_precision
-from bertfast.distributed.tree_sum import map_on_cores
+from bertfast.distributed.threads import map_on_cores
 from bertfast.errors import InputError
 from bertfast.hub.sentence_transformers import Modules, load_modules
 from bertfast.hub.transformers import load_pretrained

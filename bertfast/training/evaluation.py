@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bertfast.config import SamplerConfig, TrainConfig
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.tree_sum import map_on_cores
+from bertfast.distributed.threads import map_on_cores
 from bertfast.distributed.world import World
 from bertfast.log import progress_bar
 from bertfast.model import Bert, head_rows

@@ -14,7 +14,7 @@ from bertfast._native import native
 from bertfast._version import __version__
 from bertfast.config import BertConfig, TrainConfig, flag
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.tree_sum import one_thread
+from bertfast.distributed.threads import one_thread
 from bertfast.distributed.world import World, precision_name
 from bertfast.ops.product import matrix_product
 from bertfast.training.setup import Setup

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 
 from bertfast.distributed.collectives import RankSum
-from bertfast.distributed.tree_sum import TreeSum, one_thread
+from bertfast.distributed.threads import one_thread
+from bertfast.distributed.tree_sum import TreeSum
 from bertfast.model import Kept
 from bertfast.sampling.batch import PackedBatch
 from bertfast.sampling.padding import fill, rounded

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bertfast.distributed.collectives import SharedOut
-from bertfast.distributed.tree_sum import thread_pool
+from bertfast.distributed.threads import thread_pool
 from bertfast.distributed.world import World
 from bertfast.model import Bert, Layer
 from bertfast.ops.product import matrix_product

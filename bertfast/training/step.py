@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
-from bertfast.distributed.tree_sum import one_thread
+from bertfast.distributed.threads import one_thread
 from bertfast.sampling.padding import Buckets, PaddedSize, fill
 from bertfast.training.gradients import LOSSES, Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
 from bertfast.training.optimizer import Optimizer

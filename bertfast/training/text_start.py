@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.tree_sum import one_thread
+from bertfast.distributed.threads import one_thread
 from bertfast.model import Bert, Layer
 from bertfast.training.cooccurrence import Cooccurrence
 

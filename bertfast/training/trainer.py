@@ -22,7 +22,7 @@ from bertfast.data.corpus import Corpus
 from bertfast.distributed import process_group
 from bertfast.distributed.collectives import from_rank_0, wait_for_all
 from bertfast.distributed.devices import choose_precision
-from bertfast.distributed.tree_sum import threads_restored
+from bertfast.distributed.threads import threads_restored
 from bertfast.distributed.world import World, describe, describe_graph, why_not_deterministic
 from bertfast.errors import InputError, Stopped
 from bertfast.ops.product import computed_by_onednn

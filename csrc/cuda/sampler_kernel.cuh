@@ -1,5 +1,5 @@
-// The threads of the sampler's kernels, split at their barriers: phase p of every thread of a block runs before phase
-// p + 1 of any.
+// The threads of the sampler's kernels, which draw sentence pairs and masks (core/sampling has the rules), split at
+// their barriers: phase p of every thread of a block runs before phase p + 1 of any.
 #pragma once
 
 #include "core/sampling/batch.h"

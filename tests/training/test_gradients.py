@@ -11,7 +11,8 @@ from support.small_run import ALONE, CONFIG, CPU, make_model
 from support.torch_threads import torch_threads
 
 from bertfast.data.corpus import Corpus
-from bertfast.distributed.tree_sum import TreeSum, one_thread
+from bertfast.distributed.threads import one_thread
+from bertfast.distributed.tree_sum import TreeSum
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 from bertfast.sampling.sampler import Sampler

@@ -1,4 +1,4 @@
-"""Reads the text of HTML files, one paragraph per line."""
+"""Reads the text of HTML files: lines, with an empty one between paragraphs."""
 
 from __future__ import annotations
 

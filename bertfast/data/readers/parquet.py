@@ -1,4 +1,4 @@
-"""Reads the rows of parquet files as records."""
+"""Reads the rows of parquet files as records, whose text `records.py` takes and `sentences.py` cuts."""
 
 from __future__ import annotations
 
