@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from pathlib import Path
 
 import pytest
 import torch
@@ -38,18 +37,12 @@ SIZES = [(7, 96, 128, 128), (252, 128, 129, 256), (70, 256, 200, 256)]
 LARGE = [(1100, 256, 6899, 6912), (40_000, 128, 300, 384)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the compiled library that all tests share."""
-    return tmp_path_factory.mktemp("stepped")
-
-
 @pytest.fixture(params=["warps", "warpgroups", GPU])
-def device(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A GPU; or the CPU, where both ways to share the products between threads are stepped."""
     if request.param == "cuda":
         return "cuda"
-    stepped = SteppedFusedLoss(folder, request.param == "warpgroups")
+    stepped = SteppedFusedLoss(request.param == "warpgroups")
     monkeypatch.setattr(native, "fused_mlm_loss", stepped.fused_mlm_loss)
     monkeypatch.setattr(native, "fused_mlm_loss_backward", stepped.fused_mlm_loss_backward)
     return "cpu"

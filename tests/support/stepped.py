@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import functools
+import hashlib
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,19 +30,30 @@ def address(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
+@functools.cache
+def _library() -> Path:
+    """Kept from run to run, under the digest of all that is compiled and how."""
+    compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests' / 'cpp'}"]
+    command = [compiler, *flags, ROOT / "tests" / "cpp" / "stepped_fused_mlm_loss.cpp"]
+    compiled = subprocess.run([*command, "-E"], stdout=subprocess.PIPE, check=True).stdout
+    digest = hashlib.sha256(repr(command).encode() + compiled).hexdigest()
+    library = ROOT / "build" / "stepped" / f"{digest}.so"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:  # as other processes may look for it
+            subprocess.run([*command, "-o", f"{folder}/whole.so"], check=True)
+            Path(folder, "whole.so").replace(library)
+    return library
+
+
 class SteppedFusedLoss:
     """Stands in for `native.fused_mlm_loss` and `native.fused_mlm_loss_backward`, of tensors on the CPU."""
 
-    def __init__(self, folder: Path, by_warpgroups: bool) -> None:
-        compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
-        if compiler is None:
-            pytest.skip("needs a C++ compiler")
-        library = folder / "stepped_fused_mlm_loss.so"
-        if not library.exists():
-            flags = ["-std=c++17", "-O2", "-shared", "-fPIC", f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests' / 'cpp'}"]
-            source = ROOT / "tests" / "cpp" / f"{library.stem}.cpp"
-            subprocess.run([compiler, *flags, source, "-o", library], check=True)
-        self._library, self._by_warpgroups = ctypes.CDLL(str(library)), ctypes.c_bool(by_warpgroups)
+    def __init__(self, by_warpgroups: bool) -> None:
+        self._library, self._by_warpgroups = ctypes.CDLL(str(_library())), ctypes.c_bool(by_warpgroups)
         self._entries = {name: getattr(native, name) for name in ("fused_mlm_loss", "fused_mlm_loss_backward")}
 
     def fused_mlm_loss(self, *arguments: Tensor) -> None:
