@@ -24,7 +24,7 @@ from support.pictures import note_losses
 from support.torchrun import HANGS
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.workers", "matplotlib.pyplot", "pytest"])
+SERVER.set_forkserver_preload(["bertfast.pretrain", "bertfast.training.workers", "pytest"])
 
 # In fp32, since the products of bf16 are compiled anew in each process.
 TINY = [*torchrun.TINY, "--precision", "fp32"]
