@@ -51,7 +51,6 @@ TESTED_IN = {
     "evaluate": ("training/test_evaluation.py",),
     "export": ("hub/test_export.py",),
     "fill_mask": ("inference/test_fill_mask.py",),
-    "hub.base_model": ("hub/test_model_card.py",),
     "hub.card_text": ("hub/test_model_card.py",),
     "hub.forms": ("hub/test_model_card.py",),
     "hub.onnx": ("hub/test_export.py",),
@@ -79,7 +78,6 @@ TESTED_IN = {
     "training.resume": ("training/test_trainer.py",),
     "training.run": ("training/test_trainer.py",),
     "training.setup": ("training/test_step.py",),
-    "training.workers": ("training/test_launch.py",),
 }
 
 
