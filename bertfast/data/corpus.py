@@ -26,8 +26,9 @@ _MUCH_UNKNOWN = 0.2
 
 
 def is_built(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a built corpus."""
-    return all((expanded(path) / name).is_file() for name in ("manifest.json", "tokens.bin"))
+    """Whether a folder holds a built corpus. One that can't be looked into doesn't."""
+    # Path.is_file raises OSError where a folder may not be searched.
+    return all(os.path.isfile(expanded(path) / name) for name in ("manifest.json", "tokens.bin"))  # noqa: PTH113
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -24,9 +24,16 @@ def find_files(name: str, refuse: Refuse) -> tuple[list[Path], str]:
     """The files of a path or glob, sorted, and a note about the files left out, if any.
 
     `refuse` is called with a line about each broken link, unreadable folder and special file. Raises
-    `InputError` if there is no such path, or no text file in it.
+    `InputError` if there is no such path, if it can't be reached, or if there is no text file in it.
     """
     path = expanded(name)
+    try:
+        return _find(path, name, refuse)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _find(path: Path, name: str, refuse: Refuse) -> tuple[list[Path], str]:
     if path.is_dir():
         if made := _made_by_bertfast(path):
             raise InputError(f"{path} is {made}, not text: name the text")
@@ -91,16 +98,17 @@ class _Search:
         if real in above:
             self._refuse(f"{folder} is a symbolic link to a folder around it, {real}: remove the link")
             return
-        try:
-            paths = sorted(folder.iterdir())
-        except OSError as error:
-            self._refuse(f"cannot read the folder {folder}: {error.strerror}")
-            return
-        for path in paths:
+        for path in sorted(folder.iterdir()):
             if not path.name.startswith("."):
                 self.add(path, above | {real})
 
     def add(self, path: Path, above: frozenset[str] = frozenset()) -> None:
+        try:
+            self._add(path, above)
+        except OSError as error:
+            self._refuse(f"cannot read {path}: {error.strerror}")
+
+    def _add(self, path: Path, above: frozenset[str]) -> None:
         if path.is_dir() and (made := _made_by_bertfast(path)):
             self._made[path] = made
         elif path.is_dir():

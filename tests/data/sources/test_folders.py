@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from support.refusal import refusal
 
 from bertfast.config import CorpusConfig
+from bertfast.data.load import load_corpus
 from bertfast.data.sentences import sentences
 from bertfast.data.sources.find import Source, find_source
 from bertfast.errors import InputError
@@ -108,6 +111,35 @@ def test_broken_links(tmp_path, link, target, message):
 def test_a_broken_link_given_by_name(tmp_path):
     (tmp_path / "a.txt").symlink_to("gone.txt")
     assert refusal(source, tmp_path / "a.txt") == f"{tmp_path}/a.txt is a symbolic link that leads nowhere: gone.txt"
+
+
+@pytest.fixture
+def closed(tmp_path, monkeypatch) -> Path:
+    """A folder that lists its files but may not be searched, beside a text."""
+    folder = tmp_path / "texts" / "closed"
+    folder.mkdir(parents=True)
+    for path in (folder / "a.txt", folder.parent / "b.txt"):
+        path.write_text("It rains.")
+    stat = os.stat
+
+    def refuse(path, **how):
+        if not isinstance(path, int) and Path(path).parent == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **how)
+
+    monkeypatch.setattr(os, "stat", refuse)  # for chmod means nothing to root
+    return folder
+
+
+def test_a_folder_that_may_not_be_searched(closed, tmp_path):
+    message = f"cannot read {closed}: Permission denied"
+    texts = closed.parent
+    assert refusal(source, texts) == refusal(source, f"{texts}/*") == message
+    found = source(texts, skip_bad_files=True)
+    assert names(found, texts) == ["b.txt"]
+    assert found.description.endswith(f"; 1 bad left out, the first: {message})")
+    for name in (closed / "a.txt", closed / "*.txt"):
+        assert refusal(load_corpus, name, cache_dir=tmp_path) == f"cannot read {name}: Permission denied"
 
 
 BAD = {
