@@ -25,6 +25,10 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Every op that has a twin, by name, and the ops whose kernels it also launches."""
 
+# The oldest compute capability of some ops: attention's tiles take 74 KiB of shared memory in float32, more than the 64
+# of 7.5, where there is no bfloat16.
+_OLDEST = {"attention": (8, 0), "self_attention": (8, 0)}
+
 _twins: tuple[str, ...] = ()  # the ops that `use_twins` has set
 
 
@@ -32,7 +36,9 @@ def has_kernels(device: torch.device, op: str) -> bool:
     """Whether `op` runs its native kernels on `device`, rather than its twin."""
     if device.type not in DEVICES or op in _twins:
         return False
-    return device.type != "cuda" or (native.has_cuda and capability(device.index) >= OLDEST_CAPABILITY)
+    if device.type != "cuda":
+        return True
+    return native.has_cuda and capability(device.index) >= _OLDEST.get(op, OLDEST_CAPABILITY)
 
 
 def capability(index: int | None) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertfast._native import native
-from bertfast.ops import capability, has_kernels, reference
+from bertfast.ops import has_kernels, reference
 from bertfast.ops.arguments import Dropout, Lengths
 from bertfast.ops.op import op
 
@@ -28,14 +28,9 @@ def attention(query: Tensor, key_value: Tensor, lengths: Lengths, dropout: Dropo
 
     Returns: like `query`.
     """
-    if has_kernels(query.device, "attention") and tiles_fit(query):
+    if has_kernels(query.device, "attention"):
         return cast(Tensor, _attention(query, key_value, lengths, dropout)[0])
     return reference.attention(query, key_value, lengths, dropout)
-
-
-def tiles_fit(x: Tensor) -> bool:
-    """Whether the kernel's tiles fit into shared memory: float32's 74 KiB don't on compute capability 7.5, with 64."""
-    return x.device.type != "cuda" or x.dtype != torch.float32 or capability(x.device.index) >= (8, 0)
 
 
 @op("attention")

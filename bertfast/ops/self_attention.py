@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bertfast.ops import has_kernels, reference
 from bertfast.ops.arguments import Dropout, Lengths, Linear, Norm, SelfAttentionLayer
-from bertfast.ops.attention import _attention, _attention_backward, tiles_fit
+from bertfast.ops.attention import _attention, _attention_backward
 from bertfast.ops.layer_norm import _dropout_add_layer_norm, _dropout_add_layer_norm_backward
 from bertfast.ops.linear import deferred_bias, in_type, linear_deferring_bias, linear_gradients
 from bertfast.ops.op import op
@@ -36,7 +36,7 @@ def self_attention(
 
     Returns: like y.
     """
-    if has_kernels(x.device, "self_attention") and tiles_fit(x):
+    if has_kernels(x.device, "self_attention"):
         return cast(Tensor, _self_attention(x, rows, lengths, *layer, attention_dropout, dropout)[0])
     return reference.self_attention(x, rows, lengths, layer, attention_dropout, dropout)
 

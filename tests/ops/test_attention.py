@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from support.numerics import DTYPES, assert_as_exact, assert_equal, doubled, run
 from support.op_cases.attention import CASES, cumulative, leaves, native, of, packed, twin, upstream
 from torch import Tensor
 
-from bertfast.ops import attention as module
 from bertfast.ops.attention import _attention, _attention_backward
 
 
@@ -71,13 +69,6 @@ def test_dropout_equals_the_twins(isa: str, case: str, dtype: torch.dtype) -> No
     twins = run(of(twin, inputs, *rule), leaves(inputs), grad)
     ours = run(of(native, inputs, *rule), leaves(inputs), grad)
     assert_as_exact(ours, twins, truth, head_dim + inputs.max_seqlen)
-
-
-@pytest.mark.parametrize(("dtype", "fits"), [(torch.float32, False), (torch.bfloat16, True)])
-def test_a_t4_has_no_room_for_float32(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, fits: bool) -> None:
-    monkeypatch.setattr(module, "capability", lambda index: (7, 5))
-    assert module.tiles_fit(SimpleNamespace(device=torch.device("cuda", 0), dtype=dtype)) is fits  # type: ignore[arg-type]
-    assert module.tiles_fit(torch.ones(1))
 
 
 @pytest.mark.parametrize("function", [native, twin], ids=["native", "twin"])

@@ -19,7 +19,11 @@ def test_kernels_are_named(isa: str) -> None:
 
 def test_old_gpus_have_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "has_cuda", True)
-    for capability, expected in (((7, 0), "plain torch"), ((7, 5), "native (cuda)")):
+    for capability, expected in (
+        ((7, 0), "plain torch"),
+        ((7, 5), "native (cuda) but for attention, self_attention"),
+        ((8, 0), "native (cuda)"),
+    ):
         monkeypatch.setattr(ops, "capability", lambda index, found=capability: found)
         assert kernels(torch.device("cuda", 0)) == expected
 
