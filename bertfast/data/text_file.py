@@ -10,7 +10,7 @@ from bertfast.config import CorpusConfig
 from bertfast.data.readers.docstrings import prose
 from bertfast.data.readers.html import html_lines
 from bertfast.data.readers.lines import OnRead, Span, ignore, lines_of, text_lines
-from bertfast.data.readers.records import RecordFile, column_texts
+from bertfast.data.readers.records import column_texts
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,6 @@ class TextFile:
     of a parquet file."""
     delimiter: str = CorpusConfig.delimiter
     """The character between the fields of a csv file."""
-
-    @property
-    def records(self) -> RecordFile:
-        """The file as one of records, which `kind` must be."""
-        return RecordFile(self.path, self.kind, self.delimiter, self.span)
 
     @property
     def reading(self) -> tuple[str, ...]:
@@ -74,4 +69,4 @@ def texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[Iterator[str]]:
     elif file.kind == "html":
         yield html_lines(file.path, on_read)
     else:
-        yield from map(lines_of, column_texts(file.records, file.column, on_read))
+        yield from map(lines_of, column_texts(file, on_read))

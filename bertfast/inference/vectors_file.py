@@ -39,7 +39,7 @@ def texts_of(files: Iterable[TextFile]) -> Iterator[str]:
                 if is_paragraph:
                     yield " ".join(lines)
         else:
-            yield from column_texts(file.records, file.column)
+            yield from column_texts(file)
 
 
 def write_vectors(encoder: Encoder, texts: Iterator[str], count: int, out: Path, config: EncodeConfig) -> None:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from bertfast.config import LabelColumns
 from bertfast.data.readers.columns import json_type, missing_column, text_of, value_of
 from bertfast.data.readers.kinds import kind_of
-from bertfast.data.readers.records import RecordFile, json_kind, records
+from bertfast.data.readers.records import json_kind, records
+from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 from bertfast.files import expanded
 
@@ -48,14 +49,14 @@ def read_labelled(name: str | Path, columns: LabelColumns | None, delimiter: str
     return Labelled(texts, labels)
 
 
-def _record_file(name: str | Path, delimiter: str) -> RecordFile:
+def _record_file(name: str | Path, delimiter: str) -> TextFile:
     path = expanded(name)
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     kind = kind_of(path)
     if kind in (None, "text", "html"):
         raise InputError(f"{path}: labels are read from .tsv, .csv, .jsonl, .json and .parquet, each also .gz or .zst")
-    return RecordFile(path, json_kind(path) if kind == "json" else str(kind), delimiter)
+    return TextFile(path, "plain", json_kind(path) if kind == "json" else str(kind), delimiter=delimiter)
 
 
 def _columns(path: Path, names: list[str], columns: LabelColumns | None) -> tuple[str, str]:

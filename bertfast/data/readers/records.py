@@ -10,45 +10,35 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bertfast.config import CorpusConfig
 from bertfast.data.readers.columns import json_type, missing_column, text_of
 from bertfast.data.readers.json_array import array_items
 from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD, OnRead, Span, ignore, text_blocks, whole_lines
 from bertfast.data.readers.parquet import parquet_records
 from bertfast.errors import InputError
 
+if TYPE_CHECKING:
+    from bertfast.data.text_file import TextFile
+
 # A record's place, whose string names it in messages, and the record.
 Located = tuple[object, dict[str, Any]]
 
 
-class RecordFile(NamedTuple):
-    """A file of records, or a range of it."""
+def column_texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[str]:
+    """Each record's text under the file's column; an empty string for null.
 
-    path: Path
-    kind: str
-    """jsonl, json (an array), csv, tsv or parquet."""
-    delimiter: str = CorpusConfig.delimiter
-    """The character between the fields of a csv file."""
-    span: Span = None
-    """The range to read, end excluded: bytes of an uncompressed jsonl file, or row groups of a parquet file."""
-
-
-def column_texts(file: RecordFile, column: str, on_read: OnRead = ignore) -> Iterator[str]:
-    """Each record's text under `column`; an empty string for null.
-
-    `column`: a key; `data.text` is the key `text` of the object under `data`, unless there is a key `data.text`. A list
-    of texts is one text, with each item a paragraph.
+    The column is a key; `data.text` is the key `text` of the object under `data`, unless there is a key `data.text`. A
+    list of texts is one text, with each item a paragraph.
 
     Raises `InputError`, with the line or row, for a record that is malformed, lacks the column, or has something other
     than text in it.
     """
-    for where, record in records(file, [column], on_read):
-        yield text_of(record, column, where)
+    for where, record in records(file, [file.column], on_read):
+        yield text_of(record, file.column, where)
 
 
-def records(file: RecordFile, columns: Sequence[str] | None, on_read: OnRead = ignore) -> Iterator[Located]:
+def records(file: TextFile, columns: Sequence[str] | None, on_read: OnRead = ignore) -> Iterator[Located]:
     """Each record, with its place.
 
     `columns`: those to read, the text's first; None: all. Raises `InputError` for a file or record that is malformed

@@ -22,7 +22,7 @@ from bertfast.data.readers import json_array as json_array_module
 from bertfast.data.readers import lines as lines_module
 from bertfast.data.readers import records as records_module
 from bertfast.data.readers.json_array import array_items
-from bertfast.data.readers.records import RecordFile, column_texts, json_kind, records
+from bertfast.data.readers.records import column_texts, json_kind, records
 from bertfast.data.sentences import sentences
 from bertfast.data.text_file import TextFile
 
@@ -52,7 +52,7 @@ def write(path: Path, values: list[str | None]) -> Path:
 
 
 def read(path: Path, kind: str, column: str = "text") -> Iterator[str]:
-    return column_texts(RecordFile(path, kind), column)
+    return column_texts(TextFile(path, "plain", kind, column))
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
@@ -67,7 +67,7 @@ def test_compressed(tmp_path, kind):
     values = [f'Text {i},\n\t"it" goes on' for i in range(1000)]
     path = write(tmp_path / f"a.{kind}.gz", values)
     sizes: list[int] = []
-    assert list(column_texts(RecordFile(path, kind), "text", sizes.append)) == values
+    assert list(column_texts(TextFile(path, "plain", kind, "text"), sizes.append)) == values
     assert sum(sizes) == path.stat().st_size
 
 
@@ -188,7 +188,7 @@ def test_a_delimiter(tmp_path, delimiter):
     with path.open("w", newline="", encoding="utf-8") as file:
         # csv.writer quotes fields that need it.
         csv.writer(file, delimiter=delimiter).writerows([["n", "text"], [1, f"a{delimiter}b, c"], [2, "d"]])
-    assert list(column_texts(RecordFile(path, "csv", delimiter), "text")) == [f"a{delimiter}b, c", "d"]
+    assert list(column_texts(TextFile(path, "plain", "csv", "text", delimiter=delimiter))) == [f"a{delimiter}b, c", "d"]
 
 
 _JSON = st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda each: st.lists(each, max_size=4))
@@ -258,7 +258,7 @@ def test_an_empty_file_of_any_kind_has_no_records(tmp_path):
 def test_empty_lines_before_the_header(tmp_path, kind):
     mark = "," if kind == "csv" else "\t"
     (tmp_path / f"a.{kind}").write_text(f"\n\nid{mark}text\n\n1{mark}a\n")
-    [(where, record)] = records(RecordFile(tmp_path / f"a.{kind}", kind), ["text"])
+    [(where, record)] = records(TextFile(tmp_path / f"a.{kind}", "plain", kind), ["text"])
     assert (where, record) == (f"{tmp_path / f'a.{kind}'}:5", {"text": "a"})
 
 
