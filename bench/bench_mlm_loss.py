@@ -17,6 +17,7 @@ from memory import peak_memory, peak_of_process
 from sizes import sized
 from torch import Tensor
 
+from bertfast.ops.arguments import Linear, Predictions
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.masked_lm_loss import _linear_cross_entropy
 
@@ -43,7 +44,8 @@ def losses(
 
     def ours() -> Tensor:
         rows = gather_rows(hidden_states, positions)
-        return _linear_cross_entropy(rows, weight.to(dtype), bias, labels, weights, vocab_size, True)[0]
+        decoder, predictions = Linear(weight.to(dtype), bias), Predictions(None, labels, weights)
+        return _linear_cross_entropy(rows, decoder, predictions, vocab_size, True)[0]
 
     def linear() -> tuple[Tensor, Tensor, Tensor]:
         return hidden_states[positions], weight[:vocab_size].to(dtype), bias[:vocab_size].to(dtype)

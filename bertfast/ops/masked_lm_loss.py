@@ -45,11 +45,11 @@ def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead
         return fused_mlm_loss(transformed(hidden_states, transform, norm), predictions, decoder, vocab_size)
     if not has_kernels(hidden_states.device, "masked_lm_loss"):
         return reference.masked_lm_loss(hidden_states, predictions, head._replace(decoder=decoder))
-    positions, labels, weights = predictions
+    positions = predictions.positions
     rows = hidden_states if positions is None else gather_rows(hidden_states, positions)
     rows = transformed(rows, transform, norm)
     needs_gradients = torch.is_grad_enabled() and any(each.requires_grad for each in (rows, *decoder))
-    loss, *_ = _linear_cross_entropy(rows, *decoder, labels, weights, vocab_size, needs_gradients)
+    loss, *_ = _linear_cross_entropy(rows, decoder, predictions._replace(positions=None), vocab_size, needs_gradients)
     return cast(Tensor, loss)
 
 
@@ -61,19 +61,15 @@ def transformed(rows: Tensor, layer: Linear, norm: Norm) -> Tensor:
 
 @op("linear_cross_entropy")
 def _linear_cross_entropy(
-    rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    vocab_size: int,
-    needs_gradients: bool,
+    rows: Tensor, decoder: Linear, predictions: Predictions, vocab_size: int, needs_gradients: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss and its gradients in `rows`, `weight` (like `rows`) and `bias`; empty unless `needs_gradients`.
+    """The loss and its gradients in `rows` and `decoder`, whose weight is like `rows`; empty unless `needs_gradients`.
 
-    The gradients come from the forward pass, where the logits are. Floor, with n rows: 6 n hidden vocabulary
-    operations in three products, and the logits written once, read and written by the kernel, and read twice.
+    The predictions are of all rows. The gradients come from the forward pass, where the logits are. Floor, with n rows:
+    6 n hidden vocabulary operations in three products, and the logits written once, read and written by the kernel, and
+    read twice.
     """
+    (weight, bias), (_, labels, weights) = decoder, predictions
     count, padded_vocab = rows.shape[0], weight.shape[0]
     rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
     weight, bias = weight.contiguous(), bias.contiguous()
@@ -129,18 +125,10 @@ def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
 
 @_linear_cross_entropy.register_fake
 def _(
-    rows: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    labels: Tensor,
-    weights: Tensor,
-    vocab_size: int,
-    needs_gradients: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    loss = weights.new_empty(())
-    if not needs_gradients:
-        return loss, rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
-    return loss, torch.empty_like(rows), torch.empty_like(weight), torch.empty_like(bias)
+    rows: Tensor, decoder: Linear, predictions: Predictions, vocab_size: int, needs_gradients: bool
+) -> tuple[Tensor, ...]:
+    gradients = (each.new_empty(each.shape if needs_gradients else 0) for each in (rows, *decoder))
+    return predictions.weights.new_empty(()), *gradients
 
 
 def _save(arguments: Sequence[Any], result: tuple[Tensor, ...]) -> Sequence[Any]:
@@ -148,11 +136,16 @@ def _save(arguments: Sequence[Any], result: tuple[Tensor, ...]) -> Sequence[Any]
 
 
 @once_differentiable
-def _backward(gradients: Sequence[Tensor], d_loss: Tensor) -> tuple[Tensor | None, ...]:
+def _scaled(gradients: Sequence[Tensor], d_loss: Tensor) -> tuple[Tensor, ...]:
     # In training it is 1: no need for passes over a matrix of the vocabulary's size. Asking a GPU would stop the host.
     if is_traced(d_loss) or d_loss.is_cuda or d_loss != 1:
         gradients = [gradient * d_loss for gradient in gradients]
-    return *gradients, None, None, None, None
+    return tuple(gradients)
+
+
+def _backward(gradients: Sequence[Tensor], d_loss: Tensor) -> Sequence[Any]:
+    d_rows, *d_decoder = _scaled(gradients, d_loss)
+    return d_rows, d_decoder, None, None, None
 
 
 _linear_cross_entropy.register_autograd(_save, _backward)

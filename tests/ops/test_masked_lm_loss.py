@@ -20,6 +20,7 @@ from support.torch_threads import torch_threads
 
 from bertfast._native import native
 from bertfast.ops import kernels
+from bertfast.ops.arguments import Linear, Predictions
 from bertfast.ops.masked_lm_loss import _chunk_rows, _linear_cross_entropy
 
 
@@ -190,8 +191,9 @@ def test_without_gradients_only_the_loss_is_computed() -> None:
     with torch.no_grad():
         loss = masked_lm_loss(**values)
     assert torch.equal(loss, expected) and not loss.requires_grad
-    cross_entropy = values["hidden_states"][:30], *(values[k] for k in ("decoder_weight", "decoder_bias", "labels"))
-    _, *gradients = _linear_cross_entropy(*cross_entropy, values["weights"], 129, False)
+    decoder = Linear(values["decoder_weight"], values["decoder_bias"])
+    predictions = Predictions(None, values["labels"], values["weights"])
+    _, *gradients = _linear_cross_entropy(values["hidden_states"][:30], decoder, predictions, 129, False)
     assert [gradient.numel() for gradient in gradients] == [0, 0, 0]
 
 
@@ -229,9 +231,8 @@ def test_opcheck(rows: int, dtype: torch.dtype, needs_gradients: bool) -> None:
     inputs = values["hidden_states"][:rows].clone(), values["decoder_weight"].to(dtype), values["decoder_bias"]
     for each in inputs:
         each.requires_grad_(needs_gradients)
-    torch.library.opcheck(
-        _linear_cross_entropy.registered, (*inputs, values["labels"], values["weights"], 129, needs_gradients)
-    )
+    predictions = Predictions(None, values["labels"], values["weights"])
+    torch.library.opcheck(_linear_cross_entropy.registered, (*inputs, *predictions, 129, needs_gradients))
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
