@@ -113,9 +113,7 @@ def _tokens_by_entry(ids: Tensor, entries: int) -> tuple[Tensor | None, Tensor |
     return order, torch.searchsorted(sorted_ids, torch.arange(entries + 1, dtype=dtype, device=ids.device))
 
 
-@_embedding_layer_norm_backward.register_fake
-def _(grad: Tensor, ids: Ids, tables: Tables, norm_weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return tuple(each.new_empty(each.shape) for each in (*tables, norm_weight, norm_weight))
+_embedding_layer_norm_backward.returns_like(lambda grad, ids, tables, weight, *_: (*tables, weight, weight))
 
 
 def _save(arguments: Sequence[Any], result: tuple[Tensor, Tensor]) -> Sequence[Any]:

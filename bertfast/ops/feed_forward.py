@@ -92,11 +92,9 @@ def _feed_forward_backward(
     return grad_x, weight_gradient(grad_expanded, x), grad_bias, *grad_output, *grad_norm
 
 
-@_feed_forward_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, intermediate: Linear, output: Linear, norm_weight: Tensor, *_: Any
-) -> tuple[Tensor, ...]:
-    return tuple(each.new_empty(each.shape) for each in (x, *intermediate, *output, norm_weight, norm_weight))
+_feed_forward_backward.returns_like(
+    lambda grad, x, intermediate, output, weight, *_: (x, *intermediate, *output, weight, weight)
+)
 
 
 def _save(arguments: Sequence[Any], result: tuple[Tensor, ...]) -> Sequence[Any]:

@@ -125,9 +125,7 @@ def _fused_mlm_loss_backward(
     return grads
 
 
-@_fused_mlm_loss_backward.register_fake
-def _(grad: Tensor, rows: Tensor, predictions: Predictions, decoder: Linear, *_: Any) -> Any:
-    return tuple(each.new_empty(each.shape) for each in (rows, *decoder))
+_fused_mlm_loss_backward.returns_like(lambda grad, rows, predictions, decoder, *_: (rows, *decoder))
 
 
 def _save(arguments: Sequence[Any], result: tuple[Tensor, Tensor]) -> Sequence[Any]:

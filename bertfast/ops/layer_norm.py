@@ -73,9 +73,7 @@ def _dropout_add_layer_norm_backward(
     return grads
 
 
-@_dropout_add_layer_norm_backward.register_fake
-def _(grad: Tensor, x: Tensor, residual: Tensor, norm_weight: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return tuple(each.new_empty(each.shape) for each in (x, x, norm_weight, norm_weight))
+_dropout_add_layer_norm_backward.returns_like(lambda grad, x, residual, weight, *_: (x, x, weight, weight))
 
 
 def _save(arguments: Sequence[Any], result: tuple[Tensor, Tensor]) -> Sequence[Any]:

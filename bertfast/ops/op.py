@@ -52,6 +52,10 @@ class Op:
         """`function` takes the op's arguments, and returns tensors of its results' shapes and types."""
         self.registered.register_fake(lambda *values: function(*_grouped(self._groups, values)))
 
+    def returns_like(self, function: Callable[..., Iterable[Tensor]]) -> None:
+        """`function` takes the op's arguments, and returns those of its results' shapes and types."""
+        self.register_fake(lambda *arguments: tuple(each.new_empty(each.shape) for each in function(*arguments)))
+
     def register_autograd(
         self, save: Callable[[Sequence[Any], Any], Sequence[Any]], backward: Callable[..., Sequence[Any]]
     ) -> None:

@@ -148,20 +148,9 @@ def _self_attention_backward(
     return grad_x, *grad_query, *grad_key_value, *grad_output, *grad_norm
 
 
-@_self_attention_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    rows: Tensor | None,
-    lengths: Lengths,
-    query: Linear,
-    key_value: Linear,
-    output: Linear,
-    norm_weight: Tensor,
-    *_: Any,
-) -> tuple[Tensor, ...]:
-    inputs = (x, *query, *key_value, *output, norm_weight, norm_weight)
-    return tuple(each.new_empty(each.shape) for each in inputs)
+_self_attention_backward.returns_like(
+    lambda grad, x, rows, lengths, q, kv, output, weight, *_: (x, *q, *kv, *output, weight, weight)
+)
 
 
 def _save(arguments: Sequence[Any], result: tuple[Tensor, ...]) -> Sequence[Any]:
