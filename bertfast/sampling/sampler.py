@@ -6,7 +6,6 @@ in any order, from its example numbers.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -181,7 +180,7 @@ class Sampler:
             row_keys=column(tokens),
             max_seqlen=self.config.max_len,
         )
-        with self._current_device():
+        with torch.cuda.device_of(planned.examples):
             self._native.packed(planned.first_example, planned.examples, batch)
         moved: dict[str, Any] = {
             name: value.to(self.device) for name, value in batch._asdict().items() if isinstance(value, Tensor)
@@ -201,13 +200,9 @@ class Sampler:
             mlm_weights=self._empty(*predictions, dtype=torch.float32),
             next_sentence_label=self._empty(0 if self.config.objective == "none" else count),
         )
-        with self._current_device():
+        with torch.cuda.device_of(planned.examples):
             self._native.padded(planned.first_example, planned.examples, batch)
         return PaddedBatch(*(tensor.to(self.device) for tensor in batch))
-
-    def _current_device(self) -> contextlib.AbstractContextManager[object]:
-        """Makes this sampler's device the current one, where kernels are launched."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self._made_on)
@@ -228,7 +223,7 @@ class Sampler:
             torch.empty(count + 1, dtype=torch.int32, device=device),
             torch.empty(count + 1, dtype=torch.int32, device=device),
         )
-        with self._current_device():
+        with torch.cuda.device_of(first_example):
             sampler.plan(*planned)
         return planned
 
