@@ -13,7 +13,7 @@ from bertfast.config import CorpusConfig
 from bertfast.data.sentences import LANGUAGES, rules_of
 from bertfast.data.sources.embedded import library_files
 from bertfast.data.sources.folders import find_files
-from bertfast.data.sources.hub_datasets import PREFIX, find_dataset, title_of
+from bertfast.data.sources.hub_datasets import PREFIX, find_dataset
 from bertfast.data.sources.standard_input import keep_standard_input
 from bertfast.data.sources.wikitext import NAMES, find_wikitext
 from bertfast.data.text_file import TextFile
@@ -63,8 +63,8 @@ def find_source(name: str | os.PathLike[str], config: CorpusConfig, cache: Path)
         paths, where = [keep_standard_input(cache)], "standard input"
         title = where
     elif name.startswith(PREFIX):
-        paths, where = [find_dataset(name, config.text_column, cache)], name
-        title = title_of(name)
+        path, title = find_dataset(name, config.text_column, cache)
+        paths, where = [path], name
     else:
         place = str(find_wikitext(name, cache)) if name in NAMES else name
         paths, note = find_files(place, refuse)

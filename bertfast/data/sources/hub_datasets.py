@@ -22,32 +22,28 @@ _SOURCE = re.compile(r"hf:(?P<path>[^:]+)(:(?P<split>.+))?")
 _ROWS = 256
 
 
-def find_dataset(name: str, column: str, cache: Path) -> Path:
-    """The cached file of a data set's column. A data set in a folder is always loaded, one on the hub if not cached."""
+def find_dataset(name: str, column: str, cache: Path) -> tuple[Path, str]:
+    """The cached file of a data set's column, and the data set's name, without the folders that contain it.
+
+    A data set in a folder is always loaded, one on the hub if it is not cached.
+    """
     match = _SOURCE.fullmatch(name)
     if not match:
         raise InputError(f"{name!r} names no data set: hf:OWNER/NAME[/CONFIG][:SPLIT], or hf:FOLDER[:SPLIT]")
-    local = Path(match["path"]).is_dir()
-    repository, config = match["path"], None
-    if not local and repository.count("/") > 1:
+    repository, config, what, title = match["path"], None, name, name
+    if local := Path(repository).is_dir():
+        folder, split = Path(repository).resolve(), match[2] or ""
+        # The name as given means another data set elsewhere, perhaps one on the hub.
+        what, title = f"{folder}{split}", f"{PREFIX}{folder.name}{split}"
+    elif repository.count("/") > 1:
         repository, _, config = repository.rpartition("/")
-    # A folder's relative name means another data set elsewhere, perhaps one on the hub.
-    what = f"{Path(repository).resolve()}{match[2] or ''}" if local else name
     key = hashlib.blake2b(f"{what}\0{column}".encode(), digest_size=6).hexdigest()
     cached = cache / "texts" / "hub" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name)}-{key}.parquet"
     cached.parent.mkdir(parents=True, exist_ok=True)
     with locked(cached.with_suffix(".lock"), f"loading {name}"):
         if local or not cached.exists():
             _write(cached, name, column, _rows(name, repository, config, match["split"] or "train", column))
-    return cached
-
-
-def title_of(name: str) -> str:
-    """The data set's name; if it is in a folder, without the folders that contain that."""
-    match = _SOURCE.fullmatch(name)
-    if not match or not Path(match["path"]).is_dir():
-        return name
-    return f"{PREFIX}{Path(match['path']).resolve().name}{match[2] or ''}"
+    return cached, title
 
 
 def _rows(name: str, repository: str, config: str | None, split: str, column: str) -> Iterator[list[dict[str, Any]]]:

@@ -151,5 +151,5 @@ def test_an_empty_name(tmp_path):
 def test_json_lines_in_a_folder(tmp_path):
     (tmp_path / "snow").mkdir()
     (tmp_path / "snow/train.jsonl").write_text("".join(json.dumps({"text": f"Flake {i}."}) + "\n" for i in range(3)))
-    path = find_dataset(f"hf:{tmp_path}/snow", "text", tmp_path / "cache")
+    path, _ = find_dataset(f"hf:{tmp_path}/snow", "text", tmp_path / "cache")
     assert pyarrow.parquet.read_table(path)["text"].to_pylist() == ["Flake 0.", "Flake 1.", "Flake 2."]
