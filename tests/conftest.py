@@ -79,6 +79,13 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def one_strength(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes do not choose their regularisation, which takes most of their time."""
+    monkeypatch.setattr("bertfast.inference.probe.classification.STRENGTHS", (1.0,))
+    monkeypatch.setattr("bertfast.inference.probe.classification._ONE_FOLD", 0)
+
+
+@pytest.fixture
 def said() -> Iterator[list[str]]:
     """The messages that bertfast logs in the test, as the commands would show them."""
     lines: list[str] = []

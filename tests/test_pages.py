@@ -24,6 +24,8 @@ import pytest
 from support import planted_labels
 from support.torchrun import HANGS
 
+from bertfast.data.readers.scored_pairs import ScoredPairs
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("bench/*.md"), *ROOT.glob("docs/**/*.md")])
 COMMANDS = ("pretrain", "encode", "fill_mask", "probe", "evaluate", "export", "corpus", "check")
@@ -74,9 +76,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = [{"text": text, "label": label} for text, label in zip(*given, strict=True)]
     for name in ("reviews.jsonl", "texts.jsonl"):
         (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
-    scores = np.random.default_rng(0).uniform(0, 5, 75)
-    pairs = zip(scores, given.texts[::2], given.texts[1::2], strict=True)
-    (folder / "pairs.tsv").write_text("".join(f"{score:.2f}\t{one}\t{other}\n" for score, one, other in pairs))
+    scores = np.random.default_rng(0).uniform(0, 5, 75).tolist()
+    planted_labels.write_pairs(folder / "pairs.tsv", ScoredPairs(given.texts[::2], given.texts[1::2], scores))
     bert = folder / "path" / "to" / "bert"
     bert.mkdir()
     planted_labels.save(bert, knows=False)

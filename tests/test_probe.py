@@ -28,8 +28,7 @@ def model(tmp_path_factory) -> Path:
 def files(tmp_path) -> Path:
     planted_labels.write(tmp_path / "train.tsv", TRAIN)
     planted_labels.write(tmp_path / "test.tsv", TEST)
-    lines = (f"{score}\t{first}\t{second}\n" for first, second, score in zip(*PAIRS, strict=True))
-    (tmp_path / "pairs.tsv").write_text("".join(lines))
+    planted_labels.write_pairs(tmp_path / "pairs.tsv", PAIRS)
     return tmp_path
 
 
@@ -39,6 +38,7 @@ def run(capsys, model: Path, *arguments: object) -> tuple[int, list[str], list[s
     return status, told.out.splitlines(), told.err.splitlines()
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_it_prints_what_the_library_finds(model, files, capsys):
     encoder = Encoder.load(model)
     by_labels = probe_labels(encoder, TRAIN, TEST, ProbeConfig(labels_each="20,all", layer=0)).lines()
@@ -51,6 +51,7 @@ def test_it_prints_what_the_library_finds(model, files, capsys):
     assert by_pairs[-1].startswith("Pretraining did not help with similarity (")
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_defaults(model, files, capsys):
     status, out, err = run(capsys, model, "--labels", files / "train.tsv")
     assert status == 0
@@ -65,6 +66,7 @@ def test_defaults(model, files, capsys):
     assert out == probe_labels(Encoder.load(model), TRAIN).lines()
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_quiet(model, files, capsys):
     arguments = ["--labels", files / "train.tsv", "--labels-each", "10,1000", "--quiet"]
     status, out, err = run(capsys, model, *arguments)

@@ -10,6 +10,7 @@ from support.trained_tokenizer import train_word
 
 from bertfast.config import BertConfig, CorpusConfig
 from bertfast.data.readers.labelled import Labelled
+from bertfast.data.readers.scored_pairs import ScoredPairs
 from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.hub.transformers import save_model
 from bertfast.inference.encoder import Encoder
@@ -61,4 +62,10 @@ def save(folder: Path, knows: bool) -> Path:
 def write(path: Path, given: Labelled) -> Path:
     lines = (f"{text}\t{label}\n" for text, label in zip(given.texts, given.labels, strict=True))
     path.write_text("sentence\tlabel\n" + "".join(lines))
+    return path
+
+
+def write_pairs(path: Path, given: ScoredPairs) -> Path:
+    lines = (f"{score}\t{first}\t{second}\n" for first, second, score in zip(*given, strict=True))
+    path.write_text("".join(lines))
     return path

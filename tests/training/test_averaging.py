@@ -22,7 +22,6 @@ from bertfast.data.readers.scored_pairs import ScoredPairs
 from bertfast.hub.sentence_transformers import save_modules
 from bertfast.hub.transformers import load_pretrained, save_model
 from bertfast.inference.encoder import Encoder
-from bertfast.inference.probe import classification
 from bertfast.inference.probe.classification import probe_labels
 from bertfast.inference.probe.similarity import Correlations, probe_similarity
 from bertfast.inference.probe.verdict import VECTORS, Column
@@ -39,8 +38,7 @@ PAIRS = ScoredPairs(LABELLED.texts[:60], LABELLED.texts[60:120], [float(i % 5) f
 @pytest.fixture
 def files(tmp_path) -> Path:
     planted_labels.write(tmp_path / "labels.tsv", LABELLED)
-    lines = (f"{score}\t{first}\t{second}\n" for first, second, score in zip(*PAIRS, strict=True))
-    (tmp_path / "pairs.tsv").write_text("".join(lines))
+    planted_labels.write_pairs(tmp_path / "pairs.tsv", PAIRS)
     texts = planted_labels.labelled(400, 7).texts
     (tmp_path / "texts.txt").write_text("\n\n".join("\n".join(texts[i : i + 5]) for i in range(0, 400, 5)))
     return tmp_path
@@ -127,10 +125,10 @@ def test_the_reason():
 # ---- the figures
 
 
+@pytest.mark.usefixtures("one_strength")
 @pytest.mark.parametrize("texts", [300, 1400])
 def test_figures_are_those_of_a_probe_of_the_saved_model(files, tmp_path, monkeypatch, texts):
     """With 1,000 labels, or as many as there are."""
-    monkeypatch.setattr(classification, "STRENGTHS", (1.0,))
     monkeypatch.setattr(averaging, "choose", lambda labels, similarity: (0.75, "by hand"))
     given = planted_labels.labelled(texts, 0)
     planted_labels.write(files / "labels.tsv", given)
@@ -190,12 +188,12 @@ def expected_weights(start: Path, out: Path, share: float, tmp_path: Path) -> di
     return {name: given[name] + share * (each - given[name]) if name in given else each for name, each in after.items()}
 
 
-@pytest.mark.usefixtures("cache")
+@pytest.mark.usefixtures("cache", "one_strength")
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, share):
-    """Its checkpoint keeps the trained weights, from which a resumed run continues to the same bytes."""
+    """Its checkpoint keeps the trained weights."""
     monkeypatch.setattr(averaging, "choose", lambda labels, similarity: (share, "By hand."))
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole = tmp_path / "whole"
     assert pretrain(arguments(files, start, whole, *both(files))) == 0
     said = capfd.readouterr().err
     assert "first the masked-LM head alone for 40% of the steps, at 0.002; " in said
@@ -220,6 +218,13 @@ def test_a_run_writes_the_average(files, start, tmp_path, monkeypatch, capfd, sh
     assert "| share | accuracy, 240 labels | similarity | held-out MLM loss |" in card
     assert card.count(" ± ") == 11
 
+
+@pytest.mark.usefixtures("cache", "one_strength")
+def test_a_resumed_run_writes_the_same_average(files, start, tmp_path, monkeypatch):
+    monkeypatch.setattr(averaging, "choose", lambda labels, similarity: (0.25, "By hand."))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert pretrain(arguments(files, start, whole, *both(files))) == 0
+    written = json.loads((whole / "run.json").read_text())["average"]
     assert pretrain(arguments(files, start, parts, *both(files), "--checkpoint-every", 2)) == 0
     for stage in ("ended", "killed"):
         if stage == "killed":

@@ -53,9 +53,9 @@ def by_hand(folder, texts, kind):
     return ((states * mask).sum(1) / mask.sum(1)).numpy()
 
 
+@pytest.mark.usefixtures("one_strength")
 @pytest.mark.parametrize("row", ROWS)
-def test_an_accuracy_equals_scikit_learns(folder, monkeypatch, row):
-    monkeypatch.setattr(classification, "STRENGTHS", (1.0,))
+def test_an_accuracy_equals_scikit_learns(folder, row):
     train, test = planted_labels.labelled(80, 0), planted_labels.labelled(200, 1)
     [column] = probe_labels(Encoder.load(folder), train, test, ALL).columns
     both = []
@@ -112,6 +112,7 @@ def test_many_labels_use_one_fold(monkeypatch):
 # ---- draws
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_a_fifth_is_held_out():
     given = planted_labels.labelled(203, 0)
     found = probe_labels(planted_labels.encoder(knows=True), given, config=ALL)
@@ -142,6 +143,7 @@ def test_few_labels_are_drawn_several_times(monkeypatch):
     assert len({right.tobytes() for right in columns[0].correct[VECTORS]}) == 5
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_each_text_is_embedded_once(monkeypatch):
     embedded = []
     embed = Encoder.embed_texts
@@ -164,6 +166,7 @@ def test_a_comparison_warns_once_of_truncated_texts(said):
     assert len([line for line in said if line.startswith("warning: 50 of 50 texts were truncated")]) == 1
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_figures_are_reproducible_and_torchs_seed_is_unchanged():
     given = planted_labels.labelled(150, 0)
     encoder = planted_labels.encoder(knows=False)
@@ -178,6 +181,7 @@ def test_figures_are_reproducible_and_torchs_seed_is_unchanged():
 # ---- the verdict
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_only_a_model_that_knows_the_words_helps():
     train, test = planted_labels.labelled(2000, 0), planted_labels.labelled(1000, 1)
     config = ProbeConfig(labels_each="20")
@@ -219,6 +223,7 @@ def test_wrong_input(train, test, each, message):
         probe_labels(planted_labels.encoder(knows=False), train, test, ProbeConfig(labels_each=each))
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_a_warning_names_what_is_left_out(said):
     given = Labelled([*GIVEN.texts, "", " \t"], [*GIVEN.labels, "good", "other"])
     test = Labelled([GIVEN.texts[0].upper(), "g1 g2", ""], ["good", "bad", "bad"])
@@ -232,6 +237,7 @@ def test_a_warning_names_what_is_left_out(said):
     ]
 
 
+@pytest.mark.usefixtures("one_strength")
 def test_one_warning_for_truncated_texts(said):
     encoder = planted_labels.encoder(knows=False)
     encoder.max_len = 8  # seven words take nine tokens
