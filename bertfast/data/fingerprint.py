@@ -93,8 +93,12 @@ def _read_memo(memo: Path) -> dict[str, Any]:
 
 def digest(path: Path) -> str:
     """blake2b of a file's bytes."""
-    state = hashlib.blake2b(digest_size=16)
+    return hash_of(path, hashlib.blake2b(digest_size=16))
+
+
+def hash_of(path: Path, state: Any) -> str:
+    """The hash of a file's bytes, in hexadecimal; `state`: one of hashlib's, of no bytes yet."""
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             state.update(block)
-    return state.hexdigest()
+    return str(state.hexdigest())

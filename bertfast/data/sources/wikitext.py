@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bertfast.data.fingerprint import hash_of
 from bertfast.errors import InputError, require_package
 from bertfast.files import locked, whole_file
 
@@ -60,18 +61,10 @@ def _download(name: str) -> list[Path]:
                 f"{name}: no copy here, and the Hugging Face hub can't be reached ({type(error).__name__}): "
                 f"{way_out}, or run once with a network"
             ) from None
-        if _sha256(path) != sha256:
+        if hash_of(path, hashlib.sha256()) != sha256:
             raise InputError(f"{path} isn't what the hub has ({part}, sha256 {sha256}): delete it and run again")
         parts.append(path)
     return parts
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _lines(parts: Iterable[Path]) -> Iterator[str]:

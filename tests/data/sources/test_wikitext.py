@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from support.wikitext import WIKITEXT
 
 from bertfast.config import CorpusConfig
 from bertfast.data.sentences import MARKS, sentences
-from bertfast.data.sources import wikitext
 from bertfast.data.sources.find import find_source
 from bertfast.errors import InputError
 
@@ -53,7 +53,7 @@ def parquet(tmp_path):
 
 
 def test_a_download_is_cached(parquet, tmp_path, monkeypatch):
-    hub = Hub(parquet, wikitext._sha256(parquet))
+    hub = Hub(parquet, hashlib.sha256(parquet.read_bytes()).hexdigest())
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
