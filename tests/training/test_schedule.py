@@ -57,12 +57,6 @@ def test_the_head_alone_has_a_schedule_of_its_own():
     assert [learning_rate(step, config) for step in range(50)] == list(head)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, 7])
-def test_an_invalid_share_of_head_steps(share):
-    with pytest.raises(InputError, match=r"--head-first must be at least 0 and less than 1, not"):
-        TrainConfig(head_first=share)
-
-
 @pytest.mark.parametrize("shares", [(0.6, 0.5), (-0.1, 0.5), (0.1, 1.1), (5, 0.9)])
 def test_invalid_shares(shares):
     with pytest.raises(InputError, match=r"--warmup .* and --decay .* must be shares of the run, together at most 1"):

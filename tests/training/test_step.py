@@ -451,10 +451,10 @@ def test_a_capture_that_fails_holds_nothing(monkeypatch):
         assert HeldGraph.holding
         raise MemoryError
 
-    with pytest.raises(MemoryError) as kept:  # with its frames
+    with pytest.raises(MemoryError) as kept:
         captured(Graphs(GPU), fails)
     assert not HeldGraph.holding
-    assert kept.tb is not None
+    del kept  # up to here the frames of the failed call are alive
 
 
 def test_who_captures(monkeypatch):
