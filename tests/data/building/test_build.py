@@ -41,7 +41,7 @@ from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError, ProcessLost
 
 ROOT = Path(__file__).parents[3]
-SMALL = 64 << 10  # bytes of a unit, of which a text then has many
+SMALL = 16 << 10  # bytes of a unit, of which a text then has many
 CONFIG = CorpusConfig("wordpiece", vocab_size=1000)
 
 
@@ -54,8 +54,12 @@ def small_units(monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def text() -> Path:
-    return wikitext_folder() / "valid.txt"
+def text(tmp_path_factory) -> Path:
+    """A quarter of WikiText-2's."""
+    whole = (wikitext_folder() / "valid.txt").read_bytes()
+    path = tmp_path_factory.mktemp("text") / "some.txt"
+    path.write_bytes(whole[: whole.index(b"\n", len(whole) // 4) + 1])
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +239,7 @@ import bertfast
 from bertfast.data.building import build, units
 units.UNIT = int(sys.argv[2])
 build._cores = lambda: 2
-bertfast.load_corpus(sys.argv[1], progress=False)
+bertfast.load_corpus(sys.argv[1], tokenizer="wordpiece", progress=False)
 """
 
 
@@ -270,7 +274,7 @@ def hold(plan):
     make(plan)
 
 build._make_tokenizer = hold
-load_corpus(sys.argv[1], tokenizer="word")
+load_corpus(sys.argv[1], tokenizer="wordpiece")
 """
 
 
@@ -291,7 +295,7 @@ def test_who_wants_the_same_corpus_waits(text, cache, how):
                 holder.stdin.close()
 
         with listening(hear):
-            corpus = load_corpus(text, tokenizer="word", progress=False)
+            corpus = load_corpus(text, tokenizer="wordpiece", progress=False)
     waited, *rest = said
     assert waited == f"waiting for process {process} on {platform.node()}, which is building this corpus"
     assert rest == (["resuming the build: 1 of 2 parts are there"] if how == "is killed" else [])
@@ -455,7 +459,7 @@ def test_a_full_disk(text, expected, tmp_path, monkeypatch, capsys, small_units)
     """What was done is kept; once there is room, the same command goes on."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=375k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("only root can mount a small file system")
     try:
