@@ -7,16 +7,21 @@ from support.command_line import metrics, run
 from support.notebook import wikitext_folder
 
 
-def test_fifty_steps_of_the_notebook(tmp_path):
-    """The mean true MLM loss is at most that of the notebook's own code with its averaging corrected: 6.46."""
+@pytest.mark.parametrize(("batch", "bound"), [(128, 6.6), pytest.param(512, 6.46, marks=pytest.mark.documents)])
+def test_fifty_steps_of_the_notebook(tmp_path, batch, bound):
+    """The mean true MLM loss is at most that of the notebook's own code with its averaging corrected.
+
+    That is 6.46 in batches of 512, as the notebook's, and in batches of 128 it is 6.60, the least of three seeds.
+    """
     out = tmp_path / "out"
-    done = run("--corpus", wikitext_folder(), "--precision", "fp32", "--device", "cpu", "--out", out)
+    options = ["--batch-size", batch, "--precision", "fp32", "--device", "cpu", "--out", out]
+    done = run("--corpus", wikitext_folder(), *options)
     assert done.returncode == 0, done.stderr
     losses = [record["mlm_loss"] for record in metrics(out)]
     assert len(losses) == 50
     # Fifty steps end above what needs no context (5.65), and are told so.
-    assert done.stderr.count("the run ends with an MLM loss of 5.") == done.stderr.count("What usually helps") == 1
-    assert sum(losses) / 50 <= 6.46
+    assert done.stderr.count("the run ends with an MLM loss of ") == done.stderr.count("What usually helps") == 1
+    assert sum(losses) / 50 <= bound
     assert sum(losses[-10:]) / 10 < 6.3
     assert done.stdout.splitlines()[-2].startswith(f"MLM loss {sum(losses) / 50:.3f}, NSP loss 0.")
 
