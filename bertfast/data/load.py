@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from bertfast.config import CorpusConfig, flag
@@ -128,8 +128,10 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
             work = corpora / f"{name}.building"
             backend = tokenizer.backend.to_str() if tokenizer else None
             plan = Plan(work, units_of(files), signatures, backend, config, names)
+            place = hashlib.blake2b(bytes(folder.resolve()), digest_size=16).hexdigest()
             building = locked(work.with_suffix(".lock"), "building this corpus")
-            with building, _alone_in(out, corpora), _kept_for_resuming(work):
+            writing = locked(corpora / f"{place}.lock", f"building a corpus in {folder}")  # perhaps another one
+            with building, writing, _kept_for_resuming(work):
                 if not _is_used(folder):
                     build(plan, folder, name, progress)
     corpus = Corpus.open(folder)
@@ -143,14 +145,6 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
         names=tuple(source.name for source in resolved),
         language=config.base_language,  # the corpus may have been built with another, if the text needs no rules
     )
-
-
-def _alone_in(out: Path | None, corpora: Path) -> AbstractContextManager[None]:
-    """Lets one process at a time build in `out`. A folder in the cache has its corpus's lock already."""
-    if out is None:
-        return nullcontext()
-    place = hashlib.blake2b(bytes(out.resolve()), digest_size=16).hexdigest()
-    return locked(corpora / f"{place}.lock", f"building a corpus in {out}")
 
 
 @contextmanager
