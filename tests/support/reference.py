@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 WORD = 1 << 32
 SHUFFLE, PAIR, MASK = 0, 1, 2
+# P(a span has at most n words), for n from 1 to 10, as thresholds of a word.
+AT_MOST = [round((1 - Fraction(4, 5) ** n) / (1 - Fraction(4, 5) ** 10) * WORD) for n in range(1, 11)]
 
 
 def philox4x32(counter: Sequence[int], key: Sequence[int], rounds: int = 10) -> tuple[int, int, int, int]:
@@ -201,8 +203,7 @@ class Reference:
     def span_words(self, g: int, position: int) -> int:
         """How many words a span wants: the least n whose P(at most n) exceeds the draw; geometric, at most 10."""
         drawn = draw(self.config.seed, MASK, 1, g, position)[0]
-        at_most = [(1 - Fraction(4, 5) ** n) / (1 - Fraction(4, 5) ** 10) for n in range(1, 11)]
-        return next(n for n, share in enumerate(at_most, 1) if drawn < round(share * WORD))
+        return next(n for n, threshold in enumerate(AT_MOST, 1) if drawn < threshold)
 
     def example(self, g: int) -> Example:
         config, special = self.config, self.special

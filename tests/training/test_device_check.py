@@ -130,20 +130,33 @@ def test_twins_run_within_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ops.has_kernels(CPU, "feed_forward")
 
 
+Trained = tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def trained() -> list[Trained]:
+    """What the check trains, with calls instead of replays: in graphs, uncaptured, and in eager steps."""
+    train_so, found = steps._train, []
+
+    def train_and_keep(*arguments: object) -> Trained:
+        found.append(train_so(*arguments))  # type: ignore[arg-type]
+        return found[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "dtypes", lambda device: [torch.float32])
+        patch.setattr(steps, "_train", train_and_keep)
+        assert all(each.is_small for each in steps.check_replay(CPU))
+    return found
+
+
 @pytest.mark.parametrize("wrong", ["nothing", "losses", "weights"])
-def test_steps_are_compared(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    """With calls instead of replays."""
+def test_steps_are_compared(monkeypatch: pytest.MonkeyPatch, trained: list[Trained], wrong: str) -> None:
+    (start, losses, weights), *others = trained
+    losses = losses * 1.01 if wrong == "losses" else losses
+    weights = [2 * each for each in weights] if wrong == "weights" else weights
+    runs = iter([(start, losses, weights), *others])
     monkeypatch.setattr(steps, "dtypes", lambda device: [torch.float32])
-    train_so, runs = steps._train, iter(["replayed", "uncaptured", "eager"])
-
-    def train_wrong(*arguments: object) -> tuple[list[torch.Tensor], torch.Tensor, list[torch.Tensor]]:
-        start, losses, weights = train_so(*arguments)  # type: ignore[arg-type]
-        if next(runs) == "replayed":
-            losses = losses * 1.01 if wrong == "losses" else losses
-            weights = [2 * each for each in weights] if wrong == "weights" else weights
-        return start, losses, weights
-
-    monkeypatch.setattr(steps, "_train", train_wrong)
+    monkeypatch.setattr(steps, "_train", lambda *arguments: next(runs))
     found = list(steps.check_replay(CPU))
     assert [each.what for each in found if not each.is_small] == {
         "nothing": [],
