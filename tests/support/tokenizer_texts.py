@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from hypothesis import strategies as st
 from support.notebook import wikitext_folder
 
@@ -27,6 +29,7 @@ unicode_text = st.lists(
 ).map("".join)
 
 
-def wikitext_sentences() -> list[str]:
+@functools.cache
+def wikitext_sentences() -> tuple[str, ...]:
     files = (TextFile(wikitext_folder() / name, "wikitext") for name in ("test.txt", "valid.txt"))
-    return [sentence for file in files for sentence in sentences(file) if sentence]
+    return tuple(sentence for file in files for sentence in sentences(file) if sentence)

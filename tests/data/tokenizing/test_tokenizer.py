@@ -24,7 +24,7 @@ from bertfast.errors import InputError
 # ---- ids
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(text=unicode_text)
 def test_remembered_pieces_change_nothing(trained, text):
     assert trained.splits_at_spaces
@@ -107,7 +107,7 @@ def theirs(transformers, trained, tmp_path_factory):
     return auto(transformers, folder)
 
 
-@settings(max_examples=200)
+@settings(max_examples=70)
 @given(text=unicode_text, pair=unicode_text.filter(bool))  # to transformers an empty pair is none
 def test_autotokenizer_gives_the_same_ids_of_any_text(theirs, trained, text, pair):
     assert theirs(text)["input_ids"] == trained.encode(text)[0]
@@ -141,7 +141,7 @@ def test_wordpiece_is_berts_own(transformers, lowercase, tmp_path):
         assert theirs(text)["input_ids"] == ours.encode(text)[0]
 
     same()
-    real = wikitext_sentences()
+    real = list(wikitext_sentences()[::20])
     assert theirs(real)["input_ids"] == [ours.encode(sentence)[0] for sentence in real]
 
 
@@ -166,7 +166,8 @@ def vocabulary(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("form", ["vocab.txt", "tokenizer.json"])
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_given_tokenizer_is_berts_own(transformers, vocabulary, way, form, tmp_path):
-    """As BertTokenizerFast makes it of a vocabulary and its settings, or saved it: ids of any text and a whole file.
+    """As BertTokenizerFast makes it of a vocabulary and its settings, or saved it: ids of any text, and of the
+    defaults, a whole file.
 
     What a corpus, which holds no [CLS] and [SEP], is made with gives the same.
     """
@@ -190,7 +191,7 @@ def test_a_given_tokenizer_is_berts_own(transformers, vocabulary, way, form, tmp
 
     same()
     whole_file = wikitext_folder() / {"vocab.txt": "valid.txt", "tokenizer.json": "test.txt"}[form]
-    lines = whole_file.read_text(encoding="utf-8").splitlines()
+    lines = whole_file.read_text(encoding="utf-8").splitlines()[: 400 if way else None]
     assert ours.encode_sentences(lines) == theirs(lines, add_special_tokens=False)["input_ids"]
 
 
