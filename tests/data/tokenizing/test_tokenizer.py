@@ -166,8 +166,8 @@ def vocabulary(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("form", ["vocab.txt", "tokenizer.json"])
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_given_tokenizer_is_berts_own(transformers, vocabulary, way, form, tmp_path):
-    """As BertTokenizerFast makes it of a vocabulary and its settings, or saved it: ids of any text, and of the
-    defaults, a whole file.
+    """As BertTokenizerFast makes it of a vocabulary and its settings, or saved it: ids of any text and, of its
+    defaults, of a whole file.
 
     What a corpus, which holds no [CLS] and [SEP], is made with gives the same.
     """
