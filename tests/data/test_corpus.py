@@ -10,13 +10,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support.corpora import documents, without_locks
 from support.notebook import import_d2l, notebook_paragraphs, wikitext_folder
 from support.refusal import refusal
 from support.trained_tokenizer import train_word
@@ -46,22 +46,6 @@ def text(tmp_path) -> Path:
     path.write_text(TEXT)
     os.utime(path, (0, 0))
     return path
-
-
-def documents(corpus: Corpus) -> list[list[list[str]]]:
-    """All tokens, by document and sentence."""
-    return [
-        [
-            corpus.tokenizer.tokens(corpus.tokens[corpus.sentence_offsets[s] : corpus.sentence_offsets[s + 1]].tolist())
-            for s in range(corpus.document_offsets[d], corpus.document_offsets[d + 1])
-        ]
-        for d in range(corpus.num_documents)
-    ]
-
-
-def built(cache: Path) -> set[str]:
-    """The names in the cache's folder of corpora, without lock files."""
-    return {path.name for path in (cache / "corpora").iterdir() if path.suffix != ".lock"}
 
 
 # ---- content
@@ -199,8 +183,8 @@ def test_the_embedded_text():
     assert corpus.num_sentences - corpus.num_documents > 10_000
     assert corpus.num_documents > 300
     assert corpus.token_counts[corpus.special_ids.unk] < 0.08 * corpus.num_tokens
-    words = Counter(word for document in documents(corpus) for sentence in document for word in sentence)
-    assert {"the", "of", "is", "a"} <= {word for word, _ in words.most_common(12)}
+    commonest = corpus.token_counts.argsort()[-12:].tolist()
+    assert {"the", "of", "is", "a"} <= set(corpus.tokenizer.tokens(commonest))
     assert "Python" in corpus.description[0]
 
 
@@ -359,10 +343,10 @@ load_corpus(sys.argv[1], config=CorpusConfig(min_freq=1))
 def test_a_build_after_a_killed_one_is_whole(text, cache, place):
     done = python(KILLED, text, place)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert all(name.endswith((".building", ".partial")) for name in built(cache))
+    assert all(name.endswith((".building", ".partial")) for name in without_locks(cache / "corpora"))
     corpus = load_corpus(text, config=ANY)
     assert corpus.num_tokens == 14
-    assert built(cache) == {corpus.fingerprint}
+    assert without_locks(cache / "corpora") == {corpus.fingerprint}
 
 
 def test_two_builders_at_once(cache):
@@ -378,7 +362,7 @@ def test_two_builders_at_once(cache):
     for builder in builders:
         output, errors = builder.communicate()
         assert output == "427588\n", errors
-    assert built(cache) == {load_corpus(wikitext_folder()).fingerprint}
+    assert without_locks(cache / "corpora") == {load_corpus(wikitext_folder()).fingerprint}
 
 
 def test_a_full_disk(text, cache, tmp_path):
@@ -399,7 +383,7 @@ def test_a_full_disk(text, cache, tmp_path):
         done = python(code, text, kind)
         expected = f"{cache}: File too large (corpora are kept in {cache}; BERTFAST_CACHE moves them)\n"
         assert done.stdout == expected
-        assert all(name.endswith(".building") for name in built(cache))
+        assert all(name.endswith(".building") for name in without_locks(cache / "corpora"))
     assert load_corpus(text).num_sentences == 20_000
 
 
@@ -418,7 +402,7 @@ def test_a_text_that_changes_during_the_build(text, cache, monkeypatch):
     monkeypatch.setattr(build, "WordCounter", change)
     with pytest.raises(InputError, match=r"some.txt changed while it was read: run again"):
         load_corpus(text, config=ANY)
-    assert built(cache) == set()
+    assert without_locks(cache / "corpora") == set()
 
 
 # ---- damage
@@ -500,7 +484,7 @@ def test_too_little_text(tmp_path, cache, tokenizer):
         assert refusal(load_corpus, path, tokenizer=tokenizer) == (
             f"{held} in {path} (plain): give more, or another --text-form"
         )
-    assert built(cache) == set()
+    assert without_locks(cache / "corpora") == set()
 
 
 def test_too_little_text_with_a_given_tokenizer(text, tmp_path):
@@ -528,7 +512,7 @@ def test_words_too_rare(text):
 def test_errors_in_sources_and_tokenizers(tmp_path, cache):
     (tmp_path / "bad.txt").write_bytes(b"A good line.\n" * 200_000 + b"\xff")
     assert "bad.txt is not UTF-8: byte 2600000 " in refusal(load_corpus, tmp_path / "bad.txt")
-    assert built(cache) == set()
+    assert without_locks(cache / "corpora") == set()
     assert refusal(load_corpus, tmp_path / "nowhere") == f"no such file or folder: {tmp_path}/nowhere"
     assert refusal(load_corpus, tmp_path / "bad.txt", tokenizer="no/such").startswith(
         "no such tokenizer: no/such; give word"

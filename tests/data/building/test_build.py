@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import chain, groupby, pairwise
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import noted_build, pool_jobs, rank_processes
+from support.corpora import documents, without_locks
 from support.messages import listening
 from support.notebook import wikitext_folder
 from support.processes import TINY
@@ -77,10 +78,6 @@ def alone(monkeypatch) -> None:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def without_locks(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.suffix != ".lock"}
 
 
 # ---- units
@@ -523,12 +520,6 @@ few = st.sampled_from(["a b.", "a  b.", "c.", "d e f.", "g.", "\u200b"])
 documents_of_few = st.lists(st.lists(few, min_size=1, max_size=3), min_size=1, max_size=12)
 
 
-def plainly(corpus: Corpus) -> list[list[list[str]]]:
-    ids = [corpus.tokens[a:b].tolist() for a, b in pairwise(corpus.sentence_offsets)]
-    ends = corpus.document_offsets.tolist()
-    return [[corpus.tokenizer.tokens(each) for each in ids[a:b]] for a, b in pairwise(ends)]
-
-
 @settings(max_examples=40)
 @given(documents_of_few, st.sampled_from([1, 1 << 20]), st.sampled_from([1, 3, 1 << 22]), st.sampled_from([1, 1 << 20]))
 def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
@@ -554,11 +545,11 @@ def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
     same = [[" ".join(line.split()) for line in text if line != "\u200b"] for text in texts]
     first: list[list[str]] = []
     seen: set[str] = set()
-    documents: set[tuple[str, ...]] = set()
+    known: set[tuple[str, ...]] = set()
     repeated = repeated_documents = 0
     for document in filter(None, same):
-        repeated_documents += tuple(document) in documents
-        documents.add(tuple(document))
+        repeated_documents += tuple(document) in known
+        known.add(tuple(document))
         first.append([])
         for line in document:
             repeated += line in seen
@@ -570,8 +561,8 @@ def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
         encode = kept.tokenizer.encode_sentences
         return [[kept.tokenizer.tokens(ids) for ids in encode(text)] for text in texts if text]
 
-    assert plainly(kept) == tokens(same)
-    assert plainly(dropped) == tokens(first)
+    assert documents(kept) == tokens(same)
+    assert documents(dropped) == tokens(first)
     for corpus, done in ((kept, False), (dropped, True)):
         manifest = json.loads((corpus.folder / "manifest.json").read_text())
         assert manifest["duplicates"] == {"sentences": repeated, "documents": repeated_documents, "dropped": done}
