@@ -173,7 +173,7 @@ def test_a_signal_to_several_workers(
 ) -> None:
     """Sent after the first evaluation's line, when the workers are in the middle of the run."""
     out = tmp_path / "out"
-    process = start([*story.options, "--steps", 2000, "--gpus", 2, "--out", out], log)
+    process = start([*story.options, "--steps", 1000, "--gpus", 2, "--out", out], log)
     with log.with_suffix(".err").open() as errors:
         said = []
         for line in errors:
