@@ -22,7 +22,8 @@ def test_fifty_steps_of_the_notebook(tmp_path, batch, bound):
     # Fifty steps end above what needs no context (5.65), and are told so.
     assert done.stderr.count("the run ends with an MLM loss of ") == done.stderr.count("What usually helps") == 1
     assert sum(losses) / 50 <= bound
-    assert sum(losses[-10:]) / 10 < 6.3
+    # What learns nothing stays at 6.22, since the output bias starts from the words' frequencies.
+    assert sum(losses[-10:]) / 10 < 6.15
     assert done.stdout.splitlines()[-2].startswith(f"MLM loss {sum(losses) / 50:.3f}, NSP loss 0.")
 
     encoded = run("--model", out, "a crane is flying", module="encode")
