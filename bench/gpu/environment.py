@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
+from pathlib import Path
 
 import torch
 from machine import origin, output
@@ -36,6 +39,13 @@ def gpu() -> dict[str, object] | None:
     }
 
 
+def _loaded() -> set[str]:
+    """The files that are mapped into this process, once the package's kernels are loaded."""
+    with contextlib.suppress(Exception):  # the stage reports the machine of a package that fails to load, too
+        importlib.import_module("bertfast")
+    return {line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()}
+
+
 def main() -> None:
     device = arguments().device
     found = gpu()
@@ -46,6 +56,7 @@ def main() -> None:
             **origin(PACKAGES),
             "torch_cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
+            "openmp": sorted(path for path in _loaded() if "omp" in Path(path).name),  # two mean two thread pools
             "nvcc": (output("nvcc", "--version") or "").split("\n")[-1] or None,
         }
     )

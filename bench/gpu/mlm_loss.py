@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -66,8 +68,11 @@ def main() -> None:
     options = arguments()
     require(options.device)
     chosen = workload("notebook", options.device, options.tiny)
-    sizes: list[dict[str, Any]] = []
-    for hidden in WIDTHS:
+    sizes: dict[int, dict[str, Any]] = {}
+    # Each form at all sizes before the next: after an illegal address nothing else runs in this process.
+    for (name, fused), hidden in itertools.product({"chunks": False, "fused": True}.items(), WIDTHS):
+        if fused and options.device == "cpu":
+            continue
         model = dataclasses.replace(chosen.model, hidden_size=hidden)
         rows, _, vocab_size = shapes(model, chosen.train)["vocabulary"]
         values = inputs(rows, hidden, vocab_size, options.device)
@@ -76,19 +81,12 @@ def main() -> None:
             for name, each in values.items()
         }
         truth = gradients(reference.masked_lm_loss, wide)
-        entry: dict[str, Any] = {"rows_hidden_words": (rows, hidden, vocab_size)}
-        sizes.append(entry)
-        for name, fused in {"chunks": False, "fused": True}.items():
-            if fused and options.device == "cpu":
-                continue
-
-            def call(fused: bool = fused, values: dict[str, Tensor | int | None] = values) -> dict[str, Tensor]:
-                return gradients(masked_lm_loss, values, fused=fused)
-
-            entry[name] = {"errors": errors(call(), truth)}
-            work = call if options.device == "cpu" else captured(call)
-            entry[name]["ms"] = 1e3 * median_seconds(work, options.device)
-            save({"sizes": sizes})
+        call = functools.partial(gradients, masked_lm_loss, values, fused=fused)
+        entry = sizes.setdefault(hidden, {"rows_hidden_words": (rows, hidden, vocab_size)})
+        entry[name] = {"errors": errors(call(), truth)}
+        work = call if options.device == "cpu" else captured(call)
+        entry[name]["ms"] = 1e3 * median_seconds(work, options.device)
+        save({"sizes": list(sizes.values())})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """self_test.py PROGRAM [TOOL]: the C++ self-test on the device, one process for each group of kernels.
 
-A group that fails or hangs runs again under compute-sanitizer's memcheck. With a TOOL, all groups run under it instead.
+At the end, groups that failed or hung run again under compute-sanitizer's memcheck. With a TOOL, all groups run under
+it instead.
 """
 
 from __future__ import annotations
@@ -41,17 +42,21 @@ def main() -> None:
     if tools and SANITIZER is None:
         skip("needs compute-sanitizer")
     statuses: dict[str, int] = {}
-    for group in run([program, "--list"], SECONDS)[1].split():
+    listed, groups = run([program, "--list"], SECONDS)
+    if listed:
+        sys.exit(f"{Path(program).name} does not start: {groups}")
+    for group in groups.split():
         command = [program, group]
         status, output = under(tools[0], command) if tools else run(command, SECONDS)
         if status == SKIPPED:
             skip(output)
         print(f"{group}: exit status {status}\n{output}", flush=True)
-        if status and not tools:
-            print(f"{group} under memcheck:\n{under('memcheck', command)[1]}", flush=True)
         statuses[group] = status
         save({"statuses": statuses})
-    if failed := [group for group, status in statuses.items() if status]:
+    failed = [group for group, status in statuses.items() if status]
+    for group in failed if not tools else ():
+        print(f"{group} under memcheck:\n{under('memcheck', [program, group])[1]}", flush=True)
+    if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
 

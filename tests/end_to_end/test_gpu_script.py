@@ -8,9 +8,11 @@ import importlib.util
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +45,9 @@ CHECK = {
     "ceilings": PASSED,
     "device-check": PASSED,
     "self-test": SKIPPED,
-    "gpu-tests": SKIPPED,
     **{f"ladder-{rung}": PASSED for rung in ("cpu", "twins", "eager")},
     **{f"ladder-{rung}": SKIPPED for rung in ("graph", "fused")},
+    "gpu-tests": SKIPPED,
     **{f"profile-{size}": PASSED for size in ("notebook", "base")},
 }
 FIGURES = {
@@ -204,6 +206,11 @@ def test_what_fails_of_the_self_test_runs_under_memcheck(tmp_path):
     ]
 
 
+def test_a_self_test_that_does_not_start_is_one_line(tmp_path):
+    done = self_test(tmp_path, stub(tmp_path / "self_test", "echo no such library", "exit 127"))
+    assert (done.returncode, done.stderr) == (1, "self_test does not start: no such library\n")
+
+
 def test_every_group_runs_under_a_tool(tmp_path):
     done = self_test(tmp_path, stub(tmp_path / "self_test", SELF_TEST), "racecheck")
     assert done.returncode == 1
@@ -272,6 +279,22 @@ def test_a_file_of_gpu_tests_that_hangs_is_ended(gpu_tests, tmp_path):
     path = gpu_tests.TESTS / "test_hangs.py"
     path.write_text("import signal\n\nsignal.pause()\n")
     assert gpu_tests.run_file(path, tmp_path, 0.1)["ended"] == "out of time in test_hangs.py"
+
+
+def test_at_the_stages_end_no_further_file_begins(gpu_tests, tmp_path, monkeypatch):
+    """And what has been found is saved. All processes of the stage get its SIGTERM."""
+    (gpu_tests.TESTS / "training" / "test_z.py").write_text(
+        "import os  # mark.gpu Graphs(\nos.kill(os.getppid(), 15)\n"
+    )
+    monkeypatch.setattr(gpu_tests, "AT_A_TIME", 1)
+    monkeypatch.setattr(gpu_tests, "ending", threading.Event())
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit, match=r"no time left for test_b\.py"):
+            gpu_tests.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (tmp_path / "gpu-tests.json").exists()
 
 
 def test_every_gpu_test_is_in_a_file_that_the_stage_runs(request):

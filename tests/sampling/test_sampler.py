@@ -882,13 +882,13 @@ def test_gpu_shared_memory() -> None:
 def test_a_corpus_in_pinned_memory_gives_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, too_long: str
 ) -> None:
-    """Its tokens are in a mapped file, as a built corpus's are, and CUDA pins them there."""
+    """Its tokens are in a mapped file, as a built corpus's are. CUDA pins them there, or a warning says it does not."""
     corpus, config = make_corpus(some_documents(1), VOCABULARY), SamplerConfig(too_long=too_long)
     corpus.tokens.tofile(tmp_path / "tokens.bin")
     corpus = dataclasses.replace(corpus, tokens=np.memmap(tmp_path / "tokens.bin", corpus.tokens.dtype, "r"))
     monkeypatch.setattr(sampler_module, "TRAINING_SHARE", 1.0)
     gpu = Sampler(corpus, config, "cuda")
     assert "pinned host memory" in gpu.residence
-    assert caplog.messages == []
+    assert all("cannot be pinned where it is mapped" in message for message in caplog.messages)
     for ours, theirs in zip(gpu.packed(5, 40), Sampler(corpus, config).packed(5, 40), strict=True):
         assert ours == theirs if isinstance(ours, int) else torch.equal(ours.cpu(), theirs)

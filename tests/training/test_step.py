@@ -483,10 +483,13 @@ def test_who_captures(monkeypatch):
 
 @on_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype, kind):
+@pytest.mark.parametrize(
+    "changes",
+    [{"optimizer": "adamw"}, {"optimizer": "muon"}, {"optimizer": "muon", "keep_vectors": 20.0, "head_first": 0.25}],
+)
+def test_a_graph_replays_the_step_bit_for_bit(corpus, dtype, changes):
     """Most steps are replays, of several buckets. A sum by atomics in any op would show here."""
-    config = dataclasses.replace(PLAIN, steps=40, batch_size=96, optimizer=kind, weight_decay=0.1)
+    config = dataclasses.replace(PLAIN, steps=40, batch_size=96, weight_decay=0.1, **changes)
     results = []
     for graphs in (Called(), Graphs(GPU)):
         model, step, _ = bucketed(corpus, config, dtype, graphs=graphs, device=GPU)
