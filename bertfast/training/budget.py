@@ -8,7 +8,7 @@ import time
 import torch
 
 from bertfast.config import TrainConfig
-from bertfast.training.gradients import make_gradients
+from bertfast.training.gradients import Shares, make_gradients
 from bertfast.training.setup import Setup
 
 _UNKNOWN = 1000  # steps of a run of unknown speed: any number whose warm-up outlasts the first few steps
@@ -83,10 +83,11 @@ def extra_seconds(setup: Setup) -> float:
         return 0.0
     seconds = []
     for step in (0, setup.config.steps - 1):
-        gradients = make_gradients(setup.stage(step))
-        gradients(step)  # the first call prepares what later ones use
+        stage = setup.stage(step)
+        gradients = make_gradients(stage)
+        gradients(Shares(stage, step))  # the first call prepares what later ones use
         begun = time.perf_counter()
-        losses, _ = gradients(step)
+        losses, _ = gradients(Shares(stage, step))
         torch.isfinite(losses).tolist()  # waits for the device
         seconds.append(time.perf_counter() - begun)
     setup.model.zero_grad()  # a captured step has gradients of its own

@@ -28,9 +28,9 @@ LOSSES = 3
 
 
 class Gradients(Protocol):
-    """Computes a step's losses and gradients."""
+    """Computes the losses and gradients of a step, whose batch is in `shares`."""
 
-    def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, shares: Shares, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         """Returns, the same on every rank, (4,) float32: the three losses and the sum of the ranks' flags; and the
         gradients of the parameters that require them, which the next call may overwrite.
         """
@@ -57,9 +57,7 @@ class ShardedGradients:
         totals = torch.zeros(LOSSES + 1, dtype=torch.float32, device=world.device)
         self._sum_ranks = RankSum([*self._parameters, totals], world.size) if world.size > 1 else None
 
-    def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
-        shares = Shares(self._setup, step)
-
+    def __call__(self, shares: Shares, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         def compute(shard: int) -> list[Tensor]:
             losses = shares.losses(self._setup.model, shard, self._shards)
             gradients = torch.autograd.grad(losses.sum(), self._parameters)
@@ -83,9 +81,8 @@ class PlainGradients:
         self._ddp = DistributedDataParallel(setup.model) if world.size > 1 else None
         self._rounds = max(1, world.shards // (world.size * len(world.local)))
 
-    def __call__(self, step: int, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, shares: Shares, flag: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         world = self._world
-        shares = Shares(self._setup, step)
         totals = torch.zeros(LOSSES + 1, dtype=torch.float32, device=world.device)
         self._setup.model.zero_grad()
         for turn in range(self._rounds):
@@ -154,7 +151,10 @@ class Shares:
     def __init__(self, setup: Setup, step: int) -> None:
         self._setup, size = setup, setup.config.batch_size
         self._first = step * size
-        self._predictions = max(1, int(setup.sampler.plan(self._first, size).num_masked.sum()))
+        plan = setup.sampler.plan(self._first, size)
+        self._predictions = max(1, int(plan.num_masked.sum()))
+        self.tokens = int(plan.lengths.sum())
+        """Of the whole batch."""
 
     def losses(self, model: nn.Module, piece: int, pieces: int) -> Tensor:
         """(3,): the piece's summands of the batch's losses, on this process's first device."""

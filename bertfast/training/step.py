@@ -19,7 +19,16 @@ from bertfast.distributed.collectives import AllReduce
 from bertfast.distributed.cuda_graph import Graphs
 from bertfast.distributed.threads import one_thread
 from bertfast.sampling.padding import Buckets, PaddedSize, fill
-from bertfast.training.gradients import LOSSES, Gradients, Share, bounds, clip_factor, gradient_norm, make_gradients
+from bertfast.training.gradients import (
+    LOSSES,
+    Gradients,
+    Share,
+    Shares,
+    bounds,
+    clip_factor,
+    gradient_norm,
+    make_gradients,
+)
 from bertfast.training.optimizer import Optimizer
 from bertfast.training.ring import MOST_STEPS, Ring
 from bertfast.training.schedule import learning_rates
@@ -46,6 +55,8 @@ class Measured(NamedTuple):
     """The gradient norm before clipping."""
     flags: float
     """The sum of the ranks' flags."""
+    tokens: int
+    """Tokens of the global batch, special tokens included."""
 
     def is_finite(self) -> bool:
         return math.isfinite(self.mlm_loss + self.nsp_loss + self.kept_loss + self.norm)
@@ -83,10 +94,10 @@ class EagerSteps:
 
     def __init__(self, setup: Setup, optimizer: Optimizer) -> None:
         self._gradients: Gradients | None = make_gradients(setup)
-        self._optimizer, self._config, self._sharded = optimizer, setup.config, setup.world.deterministic
+        self._setup, self._optimizer, self._config = setup, optimizer, setup.config
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
-        with one_thread() if self._sharded else contextlib.nullcontext():
+        with one_thread() if self._setup.world.deterministic else contextlib.nullcontext():
             return [self._run(step, flag)]
 
     def set_length(self, steps: int) -> None:
@@ -101,15 +112,24 @@ class EagerSteps:
 
     def _run(self, step: int, flag: float) -> Measured:
         assert self._gradients is not None
-        losses, gradients = self._gradients(step, flag)
+        shares = Shares(self._setup, step)
+        losses, gradients = self._gradients(shares, flag)
         norm = gradient_norm(gradients)
         mlm, nsp, kept, flags = losses.tolist()
-        measured = Measured(step, mlm, nsp, kept, norm.item(), flags)
+        measured = Measured(step, mlm, nsp, kept, norm.item(), flags, shares.tokens)
         if measured.is_finite():
             head_rate, rate = (torch.full_like(norm, each) for each in learning_rates(step, self._config))
             factor = clip_factor(norm, self._config.max_grad_norm)
             self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm), head_rate)
         return measured
+
+
+class _Planned(NamedTuple):
+    """What the host knows of a step beforehand."""
+
+    bucket: PaddedSize
+    tokens: int
+    """Of the global batch, without fillers."""
 
 
 class BucketedSteps:
@@ -144,7 +164,8 @@ class BucketedSteps:
         self._next_rates = 0  # the first step whose rates are not among them
         self._flag, self._flag_on_device = torch.zeros(1, dtype=torch.float32, device=device), 0.0
         self._at_once = max(1, min(_PLANNED_AHEAD, _PLANNED_TOKENS // (config.batch_size * config.max_len)))
-        self._ahead: dict[int, PaddedSize] = {}
+        self._ahead: dict[int, _Planned] = {}
+        self._tokens: dict[int, int] = {}  # of each step whose metrics are not read yet
         totals = torch.zeros(LOSSES + 1, dtype=torch.float32, device=device)
         self._sum = None if self._alone else AllReduce([*optimizer.parameters, totals])
 
@@ -161,7 +182,10 @@ class BucketedSteps:
         rows = self._ring.read(step, wait or (flag > 0 and self._alone))
         if any(flags for _, (*_, flags, _) in rows):
             rows += self._ring.read(step, wait=True)
-        return [Measured(number, mlm, nsp, kept, norm, flags) for number, (mlm, nsp, kept, flags, norm) in rows]
+        return [
+            Measured(number, mlm, nsp, kept, norm, flags, self._tokens.pop(number))
+            for number, (mlm, nsp, kept, flags, norm) in rows
+        ]
 
     def set_length(self, steps: int) -> None:
         self._config = dataclasses.replace(self._config, steps=steps)
@@ -179,7 +203,7 @@ class BucketedSteps:
 
     def _capture_largest(self, steps: range) -> None:
         pieces = (steps[i : i + self._at_once] for i in range(0, len(steps), self._at_once))
-        largest = max((bucket for piece in pieces for bucket in self._planned(piece)), default=None)
+        largest = max((planned.bucket for piece in pieces for planned in self._planned(piece)), default=None)
         if largest is not None:
             self._graphs.capture(largest, lambda: self._run(largest))
 
@@ -188,17 +212,18 @@ class BucketedSteps:
         if step not in self._ahead:
             steps = range(step, min(step + self._at_once, self._config.steps))
             self._ahead = dict(zip(steps, self._planned(steps), strict=True))
-        return self._ahead.pop(step)
+        bucket, self._tokens[step] = self._ahead.pop(step)
+        return bucket
 
-    def _planned(self, steps: range) -> list[PaddedSize]:
-        """The buckets of consecutive steps."""
+    def _planned(self, steps: range) -> list[_Planned]:
+        """Of consecutive steps."""
         size = self._config.batch_size
         plan = self._sampler.plan(steps.start * size, len(steps) * size)
         tokens, predictions = (
             torch.stack([numbers.view(-1, size)[:, begin:end].sum(1) for begin, end in self._bounds], 1).tolist()
             for numbers in (plan.lengths, plan.num_masked)
         )
-        return [self._buckets.of(*each) for each in zip(tokens, predictions, strict=True)]
+        return [_Planned(self._buckets.of(*each), sum(each[0])) for each in zip(tokens, predictions, strict=True)]
 
     def _run(self, bucket: PaddedSize) -> None:
         config = self._config

@@ -300,10 +300,9 @@ class Trainer:
         if not measured.is_finite():
             raise InputError(non_finite(measured, config.optimizer, self._directory.path))
         lr = learning_rate(measured.step, config)
-        sampler = self._setup.samplers_at(measured.step)[0]
-        tokens = int(sampler.plan(measured.step * config.batch_size, config.batch_size).lengths.sum())
         kept = measured.kept_loss if config.keep_vectors else None
-        self._history.add(Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, tokens, kept))
+        record = Record(measured.step, measured.mlm_loss, measured.nsp_loss, lr, measured.norm, measured.tokens, kept)
+        self._history.add(record)
         seconds = time.perf_counter() - self._begun
         self._times.add(measured.step, seconds)
         self._pairs_per_second = (step + 1 - self._first_step) * config.batch_size / seconds

@@ -32,7 +32,8 @@ def model(corpus):
 def computed(kind, model, corpus, config, world, step=1):
     """The losses, and every gradient."""
     samplers = [Sampler(corpus, config) for _ in world.local]
-    losses, found = kind(Setup(model, samplers, config, world, torch.float32))(step)
+    setup = Setup(model, samplers, config, world, torch.float32)
+    losses, found = kind(setup)(Shares(setup, step))
     return [losses[:-1], *(gradient.clone() for gradient in found)]
 
 

@@ -333,7 +333,7 @@ def test_one_step_runs_uncaptured_and_the_largest_is_captured_first(corpus, monk
     assert steps_of_graphs == plain_steps
     assert all(map(torch.equal, weights, its))
 
-    first, *rest = [step._planned(range(number, number + 1))[0] for number in range(2, config.steps)]
+    first, *rest = [step._planned(range(number, number + 1))[0].bucket for number in range(2, config.steps)]
     assert max(rest) not in (first, rest[0])  # or nothing is shown
     if compiled:
         assert [key for what, key in done if what == "run"] == list(dict.fromkeys([first, *rest]))
@@ -345,7 +345,7 @@ def test_one_step_runs_uncaptured_and_the_largest_is_captured_first(corpus, monk
 def test_steps_are_planned_in_bulk(corpus, monkeypatch):
     """In one call, with the same result as one by one."""
     config, calls = dataclasses.replace(PLAIN, steps=20), []
-    alone = [bucketed(corpus, config)[1]._planned(range(step, step + 1))[0] for step in range(3)]
+    alone = [bucketed(corpus, config)[1]._planned(range(step, step + 1))[0].bucket for step in range(3)]
     plan = Sampler.plan
     monkeypatch.setattr(Sampler, "plan", lambda self, *range: calls.append(range) or plan(self, *range))
     _, step, _ = bucketed(corpus, config)

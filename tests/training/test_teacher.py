@@ -19,7 +19,7 @@ from bertfast.inference.encoder import Encoder
 from bertfast.sampling.padding import fill, rounded
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import trainer
-from bertfast.training.gradients import make_gradients
+from bertfast.training.gradients import Shares, make_gradients
 from bertfast.training.launch import train
 from bertfast.training.setup import Setup
 from bertfast.training.teacher import Teacher
@@ -93,9 +93,9 @@ def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start, pooling)
     expected = 20 * (1 - torch.cosine_similarity(torch.stack([*map(POOLINGS[pooling], states)]), kept)).mean().item()
     assert expected > 1
 
-    losses, whole = make_gradients(setup)(0)
+    losses, whole = make_gradients(setup)(Shares(setup, 0))
     assert losses[2].item() == pytest.approx(expected, rel=1e-4)
-    summed, pieces = make_gradients(setup._replace(world=SHARDED))(0)
+    summed, pieces = make_gradients(setup._replace(world=SHARDED))(Shares(setup, 0))
     torch.testing.assert_close(summed, losses, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(pieces, whole, rtol=1e-3, atol=1e-5)
 
