@@ -167,7 +167,10 @@ class CorpusConfig(Checked):
         "key (.jsonl, .json) or column (.csv, .tsv, .parquet, hf:NAME) with the text; data.text: a key in another",
     )
     delimiter: str = setting(",", "character between the fields of a .csv file")
-    skip_bad_files: bool = setting(False, "skip and name files that cannot be read as text, instead of stopping")
+    skip_bad_files: bool = setting(
+        False,
+        "leave out files that cannot be read as text, instead of stopping; the log counts them and names the first",
+    )
     deduplicate: bool = setting(False, "drop every sentence that equals an earlier one")
 
     def __post_init__(self) -> None:
