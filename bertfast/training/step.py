@@ -135,8 +135,8 @@ class _Planned(NamedTuple):
 class BucketedSteps:
     """Steps on one device per rank, with batches padded to a bucket's size, the same on all ranks.
 
-    The step number and the next learning rates are on the device. The host only
-    chooses the next bucket, which it knows from planning the whole batch. `graphs` has one graph per bucket.
+    The step number and the next learning rates are on the device. The host only chooses the next bucket, which it knows
+    from planning the whole batch. `graphs` has one graph per bucket.
 
     Ranks must stay in step: what one does because of a value it has read, all must do after the same step. So with
     several ranks, all read after the same steps, and get each step's metrics one step later.

@@ -306,9 +306,13 @@ class Trainer:
         seconds = time.perf_counter() - self._begun
         self._times.add(measured.step, seconds)
         self._pairs_per_second = (step + 1 - self._first_step) * config.batch_size / seconds
-        pairs = "" if config.objective == "none" else f", {config.objective.upper()} {measured.nsp_loss:.3f}"
-        vectors = "" if kept is None else f", vectors {kept:.3f}"
-        self._progress.advance(f"MLM {measured.mlm_loss:.3f}{pairs}{vectors}, {self._pairs_per_second:.0f} pairs/s")
+        losses = f"MLM {measured.mlm_loss:.3f}"
+        if config.objective != "none":
+            losses += f", {config.objective.upper()} {measured.nsp_loss:.3f}"
+        if kept is not None:
+            losses += f", vectors {kept:.3f}"
+        examples = "examples" if config.objective == "none" else "pairs"
+        self._progress.advance(f"{losses}, {self._pairs_per_second:.0f} {examples}/s")
 
     def _evaluation_due(self, step: int) -> HeldOut | None:
         return None if self._held_out is None else self._held_out.due(step, self._setup.config)
