@@ -125,13 +125,14 @@ def _main(options: argparse.Namespace) -> None:
     # Before the corpus is built, so that a bad folder is reported at once.
     torch.manual_seed(settings(SamplerConfig, options).seed)
     start = load_pretrained(options.init) if options.init else None
+    modules = load_modules(start.folder, start.model.config, start.tokenizer) if start else Modules({})
     preset = _preset(options, start)
-    config = _train_config(options, preset, start)
+    config = _train_config(options, preset, start, modules)
     model_config = _model_config(options, preset, config)
     if start:
         start.model.config.check_takes(start.tokenizer.vocab_size, config)
     check_extras(config, bool(options.eval_corpus))
-    exports = _exports(options, start)
+    exports = _exports(options, modules)
     for form in exports:
         check_form(form)
     judge = _judge(options, start)
@@ -221,30 +222,27 @@ def _judge(options: argparse.Namespace, start: Pretrained | None) -> Judge | Non
     return Judge(start, options.probe_labels, options.probe_similarity) if is_main_process() else None
 
 
-def _vectors_of(start: Pretrained) -> Modules:
-    return load_modules(start.folder, start.model.config, start.tokenizer)
-
-
-def _exports(options: argparse.Namespace, start: Pretrained | None) -> dict[str, EncodeConfig]:
+def _exports(options: argparse.Namespace, modules: Modules) -> dict[str, EncodeConfig]:
     """The forms to export, each with how it makes vectors: as --init's model does, if that is known.
 
     A folder of sentence-transformers that is trained on stays one.
     """
-    modules = Modules({}) if start is None else _vectors_of(start)
     if modules.refusal:
         logger.warning("%s: the trained model's folder has no such modules", modules.refusal)
     forms = [*options.export, *["sentence-transformers"] * bool(modules.settings)]
     return dict.fromkeys(forms, EncodeConfig(**modules.settings))
 
 
-def _train_config(options: argparse.Namespace, preset: Preset, start: Pretrained | None) -> TrainConfig:
+def _train_config(
+    options: argparse.Namespace, preset: Preset, start: Pretrained | None, modules: Modules
+) -> TrainConfig:
     lengths = [name for name in ("steps", "epochs", "minutes") if name in options]
     if len(lengths) > 1:
         flags = " and ".join(flag(TrainConfig, name) for name in lengths)
         raise InputError(f"{flags} both say how long to train: give one of them")
     train = {name: value for name, value in preset.train.items() if not (lengths and name == "minutes")}
     if start is not None:
-        pooling = _vectors_of(start).settings.get("pooling", TrainConfig.kept_pooling)
+        pooling = modules.settings.get("pooling", TrainConfig.kept_pooling)
         train |= {"init_weights": start.digest(), "kept_pooling": pooling}
     return settings(TrainConfig, options, **train)
 

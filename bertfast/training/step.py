@@ -94,14 +94,14 @@ class EagerSteps:
 
     def __init__(self, setup: Setup, optimizer: Optimizer) -> None:
         self._gradients: Gradients | None = make_gradients(setup)
-        self._setup, self._optimizer, self._config = setup, optimizer, setup.config
+        self._setup, self._optimizer = setup, optimizer
 
     def __call__(self, step: int, flag: float, wait: bool) -> list[Measured]:
         with one_thread() if self._setup.world.deterministic else contextlib.nullcontext():
             return [self._run(step, flag)]
 
     def set_length(self, steps: int) -> None:
-        self._config = dataclasses.replace(self._config, steps=steps)
+        self._setup = self._setup.with_steps(steps)
 
     def close(self) -> None:
         """Frees DistributedDataParallel.
@@ -118,8 +118,8 @@ class EagerSteps:
         mlm, nsp, kept, flags = losses.tolist()
         measured = Measured(step, mlm, nsp, kept, norm.item(), flags, shares.tokens)
         if measured.is_finite():
-            head_rate, rate = (torch.full_like(norm, each) for each in learning_rates(step, self._config))
-            factor = clip_factor(norm, self._config.max_grad_norm)
+            head_rate, rate = (torch.full_like(norm, each) for each in learning_rates(step, self._setup.config))
+            factor = clip_factor(norm, self._setup.config.max_grad_norm)
             self._optimizer.step(gradients, rate, factor, torch.zeros_like(norm), head_rate)
         return measured
 

@@ -251,9 +251,9 @@ class Trainer:
         """Logs what the run computes with, and what is known about it before its first step."""
         world = setup.world
         products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
-        compiled = describe_graph(world) + (", compiled" if setup.config.compile else "")
+        compiled = ", compiled" if setup.config.compile else ""
         devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
-        logger.info("%s%s; kernels: %s%s", devices, compiled, kernels, products)
+        logger.info("%s%s%s; kernels: %s%s", devices, describe_graph(world), compiled, kernels, products)
         if why := why_not_deterministic(setup.config, world):
             logger.info(why)
         for line in device_choice.warnings:
