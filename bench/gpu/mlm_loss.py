@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -68,11 +67,9 @@ def main() -> None:
     options = arguments()
     require(options.device)
     chosen = workload("notebook", options.device, options.tiny)
-    sizes: dict[int, dict[str, Any]] = {}
-    # Each form at all sizes before the next: after an illegal address nothing else runs in this process.
-    for (name, fused), hidden in itertools.product({"chunks": False, "fused": True}.items(), WIDTHS):
-        if fused and options.device == "cpu":
-            continue
+    sizes: list[dict[str, Any]] = []
+    given = []
+    for hidden in WIDTHS:
         model = dataclasses.replace(chosen.model, hidden_size=hidden)
         rows, _, vocab_size = shapes(model, chosen.train)["vocabulary"]
         values = inputs(rows, hidden, vocab_size, options.device)
@@ -80,13 +77,18 @@ def main() -> None:
             name: each.double() if torch.is_tensor(each) and each.is_floating_point() else each
             for name, each in values.items()
         }
-        truth = gradients(reference.masked_lm_loss, wide)
-        call = functools.partial(gradients, masked_lm_loss, values, fused=fused)
-        entry = sizes.setdefault(hidden, {"rows_hidden_words": (rows, hidden, vocab_size)})
-        entry[name] = {"errors": errors(call(), truth)}
-        work = call if options.device == "cpu" else captured(call)
-        entry[name]["ms"] = 1e3 * median_seconds(work, options.device)
-        save({"sizes": list(sizes.values())})
+        given.append((values, gradients(reference.masked_lm_loss, wide)))
+        sizes.append({"rows_hidden_words": (rows, hidden, vocab_size)})
+    # One form at all sizes, then the other: after an illegal address nothing else runs in this process.
+    for name, fused in {"chunks": False, "fused": True}.items():
+        if fused and options.device == "cpu":
+            continue
+        for entry, (values, truth) in zip(sizes, given, strict=True):
+            call = functools.partial(gradients, masked_lm_loss, values, fused=fused)
+            entry[name] = {"errors": errors(call(), truth)}
+            work = call if options.device == "cpu" else captured(call)
+            entry[name]["ms"] = 1e3 * median_seconds(work, options.device)
+            save({"sizes": sizes})
 
 
 if __name__ == "__main__":
