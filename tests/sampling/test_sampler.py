@@ -889,6 +889,10 @@ def test_a_corpus_in_pinned_memory_gives_the_same(
     monkeypatch.setattr(sampler_module, "TRAINING_SHARE", 1.0)
     gpu = Sampler(corpus, config, "cuda")
     assert "pinned host memory" in gpu.residence
-    assert all("cannot be pinned where it is mapped" in message for message in caplog.messages)
+    if gpu._pinned["tokens"].owner:
+        assert caplog.messages == []
+    else:
+        [warning] = caplog.messages
+        assert warning.startswith("the corpus's file cannot be pinned where it is mapped (")
     for ours, theirs in zip(gpu.packed(5, 40), Sampler(corpus, config).packed(5, 40), strict=True):
         assert ours == theirs if isinstance(ours, int) else torch.equal(ours.cpu(), theirs)
