@@ -49,12 +49,19 @@ class AppendedFile:
 
 
 def cut_back(path: Path, step: int, step_of: Callable[[bytes], int | None]) -> bytes:
-    """Truncates a file after the last line of a step before `step`, and returns its content; creates a missing file.
+    """Truncates a file to its `lines_before` the step, and returns them; creates a missing file."""
+    path.touch()
+    lines = lines_before(path, step, step_of)
+    os.truncate(path, len(lines))
+    return lines
+
+
+def lines_before(path: Path, step: int, step_of: Callable[[bytes], int | None]) -> bytes:
+    """The file's lines up to the last one of a step before `step`; none of a missing file.
 
     `step_of` returns a line's step, or None for an invalid line: a crash can leave part of one.
     """
-    path.touch()
-    content = path.read_bytes()
+    content = path.read_bytes() if path.exists() else b""
     end = content.rfind(b"\n") + 1
     while end:
         begin = content.rfind(b"\n", 0, end - 1) + 1
@@ -62,5 +69,4 @@ def cut_back(path: Path, step: int, step_of: Callable[[bytes], int | None]) -> b
         if line_step is not None and line_step < step:
             break
         end = begin
-    os.truncate(path, end)
     return content[:end]

@@ -10,7 +10,7 @@ import json
 import math
 from pathlib import Path
 
-from bertfast.reporting.appended_file import AppendedFile, cut_back
+from bertfast.reporting.appended_file import AppendedFile, cut_back, lines_before
 
 
 class Times:
@@ -21,9 +21,7 @@ class Times:
 
     def __init__(self, path: Path | None = None, first_step: int = 0) -> None:
         """Continues after the file's lines before `first_step`; drops the others. Without `path`, writes no file."""
-        lines = b"" if path is None else cut_back(path, first_step, _step)
-        last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
-        self.before = 0.0 if last is None else last[1]
+        self.before = 0.0 if path is None else _last_seconds(cut_back(path, first_step, _step))
         self._file = AppendedFile(path)
 
     def add(self, step: int, seconds: float) -> None:
@@ -33,6 +31,16 @@ class Times:
     def write(self) -> None:
         """Writes the lines that are not in the file yet, after earlier writes failed. Raises OSError."""
         self._file.write()
+
+
+def seconds_before(path: Path, step: int) -> float:
+    """The seconds that the steps before `step` took, by the times.jsonl `path`; 0 if it says nothing of them."""
+    return _last_seconds(lines_before(path, step, _step))
+
+
+def _last_seconds(lines: bytes) -> float:
+    last = _time(lines[lines.rfind(b"\n", 0, -1) + 1 :])
+    return 0.0 if last is None else last[1]
 
 
 def _step(line: bytes) -> int | None:

@@ -22,9 +22,12 @@ def steps_of_epochs(setup: Setup) -> int:
     return max(1, round(config.epochs / epochs_per_example / config.batch_size))
 
 
-def provisional_steps(done: int) -> int:
-    """The number of steps that a run with `config.minutes` has before its first estimate, after `done` of them."""
-    return max(_UNKNOWN, 2 * done)
+def provisional_steps(minutes: float, done: int = 0, seconds: float = 0.0) -> int:
+    """The number of steps that a run of `minutes` has before its first estimate, after `done` of them took `seconds`.
+
+    It gives that estimate's step its learning rate.
+    """
+    return max(done, round(60 * minutes * done / seconds)) if seconds else max(_UNKNOWN, 2 * done)
 
 
 class Budget:

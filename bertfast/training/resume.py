@@ -13,7 +13,6 @@ from bertfast.model import Bert
 from bertfast.reporting.run_info import RunInfo
 from bertfast.training import checkpoint
 from bertfast.training.checkpoint import Checkpoint
-from bertfast.training.fingerprint import from_checkpoint
 from bertfast.training.optimizer import Optimizer
 from bertfast.training.run_directory import RunDirectory
 
@@ -24,8 +23,7 @@ def newest_checkpoint(directory: RunDirectory) -> Checkpoint | None:
     """The checkpoint that a run in this directory resumes from; None if it is not resumed, or has none."""
     if directory.path is None or not directory.resumed:
         return None
-    newest = checkpoint.newest(directory.path / "checkpoints")
-    return None if newest is None else newest._replace(run=from_checkpoint(newest.run))
+    return checkpoint.newest(directory.path / "checkpoints")
 
 
 def has_ended(newest: Checkpoint, info: RunInfo | None) -> bool:
@@ -54,6 +52,8 @@ def resume(newest: Checkpoint, model: Bert, optimizer: Optimizer, now: Mapping[s
             f"{newest.path} is a checkpoint of another model or optimizer ({misfit}): give the options of the run that "
             f"wrote it, or another --out. What differs:{changes}"
         )
+    if newest.step > config.steps and config.inexact:
+        raise InputError(f"{newest.path} is past the end of a run of {config.steps} steps: give more --steps")
     if changes and not config.inexact:
         raise InputError(
             f"{newest.path} cannot be resumed exactly: give the options of the run that wrote it, another --out, or "

@@ -31,7 +31,7 @@ from bertfast.reporting.diagnosis import Diagnosis, Subject
 from bertfast.reporting.metrics import History, Record
 from bertfast.reporting.progress import Progress
 from bertfast.reporting.run_info import RunInfo, Text
-from bertfast.reporting.times import Times
+from bertfast.reporting.times import Times, seconds_before
 from bertfast.sampling.long_sentences import MOST_UNREACHED
 from bertfast.sampling.sampler import Sampler
 from bertfast.training import checkpoint
@@ -74,7 +74,7 @@ class Trainer:
         dtype = choose_precision(config, world.device)
         if config.eval:
             corpus, eval_corpus = corpus.split(config.eval_share)
-        self._held_out = None if eval_corpus is None else HeldOut.of(eval_corpus, config, world.device)
+        self._held_out = None if eval_corpus is None else _held_out(eval_corpus, config, world)
         if config.keep_vectors and not model.trained_len:
             raise InputError("--keep-vectors keeps what a trained model's vectors say: give --init, or leave it out")
         prepare(model, corpus, config, world)
@@ -100,36 +100,36 @@ class Trainer:
     def train(self) -> Run:
         """The whole run. Raises Stopped if a signal ends it, and InputError for errors that the user can fix."""
         world = self._setup.world
-        with contextlib.ExitStack() as contexts:
-            take_step, signals = self._begin(contexts)
-            step = self._first_step
-            while step < self._setup.config.steps:
-                config = self._setup.config
-                held_out, saves = self._evaluation_due(step), checkpoint_due(step, config)
-                estimates = self._budget is not None and self._budget.is_due(step + 1)
-                wait = held_out is not None or saves or estimates or step + 1 == config.steps
-                flags = 0.0
-                flag = to_flag(signals, self._is_checkpoint_overdue(), world)
-                for measured in take_step(step, flag, wait):
-                    self._record(step, measured)
-                    flags = max(flags, measured.flags)
-                if held_out is not None:
-                    self._evaluate(step, held_out)
-                self._diagnose()
-                stop, overdue = from_flags(flags, world)
-                if stop is not None and step + 1 < config.steps:
-                    self._stop(stop, step + 1)
-                if (saves or overdue) and self._checkpoints is not None:
-                    self._checkpoints.save(step + 1)
-                    self._saved = time.perf_counter()
-                if self._budget is not None and estimates:
-                    self._estimate(self._budget, step + 1, take_step)
-                step += 1
-        with noted_signals():
+        with contextlib.ExitStack() as until_saved:
+            with contextlib.ExitStack() as contexts:
+                take_step, signals = self._begin(contexts, until_saved)
+                step = self._first_step
+                while step < self._setup.config.steps:
+                    config = self._setup.config
+                    estimates = self._budget is not None and self._budget.is_due(step + 1)
+                    saves, ends = checkpoint_due(step, config), step + 1 == config.steps
+                    wait = estimates or saves or ends or self._evaluation_due(step) is not None
+                    flags = 0.0
+                    flag = to_flag(signals, self._is_checkpoint_overdue(), world)
+                    for measured in take_step(step, flag, wait):
+                        self._record(step, measured)
+                        flags = max(flags, measured.flags)
+                    if self._budget is not None and estimates:
+                        self._estimate(self._budget, step + 1, take_step)  # this step may turn out to be the last
+                    if (held_out := self._evaluation_due(step)) is not None:
+                        self._evaluate(step, held_out)
+                    self._diagnose()
+                    stop, overdue = from_flags(flags, world)
+                    if stop is not None and step + 1 < self._setup.config.steps:
+                        self._stop(stop, step + 1)
+                    if (saves or overdue) and self._checkpoints is not None:
+                        self._checkpoints.save(step + 1)
+                        self._saved = time.perf_counter()
+                    step += 1
             return self._end(self._setup.config.steps)
 
-    def _begin(self, contexts: contextlib.ExitStack) -> tuple[Steps, list[int]]:
-        """Enters the run's contexts. Returns the steps, and a list that receives signals."""
+    def _begin(self, contexts: contextlib.ExitStack, until_saved: contextlib.ExitStack) -> tuple[Steps, list[int]]:
+        """Enters the run's contexts. Returns the steps, and a list that receives signals until the run is saved."""
         setup, directory = self._setup, self._directory
         model, requested = setup.model, setup.world
         newest, fingerprint_before, device_choice = None, None, choice.Choice()
@@ -143,16 +143,17 @@ class Trainer:
         info, settled = None if newest is None else self._run_info(), 0
         if info is not None and info.settled and info.train.minutes == setup.config.minutes > 0:
             settled = info.train.steps
-        if setup.config.minutes:
+        if minutes := setup.config.minutes:
             done = 0 if newest is None else newest.step
-            self._setup = setup = setup.with_steps(settled or provisional_steps(done))
+            self._setup = setup = setup.with_steps(settled or provisional_steps(minutes, done, self._seconds(done)))
         if settled:
             self._diagnosis.set_length(setup.config, setup.readings(self._corpus.num_tokens))
         config = setup.config
         form = choose_loss_form(setup, fingerprint_before, device_choice.fused)
         fingerprint = identity(setup, self._corpus, form.name, device_choice.twins)
+        is_longer = newest is not None and has_ended(newest, info) and config.steps > newest.step
         if newest is not None:
-            if has_ended(newest, info) and config.steps > newest.step:
+            if is_longer:
                 logger.info(
                     "the run had ended after %s steps: continuing it with the learning rate of a longer run",
                     newest.step,
@@ -170,7 +171,7 @@ class Trainer:
         is_new = newest is None
         del newest  # its tensors take as much memory as the training state
         if world.rank == 0:
-            self._open_directory(fingerprint, settled > 0 or not config.minutes)
+            self._open_directory(fingerprint, settled > 0 or not config.minutes, is_longer)
             self._describe(setup, device_choice, form)
         # The steps come last: their graphs must be freed before the process group, whose teardown waits for them.
         contexts.enter_context(explained_out_of_memory(config, world))
@@ -187,13 +188,14 @@ class Trainer:
             setup = self._apply(device_choice, contexts)
         world = setup.world
         contexts.enter_context(use_form(broadcast_form(form, world), model))
-        signals = contexts.enter_context(noted_signals())
+        # What ends with the contexts can take seconds, too. During the set-up above a signal ends the run at once.
+        signals = until_saved.enter_context(noted_signals())
         if world.rank == 0 and is_new:
             self._start()
         self._first_step = broadcast_state(world, model, self._optimizer, self._first_step)
         self._begun = self._saved = time.perf_counter()
         if config.minutes:
-            setup = self._begin_budget(from_rank_0(world, settled))
+            setup = self._begin_budget(from_rank_0(world, settled > 0) > 0, from_rank_0(world, config.steps))
             config = setup.config
         progress = Progress(config.steps, self._first_step, config.log_every)
         self._progress = contexts.enter_context(contextlib.closing(progress))
@@ -212,13 +214,12 @@ class Trainer:
             else:
                 logger.info("the text has too few tokens to count which stand side by side")
 
-    def _begin_budget(self, settled: int) -> Setup:
-        """The setup for `settled` steps; 0: for a number that is yet to be estimated."""
-        setup = self._setup
+    def _begin_budget(self, settled: bool, steps: int) -> Setup:
+        """The setup for rank 0's number of steps, which is yet to be estimated unless it is settled."""
+        self._setup = setup = self._setup.with_steps(steps)
         if not settled:
             self._budget = Budget(setup.config, self._first_step, self._times.before, extra_seconds(setup))
-        self._setup = setup.with_steps(settled or provisional_steps(self._first_step))
-        return self._setup
+        return setup
 
     def _estimate(self, budget: Budget, done: int, take_step: Steps) -> None:
         """Sets the number of steps to how many fit into the run's minutes, judging by the first `done` steps."""
@@ -240,6 +241,11 @@ class Trainer:
         """The run.json that an earlier part of the run wrote."""
         path = self._directory.path
         return RunInfo.read(path) if path is not None and (path / "run.json").exists() else None
+
+    def _seconds(self, done: int) -> float:
+        """The seconds that the first `done` steps took in earlier parts of the run."""
+        path = self._directory.path
+        return 0.0 if path is None else seconds_before(path / "times.jsonl", done)
 
     def _write_run_info(self, settled: bool) -> None:
         path, setup = self._directory.path, self._setup
@@ -280,7 +286,8 @@ class Trainer:
         self._setup = setup._replace(world=device_choice.world(setup.world, setup.config.cuda_graph))
         return self._setup
 
-    def _open_directory(self, fingerprint: dict[str, Any], settled: bool) -> None:
+    def _open_directory(self, fingerprint: dict[str, Any], settled: bool, is_longer: bool) -> None:
+        """Opens the run's files. `is_longer`: of a run that had ended, and now goes on."""
         path, setup = self._directory.path, self._setup
         if path is None:
             return
@@ -292,6 +299,8 @@ class Trainer:
         state = checkpoint.state(setup.model, self._optimizer)
         self._checkpoints = checkpoint.Writer(folder, keep, journal, fingerprint, state)
         self._checkpoints.tidy(self._first_step)
+        if is_longer:  # before run.json, which then no longer tells that the run had ended
+            self._checkpoints.save_now(self._first_step)
         self._write_run_info(settled)
 
     def _record(self, step: int, measured: Measured) -> None:
@@ -365,6 +374,13 @@ class Trainer:
             last = [functools.partial(self._checkpoints.save_now, steps)] if self._first_step < steps else []
             _write_all(*last, self._history.write, self._times.write, functools.partial(run.save, self._directory.path))
         return run
+
+
+def _held_out(corpus: Corpus, config: TrainConfig, world: World) -> HeldOut:
+    try:
+        return HeldOut.of(corpus, config, world.device)
+    except InputError as error:  # it speaks of "the corpus"
+        raise InputError(f"the text to evaluate on: {error}") from None
 
 
 def _subject(setup: Setup, corpus: Corpus, eval_corpus: Corpus | None) -> Subject:

@@ -30,7 +30,7 @@ TIMED = dataclasses.replace(CONFIG, minutes=1.0, warmup=0.05, decay=0.3)
 def seconds_taken(config, seconds_per_step, extra=0.0):
     """The seconds of a run, and its steps, with a step's seconds as a function of its number and the time."""
     budget, done, now = Budget(config, 0, 0.0, extra), 0, 0.0
-    config = dataclasses.replace(config, steps=provisional_steps(0))
+    config = dataclasses.replace(config, steps=provisional_steps(1.0))
     while done < config.steps:
         is_long = config.short_len and done >= config.first_long_step
         assert not is_long or budget.settled
@@ -62,7 +62,7 @@ def test_a_machine_whose_speed_changes_in_the_middle(factor):
 def test_evaluations_are_spread_over_the_steps():
     """Ten evaluations of one second each, wherever they fall among the estimates."""
     budget, done, now, evaluating = Budget(TIMED, 0, 0.0), 0, 0.0, 0.0
-    config = dataclasses.replace(TIMED, steps=provisional_steps(0))
+    config = dataclasses.replace(TIMED, steps=provisional_steps(1.0))
     while done < config.steps:
         now += 0.08
         done += 1
@@ -205,6 +205,57 @@ def test_a_run_that_has_ended_can_be_extended(corpus, clock, tmp_path, said):
     assert not any("had ended" in line for line in said)
     with pytest.raises(InputError, match="--steps: 20 -> 3"):
         trained(corpus, CONFIG, tmp_path / "whole", resumed=True)
+
+
+@pytest.mark.parametrize("longer", [{"minutes": 0.25}, {"steps": 90}])
+def test_a_longer_run_that_crashes_before_its_first_checkpoint_resumes(corpus, clock, tmp_path, longer):
+    trained(corpus, dataclasses.replace(TIMED, minutes=0.125), tmp_path)
+    ended = RunInfo.read(tmp_path).train.steps
+    clock.until = ended + 3
+    config = dataclasses.replace(TIMED, **{"minutes": 0.0, **longer})
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path, resumed=True)
+    clock.until = 10**9
+    steps = trained(corpus, config, tmp_path, resumed=True).config.steps
+    assert steps == pytest.approx(longer.get("steps", 2 * ended), abs=3)
+
+
+def test_fewer_minutes_than_a_run_has_taken_are_refused(corpus, clock, tmp_path):
+    trained(corpus, dataclasses.replace(TIMED, minutes=0.125), tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"--minutes: 0\.125 -> 0\.1"):
+        trained(corpus, dataclasses.replace(TIMED, minutes=0.1), tmp_path, resumed=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_fewer_steps_than_a_run_has_taken_are_refused(corpus, tmp_path):
+    """Also by --inexact: the metrics of the others would be lost."""
+    trained(corpus, dataclasses.replace(CONFIG, steps=9), tmp_path)
+    before = metrics(tmp_path)
+    fewer = dataclasses.replace(CONFIG, steps=5, inexact=True)
+    with pytest.raises(InputError, match=r"step-00000009\.safetensors is past the end of a run of 5 steps"):
+        trained(corpus, fewer, tmp_path, resumed=True)
+    assert metrics(tmp_path) == before
+
+
+def test_a_resumed_run_begins_at_the_rate_of_its_own_schedule(corpus, clock, tmp_path):
+    """The first step of each part comes before the part's first estimate, here within the warm-up."""
+    config = dataclasses.replace(TIMED, minutes=1.0, warmup=0.5, decay=0.5, checkpoint_every=10)
+    clock.until = 115
+    with pytest.raises(ZeroDivisionError):
+        trained(corpus, config, tmp_path)
+    clock.until = 10**9
+    run = trained(corpus, config, tmp_path, resumed=True)
+    assert run.config.steps == pytest.approx(480, abs=5)
+    rates = [line["lr"] for line in metrics(tmp_path)]
+    assert rates[105:125] == pytest.approx([config.lr * (step + 1) / 240 for step in range(105, 125)], rel=0.05)
+
+
+def test_an_evaluation_of_a_run_that_turns_out_to_be_over(corpus, clock, tmp_path):
+    """The time is used up after its first step."""
+    config = dataclasses.replace(TIMED, minutes=0.001, eval=True, eval_share=0.2)
+    run = trained(corpus, config, tmp_path)
+    assert [each.step for each in run.history.records] == [each.step for each in run.history.evaluations] == [0]
 
 
 def test_an_unfinished_run_keeps_its_length(corpus, clock, tmp_path):

@@ -272,11 +272,27 @@ def test_bad_input_is_one_line(run, folder, capsys, monkeypatch, arguments, mess
     assert not captured.out
 
 
+def test_a_model_without_a_head_for_pairs(run, tmp_path, capsys):
+    """Another library has saved it, so no run.json says that it was trained without pairs."""
+    save_model(run.model, tmp_path)
+    run.corpus.tokenizer.save(tmp_path, 24)
+    transformers.BertForMaskedLM.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    (tmp_path / "text.txt").write_text("w1 w2 .\nw3 w4 .\n")
+    assert command.main(["--model", str(tmp_path), "--corpus", str(tmp_path / "text.txt"), "--device", "cpu"]) == 2
+    error = f"error: {tmp_path} has no next-sentence head and no pooler: give --objective none"
+    assert capsys.readouterr().err.splitlines()[-1] == error
+
+
 def test_what_cannot_be_evaluated_on(corpus, held_out, folder):
     with pytest.raises(InputError, match="--eval holds out a share of the corpus, --eval-corpus brings other text"):
         train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True), eval_corpus=held_out)
     other = load_corpus(folder / "held_out.txt", tokenizer="wordpiece", cache_dir=folder / "cache")
     with pytest.raises(InputError, match="the corpus to evaluate on has another tokenizer"):
         train(make_model(corpus), corpus, CONFIG, eval_corpus=other)
+    shortest = folder / "one.txt"
+    shortest.write_text("\n".join(f"w{i} w{i + 1} ." for i in range(9)))
+    one = load_corpus(shortest, tokenizer=corpus.folder, cache_dir=folder / "cache")
+    with pytest.raises(InputError, match="the text to evaluate on: the corpus is one document"):
+        train(make_model(corpus), corpus, dataclasses.replace(CONFIG, objective="nsp"), eval_corpus=one)
     with pytest.raises(InputError, match="--eval-share must lie between 0 and 1, not 1"):
         dataclasses.replace(CONFIG, eval_share=1)

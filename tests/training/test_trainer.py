@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -15,11 +16,12 @@ from support.small_run import ALONE, CONFIG, CPU, make_model
 
 import bertfast
 from bertfast.config import BertConfig
+from bertfast.distributed.process_group import handled_by
 from bertfast.distributed.world import World
 from bertfast.errors import InputError
 from bertfast.model import Bert
 from bertfast.sampling.sampler import Sampler
-from bertfast.training import trainer
+from bertfast.training import checkpoint, text_start, trainer
 from bertfast.training.job import TrainingJob
 from bertfast.training.launch import train
 from bertfast.training.run_directory import RunDirectory
@@ -237,6 +239,23 @@ def test_other_errors_keep_their_traceback(corpus, monkeypatch):
         train(make_model(corpus), corpus, dataclasses.replace(CONFIG, eval=True, eval_share=0.2))
 
 
+def test_a_signal_after_the_last_step_does_not_stop_the_run(corpus, tmp_path, monkeypatch):
+    """Pending writes are waited for then, which can take seconds."""
+    close = checkpoint.Writer.close
+
+    def ends_the_process(*_):
+        raise AssertionError
+
+    def closing(self):
+        signal.raise_signal(signal.SIGTERM)
+        close(self)
+
+    monkeypatch.setattr(checkpoint.Writer, "close", closing)
+    with handled_by(ends_the_process, signal.SIGTERM):
+        train(make_model(corpus), corpus, CONFIG, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_a_vocabulary_that_does_not_fit(corpus):
     with pytest.raises(InputError, match="tokens, the model only 9"):
         train(Bert(BertConfig(vocab_size=9)), corpus, CONFIG)
@@ -275,9 +294,11 @@ def test_compiled_the_model_learns_the_same(said, corpus, deterministic, precisi
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_torchs_defaults_change_nothing(corpus, deterministic):
+@pytest.mark.parametrize(("start_from", "least_tokens"), [("random", 0), ("text", 0), ("text", 10**9)])
+def test_torchs_defaults_change_nothing(corpus, monkeypatch, deterministic, start_from, least_tokens):
     """A program that computes in float64, or on a GPU, may have set them."""
-    config = dataclasses.replace(CONFIG, deterministic=deterministic, eval=True, eval_share=0.2)
+    monkeypatch.setattr(text_start, "LEAST_TOKENS", least_tokens)
+    config = dataclasses.replace(CONFIG, deterministic=deterministic, start_from=start_from, eval=True, eval_share=0.2)
     expected = train(make_model(corpus), corpus, config)
     torch.set_default_dtype(torch.float64)
     torch.set_default_device("meta")
