@@ -8,7 +8,8 @@ import dataclasses
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 # Importing the modules below takes seconds, in which Ctrl-C ends the process without a traceback.
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
@@ -32,7 +33,7 @@ from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.data.sources.find import SOURCES
 from bertfast.distributed.devices import choose_devices
 from bertfast.distributed.peers import peers
-from bertfast.errors import InputError
+from bertfast.errors import InputError, Stopped
 from bertfast.files import expanded
 from bertfast.hub.export import check_form, export
 from bertfast.hub.forms import FORMS
@@ -135,7 +136,7 @@ def _main(options: argparse.Namespace) -> None:
     exports = _exports(options, modules)
     for form in exports:
         check_form(form)
-    judge = _judge(options, start)
+    judge = _judge(options, start, modules)
     if not under_torchrun():
         choose_devices(config)  # raises, if it does, before the corpus is built
     out = choose_path(options.out, options.resume)
@@ -151,12 +152,15 @@ def _main(options: argparse.Namespace) -> None:
         logger.info("writing to %s", out)
         model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
         logger.info(recipe_line(model.config, config))
-        run = train_in(directory, TrainingJob(model, corpus, config, eval_corpus))
+        try:
+            run = train_in(directory, TrainingJob(model, corpus, config, eval_corpus))
+        except Stopped:
+            _export(out, exports)
+            raise
         if is_main_process():
             if judge:
                 run = write_average(run, judge, out)
-            for form, vectors in exports.items():
-                export(out, form, vectors)
+            _export(out, exports)
             print(run.closing_lines(), flush=True)
             for line in next_steps(out, corpus, config.max_len):
                 logger.info(line)
@@ -213,13 +217,15 @@ def _preset(options: argparse.Namespace, start: Pretrained | None) -> Preset:
     return preset
 
 
-def _judge(options: argparse.Namespace, start: Pretrained | None) -> Judge | None:
+def _judge(options: argparse.Namespace, start: Pretrained | None, modules: Modules) -> Judge | None:
     """The judge of the weights that the main process writes; None: it writes the trained ones."""
     if options.probe_labels is None and options.probe_similarity is None:
         return None
     if start is None:
         raise InputError("--probe-labels and --probe-similarity compare with --init's model: give --init")
-    return Judge(start, options.probe_labels, options.probe_similarity) if is_main_process() else None
+    if not is_main_process():
+        return None
+    return Judge(start, modules.settings, options.probe_labels, options.probe_similarity)
 
 
 def _exports(options: argparse.Namespace, modules: Modules) -> dict[str, EncodeConfig]:
@@ -231,6 +237,13 @@ def _exports(options: argparse.Namespace, modules: Modules) -> dict[str, EncodeC
         logger.warning("%s: the trained model's folder has no such modules", modules.refusal)
     forms = [*options.export, *["sentence-transformers"] * bool(modules.settings)]
     return dict.fromkeys(forms, EncodeConfig(**modules.settings))
+
+
+def _export(folder: Path, exports: Mapping[str, EncodeConfig]) -> None:
+    """Adds the forms to the model that the main process has written, if it has: a run can be stopped before."""
+    if is_main_process() and (folder / "model.safetensors").exists():
+        for form, vectors in exports.items():
+            export(folder, form, vectors)
 
 
 def _train_config(

@@ -22,15 +22,17 @@ _POOLING_MODES = {"mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_t
 def save_modules(folder: Path, model: Bert, config: EncodeConfig) -> None:
     """Adds `FILES` to the folder of a model and its tokenizer.
 
-    They are a Transformer, `config.pooling` of its last layer and, with `config.normalize`, a Normalize.
-    `SentenceTransformer(folder)` then gives the vectors of `Encoder.embed`. The model's own files stay unchanged.
+    They are a Transformer, of texts of `config.max_len` tokens, `config.pooling` of its last layer and, with
+    `config.normalize`, a Normalize. `SentenceTransformer(folder)` then gives the vectors of `Encoder.embed`. The
+    model's own files stay unchanged.
     """
     paths = {"Transformer": "", "Pooling": "1_Pooling"} | ({"Normalize": "2_Normalize"} if config.normalize else {})
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for index, (kind, path) in enumerate(paths.items())
     ]
-    transformer = {"max_seq_length": model.max_len, "do_lower_case": False}
+    max_len = min(config.max_len or model.max_len, model.max_len)
+    transformer = {"max_seq_length": max_len, "do_lower_case": False}
     pooling = {
         "word_embedding_dimension": model.config.hidden_size,
         **{name: mode == config.pooling for mode, name in _POOLING_MODES.items()},

@@ -6,10 +6,12 @@ Training on one kind of text makes a model forget others. An average of the weig
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,12 +53,17 @@ class Judge:
     give the same vectors as in `python -m bertfast.probe`.
     """
 
-    def __init__(self, start: Pretrained, labels: str | None, similarity: str | None) -> None:
-        """`labels` and `similarity` name files. Raises InputError without scikit-learn, and for unusable files."""
+    def __init__(
+        self, start: Pretrained, vectors: Mapping[str, Any], labels: str | None, similarity: str | None
+    ) -> None:
+        """`vectors`: settings of EncodeConfig, those of the model's vectors in the folder that the run writes.
+
+        `labels` and `similarity` name files. Raises InputError without scikit-learn, and for unusable files.
+        """
         require_scikit_learn()
-        self._encoder = Encoder.load(start.folder)
+        self._encoder = Encoder(copy.deepcopy(start.model), start.tokenizer)
         self._given = set(start.given())
-        self._config = ProbeConfig(**self._encoder.defaults(()))
+        self._config = ProbeConfig(**vectors)
         self._drawn: Drawn | None = None
         if labels is not None:
             train, test = train_and_test(read_labelled(labels, None, CorpusConfig.delimiter))

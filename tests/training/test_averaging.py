@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from bertfast.pretrain import main as pretrain
 from bertfast.reporting.metrics import History
 from bertfast.training import averaging
 from bertfast.training.averaging import SHARES, Judge, average, choose
+from bertfast.training.optimizer import Optimizer
 from bertfast.training.run import Run
 
 LABELLED = planted_labels.labelled(300, 0)
@@ -139,7 +141,7 @@ def test_figures_are_those_of_a_probe_of_the_saved_model(files, tmp_path, monkey
     end = {name: each.clone() for name, each in trained.state_dict().items()}
     corpus: Any = None
     run = Run(trained, corpus, TrainConfig(), History(), [CPU], 0.0)
-    found = Judge(pretrained, str(files / "labels.tsv"), str(files / "pairs.tsv")).averaged(run).average
+    found = Judge(pretrained, {}, str(files / "labels.tsv"), str(files / "pairs.tsv")).averaged(run).average
     assert found is not None
     assert (found.share, found.reason, [each.share for each in found.judged]) == (0.75, "by hand", list(SHARES))
     assert len({each.labels for each in found.judged}) > 1
@@ -275,12 +277,38 @@ def test_settings_for_a_model_without_a_head(files, start, tmp_path):
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
 def test_vectors_are_kept_and_written_as_the_folders_modules_make_them(files, start, tmp_path, pooling):
-    modules = EncodeConfig(pooling=pooling, normalize=pooling == "mean")
+    modules = EncodeConfig(pooling=pooling, normalize=pooling == "mean", max_len=9)
     save_modules(start, planted_labels.model(knows=False), modules)
     assert pretrain(arguments(files, start, tmp_path / "out", "--steps", 1)) == 0
     assert json.loads((tmp_path / "out" / "run.json").read_text())["train"]["kept_pooling"] == pooling
-    written = Encoder.load(tmp_path / "out").defaults({"max_len": 0})
-    assert written == {"pooling": pooling, "normalize": pooling == "mean"}
+    written = Encoder.load(tmp_path / "out").defaults(())
+    assert written == {"pooling": pooling, "normalize": pooling == "mean", "max_len": 9}
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_stopped_run_writes_the_modules_and_the_forms_too(files, start, tmp_path, monkeypatch):
+    save_modules(start, planted_labels.model(knows=False), EncodeConfig(pooling="cls", max_len=9))
+    step = Optimizer.step
+
+    def stopping(self, *arguments):
+        signal.raise_signal(signal.SIGTERM)
+        step(self, *arguments)
+
+    monkeypatch.setattr(Optimizer, "step", stopping)
+    out = tmp_path / "out"
+    assert pretrain(arguments(files, start, out, "--export", "onnx")) == 128 + signal.SIGTERM
+    assert Encoder.load(out).defaults(()) == {"pooling": "cls", "normalize": False, "max_len": 9}
+    assert (out / "onnx" / "model.onnx").exists()
+
+
+@pytest.mark.usefixtures("cache", "one_strength")
+def test_averages_of_a_start_whose_modules_are_not_ours(files, start, tmp_path, capfd):
+    """They are probed by the mean, as the folder that the run writes will be."""
+    save_modules(start, planted_labels.model(knows=False), EncodeConfig())
+    pooling = start / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
+    assert pretrain(arguments(files, start, tmp_path / "out", *both(files))) == 0
+    assert "the trained model's folder has no such modules" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("cache")
