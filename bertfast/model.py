@@ -50,7 +50,7 @@ class Bert(nn.Module):
         """The longest sequence in training, in tokens: later positions have random embeddings. 0: not trained yet."""
         self.base_model = ""
         """The name, on the Hugging Face Hub, of the model that training started from; empty if there is none."""
-        with _float32_on_the_cpu():
+        with float32_on_the_cpu():
             self.embeddings = Embeddings(config)
             self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
             self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
@@ -156,8 +156,8 @@ def pooled_vectors(hidden_states: Tensor, batch: PackedBatch, pooling: str) -> T
 
 
 @contextlib.contextmanager
-def _float32_on_the_cpu() -> Iterator[None]:
-    """Within the context, new parameters are float32 and on the CPU, whatever torch's defaults are."""
+def float32_on_the_cpu() -> Iterator[None]:
+    """Within the context, new tensors are float32 and on the CPU, whatever torch's defaults are."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -66,13 +67,14 @@ class Cooccurrence:
         left = beside @ (right[:, used] / squares[used].sqrt())[:, -size:]
         return F.normalize(F.pad(left, (0, size - left.shape[1])))
 
-    def map(self, vectors: Tensor, distance: int) -> Tensor:
-        """(size, size): the A for which w^T A c is nearest, by least squares, to the association at this distance.
+    def maps(self, vectors: Tensor, distances: Iterable[int]) -> Iterator[Tensor]:
+        """For each distance, (size, size): the A for which w^T A c is nearest, by least squares, to its association.
 
         w and c are the rows of `vectors`, (vocab_size, size), of a token and of its context.
         """
-        near = vectors[self._contexts]
-        return _pseudoinverse(vectors) @ self.association(distance) @ _pseudoinverse(near).T
+        of_tokens, of_contexts = _pseudoinverse(vectors), _pseudoinverse(vectors[self._contexts])
+        for distance in distances:
+            yield of_tokens @ self.association(distance) @ of_contexts.T
 
 
 def _pseudoinverse(vectors: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bertfast.data.corpus import Corpus
 from bertfast.distributed.threads import one_thread
-from bertfast.model import Bert, Layer
+from bertfast.model import Bert, Layer, float32_on_the_cpu
 from bertfast.training.cooccurrence import Cooccurrence
 
 # Multiples of it, modulo 1, spread evenly, and those of any regular choice of them do, too.
@@ -42,7 +42,7 @@ def start_from_text(model: Bert, corpus: Corpus, seed: int) -> bool:
     layer, counts = model.layers[0], corpus.num_tokens >= LEAST_TOKENS
     assert isinstance(layer, Layer)
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad(), one_thread():
+    with torch.no_grad(), one_thread(), float32_on_the_cpu():
         _attend_to_neighbours(model, layer, _LENGTH if counts else 1.0)
         if counts:
             _predict_from_counts(model, layer, corpus, generator)
@@ -68,8 +68,9 @@ def _predict_from_counts(model: Bert, layer: Layer, corpus: Corpus, generator: t
     length = _LENGTH * model.config.initializer_range * math.sqrt(hidden_size)
     _add(model.embeddings.word.weight[: len(words)], length * words)
     values, outputs = layer.key_value.weight[hidden_size:].chunk(heads), layer.attention_output.weight.chunk(heads, 1)
-    for head, (value, output) in enumerate(zip(values, outputs, strict=True)):
-        left, _, right = torch.linalg.svd(near.map(words, _distance(head)))
+    maps = near.maps(words, map(_distance, range(heads)))
+    for value, output, best in zip(values, outputs, maps, strict=True):
+        left, _, right = torch.linalg.svd(best)
         value.copy_(right[: len(value)])
         output.copy_(left[:, : len(value)])
     transform = model.masked_lm_head.transform

@@ -82,7 +82,7 @@ def test_maps_are_least_squares() -> None:
     order = most_frequent(corpus, VOCABULARY)
     near_inverse = np.linalg.pinv(vectors[order].double().numpy())
     wanted = inverse @ near.association(2).double().numpy() @ near_inverse.T
-    torch.testing.assert_close(near.map(vectors, 2), torch.from_numpy(wanted).float(), atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(next(near.maps(vectors, [2])), torch.from_numpy(wanted).float(), atol=5e-3, rtol=5e-3)
 
 
 def test_more_dimensions_than_the_text_fills() -> None:
@@ -93,7 +93,7 @@ def test_more_dimensions_than_the_text_fills() -> None:
     torch.testing.assert_close(lengths[1:4], torch.ones(3))
     assert not lengths[0] and not lengths[4:].any(), "tokens without neighbours"
     assert vectors.any(0).sum() <= 3
-    assert near.map(vectors, 1).isfinite().all()
+    assert next(near.maps(vectors, [1])).isfinite().all()
 
 
 def test_a_text_without_pairs() -> None:
@@ -101,4 +101,4 @@ def test_a_text_without_pairs() -> None:
     near = Cooccurrence(corpus)
     assert not near.association(1).any()
     assert not near.vectors(4).any()
-    assert not near.map(near.vectors(4), 1).any()
+    assert not next(near.maps(near.vectors(4), [1])).any()
