@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from bertfast.errors import InputError
 from bertfast.files import sync, whole_file
+from bertfast.training.fingerprint import from_checkpoint
 from bertfast.training.optimizer import Optimizer
 
 logger = logging.getLogger(__name__)
@@ -201,6 +202,6 @@ def _load(path: Path) -> Checkpoint:
         metadata = opened.metadata() or {}
         tensors = {name: opened.get_tensor(name) for name in opened.keys() if name != _DIGEST}  # noqa: SIM118 (no dict)
     step, run = int(metadata["step"]), json.loads(metadata["run"])
-    if step != _step(path) or not isinstance(run, dict):
-        raise ValueError("its metadata is not a run's")
-    return Checkpoint(path, step, run, tensors)
+    if step != _step(path):
+        raise ValueError("its metadata is of another step")
+    return Checkpoint(path, step, from_checkpoint(run), tensors)

@@ -97,13 +97,19 @@ def shared_by_ranks(run: Mapping[str, Any], world: World, config: TrainConfig) -
     return {**shared, "order of sums": _order(world), "--device": world.device.type}
 
 
-def from_checkpoint(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's fingerprint, with the entries and words of older versions converted."""
-    run = {"--optimizer": "adamw", "--weight-decay": 0.0, **run}  # what older versions had
-    if LOSS_FORM not in run:
-        return run
-    form = "chunked" if run[LOSS_FORM] == "in chunks" else run[LOSS_FORM]
-    return {_TWINS: _NO_OP, **run, LOSS_FORM: form}
+def from_checkpoint(run: Any) -> dict[str, Any]:
+    """A checkpoint's fingerprint, with the entries and words of older versions converted.
+
+    Raises ValueError if it is none.
+    """
+    types = {flag(TrainConfig, "steps"): int, _TWINS: str}
+    if not isinstance(run, dict) or any(not isinstance(run[name], types[name]) for name in types.keys() & run.keys()):
+        raise ValueError("its metadata is not a run's")
+    found = {"--optimizer": "adamw", "--weight-decay": 0.0, **run}  # what older versions had
+    if LOSS_FORM not in found:
+        return found
+    form = "chunked" if found[LOSS_FORM] == "in chunks" else found[LOSS_FORM]
+    return {_TWINS: _NO_OP, **found, LOSS_FORM: form}
 
 
 def twins_of(resumed: Mapping[str, Any] | None) -> list[str]:

@@ -11,7 +11,7 @@ from bertfast.training import checkpoint
 from bertfast.training.checkpoint import Writer
 from bertfast.training.optimizer import Optimizer
 
-RUN = {"--layers": 2, "corpus": "f1"}
+RUN = {"--optimizer": "adamw", "--weight-decay": 0.0, "--layers": 2, "corpus": "f1"}
 
 
 class Training:

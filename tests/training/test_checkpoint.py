@@ -278,6 +278,8 @@ FOREIGN = {
     "run that is no object": {"step": "2", "run": "[]"},
     "run that is no JSON": {"step": "2", "run": "{"},
     "run that is too deep": {"step": "2", "run": DEEP},
+    "length that is no number": {"step": "2", "run": '{"--steps": "x"}'},
+    "ops without names": {"step": "2", "run": '{"computed in plain torch": 7}'},
 }
 
 
