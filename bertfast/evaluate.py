@@ -13,6 +13,7 @@ from bertfast.config import READING, CorpusConfig, SamplerConfig, TrainConfig
 from bertfast.data.load import load_corpus, refuse_settings
 from bertfast.distributed.devices import choose_devices, choose_precision, log_choice
 from bertfast.distributed.world import World, describe
+from bertfast.errors import InputError
 from bertfast.hub.state_dict import MASKED_LM_HEAD, NEXT_SENTENCE_HEAD, POOLER
 from bertfast.hub.transformers import load_pretrained
 from bertfast.reporting.run_info import RunInfo
@@ -58,8 +59,10 @@ def _parser() -> argparse.ArgumentParser:
 def _main(options: argparse.Namespace) -> None:
     run = RunInfo.read(options.model).train if (options.model / "run.json").exists() else SamplerConfig()
     config = settings(TrainConfig, options, gpus=1, **{name: getattr(run, name) for name in SHARED})
-    heads = [MASKED_LM_HEAD] if config.objective == "none" else [MASKED_LM_HEAD, POOLER, NEXT_SENTENCE_HEAD]
-    model = load_pretrained(options.model, *heads).model
+    pretrained = load_pretrained(options.model, MASKED_LM_HEAD)
+    model = pretrained.model
+    if config.objective != "none" and (missing := {POOLER, NEXT_SENTENCE_HEAD} & pretrained.fresh.keys()):
+        raise InputError(f"{options.model} has no {' and no '.join(sorted(missing))}: give --objective none")
     device = choose_devices(config)[0]
     log_choice(config, [device])
     dtype = choose_precision(config, device)

@@ -47,6 +47,9 @@ def torchrun_world(config: TrainConfig) -> World:
     """This process's place in the group that torchrun's environment describes."""
     rank, size = torchrun.rank(), torchrun.world_size()
     local_rank, local_size = torchrun.local_rank(), torchrun.local_world_size()
+    if config.gpus not in (0, size) or config.parallel == "dp":
+        asked = f"--gpus {config.gpus}" if config.parallel == "ddp" else "--parallel dp"
+        raise InputError(f"{asked}: torchrun has started {size} processes, one for each device: leave it out")
     on_cuda = _uses_cuda(config)
     if on_cuda and local_rank >= torch.cuda.device_count():
         raise InputError(f"{local_size} processes share {torch.cuda.device_count()} GPUs: start one process a GPU")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from support.small_run import CPU
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
 from bertfast.distributed import devices as devices_module
-from bertfast.distributed.devices import choose_devices, choose_precision, log_choice
+from bertfast.distributed.devices import choose_devices, choose_precision, log_choice, torchrun_world
 from bertfast.distributed.world import describe, make_world
 from bertfast.errors import InputError
 
@@ -69,6 +70,19 @@ def test_a_gpu_without_kernels_is_reported(said, monkeypatch):
     assert said[0].startswith("warning: the GPU stays idle: ")
     with pytest.raises(InputError, match="--device cuda: "):
         choose_devices(TrainConfig(device="cuda"))
+
+
+@pytest.mark.parametrize(("settings", "flag"), [({"gpus": 4}, "--gpus 4"), ({"parallel": "dp"}, "--parallel dp")])
+def test_torchrun_decides_the_number_of_processes(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], flag: str
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for gpus in (0, 2):
+        assert torchrun_world(TrainConfig(device="cpu", gpus=gpus)).size == 2
+    with pytest.raises(InputError, match=f"{flag}: torchrun has started 2 processes, one for each device: leave it"):
+        torchrun_world(TrainConfig(device="cpu", **settings))
 
 
 def test_bf16_is_refused_where_the_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
