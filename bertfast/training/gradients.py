@@ -129,7 +129,7 @@ class Share(NamedTuple):
     @classmethod
     def of(cls, setup: Setup, batch: PackedBatch, mlm_weights: Tensor, share: float, device: int = 0) -> Share:
         """`batch`, with a `share` of the global batch's examples, on one of this process's devices."""
-        kept = setup.teachers[device].vectors(batch, setup.dtype) if setup.teachers else None
+        kept = setup.teachers[device].vectors(batch) if setup.teachers else None
         return cls(batch, mlm_weights, share, kept)
 
     def inputs(self, setup: Setup) -> tuple[Any, ...]:
@@ -151,9 +151,9 @@ class Shares:
     def __init__(self, setup: Setup, step: int) -> None:
         self._setup, size = setup, setup.config.batch_size
         self._first = step * size
-        plan = setup.sampler.plan(self._first, size)
-        self._predictions = max(1, int(plan.num_masked.sum()))
-        self.tokens = int(plan.lengths.sum())
+        self._plan = setup.sampler.plan(self._first, size)
+        self._predictions = max(1, int(self._plan.num_masked.sum()))
+        self.tokens = int(self._plan.lengths.sum())
         """Of the whole batch."""
 
     def losses(self, model: nn.Module, piece: int, pieces: int) -> Tensor:
@@ -167,8 +167,7 @@ class Shares:
         begin, end = bounds(size, piece, pieces)
         first, count = self._first + begin, end - begin
         if sampler.device.type == "cpu":
-            plan = sampler.plan(first, count)
-            padded = rounded(int(plan.lengths.sum()), int(plan.num_masked.sum()))
+            padded = rounded(*(int(each[begin:end].sum()) for each in (self._plan.lengths, self._plan.num_masked)))
             batch = sampler.packed_within(torch.tensor([first], device="cpu"), count, padded.tokens, padded.predictions)
             batch, weights = fill(batch, padded, 1 / self._predictions)
         else:

@@ -43,7 +43,7 @@ class Setup(NamedTuple):
         if not self.config.keep_vectors:
             return self
         return self._replace(
-            teachers=[Teacher(self.model, self.config.kept_pooling, sampler.device) for sampler in self.samplers]
+            teachers=[Teacher(self.model, self.config.kept_pooling, each.device, self.dtype) for each in self.samplers]
         )
 
     def with_steps(self, steps: int) -> Setup:

@@ -7,7 +7,6 @@ reads within a step: the step is a function of tensors on the device, so a CUDA 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -150,7 +149,7 @@ class BucketedSteps:
     def __init__(self, setup: Setup, optimizer: Optimizer, first_step: int, graphs: Graphs) -> None:
         config, world = setup.config, setup.world
         self._setup, self._sampler, self._optimizer = setup, setup.sampler, optimizer
-        self._config, self._graphs, self._first_step = config, graphs, first_step
+        self._graphs, self._first_step = graphs, first_step
         self._alone = world.size == 1
         self._bounds = [bounds(config.batch_size, rank, world.size) for rank in range(world.size)]
         self._begin, end = self._bounds[world.rank]
@@ -177,8 +176,8 @@ class BucketedSteps:
             self._flag.fill_(flag)
             self._flag_on_device = flag
         self._graphs(bucket, lambda: self._run(bucket))
-        if step == self._first_step and not self._config.compile:
-            self._capture_largest(range(step + 1, min(step + 1 + PLANNED_STEPS, self._config.steps)))
+        if step == self._first_step and not self._setup.config.compile:
+            self._capture_largest(range(step + 1, min(step + 1 + PLANNED_STEPS, self._setup.config.steps)))
         rows = self._ring.read(step, wait or (flag > 0 and self._alone))
         if any(flags for _, (*_, flags, _) in rows):
             rows += self._ring.read(step, wait=True)
@@ -188,7 +187,7 @@ class BucketedSteps:
         ]
 
     def set_length(self, steps: int) -> None:
-        self._config = dataclasses.replace(self._config, steps=steps)
+        self._setup = self._setup.with_steps(steps)
         self._next_rates = 0
         self._ahead = {}
 
@@ -197,7 +196,7 @@ class BucketedSteps:
 
     def _set_rates(self, first: int) -> None:
         """Writes the rates of `_RATES` steps from `first` on, over those of steps that the device has taken."""
-        rates = [learning_rates(step, self._config) for step in range(first, first + _RATES)]
+        rates = [learning_rates(step, self._setup.config) for step in range(first, first + _RATES)]
         self._rates.copy_(torch.tensor(rates, dtype=torch.float32, device="cpu").roll(first % _RATES, 0))
         self._next_rates = first + _RATES
 
@@ -210,14 +209,14 @@ class BucketedSteps:
     def _bucket(self, step: int) -> PaddedSize:
         """A step's bucket. Plans several steps at once: a call to the planner costs more than one more step in it."""
         if step not in self._ahead:
-            steps = range(step, min(step + self._at_once, self._config.steps))
+            steps = range(step, min(step + self._at_once, self._setup.config.steps))
             self._ahead = dict(zip(steps, self._planned(steps), strict=True))
         bucket, self._tokens[step] = self._ahead.pop(step)
         return bucket
 
     def _planned(self, steps: range) -> list[_Planned]:
         """Of consecutive steps."""
-        size = self._config.batch_size
+        size = self._setup.config.batch_size
         plan = self._sampler.plan(steps.start * size, len(steps) * size)
         tokens, predictions = (
             torch.stack([numbers.view(-1, size)[:, begin:end].sum(1) for begin, end in self._bounds], 1).tolist()
@@ -226,7 +225,7 @@ class BucketedSteps:
         return [_Planned(self._buckets.of(*each), sum(each[0])) for each in zip(tokens, predictions, strict=True)]
 
     def _run(self, bucket: PaddedSize) -> None:
-        config = self._config
+        config = self._setup.config
         first = self._step * config.batch_size
         batch = self._sampler.packed_within(first + self._begin, self._count, bucket.tokens, bucket.predictions)
         all_predictions = batch.cu_masked[-1:]

@@ -51,8 +51,8 @@ def test_vectors_are_of_the_text_before_it_is_masked(corpus, start, objective):
     plan = sampler.plan(0, count)
     size = rounded(int(plan.lengths.sum()), int(plan.num_masked.sum()))
     batch, _ = fill(sampler.packed_within(torch.tensor([0]), count, size.tokens, size.predictions), size, 1.0)
-    teach = {each: Teacher(start.train(), each, CPU) for each in POOLINGS}
-    found = {each: teacher.vectors(batch, torch.float32) for each, teacher in teach.items()}
+    teach = {each: Teacher(start.train(), each, CPU, torch.float32) for each in POOLINGS}
+    found = {each: teacher.vectors(batch) for each, teacher in teach.items()}
 
     padded = sampler.padded(0, count)
     ids = padded.input_ids.clone()
@@ -88,7 +88,7 @@ def test_the_loss_is_the_weighted_mean_of_1_minus_cosine(corpus, start, pooling)
     batch = setup.sampler.packed(0, 13)
     with torch.no_grad():
         now = start.hidden_states(batch, torch.float32).double()
-    kept = before.vectors(batch, torch.float32).vectors.double()
+    kept = before.vectors(batch).vectors.double()
     states = [now[begin:end] for begin, end in itertools.pairwise(batch.cu_seqlens.tolist())]
     expected = 20 * (1 - torch.cosine_similarity(torch.stack([*map(POOLINGS[pooling], states)]), kept)).mean().item()
     assert expected > 1
