@@ -14,14 +14,14 @@ constexpr int64_t DRAW_COLUMNS = 4 * LANES;
 // The lanes a0 b0 a1 b1 ..., in two halves.
 static inline void interleave(Longs a, Longs b, Longs& first, Longs& second) {
 #if defined(__AVX512F__)
-    first = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-    second = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    first = shuffled<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
+    second = shuffled<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
 #elif defined(__AVX2__)
-    first = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-    second = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    first = shuffled<0, 4, 1, 5>(a, b);
+    second = shuffled<2, 6, 3, 7>(a, b);
 #else
-    first = __builtin_shufflevector(a, b, 0, 2);
-    second = __builtin_shufflevector(a, b, 1, 3);
+    first = shuffled<0, 2>(a, b);
+    second = shuffled<1, 3>(a, b);
 #endif
 }
 

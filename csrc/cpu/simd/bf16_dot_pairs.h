@@ -88,7 +88,7 @@ static inline void pad(const bfloat16* from, int64_t from_stride, int64_t rows, 
 template <int FIRST, typename Row, int... LANE>
 static inline Row interleave_from(Row a, Row b, std::integer_sequence<int, LANE...>) {
     constexpr int ALL = sizeof...(LANE);
-    return __builtin_shufflevector(a, b, (FIRST + LANE / 2 + LANE % 2 * ALL)...);
+    return shuffled<(FIRST + LANE / 2 + LANE % 2 * ALL)...>(a, b);
 }
 
 // Interleaves rows 2k and 2k + 1 of `from` (rows, stride) into row k of pairs. `rows` is even, `stride` a multiple of

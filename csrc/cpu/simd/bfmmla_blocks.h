@@ -24,9 +24,8 @@ static inline void bfmmla_block(int64_t depth, const bfloat16* a, int64_t a_stri
 #pragma GCC unroll 2
         for (int j = 0; j < SIDE; j += 4) {
             const Floats first = load(b + j), second = load(b + b_stride + j);  // terms k and k + 1, k + 2 and k + 3
-            columns[j / 2] = vreinterpretq_bf16_f32((float32x4_t)__builtin_shufflevector(first, second, 0, 4, 1, 5));
-            columns[j / 2 + 1] =
-                vreinterpretq_bf16_f32((float32x4_t)__builtin_shufflevector(first, second, 2, 6, 3, 7));
+            columns[j / 2] = vreinterpretq_bf16_f32((float32x4_t)shuffled<0, 4, 1, 5>(first, second));
+            columns[j / 2 + 1] = vreinterpretq_bf16_f32((float32x4_t)shuffled<2, 6, 3, 7>(first, second));
         }
 #pragma GCC unroll 4
         for (int i = 0; i < SIDE / 2; ++i) {
@@ -40,8 +39,7 @@ static inline void bfmmla_block(int64_t depth, const bfloat16* a, int64_t a_stri
 #pragma GCC unroll 2
         for (int j = 0; j < SIDE / 2; j += 2) {
             const Floats left = (Floats)sums[i][j], right = (Floats)sums[i][j + 1];
-            const Floats of_rows[] = {__builtin_shufflevector(left, right, 0, 1, 4, 5),
-                                      __builtin_shufflevector(left, right, 2, 3, 6, 7)};
+            const Floats of_rows[] = {shuffled<0, 1, 4, 5>(left, right), shuffled<2, 3, 6, 7>(left, right)};
             for (int row = 0; row < 2; ++row) {
                 float* const to = c + (2 * i + row) * c_stride + 2 * j;
                 store(to, add ? load(to) + of_rows[row] : of_rows[row]);

@@ -4,6 +4,9 @@
 
 #include "cpu/simd/isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #if defined(__linux__) && defined(__x86_64__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +24,16 @@ enum class Isa { BERTFAST_EACH_ISA(BERTFAST_ENUMERATOR) };
 
 #define BERTFAST_NAME(ISA, ...) #ISA,
 constexpr const char* ISA_NAMES[] = {BERTFAST_EACH_ISA(BERTFAST_NAME)};
+
+// Whether the processor multiplies tiles of bfloat16. Clang's __builtin_cpu_supports knows this only since version 18.
+inline bool has_tiles() {
+#if defined(__x86_64__)
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && edx >> 22 & 1;  // AMX-BF16
+#else
+    return false;
+#endif
+}
 
 // Asks Linux for AMX's tiles, and returns whether this process may use them.
 inline bool may_use_tiles() {
@@ -54,7 +67,7 @@ inline Isa best_isa() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
         if (!has_bf16()) return Isa::avx512;
-        return __builtin_cpu_supports("amx-bf16") && may_use_tiles() ? Isa::amx : Isa::avx512_bf16;
+        return has_tiles() && may_use_tiles() ? Isa::amx : Isa::avx512_bf16;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) {
         return Isa::avx2;

@@ -150,8 +150,8 @@ template <int HALF, int... LANE>
 static inline void swap_lanes(Floats& a, Floats& b, std::integer_sequence<int, LANE...>) {
     constexpr int ALL = sizeof...(LANE);
     const Floats upper = a, lower = b;
-    a = __builtin_shufflevector(upper, lower, (LANE & HALF ? LANE - HALF + ALL : LANE)...);
-    b = __builtin_shufflevector(upper, lower, (LANE & HALF ? LANE + ALL : LANE + HALF)...);
+    a = shuffled<(LANE & HALF ? LANE - HALF + ALL : LANE)...>(upper, lower);
+    b = shuffled<(LANE & HALF ? LANE + ALL : LANE + HALF)...>(upper, lower);
 }
 
 // Swaps the two off-diagonal blocks of half the size, and so on down to single lanes.

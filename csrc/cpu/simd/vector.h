@@ -45,6 +45,16 @@ static inline To bits_as(From from) {
     return to;
 }
 
+// The lanes with these numbers of a and b, whose numbers follow those of a.
+template <int... LANE, typename Vector>
+static inline Vector shuffled(Vector a, Vector b) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(a, b, LANE...);
+#else
+    return __builtin_shuffle(a, b, decltype(a < b){LANE...});
+#endif
+}
+
 // Without the intrinsic, GCC 12 converts element by element on ARM.
 static inline Words widened(Halves halves) {
 #if defined(__aarch64__)
