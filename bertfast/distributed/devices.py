@@ -10,6 +10,7 @@ import torch
 from bertfast import torchrun
 from bertfast._native import native
 from bertfast.config import EncodeConfig, TrainConfig
+from bertfast.distributed.threads import set_threads
 from bertfast.distributed.world import World, make_world
 from bertfast.errors import InputError
 
@@ -58,7 +59,7 @@ def torchrun_world(config: TrainConfig) -> World:
     if on_cuda:
         torch.cuda.set_device(own)
     elif "OMP_NUM_THREADS" not in os.environ:  # if set, it is already one process's share
-        torch.set_num_threads(max(1, torch.get_num_threads() // local_size))
+        set_threads(max(1, torch.get_num_threads() // local_size))
     return make_world(config, devices, [own], rank)
 
 

@@ -9,12 +9,20 @@ from typing import Any
 
 import torch
 
+from bertfast._native import native
+
+
+def set_threads(count: int) -> None:
+    """torch and our kernels use so many threads for this thread's calls. With OpenMP they share one number."""
+    torch.set_num_threads(count)
+    native.set_threads(count)
+
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """torch uses one thread for this thread's calls, so that sums have the same order on any number of cores."""
     with threads_restored():
-        torch.set_num_threads(1)
+        set_threads(1)
         yield
 
 
@@ -25,7 +33,7 @@ def thread_pool(device: torch.device, threads: int) -> ThreadPoolExecutor | None
     """
     if device.type != "cpu":
         return None
-    return ThreadPoolExecutor(threads, "bertfast", torch.set_num_threads, (1,))
+    return ThreadPoolExecutor(threads, "bertfast", set_threads, (1,))
 
 
 @contextlib.contextmanager
@@ -35,7 +43,7 @@ def threads_restored() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        set_threads(before)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bindings/run.h"
+#include "cpu/simd/parallel.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -64,6 +65,7 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("isas", &isas);
     module.def("cpu_is_intel", &cpu_is_intel);
     module.def("keep_freed_memory", &keep_freed_memory);
+    module.def("set_threads", &bertfast::cpu::set_threads, py::arg("most"));
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_adam(module);
     bertfast::bindings::bind_attention(module);
