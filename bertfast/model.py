@@ -30,7 +30,7 @@ from bertfast.ops.arguments import (
 from bertfast.ops.embedding import embedding_layer_norm
 from bertfast.ops.feed_forward import feed_forward
 from bertfast.ops.gather_rows import gather_rows
-from bertfast.ops.linear import linear
+from bertfast.ops.linear import in_type, linear
 from bertfast.ops.masked_lm_loss import masked_lm_loss, transformed
 from bertfast.ops.self_attention import self_attention
 from bertfast.sampling.batch import PackedBatch
@@ -287,4 +287,5 @@ class MaskedLMHead(nn.Module):
     def logits(self, hidden_states: Tensor, word_weight: Tensor) -> Tensor:
         """(rows, H) -> (rows, vocab_size)."""
         rows = transformed(hidden_states, Linear.of(self.transform), Norm.of(self.norm))
-        return linear(rows, Linear(word_weight[: self.vocab_size], self.bias[: self.vocab_size]))
+        words = in_type(word_weight, rows.dtype)[: self.vocab_size]
+        return linear(rows, Linear(words, self.bias[: self.vocab_size]))

@@ -23,6 +23,7 @@ from bertfast.errors import InputError
 from bertfast.hub.sentence_transformers import Modules, load_modules
 from bertfast.hub.transformers import load_pretrained
 from bertfast.model import Bert, head_rows, pooled_vectors
+from bertfast.ops.linear import keep_copies
 from bertfast.sampling.batch import PackedBatch
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class Encoder:
         on_cpu = self.device.type == "cpu"
         if on_cpu:
             native.keep_freed_memory()
+        keep_copies(self.model.layers.parameters(), choose_precision(config, self.device))
         pieces, owners, truncated = self._pieces(texts, config)
         threads, most = (torch.get_num_threads(), _BATCH_TOKENS) if on_cpu else (1, _GPU_BATCH_TOKENS)
         lengths = [len(piece) for piece in pieces]
@@ -192,11 +194,14 @@ class Encoder:
         """(pieces, hidden): the pooled hidden states of each piece."""
         dtype = choose_precision(config, self.device)
         tokens = sum(map(len, pieces))
-        # A final sequence of padding rounds the rows up to a multiple. It is long enough to pad the pooled rows, too.
-        padding = _ROWS + -tokens % _ROWS
+        by_first_token = config.pooling == "cls" and layer > 0
+        # A final sequence of padding rounds the rows up to a multiple. With [CLS] it pads the pooled rows, too.
+        padding = -tokens % _ROWS or _ROWS
+        if by_first_token:
+            padding += _ROWS
         sequences = _packed([*pieces, [self.tokenizer.special_ids.pad] * padding], self.device)
         sequences.position_ids.clamp_(max=self.max_len - 1)
-        if config.pooling == "cls" and layer > 0:
+        if by_first_token:
             spare = -(len(pieces) + 1) % _ROWS
             last = torch.arange(tokens + padding - spare, tokens + padding, device=self.device)
             rows = head_rows(sequences.cu_seqlens, last)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,12 +35,20 @@ class Copy:
         vars(weight).pop("kept_copy", None)
 
     def is_current(self, weight: Tensor) -> bool:
-        """Whether the weight is unchanged since it was copied."""
-        return self._version == weight._version
+        """Whether the weight is unchanged, and where it was, since it was copied."""
+        return self._version == weight._version and self.tensor.device == weight.device
 
     def mark_current(self, weight: Tensor) -> None:
         """Call it once `tensor` equals the weight again."""
         self._version = weight._version
+
+
+def keep_copies(weights: Iterable[Tensor], dtype: torch.dtype) -> None:
+    """Keeps a current copy of each weight in `dtype`, where that is another than the weight's."""
+    for weight in weights:
+        copy: Copy | None = getattr(weight, "kept_copy", None)
+        if weight.dtype != dtype and (copy is None or copy.tensor.dtype != dtype or not copy.is_current(weight)):
+            Copy.keep(weight, dtype)
 
 
 def in_type(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -66,7 +76,7 @@ def linear_deferring_bias(x: Tensor, layer: Linear) -> Tensor:
 
 def deferred_bias(layer: Linear) -> Tensor | None:
     """The bias that is missing in the result of `linear_deferring_bias`; None on a GPU."""
-    return None if layer.bias.is_cuda else layer.bias
+    return None if layer.bias.is_cuda else layer.bias.contiguous()
 
 
 def linear_gradients(grad: Tensor, x: Tensor) -> Linear:

@@ -7,7 +7,7 @@ import copy
 import torch
 
 from bertfast.model import Bert, Kept, pooled_vectors
-from bertfast.ops.linear import Copy
+from bertfast.ops.linear import keep_copies
 from bertfast.sampling.batch import PackedBatch
 
 
@@ -17,8 +17,7 @@ class Teacher:
     def __init__(self, model: Bert, pooling: str, device: torch.device, dtype: torch.dtype) -> None:
         self._pooling, self._dtype = pooling, dtype
         self._model = copy.deepcopy(model).requires_grad_(False).eval().to(device)
-        for weight in self._model.parameters() if dtype != torch.float32 else ():
-            Copy.keep(weight, dtype)
+        keep_copies(self._model.parameters(), dtype)
 
     @torch.no_grad()
     def vectors(self, batch: PackedBatch) -> Kept:

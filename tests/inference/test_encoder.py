@@ -1,5 +1,6 @@
 """The encoder, for single texts and in bulk, compared with transformers."""
 
+import copy
 import itertools
 import pickle
 import re
@@ -100,6 +101,20 @@ def test_a_vector_does_not_depend_on_the_other_texts(encoder, texts, pooling, pr
             vectors = encoder.embed([texts[i] for i in some], pooling=pooling, precision=precision)
             assert torch.equal(vectors, together[some])
         assert torch.get_num_threads() == threads
+
+
+def test_weights_that_change_give_other_vectors_in_bf16(encoder):
+    """The encoder keeps them converted."""
+    changed = Encoder(copy.deepcopy(encoder.model), encoder.tokenizer)
+    before = changed.embed("a crane", precision="bf16")
+    assert torch.equal(before, encoder.embed("a crane", precision="bf16"))
+    with torch.no_grad():
+        changed.model.layers[0].query.weight.mul_(2)
+    after = changed.embed("a crane", precision="bf16")
+    assert not torch.equal(after, before)
+    assert torch.equal(
+        after, Encoder(copy.deepcopy(changed.model), encoder.tokenizer).embed("a crane", precision="bf16")
+    )
 
 
 @pytest.fixture
