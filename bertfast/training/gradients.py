@@ -89,18 +89,19 @@ class PlainGradients:
             last = turn + 1 == self._rounds
             with contextlib.nullcontext() if self._ddp is None or last else self._ddp.no_sync():
                 losses = self._losses(shares, world.rank * self._rounds + turn)
-                (losses.sum() * world.size).backward()  # DistributedDataParallel takes the mean over the ranks
-            totals[:LOSSES] += losses.detach()
+                losses.sum().backward()
+            totals[:LOSSES] += losses.detach() / world.size
         totals[LOSSES] = flag
         if world.size > 1:
             dist.all_reduce(totals)
         return totals, [each.grad for each in self._setup.model.parameters() if each.grad is not None]
 
     def _losses(self, shares: Shares, piece: int) -> Tensor:
+        """The piece's losses times the number of ranks, over which DistributedDataParallel takes the mean."""
         devices, model = self._world.local, self._setup.model
         pieces = self._world.size * self._rounds * len(devices)
         if len(devices) == 1:
-            return shares.losses(self._ddp or model, piece, pieces)
+            return shares.losses(self._ddp or model, piece, pieces, self._world.size)
         parts = [shares.of(piece * len(devices) + device, pieces, device) for device in range(len(devices))]
         outputs = parallel_apply(
             replicate(model, devices), [part.inputs(self._setup) for part in parts], devices=devices
@@ -132,6 +133,12 @@ class Share(NamedTuple):
         kept = setup.teachers[device].vectors(batch) if setup.teachers else None
         return cls(batch, mlm_weights, share, kept)
 
+    def times(self, factor: int) -> Share:
+        """The share with `factor` times its weights: a factor of the loss would cost passes over its gradients."""
+        if factor == 1:
+            return self
+        return self._replace(mlm_weights=self.mlm_weights * factor, share=self.share * factor)
+
     def inputs(self, setup: Setup) -> tuple[Any, ...]:
         """The arguments of the model's `forward`."""
         return self.batch, self.mlm_weights, setup.config.seed, setup.dtype, self.kept
@@ -156,9 +163,9 @@ class Shares:
         self.tokens = int(self._plan.lengths.sum())
         """Of the whole batch."""
 
-    def losses(self, model: nn.Module, piece: int, pieces: int) -> Tensor:
-        """(3,): the piece's summands of the batch's losses, on this process's first device."""
-        share = self.of(piece, pieces)
+    def losses(self, model: nn.Module, piece: int, pieces: int, times: int = 1) -> Tensor:
+        """(3,): the piece's summands of the batch's losses, so many `times`, on this process's first device."""
+        share = self.of(piece, pieces).times(times)
         return share.weighed(self._setup, model(*share.inputs(self._setup)))
 
     def of(self, piece: int, pieces: int, device: int = 0) -> Share:

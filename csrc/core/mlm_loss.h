@@ -11,7 +11,7 @@
 
 namespace bertfast {
 
-// In bytes: on a device, logits and bias are aligned to it.
+// In bytes: logits and bias are aligned to it. The kernels for CUDA need that.
 constexpr int64_t MLM_LOSS_ALIGNMENT = 16;
 
 template <typename T>
