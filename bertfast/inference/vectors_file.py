@@ -12,7 +12,7 @@ import torch
 
 from bertfast.config import EncodeConfig
 from bertfast.data.readers.html import html_lines
-from bertfast.data.readers.lines import whole_lines
+from bertfast.data.readers.lines import record_lines
 from bertfast.data.readers.records import column_texts
 from bertfast.data.text_file import TextFile
 from bertfast.distributed.devices import choose_precision
@@ -32,8 +32,8 @@ def texts_of(files: Iterable[TextFile]) -> Iterator[str]:
     """The lines of text files and the texts of records, empty ones included, and the paragraphs of HTML files."""
     for file in files:
         if file.kind == "text":
-            for line in whole_lines(file.path):
-                yield from line.rstrip("\r\n").split("\r")  # old Macs ended lines so
+            for line in record_lines(file.path):
+                yield line.rstrip("\r\n")
         elif file.kind == "html":
             for is_paragraph, lines in itertools.groupby(html_lines(file.path), bool):
                 if is_paragraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -51,6 +52,8 @@ _BEGINNINGS = {
     b"PK\x03\x04": "an archive, as .zip, .docx and .epub are: extract its text, and give the result",
     b"%PDF-": "a PDF: extract its text, and give the result",
 }
+
+_AFTER_CR = re.compile(r"(?<=\r)(?!\n)")
 
 OnRead = Callable[[int], object]
 # The range of bytes to read of an uncompressed file, end excluded; None: all.
@@ -183,6 +186,15 @@ def whole_lines(path: Path, on_read: OnRead = ignore, span: Span = None) -> Iter
             all_ascii = all_ascii and text.isascii()
             yield text if position else text.removeprefix("\ufeff")
             position += len(line)
+
+
+def record_lines(path: Path, on_read: OnRead = ignore) -> Iterator[str]:
+    """Like `whole_lines`, but "\\r" alone, with which old Macs ended lines, ends one, too."""
+    for line in whole_lines(path, on_read):
+        if "\r" in line.removesuffix("\r\n"):
+            yield from filter(None, _AFTER_CR.split(line))
+        else:
+            yield line
 
 
 def _check_text(path: Path, position: int, block: bytes) -> None:

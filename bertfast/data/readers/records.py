@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bertfast.data.readers.columns import json_type, missing_column, text_of
 from bertfast.data.readers.json_array import array_items
-from bertfast.data.readers.lines import BLOCK_BYTES, MAX_RECORD, OnRead, Span, ignore, text_blocks, whole_lines
+from bertfast.data.readers.lines import (
+    BLOCK_BYTES,
+    MAX_RECORD,
+    OnRead,
+    Span,
+    ignore,
+    record_lines,
+    text_blocks,
+    whole_lines,
+)
 from bertfast.data.readers.parquet import parquet_records
 from bertfast.errors import InputError
 
@@ -79,7 +88,7 @@ class _Line(NamedTuple):
 
 def _jsonl(path: Path, columns: Sequence[str] | None, on_read: OnRead, span: Span) -> Iterator[Located]:
     for number, line in enumerate(whole_lines(path, on_read, span), 1):
-        if line.isspace():
+        if not line.strip():
             continue
         where = _Line(path, span[0] if span else 0, number)
         try:
@@ -117,7 +126,7 @@ def _missing_field(path: Path, column: str, header: list[str], delimiter: str) -
 
 def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str) -> Iterator[Located]:
     csv.field_size_limit(MAX_RECORD)  # for the whole process; the library's default is 128 kB
-    rows = csv.reader(whole_lines(path, on_read), delimiter=delimiter, strict=True)
+    rows = csv.reader(record_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
     try:
         header = next(filter(None, rows), [])  # the first line that is not empty

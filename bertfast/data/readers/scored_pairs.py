@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bertfast.data.readers.lines import whole_lines
+from bertfast.data.readers.lines import record_lines
 from bertfast.errors import InputError
 from bertfast.files import expanded
 
@@ -33,9 +33,9 @@ def read_scored_pairs(name: str | Path) -> ScoredPairs:
     if not path.is_file():
         raise InputError(f"no such file: {path}")
     first, second, scores = [], [], []
-    for number, line in enumerate(whole_lines(path), 1):
+    for number, line in enumerate(record_lines(path), 1):
         fields = line.rstrip("\r\n").split("\t")
-        if line.isspace() or (number == 1 and len(fields) == 3 and _number(fields[0]) is None):
+        if not line.strip() or (number == 1 and len(fields) == 3 and _number(fields[0]) is None):
             continue
         score = _number(fields[0])
         if len(fields) != 3 or score is None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertfast.data.readers import lines
-from bertfast.data.readers.lines import lines_of, text_lines, whole_lines
+from bertfast.data.readers.lines import lines_of, record_lines, text_lines, whole_lines
 from bertfast.errors import InputError
 
 TEXT = "".join(f"Line {i} of a text, é 漢 {'x' * (i % 90)}\n" for i in range(5000))
@@ -169,3 +169,10 @@ def test_a_long_line_without_spaces_is_split(write, monkeypatch):
     found = list(lines.text_lines(write("x" * 1000)))
     assert "".join(found) == "x" * 1000
     assert max(map(len, found)) <= 130
+
+
+@given(st.text("a\r\n", max_size=12))
+def test_record_lines_are_those_of_universal_newlines(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("lines") / "a.csv"
+    path.write_bytes(text.encode())
+    assert list(record_lines(path)) == text.splitlines(keepends=True)

@@ -191,6 +191,23 @@ def test_a_delimiter(tmp_path, delimiter):
     assert list(column_texts(TextFile(path, "plain", "csv", "text", delimiter=delimiter))) == [f"a{delimiter}b, c", "d"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+@given(values=texts)
+def test_every_kind_of_line_end(tmp_path_factory, kind, end, values):
+    """Those within quotes stay as they are."""
+    path = tmp_path_factory.mktemp("records") / f"a.{kind}"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter={"csv": ",", "tsv": "\t"}[kind], lineterminator=end, quoting=csv.QUOTE_ALL)
+        writer.writerows([["n", "text"], *enumerate(values)])
+    assert list(read(path, kind)) == values
+
+
+def test_an_error_counts_lines_that_old_macs_ended(tmp_path):
+    message = refused(tmp_path / "a.csv", "csv", b"id,text\r1,a\r2\r")
+    assert message == ":3: a row of 1 fields, but the header has 2: fix that row"
+
+
 _JSON = st.recursive(st.none() | st.integers() | st.text(max_size=8), lambda each: st.lists(each, max_size=4))
 
 
@@ -251,6 +268,9 @@ def test_the_kind_of_a_json_file(tmp_path, content, kind):
 def test_an_empty_file_of_any_kind_has_no_records(tmp_path):
     for kind in ("jsonl", "csv", "tsv", "parquet"):
         (tmp_path / f"a.{kind}").touch()
+        assert list(read(tmp_path / f"a.{kind}", kind)) == []
+    for kind in ("jsonl", "csv", "tsv"):
+        (tmp_path / f"a.{kind}").write_text("", encoding="utf-8-sig")
         assert list(read(tmp_path / f"a.{kind}", kind)) == []
 
 

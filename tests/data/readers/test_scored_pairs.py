@@ -22,6 +22,17 @@ def test_pairs_are_read_as_written(tmp_path, header):
     assert read_scored_pairs(tmp_path / "a.tsv.gz") == EXPECTED
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_kind_of_line_end(tmp_path, end):
+    (tmp_path / "a.tsv").write_text(LINES.replace("\r\n", "\n").replace("\n", end), newline="")
+    assert read_scored_pairs(tmp_path / "a.tsv") == EXPECTED
+
+
+def test_a_byte_order_mark_alone_is_an_empty_file(tmp_path):
+    (tmp_path / "a.tsv").write_text("", encoding="utf-8-sig")
+    assert read_scored_pairs(tmp_path / "a.tsv") == ScoredPairs([], [], [])
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
