@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bertfast.config import LabelColumns
 from bertfast.data.readers.columns import json_type, missing_column, text_of, value_of
 from bertfast.data.readers.kinds import kind_of
-from bertfast.data.readers.records import json_kind, records
+from bertfast.data.readers.records import DELIMITER, json_kind, records
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
 from bertfast.files import expanded
@@ -36,7 +36,8 @@ def read_labelled(name: str | Path, columns: LabelColumns | None, delimiter: str
     """
     file = _record_file(name, delimiter)
     path = file.path
-    where, first = next(records(file, None), (path, None))
+    option = "" if columns is None else DELIMITER
+    where, first = next(records(file, None, delimiter_option=option), (path, None))
     if first is None:
         raise InputError(f"{path} holds no texts and labels: give a file with a record for each text")
     text_column, label_column = _columns(path, list(first), columns)

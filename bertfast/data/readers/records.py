@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # A record's place, whose string names it in messages, and the record.
 Located = tuple[object, dict[str, Any]]
 
+DELIMITER = "--delimiter"
+
 
 def column_texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[str]:
     """Each record's text under the file's column; an empty string for null.
@@ -47,10 +49,13 @@ def column_texts(file: TextFile, on_read: OnRead = ignore) -> Iterator[str]:
         yield text_of(record, file.column, where)
 
 
-def records(file: TextFile, columns: Sequence[str] | None, on_read: OnRead = ignore) -> Iterator[Located]:
+def records(
+    file: TextFile, columns: Sequence[str] | None, on_read: OnRead = ignore, delimiter_option: str = DELIMITER
+) -> Iterator[Located]:
     """Each record, with its place.
 
-    `columns`: those to read, the text's first; None: all. Raises `InputError` for a file or record that is malformed
+    `columns`: those to read, the text's first; None: all of several. `delimiter_option`: what a message about a CSV
+    file's delimiter names; empty where no option sets it. Raises `InputError` for a file or record that is malformed
     and, before the first record of a CSV, TSV or parquet file, for a column that the file lacks.
     """
     if file.kind == "jsonl":
@@ -59,7 +64,7 @@ def records(file: TextFile, columns: Sequence[str] | None, on_read: OnRead = ign
         return _json_array(file.path, columns, on_read)
     if file.kind == "parquet":
         return parquet_records(file.path, columns, on_read, file.span)
-    return _csv(file.path, columns, on_read, "\t" if file.kind == "tsv" else file.delimiter)
+    return _csv(file.path, columns, on_read, "\t" if file.kind == "tsv" else file.delimiter, delimiter_option)
 
 
 def json_kind(path: Path) -> str:
@@ -115,16 +120,24 @@ def _json_array(path: Path, columns: Sequence[str] | None, on_read: OnRead) -> I
         yield where, _object(record, columns, where)
 
 
-def _missing_field(path: Path, column: str, header: list[str], delimiter: str) -> InputError:
-    """The error for a column that is not in the header. One field that holds a delimiter is several columns."""
-    other = next((each for each in ";,|\t" if each in header[0]), "")
-    if len(header) > 1 or delimiter == "\t" or not other:
-        return missing_column(path, column, header)
-    way_out = "give it a name that ends in .tsv" if other == "\t" else f"give --delimiter '{other}'"
-    return InputError(f"{path}: no column {column!r} but one, {header[0]!r}: {way_out}")
+def _check_header(
+    path: Path, columns: Sequence[str] | None, header: list[str], delimiter: str, delimiter_option: str
+) -> None:
+    """Raises InputError for a column that is not in the header. One field that holds a delimiter is several columns."""
+    missing = next((column for column in columns or () if column not in header), None)
+    other = next((each for each in ";,|\t" if each in header[0] and each != delimiter), "")
+    if len(header) == 1 and delimiter != "\t" and other and (columns is None or missing is not None):
+        way_out = f"give {delimiter_option} '{other}'" if delimiter_option else f"put '{delimiter}' between its fields"
+        if other == "\t":
+            way_out = "give it a name that ends in .tsv"
+        raise InputError(f"{path} has one column, {header[0]!r}: {way_out}")
+    if missing is not None:
+        raise missing_column(path, missing, header)
 
 
-def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str) -> Iterator[Located]:
+def _csv(
+    path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: str, delimiter_option: str
+) -> Iterator[Located]:
     csv.field_size_limit(MAX_RECORD)  # for the whole process; the library's default is 128 kB
     rows = csv.reader(record_lines(path, on_read), delimiter=delimiter, strict=True)
     line = 1
@@ -132,9 +145,7 @@ def _csv(path: Path, columns: Sequence[str] | None, on_read: OnRead, delimiter: 
         header = next(filter(None, rows), [])  # the first line that is not empty
         if not header:
             return
-        for column in columns or ():
-            if column not in header:
-                raise _missing_field(path, column, header, delimiter)
+        _check_header(path, columns, header, delimiter, delimiter_option)
         indices = {column: header.index(column) for column in columns or header}
         line = rows.line_num + 1
         for row in rows:

@@ -9,6 +9,7 @@ import re
 import pyarrow
 import pyarrow.parquet
 import pytest
+from support.refusal import refusal
 
 from bertfast.config import LabelColumns
 from bertfast.data.readers.labelled import Labelled, read_labelled
@@ -124,6 +125,24 @@ def test_columns_that_no_option_names(tmp_path):
         read_labelled(tmp_path / "a.csv", None, ",")
     (tmp_path / "b.csv").write_text("stars,text,label\nc,d,e\n")
     assert read_labelled(tmp_path / "b.csv", None, ",") == Labelled(["d"], ["e"])
+
+
+@pytest.mark.parametrize(
+    ("between", "columns", "way_out"),
+    [
+        (";", LabelColumns(), "give --delimiter ';'"),
+        ("|", LabelColumns(text_column="text"), "give --delimiter '|'"),
+        ("\t", LabelColumns(), "give it a name that ends in .tsv"),
+        (";", None, "put ',' between its fields"),
+        ("\t", None, "give it a name that ends in .tsv"),
+    ],
+)
+@pytest.mark.parametrize("text", ["good", "good, really"])
+def test_another_delimiter(tmp_path, between, columns, way_out, text):
+    path = tmp_path / "a.csv"
+    path.write_text(f"text{between}label\n{text}{between}1\n")
+    header = repr(f"text{between}label")
+    assert refusal(read_labelled, path, columns, ",") == f"{path} has one column, {header}: {way_out}"
 
 
 def test_no_such_file(tmp_path):

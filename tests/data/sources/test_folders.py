@@ -185,9 +185,7 @@ def test_a_delimiter(tmp_path):
     found = source(tmp_path, delimiter=";")
     texts = [list(filter(None, sentences(file))) for file in found.files]
     assert texts == [["It rains, it pours."], ["It snows; it hails."]]
-    assert refusal(source, tmp_path / "a.csv").endswith(
-        "a.csv: no column 'text' but one, 'id;text': give --delimiter ';'"
-    )
+    assert refusal(source, tmp_path / "a.csv").endswith("a.csv has one column, 'id;text': give --delimiter ';'")
     (tmp_path / "c.csv").write_text("id\ttext\n1\tIt snows.\n")
     assert refusal(source, tmp_path / "c.csv").endswith("'id\\ttext': give it a name that ends in .tsv")
     (tmp_path / "d.csv").write_text("content\nIt snows.\n")
