@@ -24,6 +24,14 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+def named_file(name: str | Path) -> Path:
+    """The file that a user names. Raises InputError if there is none, or something that can't be read twice."""
+    path = expanded(name)
+    if path.is_file():
+        return path
+    raise InputError(f"{path} is a folder, pipe or device: name a file" if path.exists() else f"no such file: {path}")
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; at the end the file is synced to disk and renamed to `path`.

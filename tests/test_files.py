@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from support.messages import listening
 from support.torchrun import HANGS
 
-from bertfast.errors import InputError
-from bertfast.files import expanded, locked, save_tensors, whole_file
+from support.refusal import refusal
+from bertfast.errors import InputError, in_one_line
+from bertfast.files import expanded, locked, named_file, save_tensors, sync, whole_file
 
 
 def test_a_file_is_replaced_at_the_end(tmp_path: Path):
@@ -54,6 +55,16 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path: Path):
 
 def test_tensors(tmp_path: Path):
     tensors = {"a": torch.rand(3, 5), "b": torch.zeros(0, dtype=torch.bfloat16), "c": torch.tensor(7)}
+def test_what_is_no_file_is_named_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a").touch()
+    assert named_file("~/a") == tmp_path / "a"
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(named_file, tmp_path / "nowhere") == f"no such file: {tmp_path}/nowhere"
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        assert refusal(named_file, path) == f"{path} is a folder, pipe or device: name a file"
+
+
     save_tensors(tensors, tmp_path / "t.safetensors", {"format": "pt"})
     found = load_file(tmp_path / "t.safetensors")
     assert found.keys() == tensors.keys()

@@ -88,7 +88,7 @@ def test_quiet(model, files, capsys):
             ]
         ),
         (["--labels", "nowhere.tsv"], "no such file: nowhere.tsv"),
-        (["--labels", ""], "no such file: "),
+        (["--labels", ""], ". is a folder, pipe or device: name a file"),
         (
             ["--labels", "train.tsv", "--text-column", "body"],
             "train.tsv: no column 'body'; there are 'sentence', 'label'",

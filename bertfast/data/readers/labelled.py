@@ -13,7 +13,7 @@ from bertfast.data.readers.kinds import kind_of
 from bertfast.data.readers.records import DELIMITER, json_kind, records
 from bertfast.data.text_file import TextFile
 from bertfast.errors import InputError
-from bertfast.files import expanded
+from bertfast.files import named_file
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +51,7 @@ def read_labelled(name: str | Path, columns: LabelColumns | None, delimiter: str
 
 
 def _record_file(name: str | Path, delimiter: str) -> TextFile:
-    path = expanded(name)
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
+    path = named_file(name)
     kind = kind_of(path)
     if kind in (None, "text", "html"):
         raise InputError(f"{path}: labels are read from .tsv, .csv, .jsonl, .json and .parquet, each also .gz or .zst")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bertfast.data.readers.lines import record_lines
 from bertfast.errors import InputError
-from bertfast.files import expanded
+from bertfast.files import named_file
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,7 @@ def read_scored_pairs(name: str | Path) -> ScoredPairs:
     Quotes have no special meaning. A first line that does not begin with a number is a header. Raises InputError, with
     the line's number, for a line in another format.
     """
-    path = expanded(name)
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
+    path = named_file(name)
     first, second, scores = [], [], []
     for number, line in enumerate(record_lines(path), 1):
         fields = line.rstrip("\r\n").split("\t")

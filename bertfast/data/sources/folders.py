@@ -41,7 +41,7 @@ def _find(path: Path, name: str, refuse: Refuse) -> tuple[list[Path], str]:
     if path.is_file():
         return [path], ""
     if path.exists():
-        raise InputError(f"{path} is neither a file nor a folder: --corpus - reads standard input")
+        raise InputError(f"{path} is neither a file nor a folder: give - and the text on standard input")
     if path.is_symlink():
         raise InputError(f"{path} is a symbolic link that leads nowhere: {path.readlink()}")
     if not any(character in name for character in "*?["):

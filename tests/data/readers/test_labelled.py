@@ -148,3 +148,5 @@ def test_another_delimiter(tmp_path, between, columns, way_out, text):
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match=r"no such file: .*nowhere\.tsv"):
         read_labelled(tmp_path / "nowhere.tsv", LabelColumns(), ",")
+    with pytest.raises(InputError, match=r"^/dev/null is a folder, pipe or device: name a file$"):
+        read_labelled("/dev/null", LabelColumns(), ",")

@@ -53,3 +53,5 @@ def test_an_error_names_the_line(tmp_path, content, line):
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match=r"no such file: .*nowhere\.tsv"):
         read_scored_pairs(tmp_path / "nowhere.tsv")
+    with pytest.raises(InputError, match=r"^/dev/null is a folder, pipe or device: name a file$"):
+        read_scored_pairs("/dev/null")

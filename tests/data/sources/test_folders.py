@@ -272,4 +272,5 @@ def test_a_folder_without_text(write, tmp_path):
 
 
 def test_not_a_regular_file():
-    assert "/dev/null is neither a file nor a folder" in refusal(source, Path("/dev/null"))
+    line = "/dev/null is neither a file nor a folder: give - and the text on standard input"
+    assert refusal(source, Path("/dev/null")) == line
