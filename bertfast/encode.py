@@ -10,6 +10,7 @@ from dataclasses import fields
 from bertfast.command_line import Parser, add_model, add_settings, first_given, run_command, settings
 from bertfast.config import CorpusConfig, EncodeConfig
 from bertfast.data.load import default_cache
+from bertfast.data.normal_form import nfc
 from bertfast.data.sources.find import SOURCES, find_source
 from bertfast.errors import InputError
 from bertfast.files import expanded
@@ -57,7 +58,8 @@ def _main(options: argparse.Namespace) -> None:
             raise InputError("--input needs --out FILE.npy, the array to write")
         if given := first_given(options, EncodeConfig, [field.name for field in fields(EncodeConfig)]):
             raise InputError(f"{given} is for vectors: give --out FILE.npy, or leave it out")
-        _print_encoding(Encoder.load(options.model), options.text, options.pair)
+        pair = None if options.pair is None else nfc(options.pair)
+        _print_encoding(Encoder.load(options.model), nfc(options.text), pair)
         return
     if options.pair is not None:
         raise InputError("--out takes a vector for each text, and a pair has none: give one text, or --input FILE")

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from support.saved_model import save
 
 from bertfast import encode
 from bertfast.inference import vectors_file
@@ -92,6 +93,26 @@ def test_a_single_text(saved_model, tmp_path, capsys):
     status, output, _ = run(saved_model, capsys, TEXTS[0])
     assert status == 0
     assert output.startswith("encoded text (1, 6, 128), [CLS] (1, 128)\n")
+
+
+@pytest.fixture(scope="module")
+def accented(tmp_path_factory) -> Path:
+    """A model that knows a word with an accent, which its tokenizer keeps."""
+    return save(tmp_path_factory.mktemp("accented"), "word", words=["caf\u00e9", "a"])
+
+
+def test_decomposed_text_is_composed(accented, tmp_path, capsys):
+    """As in training."""
+    composed, decomposed = "a caf\u00e9", "a cafe\u0301"
+    for text in (composed, decomposed):
+        (tmp_path / "a.txt").write_text(f"{text}\n", encoding="utf-8")
+        assert run(accented, capsys, "--input", tmp_path / "a.txt", "--out", tmp_path / "v.npy")[0] == 0
+        assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(accented).embed([composed]).numpy())
+        assert run(accented, capsys, text, "--out", tmp_path / "v.npy")[0] == 0
+        assert np.array_equal(np.load(tmp_path / "v.npy"), Encoder.load(accented).embed([composed]).numpy())
+    printed = [run(accented, capsys, text, text)[1] for text in (composed, decomposed)]
+    assert printed[0] == printed[1]
+    assert printed[0].count("caf\u00e9") == 2
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ TESTED_IN = {
     "data.deduplication": ("data/building/test_build.py",),
     "data.fingerprint": ("data/test_corpus.py",),
     "data.load": ("data/test_corpus.py", "test_command_line.py"),
+    "data.normal_form": (
+        *("data/test_sentences.py", "data/readers/test_labelled.py", "data/readers/test_scored_pairs.py"),
+        *("inference/test_encoder.py", "inference/test_fill_mask.py", "test_encode.py"),
+    ),
     "data.readers.columns": ("data/readers/test_records.py",),
     "data.readers.kinds": ("data/sources/test_folders.py",),
     "data.readers.json_array": ("data/readers/test_records.py",),

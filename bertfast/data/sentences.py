@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from bertfast.data.abbreviations import END, ends_sentence, expects_more
+from bertfast.data.normal_form import nfc
 from bertfast.data.readers.lines import OnRead, ignore
 from bertfast.data.text_file import TextFile, texts
 
@@ -155,7 +154,7 @@ def sentences(
     """
     tally = Tally() if tally is None else tally
     for lines in texts(file, on_read):
-        normalised = map(partial(unicodedata.normalize, "NFC"), tally.read(lines))
+        normalised = map(nfc, tally.read(lines))
         if file.form == "wikitext":
             yield from _wikitext(normalised, tally)
         elif file.form == "python":

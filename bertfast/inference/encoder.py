@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bertfast._native import native
 from bertfast.config import EncodeConfig
+from bertfast.data.normal_form import nfc
 from bertfast.data.tokenizing.tokenizer import Encoding, Tokenizer
 from bertfast.distributed.devices import choose_precision
 from bertfast.distributed.threads import map_on_cores
@@ -76,7 +77,9 @@ class Encoder:
     def __call__(self, text: str, pair: str | None = None, layer: int = -1) -> Tensor:
         """Hidden states of `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`: (1, tokens, hidden), float32.
 
-        `layer`: 0 is the embeddings' output, -1 the last layer's, as in transformers' `hidden_states`.
+        `layer`: 0 is the embeddings' output, -1 the last layer's, as in transformers' `hidden_states`. The text is
+        taken as it is, so that `offsets` fit it; training and `embed` convert theirs to Unicode NFC. Raises InputError
+        for more tokens than the model takes, and for a pair if it has one token type.
         """
         ids, types, _ = self._encode(text, pair)
         layer = EncodeConfig(layer=layer).layer_of(self.model.config)
@@ -97,10 +100,10 @@ class Encoder:
 
         `settings` are EncodeConfig's: `pooling` of the hidden states of `layer`, how to treat texts that are too
         `long` (more than `max_len` tokens), `precision`, `normalize`. If the folder has modules of
-        sentence-transformers, they determine the defaults. Texts of similar length are computed together, without
-        padding; on a CPU, one batch per core. There a text's vector does not depend on the other texts in the call
-        (docs/model.md). Warns if texts were truncated. Raises InputError for an item that is not a string, and if
-        bertfast can't compute what the folder's modules do and no `pooling` is given.
+        sentence-transformers, they determine the defaults. Texts are converted to Unicode NFC. Those of similar length
+        are computed together, without padding; on a CPU, one batch per core. There a text's vector does not depend on
+        the other texts in the call (docs/model.md). Warns if texts were truncated. Raises InputError for an item that
+        is not a string, and if bertfast can't compute what the folder's modules do and no `pooling` is given.
         """
         items = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(items):
@@ -173,7 +176,8 @@ class Encoder:
         if config.overlap >= room:
             raise InputError(f"--overlap {config.overlap} leaves no room in {self._most(config)}")
         pieces, owners, truncated = [], [], 0
-        for number, (text, ids) in enumerate(zip(texts, self.tokenizer.encode_sentences(texts), strict=True)):
+        encoded = self.tokenizer.encode_sentences([*map(nfc, texts)])
+        for number, (text, ids) in enumerate(zip(texts, encoded, strict=True)):
             starts = [0]
             if len(ids) > room:
                 if config.long == "error":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import NamedTuple
 
 import torch
 
 from bertfast.config import FillMaskConfig
+from bertfast.data.normal_form import nfc
 from bertfast.data.tokenizing.special_tokens import MASK
 from bertfast.errors import InputError
 from bertfast.inference.encoder import Encoder
@@ -23,12 +23,12 @@ class Candidate(NamedTuple):
 
 
 def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None) -> list[list[Candidate]]:
-    """For each [MASK] in `text`, the `top_k` likeliest tokens. In a filled text, the other masks stay.
+    """For each [MASK] in `text`, the `top_k` likeliest tokens. In a filled text, in Unicode NFC, the other masks stay.
 
     The model needs its masked-LM head (`load_pretrained(folder, MASKED_LM_HEAD)`). Raises InputError for a text without
     a [MASK], or with more tokens than the model takes.
     """
-    tokenizer, model = encoder.tokenizer, encoder.model
+    tokenizer, model, text = encoder.tokenizer, encoder.model, nfc(text)
     encoding = tokenizer.encode(text)
     ids = torch.tensor(encoding.ids, device="cpu")
     positions = torch.nonzero(ids == tokenizer.special_ids.mask).flatten()
@@ -47,7 +47,7 @@ def fill_mask(encoder: Encoder, text: str, config: FillMaskConfig | None = None)
             filled = text[:begin].rstrip() + token.removeprefix(tokenizer.prefix) + text[end:]
         else:
             filled = text[:begin] + token + text[end:]
-        return Candidate(probability, token, unicodedata.normalize("NFC", filled))
+        return Candidate(probability, token, nfc(filled))
 
     rows = zip(positions.tolist(), best.values.tolist(), best.indices.tolist(), strict=True)
     return [[candidate(position, *pair) for pair in zip(values, ids, strict=True)] for position, values, ids in rows]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
-from support.saved_model import MAX_LEN, WORDS
+from support.saved_model import MAX_LEN, WORDS, save
 from support.torch_threads import torch_threads
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -142,6 +142,16 @@ def test_vectors_from_another_device_are_on_the_cpu(elsewhere, pooling, precisio
     assert (vectors.device.type, vectors.shape) == ("cpu", (100, 128))
     assert counts == [100]
     assert elsewhere("a crane").device.type == "cpu"
+
+
+def test_embed_composes_and_offsets_fit_the_text(tmp_path):
+    """A decomposed text has the vector of the composed one, and the encoding of its own characters."""
+    encoder = Encoder.load(save(tmp_path, "word", words=["caf\u00e9", "a"]))
+    composed, decomposed = "a caf\u00e9", "a cafe\u0301"
+    assert torch.equal(encoder.embed(decomposed), encoder.embed(composed))
+    assert encoder.tokens(composed) == ["[CLS]", "a", "caf\u00e9", "[SEP]"]
+    assert encoder.tokens(decomposed) == ["[CLS]", "a", "[UNK]", "[SEP]"]
+    assert decomposed[slice(*encoder.offsets(decomposed)[2])] == "cafe\u0301"
 
 
 def test_a_long_text_is_truncated_with_a_warning(encoder, theirs):

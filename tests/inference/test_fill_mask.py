@@ -57,6 +57,16 @@ def test_a_tokenizers_own_prefix_of_pieces(tmp_path):
     assert [each.filled for each in fill_mask(other, "A [MASK]", every)[0]] == expected
 
 
+def test_a_decomposed_text_is_filled_as_the_composed_one(tmp_path, capfd):
+    save(tmp_path, "word", words=["caf\u00e9", "a"])
+    filled = []
+    for text in ("caf\u00e9 [MASK] caf\u00e9", "cafe\u0301 [MASK] cafe\u0301"):
+        assert main(["--model", str(tmp_path), text]) == 0
+        filled.append(capfd.readouterr().out)
+    assert filled[0] == filled[1]
+    assert "caf\u00e9 a caf\u00e9" in filled[0]
+
+
 def test_the_command(folder, capfd):
     assert main(["--model", str(folder), "he [MASK] left", "[MASK] [MASK]", "--top-k", "3"]) == 0
     blocks = [block.splitlines() for block in capfd.readouterr().out.split("\n\n")]

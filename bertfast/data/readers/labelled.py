@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bertfast.config import LabelColumns
+from bertfast.data.normal_form import nfc
 from bertfast.data.readers.columns import json_type, missing_column, text_of, value_of
 from bertfast.data.readers.kinds import kind_of
 from bertfast.data.readers.records import DELIMITER, json_kind, records
@@ -28,7 +29,8 @@ class Labelled(NamedTuple):
 
 
 def read_labelled(name: str | Path, columns: LabelColumns | None, delimiter: str) -> Labelled:
-    """The texts and labels of a file of records, in its order; a label that is a number becomes a string.
+    """The texts, in Unicode NFC, and labels of a file of records, in its order; a label that is a number becomes a
+    string.
 
     `columns`: None where no option can name them; they are then found as by default. `delimiter`: the character
     between the fields of a .csv file. Raises InputError, with the line or row where there is one, for a file of another
@@ -44,7 +46,7 @@ def read_labelled(name: str | Path, columns: LabelColumns | None, delimiter: str
     value_of(first, label_column, where, _LABEL_COLUMN)  # if it is missing, `records` would name --text-column
     texts, labels = [], []
     for where, record in records(file, [text_column, label_column]):
-        texts.append(text_of(record, text_column, where))
+        texts.append(nfc(text_of(record, text_column, where)))
         labels.append(_label(record, label_column, where))
     logger.info("%s: %s texts (%r), %s labels (%r)", path, len(texts), text_column, len(set(labels)), label_column)
     return Labelled(texts, labels)

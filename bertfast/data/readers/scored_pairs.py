@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bertfast.data.normal_form import nfc
 from bertfast.data.readers.lines import record_lines
 from bertfast.errors import InputError
 from bertfast.files import named_file
@@ -24,7 +25,7 @@ class ScoredPairs(NamedTuple):
 
 
 def read_scored_pairs(name: str | Path) -> ScoredPairs:
-    """The pairs of a file with a score, a text and a text on each line, separated by tabs.
+    """The pairs of a file with a score, a text and a text on each line, separated by tabs; in Unicode NFC.
 
     Quotes have no special meaning. A first line that does not begin with a number is a header. Raises InputError, with
     the line's number, for a line in another format.
@@ -38,8 +39,8 @@ def read_scored_pairs(name: str | Path) -> ScoredPairs:
         score = _number(fields[0])
         if len(fields) != 3 or score is None:
             raise InputError(f"{path}:{number}: expected a score, a text and a text, separated by tabs: fix that line")
-        first.append(fields[1])
-        second.append(fields[2])
+        first.append(nfc(fields[1]))
+        second.append(nfc(fields[2]))
         scores.append(score)
     logger.info("%s: %s pairs", path, len(scores))
     return ScoredPairs(first, second, scores)

@@ -145,6 +145,11 @@ def test_another_delimiter(tmp_path, between, columns, way_out, text):
     assert refusal(read_labelled, path, columns, ",") == f"{path} has one column, {header}: {way_out}"
 
 
+def test_texts_are_composed(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\ncafe\u0301,1\ncaf\u00e9,2\n", encoding="utf-8")
+    assert read_labelled(tmp_path / "a.csv", LabelColumns(), ",").texts == ["caf\u00e9", "caf\u00e9"]
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(InputError, match=r"no such file: .*nowhere\.tsv"):
         read_labelled(tmp_path / "nowhere.tsv", LabelColumns(), ",")

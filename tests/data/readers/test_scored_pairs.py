@@ -28,6 +28,11 @@ def test_every_kind_of_line_end(tmp_path, end):
     assert read_scored_pairs(tmp_path / "a.tsv") == EXPECTED
 
 
+def test_texts_are_composed(tmp_path):
+    (tmp_path / "a.tsv").write_text("1\tcafe\u0301\te\u0301t\u00e9\n", encoding="utf-8")
+    assert read_scored_pairs(tmp_path / "a.tsv") == ScoredPairs(["caf\u00e9"], ["\u00e9t\u00e9"], [1.0])
+
+
 def test_a_byte_order_mark_alone_is_an_empty_file(tmp_path):
     (tmp_path / "a.tsv").write_text("", encoding="utf-8-sig")
     assert read_scored_pairs(tmp_path / "a.tsv") == ScoredPairs([], [], [])
