@@ -24,6 +24,12 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
+def partial_of(path: Path) -> Path:
+    """Where a file or folder is made before it is renamed to `path`: beside it, hidden, under a name that no user has
+    chosen, with the same suffix."""
+    return path.with_name(f".{path.stem}.bertfast-partial{path.suffix}")
+
+
 def named_file(name: str | Path) -> Path:
     """The file that a user names. Raises InputError if there is none, or something that can't be read twice."""
     path = expanded(name)
@@ -38,7 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     If writing fails, the temporary file is removed and `path` stays as it was.
     """
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    partial = partial_of(path)
     try:
         yield partial
         sync(partial)

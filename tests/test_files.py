@@ -28,7 +28,7 @@ def test_a_file_is_replaced_at_the_end(tmp_path: Path):
     for content in ("one", "other"):
         with whole_file(path) as partial:
             partial.write_text(content)
-            assert partial.parent == tmp_path and partial.suffix == ".safetensors"
+            assert partial.parent == tmp_path and partial.suffix == ".safetensors" and partial.name.startswith(".")
             assert path.exists() is (content == "other")
         assert path.read_text() == content
         assert list(tmp_path.iterdir()) == [path]
@@ -47,14 +47,20 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, before: str | 
 
 
 def test_what_a_killed_process_left_is_overwritten(tmp_path: Path):
-    (tmp_path / "run.partial.json").write_text("a long text that was left")
+    (tmp_path / ".run.bertfast-partial.json").write_text("a long text that was left")
     with whole_file(tmp_path / "run.json") as partial:
         partial.write_text("new")
     assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"run.json": "new"}
 
 
-def test_tensors(tmp_path: Path):
-    tensors = {"a": torch.rand(3, 5), "b": torch.zeros(0, dtype=torch.bfloat16), "c": torch.tensor(7)}
+@pytest.mark.parametrize("name", ["run.partial.json", "run.json.partial", "run.partial", "partial.run.json"])
+def test_a_users_own_file_stays(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("mine")
+    with whole_file(tmp_path / "run.json") as partial:
+        partial.write_text("new")
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"run.json": "new", name: "mine"}
+
+
 def test_what_is_no_file_is_named_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a").touch()

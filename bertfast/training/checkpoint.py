@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bertfast.errors import InputError
-from bertfast.files import sync, whole_file
+from bertfast.files import partial_of, sync, whole_file
 from bertfast.training.fingerprint import from_checkpoint
 from bertfast.training.optimizer import Optimizer
 
@@ -78,7 +78,7 @@ class Writer:
 
     def tidy(self, step: int) -> None:
         """Removes all but the `keep` newest checkpoints up to `step`, and partial files left by a killed run."""
-        for leftover in self._folder.glob("*.partial.*"):
+        for leftover in self._folder.glob(partial_of(self._folder / "*.safetensors").name):
             leftover.unlink()
         for old in [older for older in _paths(self._folder) if _step(older) < step][self._keep - 1 :]:
             old.unlink()

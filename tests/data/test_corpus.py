@@ -343,7 +343,7 @@ load_corpus(sys.argv[1], config=CorpusConfig(min_freq=1))
 def test_a_build_after_a_killed_one_is_whole(text, cache, place):
     done = python(KILLED, text, place)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert all(name.endswith((".building", ".partial")) for name in without_locks(cache / "corpora"))
+    assert all(name.endswith((".building", ".bertfast-partial")) for name in without_locks(cache / "corpora"))
     corpus = load_corpus(text, config=ANY)
     assert corpus.num_tokens == 14
     assert without_locks(cache / "corpora") == {corpus.fingerprint}

@@ -135,7 +135,7 @@ def test_the_tensors_are_those_of_the_step(training: Training, monkeypatch: pyte
 def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     training = Training(tmp_path, keep)
     training.folder.mkdir()
-    (training.folder / "step-00000001.partial.safetensors").write_bytes(b"of a run that was killed")
+    (training.folder / ".step-00000001.bertfast-partial.safetensors").write_bytes(b"of a run that was killed")
     for step in (1, 2, 3, 99_999_999, 100_000_000):
         training.writer.save(step)
     training.writer.close()
@@ -151,11 +151,13 @@ def test_what_a_killed_run_left_is_removed(training: Training) -> None:
     for step in (1, 2):
         training.writer.save_now(step)
     (training.folder / "step-00000003.safetensors").write_bytes(b"x")
-    (training.folder / "step-00000004.partial.safetensors").write_bytes(b"x")
+    (training.folder / ".step-00000004.bertfast-partial.safetensors").write_bytes(b"x")
+    (training.folder / "my.partial.safetensors").write_bytes(b"a user's")
     training.writer.tidy(3)
     assert {path.name for path in training.folder.iterdir()} == {
         "step-00000002.safetensors",
         "step-00000003.safetensors",
+        "my.partial.safetensors",
     }
 
 
@@ -177,11 +179,11 @@ def test_it_is_on_the_disk_before_it_has_its_name(training: Training, monkeypatc
     for owner, name in ((files, "sync"), (checkpoint, "sync"), (Path, "replace"), (Path, "unlink")):
         note(owner, name)
     training.writer.save_now(3)
-    order.remove("unlink step-00000003.partial.safetensors")  # where writing failed, it would still be there
+    order.remove("unlink .step-00000003.bertfast-partial.safetensors")  # where writing failed, it would still be there
     assert order == [
         "sync metrics.jsonl",
-        "sync step-00000003.partial.safetensors",
-        "replace step-00000003.partial.safetensors",
+        "sync .step-00000003.bertfast-partial.safetensors",
+        "replace .step-00000003.bertfast-partial.safetensors",
         "sync checkpoints",
         "unlink step-00000001.safetensors",
     ]

@@ -18,7 +18,7 @@ from bertfast.data.deduplication import DocumentHashes, repeats
 from bertfast.data.fingerprint import FORMAT, digest
 from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
-from bertfast.files import sync
+from bertfast.files import partial_of, sync
 
 _CHECKSUMMED = ("tokenizer.json", "token_counts.bin")
 
@@ -38,7 +38,7 @@ def join(parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, origin: Orig
 
     Raises InputError if there are too few sentences.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

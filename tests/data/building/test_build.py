@@ -385,9 +385,7 @@ def stopped(text: Path, syncs: int, by: str = "SIGKILL") -> int:
     )
     assert done.returncode == -getattr(signal, by), done.stderr
     [work] = (Path(os.environ["BERTFAST_CACHE"]) / "corpora").glob("*.building")
-    return sum(
-        1 for pattern in ("counts-*.json", "tokens-*.bin") for path in work.glob(pattern) if "partial" not in path.name
-    )
+    return sum(1 for pattern in ("counts-*.json", "tokens-*.bin") for path in work.glob(pattern))
 
 
 # Three files are written of each unit's reading and one of its tokens, each synced with its folder; one comes before.

@@ -80,10 +80,17 @@ def test_nothing_but_the_corpus_is_left(tmp_path: Path):
 
 
 def test_what_a_killed_build_left_is_replaced(tmp_path: Path):
-    (tmp_path / "corpus.partial").mkdir()
-    (tmp_path / "corpus.partial" / "left").touch()
+    (tmp_path / ".corpus.bertfast-partial").mkdir()
+    (tmp_path / ".corpus.bertfast-partial" / "left").touch()
     assert not (joined(tmp_path) / "left").exists()
-    assert not (tmp_path / "corpus.partial").exists()
+    assert not (tmp_path / ".corpus.bertfast-partial").exists()
+
+
+def test_a_users_own_folder_stays(tmp_path: Path):
+    (tmp_path / "corpus.partial").mkdir()
+    (tmp_path / "corpus.partial" / "mine").touch()
+    joined(tmp_path)
+    assert (tmp_path / "corpus.partial" / "mine").exists()
 
 
 @pytest.mark.parametrize(
