@@ -20,6 +20,7 @@ from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
 from bertfast.files import partial_of, sync
 
+_FILES = ("document_offsets.bin", "sentence_offsets.bin", "token_counts.bin", "tokenizer.json", "tokens.bin")
 _CHECKSUMMED = ("tokenizer.json", "token_counts.bin")
 
 
@@ -44,6 +45,7 @@ def join(parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, origin: Orig
     try:
         repeated, duplicates = _duplicates(parts, tokenizer, partial)
         counts = _write_arrays(parts, tokenizer, partial, repeated if config.deduplicate else None)
+        del repeated  # NFS keeps a file that is removed while it is mapped, under another name
         check_sentences(counts["sentences"], origin.sources)
         for path in partial.glob("hashes-*"):
             path.unlink()
@@ -56,12 +58,12 @@ def join(parts: Sequence[Path], tokenizer: Tokenizer, folder: Path, origin: Orig
             "language": config.base_language,
             "text": origin.text,
             "duplicates": {**duplicates, "dropped": config.deduplicate},
-            "sizes": {file.name: file.stat().st_size for file in sorted(partial.iterdir())},
+            "sizes": {name: (partial / name).stat().st_size for name in _FILES},
             "blake2b": {name: digest(partial / name) for name in _CHECKSUMMED},
         }
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for path in (*partial.iterdir(), partial):
-            sync(path)
+        for name in (*_FILES, "manifest.json", "."):
+            sync(partial / name)
         partial.rename(folder)
         sync(folder.parent)
     finally:

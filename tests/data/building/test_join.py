@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bertfast.config import CorpusConfig
 from bertfast.data.building.chunks import Split, write_chunk
 from bertfast.data.building.join import Origin, join
 from bertfast.data.corpus import Corpus
+from bertfast.data.deduplication import repeats
 from bertfast.data.sentences import DOCUMENT, MARKS
 from bertfast.errors import InputError
 
@@ -116,3 +118,31 @@ def test_a_build_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch:
     with pytest.raises(KeyboardInterrupt):
         joined(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"part 0", "part 1"}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("deduplicate", [False, True])
+def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deduplicate: bool, elsewhere: bool):
+    """NFS keeps a file that is removed while it is mapped, under another name, until it is no longer mapped."""
+    maps: list[weakref.ref[Any]] = []
+    unlink = Path.unlink
+
+    def mapped(hashes: Path) -> Any:
+        found = repeats(hashes)
+        maps.append(weakref.ref(found))
+        return found
+
+    def unlink_on_nfs(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".repeats" and (elsewhere or any(each() is not None for each in maps)):
+            path.rename(path.with_name(f".nfs{path.stem}"))
+        else:
+            unlink(path, missing_ok)
+
+    monkeypatch.setattr("bertfast.data.building.join.repeats", mapped)
+    monkeypatch.setattr(Path, "unlink", unlink_on_nfs)
+    folder = joined(tmp_path, deduplicate=deduplicate)
+    left = list(folder.glob(".nfs*"))
+    assert len(left) == (2 if elsewhere else 0)
+    for path in left:
+        unlink(path)
+    assert len(documents(Corpus.open(folder))) == (4 if deduplicate else 6)
