@@ -46,7 +46,9 @@ def load_corpus(
     """
     config = config or CorpusConfig()
     if tokenizer is not None:
-        config = dataclasses.replace(config, tokenizer=os.fspath(tokenizer))
+        # An absolute path, or a folder called word would be taken for the name.
+        name = tokenizer if isinstance(tokenizer, str) else str(expanded(tokenizer).absolute())
+        config = dataclasses.replace(config, tokenizer=name)
     if any(map(is_built, sources)):
         return _open_built(sources, config)
     cache = (expanded(cache_dir) if cache_dir is not None else default_cache()).absolute()

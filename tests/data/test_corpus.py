@@ -26,7 +26,7 @@ from bertfast.data import fingerprint as fingerprints
 from bertfast.data import load
 from bertfast.data.building import build
 from bertfast.data.corpus import Corpus
-from bertfast.data.load import default_cache, load_corpus
+from bertfast.data.load import build_corpus, default_cache, load_corpus
 from bertfast.data.tokenizing.special_tokens import SPECIAL_TOKENS
 from bertfast.data.tokenizing.tokenizer import Tokenizer
 from bertfast.errors import InputError
@@ -175,6 +175,18 @@ def test_a_given_tokenizer(text, tmp_path):
     corpus = load_corpus(text, tokenizer=tmp_path / "tokenizer")
     assert corpus.vocab_size == 9
     assert documents(corpus)[1] == [["the", "sun", "[UNK]"], ["it", "was", "[UNK]"]]
+
+
+@pytest.mark.parametrize("name", ["word", "wordpiece", "char"])
+def test_a_path_is_never_a_kind_of_tokenizer(text, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir()
+    train_word(["the sun was it"], ANY).save(name, 64)
+    corpus = load_corpus(text, tokenizer=Path(name))
+    assert documents(corpus)[1] == [["the", "sun", "[UNK]"], ["it", "was", "[UNK]"]]
+    build_corpus(text, out=Path(name) / name, config=CorpusConfig(f"./{name}"))
+    monkeypatch.chdir(name)
+    assert load_corpus(text, tokenizer=load_corpus(name).folder).fingerprint == corpus.fingerprint
 
 
 def test_the_embedded_text():
