@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import io
+import os
 import re
 from pathlib import Path
 
@@ -112,6 +114,39 @@ def test_settings_beside_a_built_corpus_are_for_the_other_text(
 def test_build_below_a_file(text, capsys):
     status, _, message = command(capsys, "build", text, "--out", f"{text}/x/y")
     assert (status, message) == (2, f"error: --out {text}/x/y is below {text}, which is no folder: name another\n")
+
+
+def test_build_into_the_folder_that_a_link_leads_to(text, tmp_path, capsys):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert command(capsys, "build", text, "--out", tmp_path / "link")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert load_corpus(tmp_path / "disk").num_documents == 6
+    assert command(capsys, "build", text, "--out", tmp_path / "link")[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["a loop", "a pipe", "a mount point", "where no folder can be made"])
+def test_build_refuses_a_place_before_it_reads(text, tmp_path, capsys, monkeypatch, kind):
+    out, line = tmp_path / "out", " is in use and holds no corpus: name another folder"
+    monkeypatch.setattr("bertfast.data.load.build", lambda *arguments: pytest.fail("it builds"))
+    if kind == "a loop":
+        out.symlink_to(out)
+    elif kind == "a pipe":
+        os.mkfifo(out)
+    elif kind == "a mount point":
+        out.mkdir()
+        monkeypatch.setattr(Path, "is_mount", lambda path: path == out)
+        line = " is a mount point: name a folder in it"
+    else:
+        out = Path("/proc/out")  # not even root can
+        line = f": no folder can be made in /proc ({os.strerror(errno.ENOENT)}): name another"
+    assert command(capsys, "build", text, "--out", out) == (2, "", f"error: --out {out}{line}\n")
+
+
+def test_build_opens_what_is_there_where_nothing_can_be_written(text, built, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda **settings: pytest.fail("it writes"))
+    again = ("build", text, "--out", built, "--tokenizer", "wordpiece", "--min-freq", 1)
+    assert command(capsys, *again)[0] == 0
 
 
 def test_build_leaves_what_is_there(text, built, tmp_path, capsys):

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,15 +57,31 @@ def load_corpus(
 
 
 def build_corpus(*sources: str | os.PathLike[str], out: Path, config: CorpusConfig) -> Corpus:
-    """Like `load_corpus`, but writes the corpus to `out`. Raises `InputError` if that folder holds anything else."""
+    """Like `load_corpus`, but writes the corpus to `out`.
+
+    Raises `InputError` if that folder holds anything else, or if no folder can be renamed to it.
+    """
     if any(map(is_built, sources)):
         raise InputError("a source is a corpus that is already built: give text")
-    if out.is_file() or (_is_used(out) and not is_built(out)):
+    folder = Path(os.path.realpath(out))  # the end of a symbolic link, which is not replaced
+    if not is_built(folder):
+        _check_place(out, folder)
+    return _open_or_build(sources, config, default_cache().absolute(), folder, True)
+
+
+def _check_place(out: Path, folder: Path) -> None:
+    """Raises `InputError` if no corpus can be written to `folder`, which --out `out` leads to."""
+    if (os.path.lexists(folder) and not folder.is_dir()) or _is_used(folder):
         raise InputError(f"--out {out} is in use and holds no corpus: name another folder")
-    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if folder.is_mount():
+        raise InputError(f"--out {out} is a mount point: name a folder in it")
+    above = next(each for each in folder.parents if each.exists())
     if not above.is_dir():
         raise InputError(f"--out {out} is below {above}, which is no folder: name another")
-    return _open_or_build(sources, config, default_cache().absolute(), out.absolute(), True)
+    try:
+        tempfile.TemporaryDirectory(dir=above).cleanup()
+    except OSError as error:
+        raise InputError(f"--out {out}: no folder can be made in {above} ({error.strerror}): name another") from None
 
 
 def default_cache() -> Path:
