@@ -69,14 +69,18 @@ class Corpus:
     """The range of documents, end excluded, if this is a part of the corpus in `folder`; else None."""
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Corpus:
-        """Maps a built corpus into memory. Raises `InputError` if it is damaged.
+    def open(
+        cls, folder: str | os.PathLike[str], way_out: str = "build it again from its text, into another folder"
+    ) -> Corpus:
+        """Maps a built corpus into memory. Of the tokens only the number is checked.
 
-        Of the tokens only the number is checked.
+        Raises `InputError`, with `way_out`, if the corpus is damaged or if another version of bertfast wrote it.
         """
         folder = expanded(folder)
         try:
-            return cls._open(folder)
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            if manifest["format"] == FORMAT:
+                return cls._open(folder, manifest)
         except (
             OSError,
             ValueError,
@@ -87,15 +91,11 @@ class Corpus:
             RecursionError,
             InputError,
         ) as error:
-            raise InputError(
-                f"the corpus in {folder} is damaged ({error}): delete that folder, and the corpus is built again"
-            ) from None
+            raise InputError(f"the corpus in {folder} is damaged ({error}): {way_out}") from None
+        raise InputError(f"another version of bertfast wrote the corpus in {folder}: {way_out}")
 
     @classmethod
-    def _open(cls, folder: Path) -> Corpus:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError("another version of bertfast wrote it")
+    def _open(cls, folder: Path, manifest: dict[str, Any]) -> Corpus:
         for name, size in manifest["sizes"].items():
             actual = (folder / name).stat().st_size
             if actual != size:

@@ -153,7 +153,7 @@ def _open_or_build(sources: Sources, config: CorpusConfig, cache: Path, out: Pat
             with building, writing, _kept_for_resuming(work):
                 if not _is_used(folder):
                     build(plan, folder, name, progress)
-    corpus = Corpus.open(folder)
+    corpus = Corpus.open(folder) if out else Corpus.open(folder, "delete that folder, and the corpus is built again")
     for line in corpus.warnings:
         logger.warning(line)
     if corpus.fingerprint != name:

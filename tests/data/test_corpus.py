@@ -457,7 +457,6 @@ DAMAGE = [
     ("tokenizer.json", flip, "tokenizer.json is not what was written"),
     ("manifest.json", truncate, ""),
     ("manifest.json", lambda path: path.write_text("{}"), "'format'"),
-    ("manifest.json", lambda path: path.write_text('{"format": 0}'), "another version of bertfast wrote it"),
     ("manifest.json", lambda path: path.write_text("[1]"), ""),
     ("manifest.json", lambda path: path.write_text("[" * 100_000), "recursion"),
     (
@@ -475,14 +474,26 @@ def test_a_damaged_corpus_is_refused(text, name, harm, reason):
     harm(corpus.folder / name)
     if (name, harm) == ("manifest.json", truncate):
         truncate(corpus.folder / name)  # the last byte is a line feed
-    for opening in (lambda: load_corpus(text, config=ANY), lambda: Corpus.open(corpus.folder)):
-        with pytest.raises(InputError) as refused:
-            opening()
-        message = str(refused.value)
+    for message, way_out in (
+        (refusal(load_corpus, text, config=ANY), "delete that folder, and the corpus is built again"),
+        (refusal(Corpus.open, corpus.folder), "build it again from its text, into another folder"),
+    ):
         assert message.startswith(f"the corpus in {corpus.folder} is damaged (")
-        assert message.endswith("): delete that folder, and the corpus is built again")
+        assert message.endswith(f"): {way_out}")
         assert reason in message
-        assert "\n" not in message
+
+
+def test_a_corpus_of_another_version_is_not_damaged(text, tmp_path):
+    """And its folder need not be deleted."""
+    manifest = build_corpus(text, out=tmp_path / "mine", config=ANY).folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"format": {fingerprints.FORMAT}', '"format": 0'))
+    line = f"the corpus in {tmp_path}/mine: build it again from its text, into another folder"
+    for message in (
+        refusal(Corpus.open, tmp_path / "mine"),
+        refusal(load_corpus, tmp_path / "mine"),
+        refusal(build_corpus, text, out=tmp_path / "mine", config=ANY),
+    ):
+        assert message == f"another version of bertfast wrote {line}"
 
 
 # ---- errors
