@@ -163,6 +163,7 @@ def _join(plan: Plan, folder: Path, fingerprint: str) -> None:
     tokenizer = _tokenizer(plan.work / "tokenizer.json")
     origin = Origin(plan.sources, {"documents": _documents(plan), "forms": _forms(plan)}, fingerprint)
     join(parts, tokenizer, folder, origin, plan.config)
+    _tokenizer.cache_clear()  # the tokenizer holds many of the text's pieces
 
 
 def _documents(plan: Plan) -> dict[str, int]:

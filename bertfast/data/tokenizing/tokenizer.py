@@ -18,8 +18,10 @@ from bertfast.data.tokenizing.splitting import Splitting, looks_past_no_space, n
 from bertfast.errors import InputError
 from bertfast.files import expanded
 
-# The most distinct pieces of text, between spaces, to cache: ten or twenty megabytes.
+# The most distinct pieces of text, between spaces, to cache: ten or twenty megabytes of ordinary words.
 _PIECES = 1 << 16
+# In characters: longer pieces, as in scripts without spaces, seldom recur, and would take gigabytes.
+_LONGEST_PIECE = 32
 
 
 class Encoding(NamedTuple):
@@ -122,12 +124,13 @@ class Tokenizer:
             encodings = self.backend.encode_batch_fast(sentences, add_special_tokens=False)
             return [encoding.ids for encoding in encodings]
         # Most words of a text have been seen before: looking up their cached ids is several times faster.
-        return [[id for piece in text.split(" ") for id in self._encode_piece(piece).ids] for text in sentences]
+        return [[id for each in self.encode_pieces(text.split(" ")) for id in each.ids] for text in sentences]
 
     def encode_pieces(self, pieces: Sequence[str]) -> list[Encoded]:
         """Each piece's tokens. A piece is a whole sentence, or, if `splits_at_spaces`, may lie between two spaces."""
         if self.splits_at_spaces:
-            return list(map(self._encode_piece, pieces))
+            cached, encode = self._encode_piece, self._encode
+            return [(cached if len(piece) <= _LONGEST_PIECE else encode)(piece) for piece in pieces]
         unk = self.special_ids.unk
         encodings = self.backend.encode_batch_fast(pieces, add_special_tokens=False)
         return [

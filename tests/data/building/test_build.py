@@ -568,6 +568,13 @@ def test_duplicates(tmp_path_factory, texts, batch, at_once, least):
         assert any("are equal to earlier ones" in line for line in corpus.description) == (repeated > 0)
 
 
+def test_no_tokenizer_stays_in_memory(tmp_path):
+    """It would hold the text's pieces for the rest of the process."""
+    (tmp_path / "some.txt").write_text("a b.\nc d.\n")
+    load_corpus(tmp_path / "some.txt", config=CorpusConfig(min_freq=1, text_form="lines"))
+    assert build._tokenizer.cache_info().currsize == 0
+
+
 def test_a_document_in_another_order_is_another():
     def hashes(*documents: list[str]) -> list[int]:
         found = deduplication.DocumentHashes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.notebook import wikitext_folder
 from support.tokenizer_texts import TEXTS, unicode_text, wikitext_sentences
-from support.trained_tokenizer import train_wordpiece
+from support.trained_tokenizer import train, train_wordpiece
 from tokenizers import AddedToken, models, pre_tokenizers
 
 from bertfast.config import CorpusConfig
@@ -31,6 +32,22 @@ def test_remembered_pieces_change_nothing(trained, text):
     [expected] = trained.backend.encode_batch_fast([text], add_special_tokens=False)
     assert trained.encode_sentences([text, text]) == [expected.ids, expected.ids]
     assert [id for piece in trained.encode_pieces(text.split(" ")) for id in piece.ids] == expected.ids
+
+
+@pytest.mark.parametrize("characters", ["鶴", "ACGT"])
+def test_long_pieces_are_not_remembered(characters):
+    """A text without spaces is one piece a line, and hardly any comes twice."""
+    tokenizer = train("char", [characters * 200], CorpusConfig(min_freq=1))
+    assert tokenizer.splits_at_spaces
+    tracemalloc.start()
+    try:
+        for number in range(400):
+            line = (characters * 1000)[: 500 + number]
+            [ids], [encoded] = tokenizer.encode_sentences([line]), tokenizer.encode_pieces([line])
+            assert len(ids) == len(line) and encoded.ids == ids
+        assert tracemalloc.get_traced_memory()[0] < 1 << 19  # remembered, they would take several megabytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_tokenizers_are_asked_as_they_are():
