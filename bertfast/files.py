@@ -64,14 +64,16 @@ def locked(path: Path, doing: str, refusal: Callable[[str], Exception] | None = 
     while True:
         with path.open("a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with _naming(path):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read() or "another process"
                 if refusal:
                     raise refusal(holder) from None
                 logger.info("waiting for %s, which is %s", holder, doing)
-                fcntl.flock(file, fcntl.LOCK_EX)
+                with _naming(path):
+                    fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_same_file(file.fileno(), path):  # the last holder has just removed it
                 continue
             file.truncate(0)
@@ -116,6 +118,17 @@ def sync(path: Path) -> None:
     """Flushes a file's content, or a folder's entries, to disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Has an OSError name the path, which system calls on a descriptor don't know: some file systems have no locks."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import platform
 import signal
@@ -16,9 +18,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from support.messages import listening
+from support.refusal import refusal
 from support.torchrun import HANGS
 
-from support.refusal import refusal
 from bertfast.errors import InputError, in_one_line
 from bertfast.files import expanded, locked, named_file, save_tensors, sync, whole_file
 
@@ -71,6 +73,8 @@ def test_what_is_no_file_is_named_as_that(tmp_path: Path, monkeypatch: pytest.Mo
         assert refusal(named_file, path) == f"{path} is a folder, pipe or device: name a file"
 
 
+def test_tensors(tmp_path: Path):
+    tensors = {"a": torch.rand(3, 5), "b": torch.zeros(0, dtype=torch.bfloat16), "c": torch.tensor(7)}
     save_tensors(tensors, tmp_path / "t.safetensors", {"format": "pt"})
     found = load_file(tmp_path / "t.safetensors")
     assert found.keys() == tensors.keys()
@@ -159,6 +163,37 @@ def test_an_error_releases_the_lock(tmp_path: Path, said: list[str]):
             raise ZeroDivisionError
     assert said == []
     assert not (tmp_path / "lock").exists()
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool):
+    """`held`: it only refuses to wait for another process."""
+
+    def flock(file: object, operation: int) -> None:
+        if held and operation & fcntl.LOCK_NB:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError) as raised, locked(tmp_path / "lock", "building"):
+        pass
+    assert in_one_line(raised.value) == f"{tmp_path}/lock: {os.strerror(errno.ENOSYS)}"
+
+
+def test_a_folder_that_cannot_be_synced_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError) as raised:
+        sync(tmp_path)
+    assert in_one_line(raised.value) == f"{tmp_path}: {os.strerror(errno.EINVAL)}"
+
+
+def test_an_error_within_the_lock_is_not_the_locks(tmp_path: Path):
+    with pytest.raises(OSError) as raised, locked(tmp_path / "lock", "building"):
+        os.fstat(-1)
+    assert raised.value.filename is None
 
 
 DIES = """
