@@ -150,7 +150,8 @@ def _main(options: argparse.Namespace) -> None:
                 "--probe-labels FILE or --probe-similarity FILE, and probes decide how much of the change is kept"
             )
         logger.info("writing to %s", out)
-        model = start.model if start else Bert(dataclasses.replace(model_config, vocab_size=corpus.vocab_size))
+        fitted = dataclasses.replace(model_config, vocab_size=corpus.vocab_size, pad_token_id=corpus.special_ids.pad)
+        model = start.model if start else Bert(fitted)
         logger.info(recipe_line(model.config, config))
         try:
             run = train_in(directory, TrainingJob(model, corpus, config, eval_corpus))

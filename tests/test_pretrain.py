@@ -53,6 +53,14 @@ def test_a_run_end_to_end(texts, tmp_path):
     assert "(1, 10, 32)" in pair.stdout
 
 
+def test_the_models_padding_token_is_the_tokenizers(texts, tmp_path):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\ncrane\n[PAD]\n")
+    out = tmp_path / "out"
+    done = run("--corpus", texts, "--tokenizer", tmp_path / "vocab.txt", "--steps", 1, "--out", out, *TINY)
+    assert done.returncode == 0, done.stderr
+    assert AutoConfig.from_pretrained(out).pad_token_id == AutoTokenizer.from_pretrained(out).pad_token_id == 6
+
+
 def test_without_pairs_the_closing_lines_name_none(texts, tmp_path):
     done = run("--corpus", texts, "--objective", "none", "--steps", 2, "--out", tmp_path / "out", *TINY)
     assert done.returncode == 0, done.stderr
