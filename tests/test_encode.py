@@ -115,6 +115,14 @@ def test_decomposed_text_is_composed(accented, tmp_path, capsys):
     assert printed[0].count("caf\u00e9") == 2
 
 
+@pytest.mark.parametrize("arguments", [["a", "b"], ["a", ""]])
+def test_a_pair_for_a_model_of_one_token_type(tmp_path, capsys, arguments):
+    save(tmp_path, type_vocab_size=1)
+    line = "error: the model has one token type, a pair of texts needs two: give one text\n"
+    assert run(tmp_path, capsys, *arguments) == (2, "", line)
+    assert run(tmp_path, capsys, "a")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -215,7 +215,9 @@ class Encoder:
         return pooled_vectors(states, sequences, config.pooling)[:-1]
 
     def _encode(self, text: str, pair: str | None) -> Encoding:
-        """The tokens of a text or a pair. Raises InputError if there are more than the model takes."""
+        """The tokens of a text or a pair. Raises InputError if the model doesn't take them."""
+        if pair is not None and self.model.config.type_vocab_size < 2:
+            raise InputError("the model has one token type, a pair of texts needs two: give one text")
         encoding = self.tokenizer.encode(text, pair)
         if len(encoding.ids) > self.max_len:
             raise InputError(
