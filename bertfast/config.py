@@ -440,12 +440,15 @@ class EncodeConfig(Checked):
     layer: int = setting(-1, "layer to take: 0 is the embeddings, 1 the first layer, -1 the last, -2 the one before")
     long: str = setting(
         "truncate",
-        "a text longer than --max-len: truncate it, encode windows and pool all their tokens, or refuse it",
+        "a text longer than --max-len: truncate it; encode windows and pool all their tokens (with cls, average their "
+        "[CLS], weighted by length); or refuse it",
         choices=("truncate", "window", "error"),
     )
     normalize: bool = setting(False, "scale each vector to length 1")
     max_len: int = setting(0, "maximum tokens of a text, including special tokens; 0: as many as the model takes")
-    overlap: int = setting(0, "tokens that a window shares with the previous one", within=NOT_NEGATIVE)
+    overlap: int = setting(
+        0, "tokens that a window shares with the previous one, and that count twice", within=NOT_NEGATIVE
+    )
     precision: str = setting(
         "fp32",
         "precision of matrix products; auto: bf16 if device and torch support it natively, else fp32",
