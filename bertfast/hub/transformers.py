@@ -113,8 +113,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_config(folder: Path) -> BertConfig:
-    """The BertConfig of a Hugging Face folder. Raises InputError if it describes another kind of model."""
+def load_config(folder: Path) -> tuple[BertConfig, dict[str, Any]]:
+    """The BertConfig of a Hugging Face folder, and all that its config.json holds.
+
+    Raises InputError if it describes another kind of model.
+    """
     path = folder / "config.json"
     if not path.exists():
         raise InputError(f"{folder} holds no config.json: give a folder that bertfast or transformers saved")
@@ -141,7 +144,7 @@ def load_config(folder: Path) -> BertConfig:
         raise InputError(
             f"{path} has pad_token_id {config.pad_token_id}, outside its vocabulary of {config.vocab_size}"
         )
-    return config
+    return config, values
 
 
 def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
@@ -153,7 +156,8 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     folder = expanded(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give one that bertfast.pretrain or transformers saved")
-    config, tokenizer = load_config(folder), Tokenizer.load(folder)
+    config, settings = load_config(folder)
+    tokenizer = Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"{folder}: its tokenizer has {tokenizer.vocab_size} tokens, its model only {config.vocab_size}"
@@ -161,7 +165,6 @@ def load_pretrained(folder: str | Path, *needed: str) -> Pretrained:
     source, state = _load_tensors(folder)
     model = Bert(config)
     model.trained_len = _trained_len(folder, config)
-    settings = read_settings(folder / "config.json")
     model.base_model = name_on_the_hub(folder, settings)
     fresh, unused = import_state_dict(model, state, str(source), settings.get("tie_word_embeddings") is not False)
     for head in needed:

@@ -27,8 +27,8 @@ _POINTS = 1000  # the most points of a curve, as many as the figure's width can 
 _METADATA = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
 
 
-def draw_losses(history: History, path: Path, unigram_entropy: float, objective: str) -> None:
-    """Draws the losses over the steps into `path` (.svg or .png), with those on held-out text if there are any.
+def draw_losses(history: History, folder: Path, unigram_entropy: float, objective: str) -> None:
+    """Draws the losses over the steps into loss.svg and loss.png, with those on held-out text if there are any.
 
     `unigram_entropy` (nats a token), drawn as a reference line, is the MLM loss of a model that has learned only the
     words' frequencies. The loss on the sentence pairs of the `objective` (nsp or sop) has its own axes, with log 2, the
@@ -59,8 +59,9 @@ def draw_losses(history: History, path: Path, unigram_entropy: float, objective:
     figure.align_ylabels()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
-    with whole_file(path) as partial, matplotlib.rc_context({"svg.hashsalt": "bertfast"}):  # reproducible ids
-        figure.savefig(partial, dpi=200, metadata=_METADATA[path.suffix])
+    for suffix, metadata in _METADATA.items():
+        with whole_file(folder / f"loss{suffix}") as partial, matplotlib.rc_context({"svg.hashsalt": "bertfast"}):
+            figure.savefig(partial, dpi=200, metadata=metadata)  # the salt makes ids reproducible
 
 
 def _draw_curve(axes: Axes, steps: Sequence[int], losses: Sequence[float]) -> None:

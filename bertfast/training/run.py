@@ -56,9 +56,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.model, folder)
         self.corpus.tokenizer.save(folder, self.model.max_len)
-        entropy = unigram_entropy(self.corpus.token_counts)
-        for name in ("loss.svg", "loss.png"):
-            draw_losses(self.history, folder / name, entropy, self.config.objective)
+        draw_losses(self.history, folder, unigram_entropy(self.corpus.token_counts), self.config.objective)
         dtype = choose_precision(self.config, self.devices[0])
         texts = self.corpus, self.held_out
         facts = CardFacts(self.model, self.config, *texts, self.history, dtype, self.base_model, self.average)

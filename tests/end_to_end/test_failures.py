@@ -85,7 +85,7 @@ MORE_INSTANTS = {
     "after the last checkpoint's name": Fault("pathlib:Path.replace", 4, after=True),
     "before the model's name": Fault("pathlib:Path.replace", 5),
     "the tokenizer": Fault("bertfast.data.tokenizing.tokenizer:Tokenizer.save", 1),
-    "the picture": Fault("bertfast.training.run:draw_losses", 2),
+    "the picture": Fault("bertfast.training.run:draw_losses", 1),
 }
 
 

@@ -176,7 +176,7 @@ def make_model(folder: Path) -> None:
 
 def read_model(folder: Path) -> None:
     # A size that is large but valid would really be allocated.
-    if max(load_config(folder).__dict__.values()) < 1000:
+    if max(load_config(folder)[0].__dict__.values()) < 1000:
         load_pretrained(folder)
 
 
@@ -188,7 +188,7 @@ def make_modules(folder: Path) -> None:
 
 
 def read_modules(folder: Path) -> None:
-    load_modules(folder, load_config(folder), Tokenizer.load(folder))
+    load_modules(folder, load_config(folder)[0], Tokenizer.load(folder))
 
 
 def make_metrics(folder: Path) -> None:

@@ -346,7 +346,7 @@ def test_a_folder_that_does_not_fit_is_refused_before_anything_is_built(
 
 def test_settings_that_a_config_omits_are_as_in_transformers(tmp_path):
     (tmp_path / "config.json").write_text('{"vocab_size": 100, "hidden_dropout_prob": 0}')
-    ours, theirs = load_config(tmp_path), transformers.BertConfig(vocab_size=100, hidden_dropout_prob=0)
+    ours, theirs = load_config(tmp_path)[0], transformers.BertConfig(vocab_size=100, hidden_dropout_prob=0)
     for field in dataclasses.fields(ours):
         assert getattr(ours, field.name) == getattr(theirs, field.name), field.name
 

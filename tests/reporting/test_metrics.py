@@ -144,7 +144,7 @@ def words(picture):
 @pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
 @pytest.mark.parametrize("steps", [1, 50, 5000])
 def test_a_figure_shows_the_losses_of_the_run(tmp_path, objective, steps):
-    draw_losses(history_of(steps, objective != "none"), tmp_path / "loss.svg", 6.49, objective)
+    draw_losses(history_of(steps, objective != "none"), tmp_path, 6.49, objective)
     shown = words(tmp_path / "loss.svg")
     assert {"MLM loss (nats)", "unigram entropy: 6.49", "step"} <= set(shown)
     assert ("held-out text" in shown) == (steps > 1)
@@ -158,12 +158,12 @@ def test_a_figure_shows_the_losses_of_the_run(tmp_path, objective, steps):
 def test_the_same_history_gives_the_same_figure_byte_for_byte(tmp_path, name):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        draw_losses(history_of(300), tmp_path / folder / name, 6.49, "nsp")
+        draw_losses(history_of(300), tmp_path / folder, 6.49, "nsp")
     assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def test_the_figure_of_a_long_run_is_small(tmp_path):
-    draw_losses(history_of(100_000), tmp_path / "loss.svg", 6.49, "nsp")
+    draw_losses(history_of(100_000), tmp_path, 6.49, "nsp")
     assert (tmp_path / "loss.svg").stat().st_size < 500_000
 
 

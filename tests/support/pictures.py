@@ -7,6 +7,7 @@ from pathlib import Path
 from bertfast.reporting.metrics import History
 
 
-def note_losses(history: History, path: Path, unigram_entropy: float, objective: str) -> None:
+def note_losses(history: History, folder: Path, unigram_entropy: float, objective: str) -> None:
     """Writes what `draw_losses` would draw, so that runs with other pictures leave other files."""
-    path.write_text(repr((history.records, history.evaluations, unigram_entropy, objective)))
+    for name in ("loss.svg", "loss.png"):
+        (folder / name).write_text(repr((history.records, history.evaluations, unigram_entropy, objective)))
