@@ -13,15 +13,15 @@ from bertfast.training import muon
 
 
 def brought_near_1(singular_values: Tensor) -> Tensor:
-    """Five steps with Jordan's coefficients."""
-    for a, b, c in ((3.4445, -4.7750, 2.0315),) * 5:
+    """Three steps with Jordan's coefficients."""
+    for a, b, c in ((3.4445, -4.7750, 2.0315),) * 3:
         singular_values = a * singular_values + b * singular_values**3 + c * singular_values**5
     return singular_values
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
     u, s, vt = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return u * brought_near_1(s / s.norm()) @ vt
+    return u * brought_near_1(s / (s**4).sum() ** 0.25) @ vt
 
 
 def trained(weight: Tensor, gradients: Sequence[Tensor], rate: float, weight_decay: float) -> Tensor:
