@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -35,6 +36,18 @@ def test_both_heads_equal_transformers():
     real = padded["attention_mask"].bool()
     torch.testing.assert_close(mlm, expected.prediction_logits[real], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(nsp, expected.seq_relationship_logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fewer", [0, 7])
+def test_the_output_bias_starts_from_frequencies(fewer):
+    """With one more occurrence of each word; the corpus may have fewer words than the model."""
+    config = make_config()
+    head = Bert(config).masked_lm_head
+    counts = np.random.default_rng(0).integers(0, 9, config.vocab_size - fewer)
+    head.start_from_frequencies(torch.from_numpy(counts))
+    seen = np.pad(counts, (0, fewer)) + 1
+    expected = np.pad(np.log(seen / seen.sum()), (0, config.padded_vocab_size - config.vocab_size))
+    np.testing.assert_allclose(head.bias.detach().numpy(), expected, rtol=1e-6)
 
 
 def test_losses_and_gradients_equal_transformers():

@@ -7,13 +7,12 @@ from support.command_line import metrics, run
 from support.notebook import wikitext_folder
 
 
-@pytest.mark.parametrize(
-    ("batch", "bound", "end"), [(128, 6.6, "6.0"), pytest.param(512, 6.46, "5.", marks=pytest.mark.documents)]
-)
-def test_fifty_steps_of_the_notebook(tmp_path, batch, bound, end):
-    """The mean true MLM loss is at most that of the notebook's own code with its averaging corrected.
+@pytest.mark.parametrize(("batch", "end"), [(128, "6.0"), pytest.param(512, "5.", marks=pytest.mark.documents)])
+def test_fifty_steps_of_the_notebook(tmp_path, batch, end):
+    """The mean true MLM loss is below that of the notebook's own code with its averaging corrected.
 
-    That is 6.46 in batches of 512, as the notebook's, and in batches of 128 it is 6.60, the least of three seeds.
+    That is 6.46 in batches of 512, as the notebook's, and in batches of 128 it is 6.60, the least of three seeds. What
+    learns nothing has 6.22, since the output bias starts from the words' frequencies. Ours has 6.04 and 6.11.
     """
     out = tmp_path / "out"
     options = ["--batch-size", batch, "--precision", "fp32", "--device", "cpu", "--out", out]
@@ -23,8 +22,7 @@ def test_fifty_steps_of_the_notebook(tmp_path, batch, bound, end):
     assert len(losses) == 50
     # Fifty steps end above what needs no context (5.65), and are told so.
     assert done.stderr.count(f"the run ends with an MLM loss of {end}") == done.stderr.count("What usually helps") == 1
-    assert sum(losses) / 50 <= bound
-    # What learns nothing stays at 6.22, since the output bias starts from the words' frequencies.
+    assert sum(losses) / 50 < 6.16
     assert sum(losses[-10:]) / 10 < 6.15
     assert done.stdout.splitlines()[-2].startswith(f"MLM loss {sum(losses) / 50:.3f}, NSP loss 0.")
 
