@@ -205,6 +205,8 @@ def test_an_ignored_hangup_ends_nothing(story: Story, tmp_path: Path, log: Path,
                 assert process.pid is not None
                 os.kill(process.pid, signal.SIGHUP)
                 break
+        else:
+            pytest.fail("no line says that the workers are there")
         err = errors.read()
     assert status(process) == 0, err
     ours, expected = contents(out), contents(story.whole)
