@@ -27,6 +27,11 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
 
+    def unreachable(*what, **how):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -132,7 +137,7 @@ def test_no_such_split(folder, tmp_path):
 
 def test_without_a_network(tmp_path):
     message = refused("hf:weather/rain", tmp_path / "cache")
-    assert message.startswith("hf:weather/rain can't be loaded (")
+    assert message.startswith("hf:weather/rain can't be loaded (no route): ")
     assert message.endswith("run once with a network, or give files (.parquet, .jsonl, ...)")
 
 
