@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from support.numerics import assert_as_exact
@@ -44,14 +46,38 @@ def test_against_float64(sizes: tuple[int, int, int], over_rows: bool, adds: boo
 
 @pytest.mark.usefixtures("library")
 def test_transposed_right_factor() -> None:
-    left, right = torch.randn(1500, 20), torch.randn(9, 20)
+    generator = torch.Generator().manual_seed(8)
+    left, right = (torch.randn(rows, 20, generator=generator) for rows in (1500, 9))
     assert_as_exact([matrix_product(left, right.t())], [left @ right.t()], [left.double() @ right.double().t()], 20)
 
 
-def test_onednn_is_taken_where_mkl_does_without_avx512() -> None:
-    """The processor's vendor, and what torch was built with, decide."""
-    libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    assert computed_by_onednn(CPU, torch.float32) == (libraries and avx512 and not native.cpu_is_intel())
+@pytest.mark.parametrize(
+    ("capability", "intel", "mkl", "onednn", "has_op", "expected"),
+    [
+        ("AVX512", False, True, True, True, True),
+        ("AVX2", False, True, True, True, False),
+        ("AVX512", True, True, True, True, False),
+        ("AVX512", False, False, True, True, False),
+        ("AVX512", False, True, False, True, False),
+        ("AVX512", False, True, True, False, False),
+    ],
+)
+def test_onednn_is_taken_where_mkl_does_without_avx512(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: str,
+    intel: bool,
+    mkl: bool,
+    onednn: bool,
+    has_op: bool,
+    expected: bool,
+) -> None:
+    """The processor, its vendor, and what torch was built with, decide."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(native, "cpu_is_intel", lambda: intel)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(**({"_linear_pointwise": None} if has_op else {})))
+    monkeypatch.setattr(product, "_onednn_is_faster", product._onednn_is_faster.__wrapped__)  # without its cache
+    assert computed_by_onednn(CPU, torch.float32) is expected
     assert not computed_by_onednn(CPU, torch.bfloat16)
     assert not computed_by_onednn(torch.device("cuda"), torch.float32)
