@@ -1,5 +1,6 @@
 """How ranks join; test_elastic has them as processes."""
 
+import datetime
 import json
 import signal
 
@@ -71,6 +72,7 @@ def test_a_rank_that_ends_alone_does_not_wait(group, device, end, raised, alone)
 
 
 @pytest.mark.parametrize("device", [CPU, torch.device("cuda", 1)])
-def test_nccl_gets_the_ranks_device(group, device):
+def test_the_group_gets_the_timeout_and_nccl_the_ranks_device(group, device):
     with process_group.joined(World(1, 2, [device] * 2, [device], False, 2), {}, 5):
+        assert group["timeout"] == datetime.timedelta(seconds=5)
         assert group["device_id"] == (None if device == CPU else device)

@@ -22,14 +22,14 @@ def forked(size, out, *arguments, event="", ways=""):
     return rank_processes.run(size, out.with_name(f"{out.name} said"), live, event, ways, *words)
 
 
-def test_one_two_and_four_workers_by_resume(whole, tmp_path):
-    """Two workers, stopped; then four, stopped; then one."""
+def test_one_two_four_and_eight_workers_by_resume(whole, tmp_path):
+    """Two workers, stopped; then four, stopped; then eight, stopped; then one."""
     expected, arguments = whole
     out = tmp_path / "out"
-    for workers, event in ((2, kill(1, 3, "TERM")), (4, kill(2, 7, "TERM")), (1, "")):
+    for workers, event in ((2, kill(1, 3, "TERM")), (4, kill(2, 6, "TERM")), (8, kill(5, 8, "TERM")), (1, "")):
         done = forked(workers, out, *arguments, "--resume", event=event)
         assert (done.status == 0) == (not event), done.err
-    assert "step-00000008.safetensors, step 8" in done.err
+    assert "step-00000009.safetensors, step 9" in done.err
     assert weights(out) == weights(expected)
 
 
