@@ -11,7 +11,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support.notebook import wikitext_folder
 
 from bertfast.config import BertConfig, TrainConfig
 from bertfast.data.load import load_corpus
@@ -28,7 +27,7 @@ TEXTS = ["a crane is flying", "The <unk> quick , brown fox @-@ 1 @.@ 5 jumps ."]
 
 @pytest.fixture(scope="module", params=["word", "wordpiece"])
 def run_folder(request, tmp_path_factory):
-    corpus = load_corpus(wikitext_folder(), tokenizer=request.param)
+    corpus = load_corpus(tokenizer=request.param)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     model = Bert(BertConfig(vocab_size=corpus.vocab_size, **sizes))
     run = train(model, corpus, TrainConfig(steps=2, batch_size=8, max_len=32, device="cpu", precision="fp32"))
