@@ -13,6 +13,7 @@ import torch
 from support.checkpoints import RUN, Training
 from support.messages import listening
 from support.small_run import CONFIG, SHARDED, make_model
+from support.torchrun import HANGS
 from torch import Tensor, nn
 
 from bertfast import files
@@ -109,7 +110,7 @@ def test_the_tensors_are_those_of_the_step(training: Training, monkeypatch: pyte
     write = checkpoint._write
 
     def slow(path: Path, *rest: object) -> None:
-        assert go.wait(60)
+        assert go.wait(HANGS)
         order.append(path.name)
         write(path, *rest)
 
@@ -120,13 +121,21 @@ def test_the_tensors_are_those_of_the_step(training: Training, monkeypatch: pyte
     training.step()
     assert not same(at_one, training.state())
     at_two = training.state()
-    second = threading.Thread(target=training.writer.save, args=(2,))
-    second.start()
-    go.set()
-    second.join()
+    pending = training.writer._pending
+    assert pending is not None
+    result = pending.result
+
+    def waiting() -> None:
+        order.append("the second waits")
+        go.set()
+        result()
+
+    monkeypatch.setattr(pending, "result", waiting)
+    training.writer.save(2)
+    go.set()  # also where it has not waited
     training.step()
     training.writer.close()
-    assert order == ["step-00000001.safetensors", "step-00000002.safetensors"]
+    assert order == ["the second waits", "step-00000001.safetensors", "step-00000002.safetensors"]
     for step, state in ((1, at_one), (2, at_two)):
         assert same(checkpoint._load(training.folder / f"step-{step:08d}.safetensors").tensors, state)
 
