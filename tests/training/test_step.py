@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +12,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.distributed as dist
+from support import rank_processes
 from support.command_line import metrics
 from support.gpu import on_gpu
 from support.graphs import Called, HeldGraph, on_the_cpu
 from support.muon import as_on_a_gpu
-from support.processes import SERVER
 from support.ranks import on_ranks
 from support.small_run import ALONE, CONFIG, CPU, make_model
-from support.torchrun import HANGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bertfast.data.corpus import Corpus
@@ -375,7 +375,7 @@ def gloo_threads():
     return sum("gloo" in each.read_text() for each in Path("/proc/self/task").glob("*/comm"))
 
 
-def endings(rank, size, captured, corpus, config, folder):
+def endings(size, captured, corpus, config, folder):
     """A rank's process: saves how each run ended, and what it held at a step and at the end.
 
     With captured steps that is the number of graphs, when the process group is about to be destroyed; without, of
@@ -384,7 +384,7 @@ def endings(rank, size, captured, corpus, config, folder):
     patch = pytest.MonkeyPatch()
     if captured:
         on_the_cpu(patch)
-    torch.set_num_threads(1)
+    rank = int(os.environ["RANK"])
     world = World(rank, size, [CPU] * size, [CPU], False, size, captured=captured)
     opened = Corpus.open(corpus)
     steps = BucketedSteps if captured else EagerSteps
@@ -420,6 +420,7 @@ def endings(rank, size, captured, corpus, config, folder):
             kind = type(error)
         found[ending] = kind, held.copy()
     torch.save(found, folder / f"{rank}.pt")
+    return 0
 
 
 @pytest.mark.parametrize("captured", [True, False])
@@ -428,13 +429,8 @@ def test_no_graph_and_no_thread_outlives_the_process_group(captured, corpus, tmp
     ending, on every rank.
     """
     config = dataclasses.replace(PLAIN, steps=12, batch_size=96)
-    given = captured, corpus.folder, config, tmp_path
-    processes = [SERVER.Process(target=endings, args=(rank, 2, *given)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(HANGS)
-        assert process.exitcode == 0
+    done = rank_processes.run(2, tmp_path / "said", endings, 2, captured, corpus.folder, config, tmp_path)
+    assert done.status == 0, done.err
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
         assert {ending: kind for ending, (kind, _) in found.items()} == ENDINGS
