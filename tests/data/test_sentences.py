@@ -405,12 +405,13 @@ def test_byte_order_mark_and_windows_line_ends(write):
     assert documents(write(b"\xef\xbb\xbfOne.\r\nTwo.\r\n\r\nThree.\r\n"), "lines") == [["One.", "Two."], ["Three."]]
 
 
-def test_reading_takes_little_memory(write):
-    path = write(b"a line of words\n" * (1 << 20))
+def test_reading_takes_little_memory(write, monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 1 << 17)
+    path = write(b"a line of words\n" * (1 << 17))
     tracemalloc.start()
     try:
-        assert sum(1 for sentence in sentences(TextFile(path, "lines")) if sentence) == 1 << 20
-        assert tracemalloc.get_traced_memory()[1] < 12 << 20  # the lines of a block; the text has 16 MiB
+        assert sum(1 for sentence in sentences(TextFile(path, "lines")) if sentence) == 1 << 17
+        assert tracemalloc.get_traced_memory()[1] < 14 << 17  # the lines of a block; the text has 16 blocks
     finally:
         tracemalloc.stop()
 
