@@ -127,7 +127,7 @@ def test_where_rank_0_fails_the_others_end(incarnation):
         with pytest.raises(ValueError, match="0"):
             turn(0)
         with pytest.raises(ProcessLost, match=r"rank 1 waited for rank 0 \(host .*\), which failed: its own message"):
-            other.result(timeout=60)
+            other.result(timeout=HANGS)
 
 
 def test_where_rank_0_dies_the_others_end(incarnation, monkeypatch):

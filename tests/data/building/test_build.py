@@ -28,6 +28,7 @@ from support.messages import listening
 from support.notebook import wikitext_folder
 from support.processes import TINY
 from support.refusal import refusal
+from support.torchrun import HANGS
 
 from bertfast import corpus as corpus_command
 from bertfast.config import CorpusConfig
@@ -310,7 +311,7 @@ def test_builds_into_one_folder_take_turns(text, tmp_path, monkeypatch, alone):
     def meet(plan, folder, fingerprint):
         if threading.current_thread() is not other:
             other.start()
-            assert met.wait(60)
+            assert met.wait(HANGS)
         met.set()
         join(plan, folder, fingerprint)
 
