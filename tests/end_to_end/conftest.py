@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-import numpy as np
 import pytest
+from support.small_run import made_up_text
 from support.torchrun import TINY
 
 STEPS = 12
@@ -18,14 +18,7 @@ def whole(tmp_path_factory):
     """The folder and the arguments of a run in one process: dropout is on, only the masked-LM head learns in the first
     three steps, and the last step has longer examples than the others."""
     folder = tmp_path_factory.mktemp("whole")
-    generator = np.random.default_rng(0)
-    words = [f"w{i}" for i in range(20)]
-    (folder / "texts.txt").write_text(
-        "\n\n".join(
-            "\n".join(" ".join(generator.choice(words, generator.integers(3, 12))) + " ." for _ in range(6))
-            for _ in range(40)
-        )
-    )
+    (folder / "texts.txt").write_text(made_up_text(0, 60))
     patch = pytest.MonkeyPatch()
     patch.setenv("BERTFAST_CACHE", str(folder / "cache"))
     arguments = [

@@ -22,14 +22,18 @@ SHARDED = ALONE._replace(deterministic=True, shards=8)
 CONFIG = TrainConfig(steps=3, batch_size=12, max_len=24, device="cpu", precision="fp32")
 
 
-def make_corpus(folder: Path) -> Corpus:
-    generator = np.random.default_rng(0)
+def made_up_text(seed: int, documents: int) -> str:
+    """Documents of five sentences, of 30 words."""
+    generator = np.random.default_rng(seed)
     words = [f"w{i}" for i in range(30)]
-    documents = [
+    return "\n\n".join(
         "\n".join(" ".join(generator.choice(words, generator.integers(2, 15))) + " ." for _ in range(5))
-        for _ in range(60)
-    ]
-    (folder / "texts.txt").write_text("\n\n".join(documents))
+        for _ in range(documents)
+    )
+
+
+def make_corpus(folder: Path) -> Corpus:
+    (folder / "texts.txt").write_text(made_up_text(0, 60))
     return load_corpus(folder, cache_dir=folder / "cache")
 
 

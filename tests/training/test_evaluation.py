@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from support.command_line import metrics
-from support.small_run import ALONE, CPU, make_model
+from support.small_run import ALONE, CPU, made_up_text, make_model
 from support.torch_threads import torch_threads
 
 from bertfast import evaluate as command
@@ -26,20 +26,11 @@ from bertfast.training.launch import train
 CONFIG = TrainConfig(steps=20, batch_size=16, max_len=24, device="cpu", precision="fp32")
 
 
-def documents(seed, count):
-    generator = np.random.default_rng(seed)
-    words = [f"w{i}" for i in range(30)]
-    return "\n\n".join(
-        "\n".join(" ".join(generator.choice(words, generator.integers(2, 15))) + " ." for _ in range(5))
-        for _ in range(count)
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
-    (folder / "train.txt").write_text(documents(0, 60))
-    (folder / "held_out.txt").write_text(documents(1, 8))
+    (folder / "train.txt").write_text(made_up_text(0, 60))
+    (folder / "held_out.txt").write_text(made_up_text(1, 8))
     return folder
 
 

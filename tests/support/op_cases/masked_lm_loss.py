@@ -104,6 +104,15 @@ def results(loss_function: Any, values: Arguments) -> dict[str, Tensor]:
     return {"loss": loss.detach(), **dict(zip(leaves, gradients, strict=True))}
 
 
+def assert_as_exact_as_torch(loss_function: Any, values: Arguments) -> None:
+    """Of values in bfloat16."""
+    truth = results(masked_lm_loss_twin, in_dtype(values, torch.float64))
+    ours = errors(results(loss_function, values), truth)
+    torchs = errors(results(masked_lm_loss_twin, in_dtype(values, torch.bfloat16)), truth)
+    for name in truth:
+        assert ours[name] <= 2 * torchs[name] + 1e-6, f"{name}: {ours[name]}, torch {torchs[name]}"
+
+
 def errors(got: dict[str, Tensor], truth: dict[str, Tensor]) -> dict[str, float]:
     """Norm of the difference over norm of the truth; 0 where both are 0."""
     return {
