@@ -124,21 +124,21 @@ def test_opcheck() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "refused"),
     [
-        {"max_seqlen": 8},
-        {"cu_seqlens_q": cumulative([5, 9, 4])},
-        {"cu_seqlens_k": cumulative([9, 5, 4])},
-        {"cu_seqlens_k": torch.tensor([0, 5, 4, 17], dtype=torch.int32)},
-        {"cu_seqlens_k": cumulative([0, 14, 3]), "max_seqlen": 17},
-        {"row_keys": torch.arange(3)},
-        {"key_value": torch.zeros(17, 2, 2, 15)},
-        {"query": torch.zeros(17, 2, 0), "key_value": torch.zeros(17, 2, 2, 0)},
+        ({"max_seqlen": 8}, "sequence 1 has 9 queries and 9 keys; max_seqlen is 8"),
+        ({"cu_seqlens_q": cumulative([5, 9, 4])}, "end at the number of tokens"),
+        ({"cu_seqlens_k": cumulative([9, 5, 4])}, "end at the number of tokens"),
+        ({"cu_seqlens_k": torch.tensor([0, 5, 4, 17], dtype=torch.int32)}, "sequence 1 has 9 queries and -1 keys"),
+        ({"cu_seqlens_k": cumulative([0, 14, 3]), "max_seqlen": 17}, "sequence 0 has 5 queries and 0 keys"),
+        ({"row_keys": torch.arange(3)}, "row_keys must have the shape"),
+        ({"key_value": torch.zeros(17, 2, 2, 15)}, "key_value must have the shape"),
+        ({"query": torch.zeros(17, 2, 0), "key_value": torch.zeros(17, 2, 2, 0)}, "a width of at least 1"),
     ],
 )
-def test_wrong_arguments(changed: dict[str, object]) -> None:
+def test_wrong_arguments(changed: dict[str, object], refused: str) -> None:
     inputs = packed([5, 9, 3], 2, 16, torch.float32)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=refused):
         native(*inputs._replace(**changed), 0.2, 1, 2)
 
 

@@ -69,9 +69,9 @@ def test_compiles_whole() -> None:
     torch.testing.assert_close(torch.compile(function, fullgraph=True, backend="aot_eager")(*leaves), function(*leaves))
 
 
-@pytest.mark.parametrize("wrong", [0, 1, 2, 3])
-def test_wrong_arguments(wrong: int) -> None:
+@pytest.mark.parametrize(("wrong", "refused"), [(0, "residual"), (1, "residual"), (2, "weight"), (3, "bias")])
+def test_wrong_arguments(wrong: int, refused: str) -> None:
     leaves, keys, _ = inputs(5, 33, torch.float32)
     leaves[wrong] = leaves[wrong][..., :32]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"^{refused} must have the shape"):
         of(dropout_add_layer_norm, keys, 0.2)(*leaves)

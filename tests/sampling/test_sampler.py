@@ -50,13 +50,6 @@ def isas() -> Iterator[list[str]]:
     native.use_isa(best)
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 class Expected:
     """A range of the reference's examples as a packed and as a padded batch."""
 
@@ -124,7 +117,7 @@ def test_the_reference_gives_the_published_words_of_philox() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name)
-def test_equals_reference(config: SamplerConfig, isas: list[str], threads: None) -> None:
+def test_equals_reference(config: SamplerConfig, isas: list[str], two_threads: None) -> None:
     documents, count = some_documents(1), 40
     reference = Reference(documents, config, VOCABULARY, SCATTERED, set(CONTINUATION))
     expected = Expected(reference, 3, count)
@@ -138,7 +131,7 @@ def test_equals_reference(config: SamplerConfig, isas: list[str], threads: None)
 
 
 @pytest.mark.parametrize("masking", ["token", "span"])
-def test_a_plan_is_made_on_one_thread(threads: None, masking: str) -> None:
+def test_a_plan_is_made_on_one_thread(two_threads: None, masking: str) -> None:
     """More threads don't change it, and are not started: each step waits for its plan."""
     if not Path("/proc/self/task").exists():
         pytest.skip("the system doesn't list a process's threads")
@@ -615,7 +608,7 @@ def test_filled_segments() -> None:
     share = torch.bincount(tokens, minlength=18)[2:].numpy() / count
     expected = np.full(16, 0.3 / 16)
     expected[-1] += 0.7
-    assert np.abs(share - expected).max() < 0.01
+    assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / count)).all()
     # A's length is uniform in 1 ... target - 1.
     a = torch.tensor([int((batch.token_type_ids[s:e] == 0).sum()) - 2 for s, e in itertools.pairwise(batch.cu_seqlens)])
     full = a[tokens == 17]
