@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -59,6 +60,22 @@ def name_of(page: Path) -> str:
 def test_every_block_names_its_language(page):
     for block in blocks_of(page):
         assert block.language in ("bash", "python", "text"), f"{name_of(page)}:{block.line - 1}"
+
+
+def test_what_proves_a_promise_exists():
+    """The files, and for each word after -k a test that it chooses."""
+    rows = re.findall(r"^\| \*\*.*", (ROOT / "docs" / "promises.md").read_text(encoding="utf-8"), re.M)
+    assert len(rows) > 10
+    for row in rows:
+        commands = re.findall(r"pytest [^`;]+", row)
+        assert commands, row
+        for command in commands:
+            words = shlex.split(command)
+            paths = [ROOT / word for word in words if word.endswith(".py")]
+            names = [name for path in paths for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)]
+            chosen = words[words.index("-k") + 1].split(" or ") if "-k" in words else ["test"]
+            for word in chosen:
+                assert any(word in name for name in names), f"{command}: {word}"
 
 
 # ---- what the pages speak of
