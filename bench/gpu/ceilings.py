@@ -46,6 +46,7 @@ def main() -> None:
     require(options.device)
     name = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     result = {"copy_GB_per_s": copy(options.device, options.tiny), "bf16_data_sheet_TFLOP_per_s": dense_bf16(name)}
+    save(result)
     products = result["products"] = []
     large = 64 if options.tiny else LARGE
     jobs = [("large", "square", (large, large, large))]
@@ -54,10 +55,10 @@ def main() -> None:
         jobs += [(size, what, shape) for what, shape in shapes(chosen.model, chosen.train).items()]
     for size, what, shape in jobs:
         entry = {"of": size, "product": what, "m_k_n": shape}
+        products.append(entry)
         for dtype in (torch.bfloat16, torch.float32):
             entry[f"{str(dtype)[6:]}_TFLOP_per_s"] = product(*shape, dtype, options.device)
-        products.append(entry)
-        save(result)
+            save(result)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def main() -> None:
         for entry, (values, truth) in zip(sizes, given, strict=True):
             call = functools.partial(gradients, masked_lm_loss, values, fused=fused)
             entry[name] = {"errors": errors(call(), truth)}
+            save({"sizes": sizes})
             work = call if options.device == "cpu" else captured(call)
             entry[name]["ms"] = 1e3 * median_seconds(work, options.device)
             save({"sizes": sizes})

@@ -51,7 +51,7 @@ def ceilings(result: dict[str, Any]) -> Iterator[str]:
     yield f"\ncopy {result['copy_GB_per_s']:,.0f} GB/s; products of matrices, TFLOP/s (bf16, fp32):"
     for each in result.get("products", ()):
         shape = " x ".join(map(str, each["m_k_n"]))
-        rates = f"{each['bfloat16_TFLOP_per_s']:>9.2f} {each['float32_TFLOP_per_s']:>9.2f}"
+        rates = " ".join(f"{figure(each.get(f'{dtype}_TFLOP_per_s'), 2):>9}" for dtype in ("bfloat16", "float32"))
         yield f"  {each['of']:<9} {each['product']:<14} {shape:<22}{rates}"
 
 
@@ -59,7 +59,7 @@ def mlm_loss(result: dict[str, Any]) -> Iterator[str]:
     yield "\nmasked-LM loss and gradients, bf16, ms (farthest from float64):"
     for each in result["sizes"]:
         forms = (
-            f"{name} {each[name]['ms']:.3f} ({max(each[name]['errors'].values()):.1e})"
+            f"{name} {figure(each[name].get('ms'), 3)} ({max(each[name]['errors'].values()):.1e})"
             for name in ("chunks", "fused")
             if name in each
         )
@@ -81,13 +81,18 @@ def training(results: list[dict[str, Any]]) -> Iterator[str]:
         shares = " ".join(
             share(result[f"{name}_share_of_peak"]).rjust(8 - (name == "usual")) for name in ("needed", "usual")
         )
-        memory = f"{result['peak_memory_GB']:.1f}" if "peak_memory_GB" in result else "-"
+        memory = figure(result.get("peak_memory_GB"), 1)
         times = f"{rates[size] / rate:9.2f} x" if rates.get(size) else ""
         yield (
             f"  {result['who']:<14} {1e3 * step['pairs'] / rate:>9.3f} {rate:>11,.0f} "
             f"{result['needed_TFLOP_per_s']:>8.2f} {shares} {memory:>6} {times}"
         )
         yield from (f"    {line}" for line in result.get("said", ())[:SAID])
+
+
+def figure(value: float | None, digits: int) -> str:
+    """A dash for what was not measured."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def share(value: float | None) -> str:

@@ -104,6 +104,7 @@ def main() -> None:
         "seconds_per_step": [],
     }
     candidate = begun(maker(options.who, options.tiny), chosen, corpus, result)
+    save(result)
     for number in range(TINY_ROUNDS if options.tiny else ROUNDS):
         if number and time.perf_counter() > until:
             break
