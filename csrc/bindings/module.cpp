@@ -45,6 +45,11 @@ bool cpu_is_intel() {
 #endif
 }
 
+void set_threads(int64_t most) {
+    if (most < 1 || most > 1 << 16) throw py::value_error("most must be in [1, 65536]");
+    bertfast::cpu::set_threads(most);
+}
+
 // Tells the C library to keep freed memory for later allocations. A training step frees and allocates the same large
 // tensors again and again. If they went back to the kernel each time, page faults would cost up to half of the step.
 void keep_freed_memory() {
@@ -65,7 +70,7 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("isas", &isas);
     module.def("cpu_is_intel", &cpu_is_intel);
     module.def("keep_freed_memory", &keep_freed_memory);
-    module.def("set_threads", &bertfast::cpu::set_threads, py::arg("most"));
+    module.def("set_threads", &set_threads, py::arg("most"));
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_adam(module);
     bertfast::bindings::bind_attention(module);

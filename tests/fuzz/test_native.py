@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertfast._native import native
+from bertfast.distributed.threads import threads_restored
 from bertfast.sampling.batch import PackedBatch, PaddedBatch
 
 GUARD, PATTERN = 256, 0xA5
@@ -446,6 +447,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "fused_mlm_loss": (native.fused_mlm_loss, fused_mlm_loss),
     "fused_mlm_loss_backward": (native.fused_mlm_loss_backward, fused_mlm_loss_backward),
     "mlm_loss": (native.mlm_loss, mlm_loss),
+    "set_threads": (native.set_threads, lambda rng, _: {"most": rng.randint(1, 1 << 16)}),
     "use_isa": (native.use_isa, lambda rng, _: {"name": rng.choice(native.isas())}),
     "SamplerOptions": (native.SamplerOptions, sampler_options),
     "Sampler": (call_sampler, sampler),
@@ -607,9 +609,10 @@ def is_readable(value: Any) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def best_isa() -> Iterator[None]:
+def as_before() -> Iterator[None]:
     best = native.isa()
-    yield
+    with threads_restored():
+        yield
     native.use_isa(best)
 
 
