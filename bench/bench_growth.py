@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from bench_sizes import Size, size
-from bench_step import CPU, NOTEBOOK, our_step, theirs
+from bench_step import CPU, NOTEBOOK, WARMUP, our_step, theirs
 from machine import ROOT, processor
 from sizes import SMOKE, sized
 from support.notebook import wikitext_folder
@@ -26,8 +26,6 @@ from bertfast.distributed.devices import choose_precision
 from bertfast.files import whole_file
 
 ROUNDS = sized(5, smoke=1)
-# oneDNN compiles programs for the sizes that come, so a step is warm only after some.
-WARMUP = sized(8, smoke=1)
 BATCH_SIZES = sized((4, 8, 16, 32, 64, 128), smoke=(2, 4))
 HIDDEN_SIZES = sized((128, 256, 384, 512, 768), smoke=(64, 128))
 CORES = sized(tuple(range(1, torch.get_num_threads() + 1)), smoke=(1,))

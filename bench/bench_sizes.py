@@ -7,7 +7,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
-from bench_step import CPU, MINI, MINI_MODEL, our_step, theirs
+from bench_step import CPU, MINI, MINI_MODEL, WARMUP, our_step, theirs
 from memory import peak_memory, peak_of_process
 from sizes import sized
 
@@ -61,7 +61,7 @@ def beside_transformers(compare, of: Size, precision: str, bar: float) -> None:
         items=config.batch_size,
         unit="pairs",
         rounds=3,
-        warmup=2,
+        warmup=WARMUP,
         bars={peer: bar},
     )
 
@@ -100,7 +100,7 @@ def test_small_batches(compare, preset):
         items=large,
         unit="examples",
         rounds=5,
-        warmup=2,
+        warmup=WARMUP,
         bars={peer: 0.85},
     )
 
@@ -123,7 +123,7 @@ def test_cost_of_determinism(compare, of, precision):
         items=config.batch_size,
         unit="pairs",
         rounds=5,
-        warmup=2,
+        warmup=WARMUP,
         bars={peer: 0.95} if default else {},
     )
 

@@ -35,8 +35,9 @@ from bertfast.training.setup import Setup, prepare
 from bertfast.training.step import make_steps
 
 CPU = torch.device("cpu")
-# Steps until oneDNN has compiled a program for nearly every size that occurs (bertfast/sampling/padding.py).
-WARMUP = 8
+# Steps until oneDNN has compiled a program for nearly every size that occurs (bertfast/sampling/padding.py), and for
+# every size of transformers', which gets as many batches in turn.
+WARMUP = sized(8, smoke=1)
 # The notebook's settings; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=sized(512, smoke=16), max_len=64, device="cpu")
 PRECISIONS = sized(["fp32", "auto"], smoke=["auto"])
@@ -77,32 +78,28 @@ def theirs(config, dtype, compiled, model_config=None):
     """transformers' BertForPreTraining of the same sizes. Its batches are made beforehand, and trimmed."""
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     sampler = Sampler(corpus, config)
-    firsts = range(0, 8 * config.batch_size, config.batch_size)
+    firsts = range(0, WARMUP * config.batch_size, config.batch_size)
     batches = [transformers_batch(trimmed(sampler.padded(first, config.batch_size))) for first in firsts]
     model = transformers_model(model_config or BertConfig(vocab_size=corpus.vocab_size))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     return transformers_step(model, itertools.cycle(batches), optimizer, dtype, compiled)
 
 
-def transformers_at_its_best(config, request, model_config=None):
-    """In bf16, compiled; not compiled in a smoke run, since compiling takes minutes."""
+def transformers_at_its_best(config, request, dtype=torch.bfloat16, model_config=None):
+    """Compiled, as its batches have one shape; not compiled in a smoke run, since compiling takes minutes."""
     compiled = not request.config.getoption("benchmark_disable")
-    label = "transformers, bf16" + ", compiled" * compiled
-    return {label: theirs(config, torch.bfloat16, compiled, model_config)}
+    label = f"transformers, {'bf16' if dtype == torch.bfloat16 else 'fp32'}" + ", compiled" * compiled
+    return {label: theirs(config, dtype, compiled, model_config)}
 
 
 @pytest.mark.parametrize("precision, bar, bar_with_amx", [("fp32", 4.0, 6.5), ("auto", 7.5, 14.0)])
 def test_step_at_the_notebooks_size(compare, request, precision, bar, bar_with_amx):
     config = dataclasses.replace(NOTEBOOK, precision=precision)
-    peers = {"notebook (d2l), fp32": notebook()}
-    if precision == "fp32":
-        peers["transformers, fp32"] = theirs(config, torch.float32, compiled=False)
-    else:
-        peers |= transformers_at_its_best(config, request)
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     compare(
         f"training step, notebook's size, batch {config.batch_size}, {precision}",
         our_step(config),
-        peers,
+        {"notebook (d2l), fp32": notebook(), **transformers_at_its_best(config, request, dtype)},
         items=config.batch_size,
         unit="pairs",
         rounds=5,
@@ -116,7 +113,7 @@ def test_step_of_bert_mini(compare, request):
     compare(
         "training step, 4 layers of 256, 128 filled pairs of up to 128 tokens, vocabulary 30,522, auto",
         our_step(MINI, MINI_MODEL),
-        transformers_at_its_best(MINI, request, MINI_MODEL),
+        transformers_at_its_best(MINI, request, model_config=MINI_MODEL),
         items=MINI.batch_size,
         unit="pairs",
         rounds=7,

@@ -89,16 +89,16 @@ def add_row() -> Callable[..., None]:
 
 @pytest.fixture
 def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[..., dict[str, float]]]:
-    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=0, bars={}) -> median seconds per item.
+    """compare(name, ours, peers, rounds=7, items=1, unit="call", warmup=1, bars={}) -> median seconds per item.
 
     ours: callable without arguments that completes its work (on a GPU: synchronises before it returns).
     peers: label -> callable that does the same task.
     items: how many items (pairs, rows) one call handles, or a mapping label -> number, "ours" among its keys.
-    warmup: extra calls of ours before the first round.
+    warmup: the rounds before these, which are not counted.
     bars: peer's label -> the lowest acceptable ratio of the peer's time to ours.
 
-    Each round times every peer once and then ours, so that a slow phase of the machine affects all alike. One round
-    before them warms up. pytest-benchmark saves the times of ours; `extra_info` holds all rates.
+    Each round times every peer once and then ours, so that a slow phase of the machine affects all alike.
+    pytest-benchmark saves the times of ours; `extra_info` holds all rates.
     """
 
     def run(
@@ -108,7 +108,7 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[.
         rounds: int = 7,
         items: float | Mapping[str, float] = 1,
         unit: str = "call",
-        warmup: int = 0,
+        warmup: int = 1,
         bars: Mapping[str, float] | None = None,
     ) -> dict[str, float]:
         calls = {"ours": ours, **peers}
@@ -123,11 +123,9 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[.
             for label in peers:
                 timed(label)
 
-        for _ in range(0 if benchmark.disabled else warmup):
-            ours()
-        benchmark.pedantic(timed, args=("ours",), setup=time_peers, rounds=rounds, warmup_rounds=1)
+        benchmark.pedantic(timed, args=("ours",), setup=time_peers, rounds=rounds, warmup_rounds=warmup)
         # With --benchmark-disable there is one round, cold.
-        warm = {label: times[1:] or times for label, times in seconds.items()}
+        warm = {label: times[warmup:] or times for label, times in seconds.items()}
         count = {label: items[label] if isinstance(items, Mapping) else items for label in calls}
         cost = {label: statistics.median(times) / count[label] for label, times in warm.items()}
         rates = {label: 1 / seconds for label, seconds in cost.items()}
