@@ -30,10 +30,10 @@ inline Tensor checked_x(py::handle object) {
     return {object, "x", {Dtype::float32, Dtype::bfloat16}, {ANY, ANY}};
 }
 
-// Raises ValueError unless 0 <= p < 1 and the place fits the counter's 24 bits.
+// Raises ValueError unless 0 <= p < 1 and the place, 256 times a site, fits the counter's 24 bits.
 inline Dropout checked_dropout(double p, int64_t seed, int64_t place) {
     if (!(p >= 0.0 && p <= 1.0 - 1.0 / 4294967296.0)) throw py::value_error("p must be in [0, 1)");
-    if (place < 0 || place >= 1 << 24) throw py::value_error("a dropout's place must be in [0, 16777216)");
+    if (place < 0 || place >= 1 << 24) throw py::value_error("a dropout's site must be in [0, 65536)");
     return make_dropout(p, static_cast<uint64_t>(seed), static_cast<uint32_t>(place));
 }
 
