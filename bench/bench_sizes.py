@@ -18,6 +18,8 @@ from bertfast.model import Bert
 from bertfast.presets import PRESETS
 
 VOCAB_SIZE = 30522
+WARM = 3
+"""The rounds that warm up, and the batches that transformers' step gets in turn. More would take minutes."""
 
 
 class Size(NamedTuple):
@@ -48,7 +50,7 @@ def described(of: Size) -> str:
 
 
 def transformers_step(config: TrainConfig, model: BertConfig):
-    return theirs(config, choose_precision(config, CPU), compiled=False, model_config=model)
+    return theirs(config, choose_precision(config, CPU), compiled=False, model_config=model, batches=WARM)
 
 
 def beside_transformers(compare, of: Size, precision: str, bar: float) -> None:
@@ -61,7 +63,7 @@ def beside_transformers(compare, of: Size, precision: str, bar: float) -> None:
         items=config.batch_size,
         unit="pairs",
         rounds=3,
-        warmup=WARMUP,
+        warmup=WARM,
         bars={peer: bar},
     )
 
@@ -100,7 +102,7 @@ def test_small_batches(compare, preset):
         items=large,
         unit="examples",
         rounds=5,
-        warmup=WARMUP,
+        warmup=WARM,
         bars={peer: 0.85},
     )
 

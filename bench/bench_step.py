@@ -35,8 +35,7 @@ from bertfast.training.setup import Setup, prepare
 from bertfast.training.step import make_steps
 
 CPU = torch.device("cpu")
-# Steps until oneDNN has compiled a program for nearly every size that occurs (bertfast/sampling/padding.py), and for
-# every size of transformers', which gets as many batches in turn.
+# Steps until oneDNN has compiled a program for nearly every size that occurs (bertfast/sampling/padding.py).
 WARMUP = sized(8, smoke=1)
 # The notebook's settings; the model's vocabulary is the text's.
 NOTEBOOK = TrainConfig(batch_size=sized(512, smoke=16), max_len=64, device="cpu")
@@ -74,15 +73,17 @@ def notebook():
     return notebook_step(notebook_model(BertConfig(vocab_size=len(data.vocab))), itertools.cycle(batches))
 
 
-def theirs(config, dtype, compiled, model_config=None):
-    """transformers' BertForPreTraining of the same sizes. Its batches are made beforehand, and trimmed."""
+def theirs(config, dtype, compiled, model_config=None, batches=WARMUP):
+    """transformers' BertForPreTraining of the same sizes. It gets so many batches in turn, made beforehand and trimmed:
+    no more than warm it up, since each may have a length of its own.
+    """
     corpus = load_corpus(wikitext_folder(), tokenizer="word")
     sampler = Sampler(corpus, config)
-    firsts = range(0, WARMUP * config.batch_size, config.batch_size)
-    batches = [transformers_batch(trimmed(sampler.padded(first, config.batch_size))) for first in firsts]
+    firsts = range(0, batches * config.batch_size, config.batch_size)
+    made = [transformers_batch(trimmed(sampler.padded(first, config.batch_size))) for first in firsts]
     model = transformers_model(model_config or BertConfig(vocab_size=corpus.vocab_size))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
-    return transformers_step(model, itertools.cycle(batches), optimizer, dtype, compiled)
+    return transformers_step(model, itertools.cycle(made), optimizer, dtype, compiled)
 
 
 def transformers_at_its_best(config, request, dtype=torch.bfloat16, model_config=None):
@@ -103,7 +104,7 @@ def test_step_at_the_notebooks_size(compare, request, precision, bar, bar_with_a
         items=config.batch_size,
         unit="pairs",
         rounds=5,
-        warmup=WARMUP,
+        warmup=WARMUP // 2,  # the peers' batches have one shape
         bars={"notebook (d2l), fp32": bar_with_amx if native.isa() == "amx" else bar},
     )
 
