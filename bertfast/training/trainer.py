@@ -106,17 +106,18 @@ class Trainer:
                 step = self._first_step
                 while step < self._setup.config.steps:
                     config = self._setup.config
+                    held_out, saves = self._evaluation_due(step), checkpoint_due(step, config)
                     estimates = self._budget is not None and self._budget.is_due(step + 1)
-                    saves, ends = checkpoint_due(step, config), step + 1 == config.steps
-                    wait = estimates or saves or ends or self._evaluation_due(step) is not None
+                    wait = held_out is not None or saves or estimates or step + 1 == config.steps
                     flags = 0.0
                     flag = to_flag(signals, self._is_checkpoint_overdue(), world)
                     for measured in take_step(step, flag, wait):
                         self._record(step, measured)
                         flags = max(flags, measured.flags)
                     if self._budget is not None and estimates:
-                        self._estimate(self._budget, step + 1, take_step)  # this step may turn out to be the last
-                    if (held_out := self._evaluation_due(step)) is not None:
+                        self._estimate(self._budget, step + 1, take_step)
+                        held_out = self._evaluation_due(step)  # this step may turn out to be the last
+                    if held_out is not None:
                         self._evaluate(step, held_out)
                     self._diagnose()
                     stop, overdue = from_flags(flags, world)
