@@ -79,6 +79,9 @@ def prepare(model: Bert, corpus: Corpus, config: TrainConfig, world: World) -> N
     for module in (model.pooler, model.next_sentence_head):  # unused without pairs
         module.requires_grad_(config.objective != "none")
     model.to(world.device).train()
+    if world.device.type == "cpu":
+        for each in model.parameters():
+            each.data = each.data.clone()  # into the memory that is kept, in huge pages
     if config.compile:
         # torch keeps compiled graphs on disk, by their forward pass: another version's backward pass may differ.
         torch.compiler.config.cache_key_tag = f"bertfast {__version__}"

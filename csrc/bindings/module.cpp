@@ -2,15 +2,10 @@
 #include "bindings/module.h"
 
 #include <iterator>
-#include <limits>
 #include <string>
 
 #include "bindings/run.h"
 #include "cpu/simd/parallel.h"
-
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
 
 namespace py = pybind11;
 using bertfast::cpu::Isa;
@@ -50,16 +45,6 @@ void set_threads(int64_t most) {
     bertfast::cpu::set_threads(most);
 }
 
-// Tells the C library to keep freed memory for later allocations. A training step frees and allocates the same large
-// tensors again and again. If they went back to the kernel each time, page faults would cost up to half of the step.
-void keep_freed_memory() {
-#if defined(__GLIBC__)
-    mallopt(M_MMAP_MAX, 0);
-    mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-    mallopt(M_TOP_PAD, 64 << 20);
-#endif
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_bertfast, module) {
@@ -69,7 +54,6 @@ PYBIND11_MODULE(_bertfast, module) {
     module.def("cpu_has_bf16", &bertfast::cpu::has_bf16);
     module.def("isas", &isas);
     module.def("cpu_is_intel", &cpu_is_intel);
-    module.def("keep_freed_memory", &keep_freed_memory);
     module.def("set_threads", &set_threads, py::arg("most"));
     module.def("use_isa", &use_isa, py::arg("name"));
     bertfast::bindings::bind_adam(module);
@@ -78,6 +62,7 @@ PYBIND11_MODULE(_bertfast, module) {
     bertfast::bindings::bind_fused_mlm_loss(module);
     bertfast::bindings::bind_column_sums(module);
     bertfast::bindings::bind_gelu(module);
+    bertfast::bindings::bind_heap(module);
     bertfast::bindings::bind_host_memory(module);
     bertfast::bindings::bind_layer_norm(module);
     bertfast::bindings::bind_mlm_loss(module);

@@ -11,6 +11,7 @@ void bind_embedding(pybind11::module_& module);
 void bind_fused_mlm_loss(pybind11::module_& module);
 void bind_column_sums(pybind11::module_& module);
 void bind_gelu(pybind11::module_& module);
+void bind_heap(pybind11::module_& module);
 void bind_host_memory(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
 void bind_mlm_loss(pybind11::module_& module);
