@@ -10,10 +10,11 @@ import torch
 from support.muon import as_on_a_gpu, brought_near_1, trained
 from support.op_cases.adam import scalar
 from support.random_model import make_config
-from support.small_run import SHARDED
+from support.small_run import ALONE, SHARDED
 from support.torch_threads import torch_threads
 from torch import Tensor, nn
 
+from bertfast.distributed.world import World
 from bertfast.model import Bert
 from bertfast.training import muon as module
 from bertfast.training.muon import Muon, layer_matrices, orthogonalized
@@ -32,8 +33,8 @@ def given(steps: int, times: int = 1) -> tuple[list[nn.Parameter], list[list[Ten
     return parameters, [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(steps)]
 
 
-def ours(parameters: Sequence[nn.Parameter], dtype: torch.dtype = torch.float32) -> Optimizer:
-    muon = Muon(dict(zip(parameters, SHAPES.values(), strict=True)), RATE / 0.5, dtype, SHARDED)
+def ours(parameters: Sequence[nn.Parameter], dtype: torch.dtype = torch.float32, world: World = SHARDED) -> Optimizer:
+    muon = Muon(dict(zip(parameters, SHAPES.values(), strict=True)), RATE / 0.5, dtype, world)
     return Optimizer(parameters, dtype, DECAY, muon)
 
 
@@ -52,15 +53,15 @@ def distance(one: Tensor, other: Tensor) -> float:
 
 @pytest.mark.parametrize("steps", [1, 10])
 @pytest.mark.parametrize(("dtype", "allowed"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06)])
-@pytest.mark.parametrize("device", ["CPU", "GPU"])
+@pytest.mark.parametrize("way", ["a matrix at a time", "together", "together, on a GPU"])
 def test_against_float64(
-    monkeypatch: pytest.MonkeyPatch, steps: int, dtype: torch.dtype, allowed: float, device: str
+    monkeypatch: pytest.MonkeyPatch, steps: int, dtype: torch.dtype, allowed: float, way: str
 ) -> None:
-    if device == "GPU":
+    if way.endswith("GPU"):
         as_on_a_gpu(monkeypatch)
     parameters, gradients = given(steps)
     before = [each.detach().clone() for each in parameters]
-    take(ours(parameters, dtype), gradients)
+    take(ours(parameters, dtype, SHARDED if way == "a matrix at a time" else ALONE), gradients)
     expected = []
     for number, (weight, count) in enumerate(zip(before, SHAPES.values(), strict=True)):
         of_one = [(FACTOR * each[number]).chunk(count) for each in gradients]
@@ -108,6 +109,14 @@ def test_what_the_coefficients_promise() -> None:
     """For every singular value from 0.018 of the norm on; smaller ones stay below."""
     values = brought_near_1(torch.logspace(math.log10(0.018), 0, 100_001, dtype=torch.float64))
     assert values.min() > 0.68 and values.max() < 1.21
+
+
+def test_matrices_of_one_shape_share_products() -> None:
+    """At most 16 of them, where no order of sums is promised; else each has its own."""
+    parameters = [nn.Parameter(torch.zeros(rows, 3)) for rows in (4, 5, 34 * 4, 5)]
+    counts = dict(zip(parameters, (1, 1, 34, 1), strict=True))
+    for world, sizes in ((ALONE, [16, 16, 3, 2]), (SHARDED, [1] * 37)):
+        assert [len(group) for group in Muon(counts, 1.0, torch.float32, world)._momenta] == sizes
 
 
 def test_each_matrix_of_a_layer_by_itself() -> None:
