@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel, parallel_apply, replicate
 
 from bertfast.distributed.collectives import RankSum
-from bertfast.distributed.threads import one_thread
 from bertfast.distributed.tree_sum import TreeSum
 from bertfast.model import Kept
 from bertfast.sampling.batch import PackedBatch
@@ -184,9 +183,14 @@ class Shares:
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
-    """The norm of all gradients as one vector; on one thread, as the order of the sum depends on the thread count."""
-    with one_thread():
+    """The norm of all gradients as one vector.
+
+    On a CPU it is the norm of the rows' norms: torch takes these on all threads, but a whole tensor's norm on one.
+    """
+    if gradients[0].is_cuda:
         return nn.utils.get_total_norm(gradients)
+    rows = [torch.linalg.vector_norm(each, dim=-1).flatten() for each in gradients]
+    return torch.linalg.vector_norm(torch.cat(rows))
 
 
 def clip_factor(norm: Tensor, longest: float) -> Tensor:
