@@ -190,7 +190,8 @@ def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
     if gradients[0].is_cuda:
         return nn.utils.get_total_norm(gradients)
     rows = [torch.linalg.vector_norm(each, dim=-1).flatten() for each in gradients]
-    return torch.linalg.vector_norm(torch.cat(rows))
+    norm: Tensor = torch.linalg.vector_norm(torch.cat(rows))
+    return norm
 
 
 def clip_factor(norm: Tensor, longest: float) -> Tensor:
