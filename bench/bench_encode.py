@@ -25,9 +25,10 @@ def some_sentences() -> list[str]:
     return [sentence for paragraph in notebook_paragraphs() for sentence in paragraph]
 
 
-@pytest.mark.parametrize(
-    "layers, hidden, count", sized([(2, 128, 2000), (4, 256, 500), (12, 768, 32)], smoke=[(2, 128, 100)])
-)
+MINI = pytest.param(4, 256, 500, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("layers, hidden, count", sized([(2, 128, 2000), MINI, (12, 768, 32)], smoke=[(2, 128, 100)]))
 def test_embed(compare: Any, tmp_path: Any, layers: int, hidden: int, count: int) -> None:
     sentences = some_sentences()
     tokenizer = train_wordpiece(sentences, CorpusConfig(vocab_size=8000, min_freq=2))

@@ -83,6 +83,7 @@ def test_time(compare: Callable[..., dict[str, float]], hidden: int, rows: int, 
     compare(name, steps.pop("ours"), steps, items=rows, unit="row")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", sized([*DTYPES], smoke=["bfloat16"]))
 def test_peak_memory(benchmark: Any, tables: list[list[str]], dtype: str) -> None:
     """Each candidate runs in its own process; the saved time means nothing."""
