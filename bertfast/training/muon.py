@@ -24,7 +24,8 @@ from bertfast.ops.product import computed_by_onednn, matrix_product
 MOMENTUM = 0.95
 
 _TOGETHER = 16
-"""The most matrices of one shape in one product. Not all of them, so that ranks have some to share out."""
+"""The most matrices of one shape in one product on a GPU, and of all ranks' products at a time on CPUs. Not all of
+them, so that ranks have some to share out."""
 
 # Jordan's: three steps bring singular values of at least 0.018 of the norm in `orthogonalized` to between 0.68 and
 # 1.21. The Polar Express (Amsel et al., 2025) brings them nearer to 1, but models learned less with it
@@ -50,7 +51,10 @@ class Muon:
             by_shape.setdefault((each.shape[0] // count, each.shape[1]), []).append(each)
         self.parameters = [each for of_shape in by_shape.values() for each in of_shape]
         self._counts = [parameters[each] for each in self.parameters]
-        shared_out = world.device.type == "cpu" and world.deterministic
+        together, shared_out = _TOGETHER, False
+        if world.device.type == "cpu":
+            shared_out = world.deterministic
+            together = 1 if shared_out else max(1, _TOGETHER // world.size)
         self.state: dict[Tensor, dict[str, Tensor]] = {}
         self._momenta: list[Tensor] = []  # of each group: matrices of one shape
         for shape, of_shape in by_shape.items():
@@ -58,7 +62,7 @@ class Muon:
             momenta = torch.zeros((sum(counts), *shape), dtype=torch.float32, device=world.device)
             pieces = zip(of_shape, momenta.split(counts), strict=True)
             self.state |= {each: {"momentum": piece.view_as(each)} for each, piece in pieces}
-            self._momenta += momenta.split(1 if shared_out else _TOGETHER)
+            self._momenta += momenta.split(together)
         self._weights = self._grouped(each.detach() for each in self.parameters)
         self._updates = SharedOut([each.shape for each in self._momenta], dtype, world)
         threads = min(torch.get_num_threads(), len(self._momenta))

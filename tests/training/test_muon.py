@@ -112,10 +112,11 @@ def test_what_the_coefficients_promise() -> None:
 
 
 def test_matrices_of_one_shape_share_products() -> None:
-    """At most 16 of them, where no order of sums is promised; else each has its own."""
+    """At most 16 of them over all ranks, where no order of sums is promised; else each has its own."""
     parameters = [nn.Parameter(torch.zeros(rows, 3)) for rows in (4, 5, 34 * 4, 5)]
     counts = dict(zip(parameters, (1, 1, 34, 1), strict=True))
-    for world, sizes in ((ALONE, [16, 16, 3, 2]), (SHARDED, [1] * 37)):
+    two = ALONE._replace(size=2)
+    for world, sizes in ((ALONE, [16, 16, 3, 2]), (two, [8, 8, 8, 8, 3, 2]), (SHARDED, [1] * 37)):
         assert [len(group) for group in Muon(counts, 1.0, torch.float32, world)._momenta] == sizes
 
 
