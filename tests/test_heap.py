@@ -43,9 +43,9 @@ def read(path: str) -> str:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries manage memory in their own way")
-def test_memory_is_kept_in_huge_pages():
-    output = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout
-    found = json.loads(output)
+def test_memory_is_kept_in_huge_pages(tmp_path):
+    command = [sys.executable, "-c", PROGRAM]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout)
     first, second = (end - begin for begin, end in zip(found["faults"], found["faults"][1:], strict=False))
     assert second < 256  # in pages of 4 KB the tensors would take 40,960
     offered = "[never]" not in read("/sys/kernel/mm/transparent_hugepage/enabled") != ""
