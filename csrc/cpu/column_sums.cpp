@@ -10,7 +10,7 @@ void sum_rows(const T* x, int64_t rows, int64_t columns, float* to) {
     ColumnSums sums(rows, columns);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
         for (const T* row = x + begin * columns; row != x + end * columns; row += columns) {
-            for (int64_t c = 0; c < columns; c += LANES) add_to(partial + c, load_upto(row + c, columns - c));
+            over_vectors(columns, [&](int64_t c, int64_t left) { add_to(partial + c, load_upto(row + c, left)); });
         }
     });
     sums.total(0, columns, to);

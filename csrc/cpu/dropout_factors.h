@@ -61,20 +61,29 @@ static inline void dropout_factors(const Dropout& dropout, uint64_t row_key, int
     }
 }
 
-// The factors of one row at a time, in a thread's scratch memory; all 1 without dropout.
+// The factors of a row, or of a few rows, in a thread's scratch memory; all 1 without dropout.
 class DropoutFactors {
   public:
-    DropoutFactors(const Dropout& dropout, int64_t columns, Scratch& scratch)
-        : dropout_(dropout), columns_(columns), factors_(scratch.take(room_for(columns))) {
-        for (int64_t c = 0; c < room_for(columns); ++c) factors_[c] = 1.0f;
+    DropoutFactors(const Dropout& dropout, int64_t columns, Scratch& scratch, int64_t rows = 1)
+        : dropout_(dropout), columns_(columns), stride_(room_for(columns)), factors_(scratch.take(rows * stride_)) {
+        for (int64_t i = 0; i < rows * stride_; ++i) factors_[i] = 1.0f;
     }
 
     static int64_t room_for(int64_t columns) { return round_up(columns, DRAW_COLUMNS); }
 
-    const float* of(int64_t row_key) {
-        if (dropout_.enabled) dropout_factors(dropout_, static_cast<uint64_t>(row_key), 0, columns_, factors_);
+    // From one row of the result to the next.
+    int64_t stride() const { return stride_; }
+
+    // Of the rows with these keys.
+    const float* of(const int64_t* row_keys, int64_t rows) {
+        if (!dropout_.enabled) return factors_;
+        for (int64_t r = 0; r < rows; ++r) {
+            dropout_factors(dropout_, static_cast<uint64_t>(row_keys[r]), 0, columns_, factors_ + r * stride_);
+        }
         return factors_;
     }
+
+    const float* of(int64_t row_key) { return of(&row_key, 1); }
 
     // Rows from here on have `columns` columns (no more than there is room for) and draw at `place`.
     void select(int64_t columns, uint32_t place) {
@@ -84,7 +93,7 @@ class DropoutFactors {
 
   private:
     Dropout dropout_;
-    int64_t columns_;
+    int64_t columns_, stride_;
     float* factors_;
 };
 

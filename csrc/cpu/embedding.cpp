@@ -3,43 +3,45 @@
 
 #include "cpu/dropout_factors.h"
 #include "cpu/kernels.h"
-#include "cpu/layer_norm_row.h"
+#include "cpu/layer_norm_rows.h"
 #include "cpu/simd/row_sums.h"
 
 namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-inline void add_up(const EmbeddingTables& tables, int64_t token, float* sum) {
+// word + type + position: one vector of a token's.
+inline Floats added_up(const EmbeddingTables& tables, int64_t token, int64_t c, int64_t left) {
     const float* const word = tables.word + tables.input_ids[token] * tables.hidden;
     const float* const type = tables.type + tables.token_type_ids[token] * tables.hidden;
     const float* const position = tables.position + tables.position_ids[token] * tables.hidden;
-    for (int64_t c = 0; c < tables.hidden; c += LANES) {
-        const int64_t left = tables.hidden - c;
-        store(sum + c, load_upto(word + c, left) + load_upto(type + c, left) + load_upto(position + c, left));
-    }
+    return load_upto(word + c, left) + load_upto(type + c, left) + load_upto(position + c, left);
 }
 
 template <typename T>
 void forward(const EmbeddingLayerNorm<T>& call) {
     const int64_t hidden = call.tables.hidden, row_size = round_up(hidden, LINE);
     parallel_for(call.tables.tokens, 1 + 8192 / (hidden + 1), [&](int64_t begin, int64_t end) {
-        Scratch scratch(row_size + DropoutFactors::room_for(hidden));
-        float* const sum = scratch.take(row_size);
-        DropoutFactors factors(call.dropout, hidden, scratch);
-        for (int64_t token = begin; token < end; ++token) {
-            add_up(call.tables, token, sum);
-            const Moments of_row = moments(sum, hidden, call.eps);
-            memcpy(call.moments + 2 * token, &of_row, sizeof of_row);
-            const float* const factor = factors.of(call.row_keys[token]);
-            T* const out = call.out + token * hidden;
-            for (int64_t c = 0; c < hidden; c += LANES) {
-                const int64_t left = hidden - c;
-                const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                const Floats normal = normalized(load(sum + c), of_row) * weight + bias;
-                store_upto(out + c, normal * load(factor + c), left);
+        Scratch scratch(ROWS * (row_size + DropoutFactors::room_for(hidden)));
+        float* const sums = scratch.take(ROWS * row_size);
+        DropoutFactors factors(call.dropout, hidden, scratch, ROWS);
+        few_at_a_time(begin, end, [&](int64_t token, int64_t rows) {
+            const float* const factor = factors.of(call.row_keys + token, rows);
+            const auto sum_at = [&](int64_t r, int64_t c, int64_t left) {
+                return added_up(call.tables, token + r, c, left);
+            };
+            Moments of_rows[ROWS];
+            moments(rows, hidden, call.eps, sum_at, sums, row_size, of_rows);
+            memcpy(call.moments + 2 * token, of_rows, rows * sizeof *of_rows);
+            for (int64_t r = 0; r < rows; ++r) {
+                over_vectors(hidden, [&](int64_t c, int64_t left) {
+                    const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
+                    const Floats normal = normalized(load(sums + r * row_size + c), of_rows[r]) * weight + bias;
+                    const Floats dropped = normal * load(factor + r * factors.stride() + c);
+                    store_upto(call.out + (token + r) * hidden + c, dropped, left);
+                });
             }
-        }
+        });
     });
 }
 
@@ -94,26 +96,26 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
     // The few sums for weight, bias and the types.
     ColumnSums sums(tables.tokens, (2 + tables.types) * row_size);
     sums.over_chunks([&](int64_t begin, int64_t end, float* partial) {
-        Scratch scratch(2 * row_size + DropoutFactors::room_for(hidden));
-        float* const sum = scratch.take(row_size);
-        float* const grad = scratch.take(row_size);
-        DropoutFactors factors(call.dropout, hidden, scratch);
-        for (int64_t token = begin; token < end; ++token) {
-            add_up(tables, token, sum);
-            const float* const factor = factors.of(call.row_keys[token]);
-            const T* const upstream = call.grad + token * hidden;
-            for (int64_t c = 0; c < hidden; c += LANES) {
-                store(grad + c, load_upto(upstream + c, hidden - c) * load(factor + c));
-            }
-            Moments of_row;
-            memcpy(&of_row, call.moments + 2 * token, sizeof of_row);
-            normalize_backward(sum, of_row, call.weight, hidden, grad, partial, partial + row_size);
-            float* const type = partial + (2 + tables.token_type_ids[token]) * row_size;
-            for (int64_t c = 0; c < hidden; c += LANES) {
-                store_upto(call.grad_sum + token * hidden + c, load(grad + c), hidden - c);
-                add_to(type + c, load(grad + c));
-            }
-        }
+        Scratch scratch(ROWS * (2 * row_size + DropoutFactors::room_for(hidden)));
+        float* const working = scratch.take(2 * ROWS * row_size);
+        DropoutFactors factors(call.dropout, hidden, scratch, ROWS);
+        few_at_a_time(begin, end, [&](int64_t token, int64_t rows) {
+            const float* const factor = factors.of(call.row_keys + token, rows);
+            const auto sum_at = [&](int64_t r, int64_t c, int64_t left) {
+                return added_up(tables, token + r, c, left);
+            };
+            const auto grad_at = [&](int64_t r, int64_t c, int64_t left) {
+                return load_upto(call.grad + (token + r) * hidden + c, left) * load(factor + r * factors.stride() + c);
+            };
+            const auto put = [&](int64_t r, int64_t c, int64_t left, Floats grad) {
+                store_upto(call.grad_sum + (token + r) * hidden + c, grad, left);
+                add_to(partial + (2 + tables.token_type_ids[token + r]) * row_size + c, grad);
+            };
+            Moments of_rows[ROWS];
+            memcpy(of_rows, call.moments + 2 * token, rows * sizeof *of_rows);
+            normalize_backward(rows, hidden, of_rows, call.weight, sum_at, grad_at, put, partial, partial + row_size,
+                               working, row_size);
+        });
     });
     sums.total(0, hidden, call.grad_weight);
     sums.total(row_size, hidden, call.grad_bias);

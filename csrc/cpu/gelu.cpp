@@ -12,11 +12,10 @@ void forward(const BiasGelu<T>& call) {
         for (int64_t row = begin; row < end; ++row) {
             const T* const x = call.x + row * call.columns;
             T* const out = call.out + row * call.columns;
-            for (int64_t c = 0; c < call.columns; c += LANES) {
-                const int64_t left = call.columns - c;
+            over_vectors(call.columns, [&](int64_t c, int64_t left) {
                 const Floats u = load_upto(x + c, left) + load_upto(call.bias + c, left);
                 store_upto(out + c, u * normal(u).below, left);
-            }
+            });
         }
     });
 }
@@ -28,14 +27,13 @@ void backward(const BiasGeluBackward<T>& call) {
     sums.over_chunks([&](int64_t begin, int64_t end, float* grad_bias) {
         for (int64_t row = begin; row < end; ++row) {
             const int64_t first = row * call.columns;
-            for (int64_t c = 0; c < call.columns; c += LANES) {
-                const int64_t left = call.columns - c;
+            over_vectors(call.columns, [&](int64_t c, int64_t left) {
                 const Floats u = load_upto(call.x + first + c, left) + load_upto(call.bias + c, left);
                 const Normal<Floats> at = normal(u);
                 const Floats grad = load_upto(call.grad + first + c, left) * (at.below + u * at.density);
                 store_upto(call.grad_x + first + c, grad, left);
                 add_to(grad_bias + c, grad);
-            }
+            });
         }
     });
     sums.total(0, call.columns, call.grad_bias);

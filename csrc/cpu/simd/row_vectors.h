@@ -21,6 +21,15 @@ static inline void store_upto(T* to, Floats value, int64_t left) {
     }
 }
 
+// Calls body(c, left) for each vector of a row, where `left` is at most LANES. It is the constant LANES for all but the
+// last, so that load_upto and store_upto check nothing.
+template <typename Body>
+static inline void over_vectors(int64_t columns, const Body& body) {
+    int64_t c = 0;
+    for (; c + LANES <= columns; c += LANES) body(c, LANES);
+    if (c < columns) body(c, columns - c);
+}
+
 // Copies `columns` numbers to `to` and fills its last cache line with zeros; all zeros if `from` is null.
 static inline const float* whole_row(const float* from, int64_t columns, float* to) {
     memset(to, 0, round_up(columns, LINE) * sizeof(float));

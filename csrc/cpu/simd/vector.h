@@ -5,10 +5,11 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "core/math/bfloat16.h"
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -55,9 +56,13 @@ static inline Vector shuffled(Vector a, Vector b) {
 #endif
 }
 
-// Without the intrinsic, GCC 12 converts element by element on ARM.
+// Without the intrinsics, GCC 12 converts in two parts on x86, and element by element on ARM.
 static inline Words widened(Halves halves) {
-#if defined(__aarch64__)
+#if defined(__AVX512F__)
+    return (Words)_mm512_maskz_cvtepu16_epi32(0xFFFF, (__m256i)halves);
+#elif defined(__AVX2__)
+    return (Words)_mm256_cvtepu16_epi32((__m128i)halves);
+#elif defined(__aarch64__)
     return (Words)vmovl_u16((uint16x4_t)halves);
 #else
     return __builtin_convertvector(halves, Words);
@@ -114,23 +119,30 @@ static inline Floats maximum(Floats a, Floats b) {
     return a > b ? a : b;
 }
 
-// Reductions over the lanes, always in the same order.
-static inline float sum(Floats value) {
-    float lanes[LANES];
-    store(lanes, value);
-    for (int64_t half = LANES / 2; half > 0; half /= 2) {
-        for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+// The lanes of the other half: each lane i gets lane i ^ HALF.
+template <int HALF, int... LANE>
+static inline Floats swapped_halves(Floats value, std::integer_sequence<int, LANE...>) {
+    return shuffled<(LANE ^ HALF)...>(value, value);
+}
+
+// Folds the lanes in halves until each holds the whole, always in the same order. In registers: through memory, each
+// half would wait for the one before to be stored.
+template <typename Fold, int HALF = LANES / 2>
+static inline float folded(Floats value, const Fold& fold) {
+    value = fold(value, swapped_halves<HALF>(value, std::make_integer_sequence<int, LANES>()));
+    if constexpr (HALF > 1) {
+        return folded<Fold, HALF / 2>(value, fold);
+    } else {
+        return value[0];
     }
-    return lanes[0];
+}
+
+static inline float sum(Floats value) {
+    return folded(value, [](Floats a, Floats b) { return a + b; });
 }
 
 static inline float maximum(Floats value) {
-    float lanes[LANES];
-    store(lanes, value);
-    for (int64_t half = LANES / 2; half > 0; half /= 2) {
-        for (int64_t i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
-    }
-    return lanes[0];
+    return folded(value, [](Floats a, Floats b) { return maximum(a, b); });
 }
 
 // e^x. With n = round(x / ln 2) and r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2], it is 2^n p(r), where p is the minimax
