@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bertfast.sampling.batch import PackedBatch
 
-LEAST_TOKENS = 128
-PREDICTIONS = 64
+LEAST_TOKENS = 32
+LEAST_PREDICTIONS = 16
 
 
 class PaddedSize(NamedTuple):
@@ -67,17 +67,17 @@ class Buckets:
 
 def rounded(tokens: int, predictions: int) -> PaddedSize:
     """The size of a batch of so many tokens and predictions on a CPU: the smallest multiples, with one filler."""
-    padded = _rounded_up(predictions, PREDICTIONS)
-    multiple = token_multiple(tokens)
-    length = -tokens % multiple
+    padded = _rounded_up(predictions, multiple(predictions, LEAST_PREDICTIONS))
+    of_tokens = multiple(tokens, LEAST_TOKENS)
+    length = -tokens % of_tokens
     while length <= padded - predictions:  # the filler's first token cannot be predicted
-        length += multiple
+        length += of_tokens
     return PaddedSize(tokens + length, padded, 1, length)
 
 
-def token_multiple(tokens: int) -> int:
-    """The multiple that `tokens` are rounded up to: a power of two, a 32nd to a 16th of them, or `LEAST_TOKENS`."""
-    return max(LEAST_TOKENS, (1 << (tokens // 16).bit_length()) // 2)
+def multiple(number: int, least: int) -> int:
+    """What `number` is rounded up to a multiple of: a power of two, a 32nd to a 16th of it, or `least`."""
+    return max(least, (1 << (number // 16).bit_length()) // 2)
 
 
 def _rounded_up(number: int, multiple: int) -> int:

@@ -14,7 +14,7 @@ from support.small_run import ALONE, CONFIG, make_model
 from torch import Tensor
 
 from bertfast.sampling.batch import PackedBatch
-from bertfast.sampling.padding import LEAST_TOKENS, PREDICTIONS, Buckets, fill, rounded, token_multiple
+from bertfast.sampling.padding import LEAST_PREDICTIONS, LEAST_TOKENS, Buckets, fill, multiple, rounded
 from bertfast.sampling.sampler import Sampler
 from bertfast.training.gradients import Shares
 from bertfast.training.setup import Setup
@@ -155,8 +155,8 @@ def test_rounding_changes_no_gradient(predictions_per_sequence: int, pairs: bool
     weight = 1 / max(1, count)
     whole, weights = rounded_up(batch, weight)
     assert whole.input_ids.numel() % LEAST_TOKENS == 0
-    assert whole.labels.numel() % PREDICTIONS == 0
-    assert whole.labels.numel() - count < PREDICTIONS
+    assert whole.labels.numel() % LEAST_PREDICTIONS == 0
+    assert whole.labels.numel() - count < LEAST_PREDICTIONS
 
     model = randomised(MODEL).train()
     parameters = [parameter for parameter in model.parameters() if pairs or parameter.shape[0] != 2]
@@ -169,18 +169,19 @@ def test_rounding_changes_no_gradient(predictions_per_sequence: int, pairs: bool
 
 
 @pytest.mark.parametrize(
-    ("tokens", "multiple"), [(0, 128), (45, 128), (4095, 128), (4096, 256), (8191, 256), (8192, 512), (100_000, 4096)]
+    ("number", "least", "expected"),
+    [(0, 32, 32), (45, 16, 16), (511, 16, 16), (512, 16, 32), (1023, 32, 32), (1024, 32, 64), (100_000, 32, 4096)],
 )
-def test_multiples(tokens: int, multiple: int) -> None:
-    """Powers of two, a 32nd to a 16th of many tokens."""
-    assert token_multiple(tokens) == multiple
+def test_multiples(number: int, least: int, expected: int) -> None:
+    """Powers of two, a 32nd to a 16th of a large number."""
+    assert multiple(number, least) == expected
 
 
-@pytest.mark.parametrize(("extra", "tokens"), [(0, 128), (1, 128), (63, 128), (0, 127), (1, 126), (63, 65)])
+@pytest.mark.parametrize(("extra", "tokens"), [(0, 32), (1, 32), (15, 32), (0, 31), (1, 30), (15, 17)])
 def test_sizes_of_the_filler(extra: int, tokens: int) -> None:
     """There is always a filler, which has more tokens than predictions, since its first token is never predicted."""
     batch, _ = random_batch(MODEL, predictions_per_sequence=4)
-    masked = PREDICTIONS - extra
+    masked = LEAST_PREDICTIONS - extra
     batch = batch._replace(
         **{name: getattr(batch, name).repeat(2)[:tokens] for name in COLUMNS["tokens"]},
         cu_seqlens=torch.tensor([0, tokens], dtype=torch.int32),
