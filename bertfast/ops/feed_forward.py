@@ -16,9 +16,9 @@ from bertfast.ops import has_kernels, reference
 from bertfast.ops.arguments import Dropout, Linear, Norm
 from bertfast.ops.gelu import _bias_gelu, _bias_gelu_backward
 from bertfast.ops.layer_norm import _dropout_add_layer_norm, _dropout_add_layer_norm_backward
-from bertfast.ops.linear import deferred_bias, in_type, linear_deferring_bias, linear_gradients, weight_gradient
+from bertfast.ops.linear import deferred_bias, in_type, linear_deferring_bias, linear_gradients
 from bertfast.ops.op import op
-from bertfast.ops.product import matrix_product
+from bertfast.ops.product import matrix_product, product_over_rows
 
 
 def feed_forward(x: Tensor, intermediate: Linear, output: Linear, norm: Norm, dropout: Dropout) -> Tensor:
@@ -89,7 +89,7 @@ def _feed_forward_backward(
     grad_expanded, grad_bias = _bias_gelu_backward.function(grad_activated, expanded, intermediate.bias)
     grad_x = matrix_product(grad_expanded, in_type(intermediate.weight, x.dtype), add=grad_x)
     grad_output = linear_gradients(grad_projected, activated)
-    return grad_x, weight_gradient(grad_expanded, x), grad_bias, *grad_output, *grad_norm
+    return grad_x, product_over_rows(grad_expanded, x), grad_bias, *grad_output, *grad_norm
 
 
 _feed_forward_backward.returns_like(

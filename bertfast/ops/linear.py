@@ -11,7 +11,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops.arguments import Linear
 from bertfast.ops.op import is_traced
-from bertfast.ops.product import matrix_product
+from bertfast.ops.product import matrix_product, product_over_rows
 
 
 class Copy:
@@ -81,14 +81,7 @@ def deferred_bias(layer: Linear) -> Tensor | None:
 
 def linear_gradients(grad: Tensor, x: Tensor) -> Linear:
     """The float32 gradients of weight and bias. The gradient of x is `grad @ weight`."""
-    return Linear(weight_gradient(grad, x), column_sums(grad))
-
-
-def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """`grad^T x` in float32: (rows, out) and (rows, in) -> (out, in)."""
-    if grad.is_cuda and grad.dtype != torch.float32:
-        return torch.mm(grad.T, x, out_dtype=torch.float32)  # it sums in float32, so nothing is rounded to bfloat16
-    return matrix_product(grad.T, x).float().contiguous()
+    return Linear(product_over_rows(grad, x), column_sums(grad))
 
 
 def column_sums(x: Tensor) -> Tensor:

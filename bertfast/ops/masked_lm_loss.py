@@ -17,7 +17,7 @@ from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import in_type, linear
 from bertfast.ops.op import is_traced, op
-from bertfast.ops.product import matrix_product
+from bertfast.ops.product import matrix_product, product_over_rows, summed_by_kernel
 
 
 def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead, fused: bool = False) -> Tensor:
@@ -91,7 +91,7 @@ def _linear_cross_entropy(
             native.mlm_loss(logits, bias, labels[part], weights[part], vocab_size, losses[part], sums)
             if needs_gradients:
                 d_rows[part] = matrix_product(logits, weight)
-                d_weight = _add_product(d_weight, logits.T, rows[part])
+                d_weight = product_over_rows(logits, rows[part], d_weight)
             del logits  # before the next chunk's are allocated
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
@@ -107,20 +107,14 @@ def _chunk_rows(rows: Tensor) -> int:
     """
     if rows.is_cuda:
         return 4096
-    return 256 if rows.dtype == torch.float32 else max(1024, 4 * rows.shape[1] // 3)
+    if rows.dtype == torch.float32:
+        return 256
+    return 512 if summed_by_kernel(rows.device) else max(1024, 4 * rows.shape[1] // 3)
 
 
 def _slices(rows: Tensor) -> int:
     """The number of partial sums of the bias's gradient: one for each thread; on a GPU, enough to fill it."""
     return 64 if rows.is_cuda else torch.get_num_threads()
-
-
-def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    """`total + left @ right` in float32, in place where `total` is float32; `left @ right` without a `total`."""
-    if left.dtype == torch.float32:
-        return matrix_product(left, right, add=total)
-    product = torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else torch.mm(left, right)
-    return product if total is None else total.float().add_(product)
 
 
 @_linear_cross_entropy.register_fake

@@ -15,6 +15,7 @@ void bind_heap(pybind11::module_& module);
 void bind_host_memory(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
 void bind_mlm_loss(pybind11::module_& module);
+void bind_product_over_rows(pybind11::module_& module);
 void bind_sampler(pybind11::module_& module);
 
 }  // namespace bertfast::bindings

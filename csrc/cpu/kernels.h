@@ -9,6 +9,7 @@
 #include "core/gelu.h"
 #include "core/layer_norm.h"
 #include "core/mlm_loss.h"
+#include "core/product_over_rows.h"
 #include "core/sampling/batch.h"
 #include "core/sampling/corpus.h"
 #include "core/sampling/sampler_options.h"
@@ -58,6 +59,12 @@ BERTFAST_DECLARE(void dropout_add_layer_norm_backward(const DropoutAddLayerNormB
 // One thread takes a whole slice of rows, so that the sums over rows have a fixed order.
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<float>& chunk))
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<bfloat16>& chunk))
+
+// --- Products that sum over rows ---
+
+// In float32, and for bfloat16 in pairs where the processor multiplies them. The factors may not overlap the result.
+BERTFAST_DECLARE(void product_over_rows(const ProductOverRows<float>& call))
+BERTFAST_DECLARE(void product_over_rows(const ProductOverRows<bfloat16>& call))
 
 // --- The sampler ---
 

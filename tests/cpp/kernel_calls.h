@@ -27,7 +27,7 @@ class KernelCalls {
   public:
     KernelCalls(uint32_t seed, const Check& check) : random_(seed), check_(check) {}
 
-    // The kernels that work row by row: GELU, sums of columns, LayerNorm.
+    // The kernels that work row by row: GELU, sums of columns and products over rows, LayerNorm.
     template <typename T>
     void rows(int64_t rows, int64_t columns) {
         const auto x = floats<T>(rows * columns), residual = floats<T>(rows * columns);
@@ -45,6 +45,14 @@ class KernelCalls {
             BERTFAST_DISPATCH(column_sums(x.data(), rows, columns, sums.data()));
             return Written() << sums;
         });
+        for (const bool add : {false, true}) {
+            check_([&] {
+                std::vector<float> to(columns * columns, 1.0f);
+                const ProductOverRows<T> call{x.data(), grad.data(), rows, columns, columns, to.data(), add};
+                BERTFAST_DISPATCH(product_over_rows(call));
+                return Written() << to;
+            });
+        }
         check_([&] {
             std::vector<T> grad_x(x.size());
             std::vector<float> grad_bias(columns);

@@ -87,6 +87,12 @@ def column_sums(rng: random.Random, memory: Memory) -> Arguments:
     return {"x": memory.floats(rows, columns, dtype=float_type(rng)), "sums": memory.empty(columns)}
 
 
+def product_over_rows(rng: random.Random, memory: Memory) -> Arguments:
+    dtype, rows, left, right = float_type(rng), size(rng), size(rng), size(rng)
+    factors = {"left": memory.floats(rows, left, dtype=dtype), "right": memory.floats(rows, right, dtype=dtype)}
+    return {**factors, "to": memory.floats(left, right), "add": rng.random() < 0.5}
+
+
 def bias_gelu_backward(rng: random.Random, memory: Memory) -> Arguments:
     dtype, rows, columns = float_type(rng), size(rng), size(rng)
     grad, x = (memory.floats(rows, columns, dtype=dtype) for _ in range(2))
@@ -447,6 +453,7 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "fused_mlm_loss": (native.fused_mlm_loss, fused_mlm_loss),
     "fused_mlm_loss_backward": (native.fused_mlm_loss_backward, fused_mlm_loss_backward),
     "mlm_loss": (native.mlm_loss, mlm_loss),
+    "product_over_rows": (native.product_over_rows, product_over_rows),
     "set_threads": (native.set_threads, lambda rng, _: {"most": rng.randint(1, 1 << 16)}),
     "use_isa": (native.use_isa, lambda rng, _: {"name": rng.choice(native.isas())}),
     "SamplerOptions": (native.SamplerOptions, sampler_options),
