@@ -1,8 +1,8 @@
 """The embedding layer in one pass: three look-ups, LayerNorm and dropout.
 
-The masked-LM head projects onto the same table of words. So the op also returns that table, in the products' dtype, and
-the head's gradient of it flows back through the op, which adds the tokens' gradients: one pass over a matrix of the
-vocabulary's size. Two gradients, their conversion and their sum would take four.
+The masked-LM head projects onto the same table of words. So the op also returns that table, and the head's gradient of
+it flows back through the op, which adds the tokens' gradients: one pass over a matrix of the vocabulary's size. Two
+gradients, their conversion and their sum would take four.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from bertfast._native import native
 from bertfast.ops import has_kernels, reference
 from bertfast.ops.arguments import Dropout, Ids, Norm, Tables
-from bertfast.ops.linear import in_type
+from bertfast.ops.linear import Copy, in_type
 from bertfast.ops.op import is_traced, keep, kept, op
 from bertfast.ops.partial_sums import partial_sums
 
@@ -33,7 +33,8 @@ def embedding_layer_norm(
         dropout: of the result; a key for each token.
         dtype: float32 or bfloat16.
 
-    Returns: (tokens, hidden) in `dtype`, and `tables.word` for other uses, also in `dtype` if gradients are enabled.
+    Returns: (tokens, hidden) in `dtype`, and `tables.word` for other uses, on a GPU also in `dtype` if
+        gradients are enabled: the head's products give the gradient in float32 on a CPU, in `dtype` there.
     """
     if not has_kernels(tables.word.device, "embedding_layer_norm"):
         return reference.embedding_layer_norm(ids, tables, norm, dropout, dtype)
@@ -138,7 +139,8 @@ class _WithWords(torch.autograd.Function):
         _ids, tables, _norm, _dropout, dtype = arguments
         result = _embedding_layer_norm.function(*arguments)
         keep(ctx, _save(arguments, result))
-        return result[0], in_type(tables.word, dtype).detach()
+        word = tables.word
+        return result[0], in_type(word, dtype).detach() if word.is_cuda else Copy.share(word, word.detach())
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_words: Tensor) -> tuple[Tensor | None, ...]:

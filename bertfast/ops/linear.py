@@ -31,6 +31,13 @@ class Copy:
         return copy
 
     @staticmethod
+    def share(weight: Tensor, alias: Tensor) -> Tensor:
+        """`alias`, a tensor with the weight's memory, on which `in_type` now finds the weight's copy."""
+        if hasattr(weight, "kept_copy"):
+            alias.kept_copy = weight.kept_copy  # type: ignore[attr-defined]
+        return alias
+
+    @staticmethod
     def drop(weight: Tensor) -> None:
         vars(weight).pop("kept_copy", None)
 

@@ -40,10 +40,10 @@ def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead
         The loss, a float32 scalar.
     """
     transform, norm, decoder, vocab_size = head
-    decoder = decoder._replace(weight=in_type(decoder.weight, hidden_states.dtype))
-    if fused:
-        return fused_mlm_loss(transformed(hidden_states, transform, norm), predictions, decoder, vocab_size)
-    if not has_kernels(hidden_states.device, "masked_lm_loss"):
+    if fused or not has_kernels(hidden_states.device, "masked_lm_loss"):
+        decoder = decoder._replace(weight=in_type(decoder.weight, hidden_states.dtype))
+        if fused:
+            return fused_mlm_loss(transformed(hidden_states, transform, norm), predictions, decoder, vocab_size)
         return reference.masked_lm_loss(hidden_states, predictions, head._replace(decoder=decoder))
     positions = predictions.positions
     rows = hidden_states if positions is None else gather_rows(hidden_states, positions)
@@ -63,7 +63,7 @@ def transformed(rows: Tensor, layer: Linear, norm: Norm) -> Tensor:
 def _linear_cross_entropy(
     rows: Tensor, decoder: Linear, predictions: Predictions, vocab_size: int, needs_gradients: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss and its gradients in `rows` and `decoder`, whose weight is like `rows`; empty unless `needs_gradients`.
+    """The loss and its gradients in `rows` and `decoder`, in their types; empty unless `needs_gradients`.
 
     The predictions are of all rows. The gradients come from the forward pass, where the logits are. Floor, with n rows:
     6 n hidden vocabulary operations in three products, and the logits written once, read and written by the kernel, and
@@ -72,7 +72,7 @@ def _linear_cross_entropy(
     (weight, bias), (_, labels, weights) = decoder, predictions
     count, padded_vocab = rows.shape[0], weight.shape[0]
     rows, labels, weights = rows.contiguous(), labels.contiguous(), weights.contiguous()
-    weight, bias = weight.contiguous(), bias.contiguous()
+    weight, bias = in_type(weight, rows.dtype).contiguous(), bias.contiguous()
     extra = -padded_vocab % 8
     if extra:  # the kernel moves 16 bytes at a time
         weight, bias = F.pad(weight, (0, 0, 0, extra)), F.pad(bias, (0, extra))
@@ -95,7 +95,8 @@ def _linear_cross_entropy(
             del logits  # before the next chunk's are allocated
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
-    d_weight = torch.zeros_like(weight) if d_weight is None else d_weight.to(weight.dtype)
+    d_weight = torch.zeros_like(weight) if d_weight is None else d_weight
+    d_weight = d_weight.to(decoder.weight.dtype)
     return losses.sum(), d_rows, d_weight[:padded_vocab].contiguous(), bias_slices[:, :padded_vocab].sum(0)
 
 

@@ -77,5 +77,5 @@ def _onednn_is_faster() -> bool:
 
 @functools.cache
 def _kernel_is_faster() -> bool:
-    """Whether the project's kernel is faster over rows, as on Zen 5. With AMX or on Intel's processors it is untimed."""
+    """Whether the project's kernel is faster over rows, as on Zen 5. With AMX or from Intel it is untimed."""
     return native.isa() in ("avx512", "avx512_bf16") and not native.cpu_is_intel()

@@ -21,6 +21,7 @@ from bertfast.ops.embedding import (
     _embedding_layer_norm_backward,
     embedding_layer_norm,
 )
+from bertfast.ops.linear import Copy, in_type
 
 
 @pytest.mark.parametrize("p", [0.0, 0.2])
@@ -41,8 +42,7 @@ def test_the_word_tables_own_gradient_is_added(isa: str, dtype: torch.dtype) -> 
     def joined(function: Callable[..., tuple[Tensor, Tensor]], dtype: torch.dtype) -> Callable[..., Tensor]:
         def join(*leaves: Tensor) -> Tensor:
             out, words = both(function, ids, keys, 0.2, dtype)(*leaves)
-            assert words.dtype == dtype
-            return torch.cat([out, words])
+            return torch.cat([out, words.to(dtype)])
 
         return join
 
@@ -59,6 +59,19 @@ def test_the_word_tables_own_gradient_alone() -> None:
     _, words = both(embedding_layer_norm, ids, keys, 0.2, torch.float32)(*leaves)
     grad = torch.randn(words.shape, generator=torch.Generator().manual_seed(1))
     assert torch.equal(torch.autograd.grad(words, leaves[0], grad)[0], grad)
+
+
+def test_the_word_table_brings_its_copy() -> None:
+    """So that the head's products need no conversion, and its gradient none either: the table is float32."""
+    ids, leaves, keys, _ = inputs(5, 33, 10)
+    leaves = [torch.nn.Parameter(leaf) for leaf in leaves]
+    copy = Copy.keep(leaves[0], torch.bfloat16)
+    _, words = both(embedding_layer_norm, ids, keys, 0.2, torch.bfloat16)(*leaves)
+    assert words.dtype == torch.float32
+    with torch.no_grad():
+        assert in_type(words, torch.bfloat16) is copy.tensor
+        leaves[0].add_(1)
+        assert in_type(words, torch.bfloat16) is not copy.tensor
 
 
 def test_the_truth_by_hand() -> None:
