@@ -15,11 +15,31 @@ constexpr std::array<const char*, 7> DTYPE_NAMES = {"float32", "bfloat16", "int3
                                                     "uint16",  "uint32",   "uint8"};
 constexpr std::array<int64_t, DTYPE_NAMES.size()> DTYPE_BYTES = {4, 2, 4, 8, 2, 4, 1};
 
-// torch's Tensor and dtype objects, looked up once and never freed: they live as long as the interpreter.
+// The name of an attribute. Made from a text for each look-up, names would take a third of a small kernel's call.
+class Name {
+  public:
+    explicit Name(const char* text) : text_(py::reinterpret_steal<py::object>(PyUnicode_InternFromString(text))) {}
+
+    py::object of(py::handle object) const { return object.attr(text_); }
+    // The result of the method with this name.
+    py::object call(py::handle object) const {
+        PyObject* const result = PyObject_CallMethodNoArgs(object.ptr(), text_.ptr());
+        if (result == nullptr) throw py::error_already_set();
+        return py::reinterpret_steal<py::object>(result);
+    }
+
+  private:
+    py::object text_;
+};
+
+// torch's Tensor and dtype objects, and its tensors' attributes, looked up once and never freed: they live as long as
+// the interpreter.
 struct Torch {
     py::object tensor_type;
     std::array<py::object, DTYPE_NAMES.size()> dtypes;
     py::object current_stream;
+    Name dtype{"dtype"}, shape{"shape"}, is_contiguous{"is_contiguous"}, is_cuda{"is_cuda"}, is_cpu{"is_cpu"},
+        data_ptr{"data_ptr"}, storage_offset{"storage_offset"}, untyped_storage{"untyped_storage"}, nbytes{"nbytes"};
 
     Torch() {
         const py::module_ torch = py::module_::import("torch");
@@ -54,45 +74,49 @@ Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dt
 }
 
 Tensor::Tensor(py::handle object, const char* name, const std::vector<Dtype>& dtypes) : name_(name) {
-    if (!py::isinstance(object, torch().tensor_type)) {
+    const Torch& torch = bertfast::bindings::torch();
+    if (!py::isinstance(object, torch.tensor_type)) {
         throw py::type_error(name_ + " must be a torch.Tensor, not " +
                              std::string(py::str(py::type::handle_of(object).attr("__name__"))));
     }
-    const py::object dtype = object.attr("dtype");
-    bool known = false;
-    std::string wanted;
-    for (const Dtype candidate : dtypes) {
-        const size_t index = static_cast<size_t>(candidate);
-        wanted += (wanted.empty() ? "" : " or ") + std::string(DTYPE_NAMES[index]);
-        if (dtype.is(torch().dtypes[index])) {
-            dtype_ = candidate;
-            known = true;
+    const py::object dtype = torch.dtype.of(object);
+    const auto is = [&](Dtype candidate) { return dtype.is(torch.dtypes[static_cast<size_t>(candidate)]); };
+    const auto found = std::find_if(dtypes.begin(), dtypes.end(), is);
+    if (found == dtypes.end()) {
+        std::string wanted;
+        for (const Dtype candidate : dtypes) {
+            wanted += (wanted.empty() ? "" : " or ") + std::string(DTYPE_NAMES[static_cast<size_t>(candidate)]);
         }
+        throw py::type_error(name_ + " must be " + wanted + ", not " + std::string(py::str(dtype)));
     }
-    if (!known) throw py::type_error(name_ + " must be " + wanted + ", not " + std::string(py::str(dtype)));
+    dtype_ = *found;
 
-    shape_ = object.attr("shape").cast<std::vector<int64_t>>();
-    if (!object.attr("is_contiguous")().cast<bool>()) throw py::value_error(name_ + " must be contiguous");
+    elements_ = 1;
+    for (const py::handle extent : py::tuple(torch.shape.of(object))) {
+        shape_.push_back(extent.cast<int64_t>());
+        elements_ *= shape_.back();
+    }
+    if (!torch.is_contiguous.call(object).cast<bool>()) throw py::value_error(name_ + " must be contiguous");
 
-    if (object.attr("is_cuda").cast<bool>()) {
+    if (torch.is_cuda.of(object).cast<bool>()) {
         const py::object device = object.attr("device");
         device_.cuda = true;
         device_.index = device.attr("index").cast<int>();
         device_.stream =
-            reinterpret_cast<void*>(torch().current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
-    } else if (!object.attr("is_cpu").cast<bool>()) {
+            reinterpret_cast<void*>(torch.current_stream(device).attr("cuda_stream").cast<std::uintptr_t>());
+    } else if (!torch.is_cpu.of(object).cast<bool>()) {
         throw py::value_error(name_ + " must be on the CPU or on a CUDA device, not on " +
                               std::string(py::str(object.attr("device").attr("type"))));
     }
-    data_ = reinterpret_cast<void*>(object.attr("data_ptr")().cast<std::uintptr_t>());
+    data_ = reinterpret_cast<void*>(torch.data_ptr.call(object).cast<std::uintptr_t>());
     const int64_t item = DTYPE_BYTES[static_cast<size_t>(dtype_)];
     if (reinterpret_cast<std::uintptr_t>(data_) % item != 0)
         throw py::value_error(name_ + " must be aligned to its items' size");
     // A tensor whose storage was resized may have a shape without memory.
-    elements_ = object.attr("numel")().cast<int64_t>();
     bytes_ = elements_ * item;
-    const int64_t offset = object.attr("storage_offset")().cast<int64_t>() * item;
-    if (bytes_ > 0 && offset + bytes_ > object.attr("untyped_storage")().attr("nbytes")().cast<int64_t>()) {
+    const int64_t offset = torch.storage_offset.call(object).cast<int64_t>() * item;
+    const py::object storage = torch.untyped_storage.call(object);
+    if (bytes_ > 0 && offset + bytes_ > torch.nbytes.call(storage).cast<int64_t>()) {
         throw py::value_error(name_ + " is larger than its storage");
     }
 }

@@ -90,9 +90,10 @@ template <typename T>
 void multiply(const ProductOverRows<T>& call, int64_t left_begin, int64_t left_end, int64_t right_begin,
               int64_t right_end) {
     using Of = Step<T>;
-    Scratch scratch(STEPS * (LEFT + RIGHT) + PANEL * PANEL);
+    const int64_t most_right = std::min(RIGHT, round_up(right_end - right_begin, PANEL));
+    Scratch scratch(STEPS * (LEFT + most_right) + PANEL * PANEL);
     float* const left_panels = scratch.take(STEPS * LEFT);
-    float* const right_panels = scratch.take(STEPS * RIGHT);
+    float* const right_panels = scratch.take(STEPS * most_right);
     float* const edge = scratch.take(PANEL * PANEL);
     for (int64_t right = right_begin; right < right_end; right += RIGHT) {
         const int64_t right_columns = std::min(RIGHT, right_end - right);
