@@ -18,6 +18,7 @@ from support.notebook import wikitext_folder
 from versions import versions
 
 PACKAGES = ("bertfast", "torch", "numpy", "transformers", "sentence-transformers", "d2l")
+SPINNING = 0.01  # seconds, of OpenMP's threads after their last work
 TABLES: list[list[str]] = []
 
 
@@ -97,7 +98,8 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[.
     warmup: the rounds before these, which are not counted.
     bars: peer's label -> the lowest acceptable ratio of the peer's time to ours.
 
-    Each round times every peer once and then ours, so that a slow phase of the machine affects all alike.
+    Each round times every peer once and then ours, so that a slow phase of the machine affects all alike. Before each,
+    the threads of the one before fall asleep: OpenMP's spin for milliseconds, on cores that the next would need.
     pytest-benchmark saves the times of ours; `extra_info` holds all rates.
     """
 
@@ -115,6 +117,7 @@ def compare(benchmark: Any, add_row: Callable[..., None]) -> Iterator[Callable[.
         seconds: dict[str, list[float]] = {label: [] for label in calls}
 
         def timed(label: str) -> None:
+            time.sleep(SPINNING)
             start = time.perf_counter()
             calls[label]()
             seconds[label].append(time.perf_counter() - start)
