@@ -95,8 +95,7 @@ def _linear_cross_entropy(
             del logits  # before the next chunk's are allocated
     if not needs_gradients:
         return losses.sum(), rows.new_empty(0), weight.new_empty(0), bias.new_empty(0)
-    d_weight = torch.zeros_like(weight) if d_weight is None else d_weight
-    d_weight = d_weight.to(decoder.weight.dtype)
+    d_weight = (torch.zeros_like(weight) if d_weight is None else d_weight).to(decoder.weight.dtype)
     return losses.sum(), d_rows, d_weight[:padded_vocab].contiguous(), bias_slices[:, :padded_vocab].sum(0)
 
 

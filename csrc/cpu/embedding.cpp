@@ -10,12 +10,15 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// word + type + position: one vector of a token's.
-inline Floats added_up(const EmbeddingTables& tables, int64_t token, int64_t c, int64_t left) {
-    const float* const word = tables.word + tables.input_ids[token] * tables.hidden;
-    const float* const type = tables.type + tables.token_type_ids[token] * tables.hidden;
-    const float* const position = tables.position + tables.position_ids[token] * tables.hidden;
-    return load_upto(word + c, left) + load_upto(type + c, left) + load_upto(position + c, left);
+// The vectors of word + type + position of the tokens from `first` on.
+inline auto added_up(const EmbeddingTables& tables, int64_t first) {
+    return [=, &tables](int64_t r, int64_t c, int64_t left) {
+        const int64_t token = first + r;
+        const float* const word = tables.word + tables.input_ids[token] * tables.hidden;
+        const float* const type = tables.type + tables.token_type_ids[token] * tables.hidden;
+        const float* const position = tables.position + tables.position_ids[token] * tables.hidden;
+        return load_upto(word + c, left) + load_upto(type + c, left) + load_upto(position + c, left);
+    };
 }
 
 template <typename T>
@@ -23,24 +26,15 @@ void forward(const EmbeddingLayerNorm<T>& call) {
     const int64_t hidden = call.tables.hidden, row_size = round_up(hidden, LINE);
     parallel_for(call.tables.tokens, 1 + 8192 / (hidden + 1), [&](int64_t begin, int64_t end) {
         Scratch scratch(ROWS * (row_size + DropoutFactors::room_for(hidden)));
-        float* const sums = scratch.take(ROWS * row_size);
+        float* const working = scratch.take(ROWS * row_size);
         DropoutFactors factors(call.dropout, hidden, scratch, ROWS);
         few_at_a_time(begin, end, [&](int64_t token, int64_t rows) {
             const float* const factor = factors.of(call.row_keys + token, rows);
-            const auto sum_at = [&](int64_t r, int64_t c, int64_t left) {
-                return added_up(call.tables, token + r, c, left);
+            const auto put = [&](int64_t r, int64_t c, int64_t left, Floats normal) {
+                store_upto(call.out + (token + r) * hidden + c, normal * load(factor + r * factors.stride() + c), left);
             };
-            Moments of_rows[ROWS];
-            moments(rows, hidden, call.eps, sum_at, sums, row_size, of_rows);
-            memcpy(call.moments + 2 * token, of_rows, rows * sizeof *of_rows);
-            for (int64_t r = 0; r < rows; ++r) {
-                over_vectors(hidden, [&](int64_t c, int64_t left) {
-                    const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                    const Floats normal = normalized(load(sums + r * row_size + c), of_rows[r]) * weight + bias;
-                    const Floats dropped = normal * load(factor + r * factors.stride() + c);
-                    store_upto(call.out + (token + r) * hidden + c, dropped, left);
-                });
-            }
+            normalize(rows, hidden, call.weight, call.bias, call.eps, added_up(call.tables, token), put,
+                      call.moments + 2 * token, working, row_size);
         });
     });
 }
@@ -101,9 +95,6 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
         DropoutFactors factors(call.dropout, hidden, scratch, ROWS);
         few_at_a_time(begin, end, [&](int64_t token, int64_t rows) {
             const float* const factor = factors.of(call.row_keys + token, rows);
-            const auto sum_at = [&](int64_t r, int64_t c, int64_t left) {
-                return added_up(tables, token + r, c, left);
-            };
             const auto grad_at = [&](int64_t r, int64_t c, int64_t left) {
                 return load_upto(call.grad + (token + r) * hidden + c, left) * load(factor + r * factors.stride() + c);
             };
@@ -111,10 +102,8 @@ void backward(const EmbeddingLayerNormBackward<T>& call) {
                 store_upto(call.grad_sum + (token + r) * hidden + c, grad, left);
                 add_to(partial + (2 + tables.token_type_ids[token + r]) * row_size + c, grad);
             };
-            Moments of_rows[ROWS];
-            memcpy(of_rows, call.moments + 2 * token, rows * sizeof *of_rows);
-            normalize_backward(rows, hidden, of_rows, call.weight, sum_at, grad_at, put, partial, partial + row_size,
-                               working, row_size);
+            normalize_backward(rows, hidden, call.moments + 2 * token, call.weight, added_up(tables, token), grad_at,
+                               put, partial, partial + row_size, working, row_size);
         });
     });
     sums.total(0, hidden, call.grad_weight);

@@ -7,10 +7,14 @@ namespace bertfast::cpu::BERTFAST_ISA {
 
 namespace {
 
-// dropout(x + x_bias) + residual: one vector of a row.
-template <typename T>
-inline Floats dropped_and_added(const T* x, const float* x_bias, const T* residual, const float* factor, int64_t left) {
-    return (load_upto(x, left) + load(x_bias)) * load(factor) + load_upto(residual, left);
+// The vectors of dropout(x + x_bias) + residual in the rows from `first` on.
+template <typename Call>
+auto dropped_and_added(const Call& call, int64_t first, const float* x_bias, const float* factor, int64_t stride) {
+    return [=, &call](int64_t r, int64_t c, int64_t left) {
+        const int64_t at = (first + r) * call.columns + c;
+        return (load_upto(call.x + at, left) + load(x_bias + c)) * load(factor + r * stride + c) +
+               load_upto(call.residual + at, left);
+    };
 }
 
 template <typename T>
@@ -18,26 +22,17 @@ void forward(const DropoutAddLayerNorm<T>& call) {
     const int64_t columns = call.columns, row_size = round_up(columns, LINE);
     parallel_for(call.rows, 1 + 8192 / (columns + 1), [&](int64_t begin, int64_t end) {
         Scratch scratch((ROWS + 1) * row_size + ROWS * DropoutFactors::room_for(columns));
-        float* const sums = scratch.take(ROWS * row_size);
+        float* const working = scratch.take(ROWS * row_size);
         const float* const x_bias = whole_row(call.x_bias, columns, scratch.take(row_size));
         DropoutFactors factors(call.dropout, columns, scratch, ROWS);
         few_at_a_time(begin, end, [&](int64_t row, int64_t rows) {
             const float* const factor = factors.of(call.row_keys + row, rows);
-            const auto sum_at = [&](int64_t r, int64_t c, int64_t left) {
-                const int64_t at = (row + r) * columns + c;
-                return dropped_and_added(call.x + at, x_bias + c, call.residual + at, factor + r * factors.stride() + c,
-                                         left);
+            const auto put = [&](int64_t r, int64_t c, int64_t left, Floats normal) {
+                store_upto(call.out + (row + r) * columns + c, normal, left);
             };
-            Moments of_rows[ROWS];
-            moments(rows, columns, call.eps, sum_at, sums, row_size, of_rows);
-            memcpy(call.moments + 2 * row, of_rows, rows * sizeof *of_rows);
-            for (int64_t r = 0; r < rows; ++r) {
-                over_vectors(columns, [&](int64_t c, int64_t left) {
-                    const Floats weight = load_upto(call.weight + c, left), bias = load_upto(call.bias + c, left);
-                    const Floats normal = normalized(load(sums + r * row_size + c), of_rows[r]);
-                    store_upto(call.out + (row + r) * columns + c, normal * weight + bias, left);
-                });
-            }
+            normalize(rows, columns, call.weight, call.bias, call.eps,
+                      dropped_and_added(call, row, x_bias, factor, factors.stride()), put, call.moments + 2 * row,
+                      working, row_size);
         });
     });
 }
@@ -53,11 +48,6 @@ void backward(const DropoutAddLayerNormBackward<T>& call) {
         DropoutFactors factors(call.dropout, columns, scratch, ROWS);
         few_at_a_time(begin, end, [&](int64_t row, int64_t rows) {
             const float* const factor = factors.of(call.row_keys + row, rows);
-            const auto sum_at = [&](int64_t r, int64_t c, int64_t left) {
-                const int64_t at = (row + r) * columns + c;
-                return dropped_and_added(call.x + at, x_bias + c, call.residual + at, factor + r * factors.stride() + c,
-                                         left);
-            };
             const auto grad_at = [&](int64_t r, int64_t c, int64_t left) {
                 return load_upto(call.grad + (row + r) * columns + c, left);
             };
@@ -66,10 +56,9 @@ void backward(const DropoutAddLayerNormBackward<T>& call) {
                 store_upto(call.grad_residual + at, grad, left);
                 store_upto(call.grad_x + at, grad * load(factor + r * factors.stride() + c), left);
             };
-            Moments of_rows[ROWS];
-            memcpy(of_rows, call.moments + 2 * row, rows * sizeof *of_rows);
-            normalize_backward(rows, columns, of_rows, call.weight, sum_at, grad_at, put, partial, partial + row_size,
-                               working, row_size);
+            normalize_backward(rows, columns, call.moments + 2 * row, call.weight,
+                               dropped_and_added(call, row, x_bias, factor, factors.stride()), grad_at, put, partial,
+                               partial + row_size, working, row_size);
         });
     });
     sums.total(0, columns, call.grad_weight);

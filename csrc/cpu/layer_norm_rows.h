@@ -46,13 +46,32 @@ static inline void moments(int64_t rows, int64_t columns, float eps, const Row& 
     for (int64_t r = 0; r < rows; ++r) of_rows[r].reciprocal_deviation = 1.0f / std::sqrt(sum(totals[r]) / count + eps);
 }
 
+// LayerNorm of at most ROWS rows: put(r, c, left, vector) takes the result's vectors, `of_rows` the rows' moments.
+// row_at as above. `working` is ROWS `stride` elements of working memory.
+template <typename Row, typename Put>
+static inline void normalize(int64_t rows, int64_t columns, const float* weight, const float* bias, float eps,
+                             const Row& row_at, const Put& put, float* of_rows, float* working, int64_t stride) {
+    Moments of_row[ROWS];
+    moments(rows, columns, eps, row_at, working, stride, of_row);
+    memcpy(of_rows, of_row, rows * sizeof *of_row);
+    for (int64_t r = 0; r < rows; ++r) {
+        over_vectors(columns, [&](int64_t c, int64_t left) {
+            const Floats normal = normalized(load(working + r * stride + c), of_row[r]);
+            put(r, c, left, normal * load_upto(weight + c, left) + load_upto(bias + c, left));
+        });
+    }
+}
+
 // The gradients of at most ROWS rows. row_at(r, c, left) and grad_at(r, c, left) compute the vectors of the rows and of
 // the upstream gradient, which is 0 in the lanes beyond a row's end; put(r, c, left, grad) takes those of the result.
-// Adds to the gradients of weight and bias. `working` is 2 ROWS `stride` elements of working memory.
+// Adds to the gradients of weight and bias. `of_rows` are the rows' moments from the forward pass; `working` is 2 ROWS
+// `stride` elements of working memory.
 template <typename Row, typename Grad, typename Put>
-static inline void normalize_backward(int64_t rows, int64_t columns, const Moments* moments, const float* weight,
+static inline void normalize_backward(int64_t rows, int64_t columns, const float* of_rows, const float* weight,
                                       const Row& row_at, const Grad& grad_at, const Put& put, float* grad_weight,
                                       float* grad_bias, float* working, int64_t stride) {
+    Moments moments[ROWS];
+    memcpy(moments, of_rows, rows * sizeof *moments);
     float *const normals = working, *const grads = working + ROWS * stride;
     Floats totals[ROWS], products[ROWS];
     for (int64_t r = 0; r < rows; ++r) {

@@ -38,31 +38,25 @@ struct Step<bfloat16> {
     static constexpr int64_t TAKES = 2;
 
     static void pack(const bfloat16* from, int64_t stride, int64_t rows, int64_t columns, float* to) {
-        constexpr std::make_integer_sequence<int, 2 * LANES> ALL;
         const int64_t steps = (rows + 1) / 2;
         for (int64_t row = 0; row < rows; row += 2, from += 2 * stride, to += PANEL) {
             for (int64_t c = 0; c < columns; c += 2 * LANES) {
-                const Row even = load_row(from + c, columns - c);
-                const Row odd = row + 1 < rows ? load_row(from + stride + c, columns - c) : Row{};
-                float* const pairs = to + c / PANEL * steps * PANEL + c % PANEL;
-                const Row first = interleave_from<0>(even, odd, ALL), second = interleave_from<LANES>(even, odd, ALL);
-                memcpy(pairs, &first, sizeof first);
-                memcpy(pairs + LANES, &second, sizeof second);
+                const PartOfRow even = load_part(from + c, columns - c);
+                const PartOfRow odd = row + 1 < rows ? load_part(from + stride + c, columns - c) : PartOfRow{};
+                store_pairs(even, odd, to + c / PANEL * steps * PANEL + c % PANEL);
             }
         }
     }
 
   private:
-    typedef uint16_t Row __attribute__((vector_size(4 * LANES)));
-
-    static Row load_row(const bfloat16* from, int64_t left) {
-        Row row = {};
+    static PartOfRow load_part(const bfloat16* from, int64_t left) {
+        PartOfRow part = {};
         if (left >= 2 * LANES) {
-            memcpy(&row, from, sizeof row);
+            memcpy(&part, from, sizeof part);
         } else {
-            memcpy(&row, from, left * sizeof *from);
+            memcpy(&part, from, left * sizeof *from);
         }
-        return row;
+        return part;
     }
 };
 #endif

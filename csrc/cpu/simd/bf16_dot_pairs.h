@@ -91,19 +91,25 @@ static inline Row interleave_from(Row a, Row b, std::integer_sequence<int, LANE.
     return shuffled<(FIRST + LANE / 2 + LANE % 2 * ALL)...>(a, b);
 }
 
+// 2 LANES numbers of a row.
+typedef uint16_t PartOfRow __attribute__((vector_size(4 * LANES)));
+
+static inline void store_pairs(PartOfRow even, PartOfRow odd, float* to) {
+    constexpr std::make_integer_sequence<int, 2 * LANES> ALL;
+    const PartOfRow first = interleave_from<0>(even, odd, ALL), second = interleave_from<LANES>(even, odd, ALL);
+    memcpy(to, &first, sizeof first);
+    memcpy(to + LANES, &second, sizeof second);
+}
+
 // Interleaves rows 2k and 2k + 1 of `from` (rows, stride) into row k of pairs. `rows` is even, `stride` a multiple of
 // PAIRED.
 static inline void pair_rows(const bfloat16* from, int64_t rows, int64_t stride, float* to) {
-    typedef uint16_t Row __attribute__((vector_size(4 * LANES)));
-    constexpr std::make_integer_sequence<int, 2 * LANES> ALL;
     for (int64_t row = 0; row < rows; row += 2, from += 2 * stride, to += stride) {
         for (int64_t c = 0; c < stride; c += 2 * LANES) {
-            Row even, odd;
+            PartOfRow even, odd;
             memcpy(&even, from + c, sizeof even);
             memcpy(&odd, from + stride + c, sizeof odd);
-            const Row first = interleave_from<0>(even, odd, ALL), second = interleave_from<LANES>(even, odd, ALL);
-            memcpy(to + c, &first, sizeof first);
-            memcpy(to + c + LANES, &second, sizeof second);
+            store_pairs(even, odd, to + c);
         }
     }
 }
