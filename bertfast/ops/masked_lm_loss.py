@@ -17,7 +17,7 @@ from bertfast.ops.fused_mlm_loss import fused_mlm_loss
 from bertfast.ops.gather_rows import gather_rows
 from bertfast.ops.linear import in_type, linear
 from bertfast.ops.op import is_traced, op
-from bertfast.ops.product import matrix_product, product_over_rows, summed_by_kernel
+from bertfast.ops.product import matrix_product, multiplied_by_kernel, product_over_rows
 
 
 def masked_lm_loss(hidden_states: Tensor, predictions: Predictions, head: LMHead, fused: bool = False) -> Tensor:
@@ -109,7 +109,7 @@ def _chunk_rows(rows: Tensor) -> int:
         return 4096
     if rows.dtype == torch.float32:
         return 256
-    return 512 if summed_by_kernel(rows.device) else max(1024, 4 * rows.shape[1] // 3)
+    return 512 if multiplied_by_kernel(rows.device) else max(1024, 4 * rows.shape[1] // 3)
 
 
 def _slices(rows: Tensor) -> int:

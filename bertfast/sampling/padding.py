@@ -1,8 +1,9 @@
 """Pads batches to a few recurring sizes, so that work done for one size is reused.
 
 Batches rarely have the same number of tokens. But a CUDA graph's tensors keep the sizes that they had at capture. On a
-CPU, oneDNN compiles a program for each shape of a matrix product: a shard's programs take about as long to compile as
-its whole step, and half a megabyte each. And memory that one batch frees can hold the next only if that is no larger.
+CPU, memory that one batch frees can hold the next only if that is no larger. And where products are oneDNN's, it
+compiles a program for each shape: a shard's programs take about as long to compile as its whole step, and half a
+megabyte each.
 
 So filler sequences of token 0 at a batch's end round its tokens and predictions up to multiples. They don't affect the
 loss or the gradients: their predictions have weight 0, and no other sequence attends to them. `Buckets` and `rounded`

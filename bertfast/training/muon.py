@@ -19,7 +19,7 @@ from bertfast.distributed.collectives import SharedOut
 from bertfast.distributed.threads import thread_pool
 from bertfast.distributed.world import World
 from bertfast.model import Bert, Layer
-from bertfast.ops.product import computed_by_onednn, matrix_product
+from bertfast.ops.product import matrix_product, multiplied_by_kernel
 
 MOMENTUM = 0.95
 
@@ -163,7 +163,7 @@ def orthogonalized(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 def _polynomial(square: Tensor) -> Tensor:
     """a + b S + c S^2."""
     a, b, c = COEFFICIENTS
-    if computed_by_onednn(square.device, square.dtype):
+    if _one_by_one(square):
         polynomial = _products(square, square).mul_(c).add_(square, alpha=b)
     else:
         polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
@@ -175,6 +175,11 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
     """(count, n, k) and (count, k, m) -> (count, n, m)."""
     if len(left) == 1:
         return matrix_product(left[0], right[0])[None]
-    if computed_by_onednn(left.device, left.dtype):
+    if _one_by_one(left):
         return torch.stack([matrix_product(*pair) for pair in zip(left, right, strict=True)])
     return torch.bmm(left, right)
+
+
+def _one_by_one(x: Tensor) -> bool:
+    """Whether products of several matrices are faster one by one: torch's in float32, where the kernel beats them."""
+    return x.dtype == torch.float32 and multiplied_by_kernel(x.device)

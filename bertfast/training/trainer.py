@@ -25,7 +25,6 @@ from bertfast.distributed.devices import choose_precision
 from bertfast.distributed.threads import threads_restored
 from bertfast.distributed.world import World, describe, describe_graph, why_not_deterministic
 from bertfast.errors import InputError, Stopped
-from bertfast.ops.product import computed_by_onednn
 from bertfast.reporting.context_free import ContextFree
 from bertfast.reporting.diagnosis import Diagnosis, Subject
 from bertfast.reporting.metrics import History, Record
@@ -257,10 +256,9 @@ class Trainer:
     def _describe(self, setup: Setup, device_choice: choice.Choice, form: LossForm) -> None:
         """Logs what the run computes with, and what is known about it before its first step."""
         world = setup.world
-        products = ", products by oneDNN" if computed_by_onednn(world.device, setup.dtype) else ""
         compiled = ", compiled" if setup.config.compile else ""
         devices, kernels = describe(world, setup.dtype), ops.kernels(world.device)
-        logger.info("%s%s%s; kernels: %s%s", devices, describe_graph(world), compiled, kernels, products)
+        logger.info("%s%s%s; kernels: %s", devices, describe_graph(world), compiled, kernels)
         if why := why_not_deterministic(setup.config, world):
             logger.info(why)
         for line in device_choice.warnings:

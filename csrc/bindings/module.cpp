@@ -65,7 +65,7 @@ PYBIND11_MODULE(_bertfast, module) {
     bertfast::bindings::bind_heap(module);
     bertfast::bindings::bind_host_memory(module);
     bertfast::bindings::bind_layer_norm(module);
+    bertfast::bindings::bind_matrix_product(module);
     bertfast::bindings::bind_mlm_loss(module);
-    bertfast::bindings::bind_product_over_rows(module);
     bertfast::bindings::bind_sampler(module);
 }

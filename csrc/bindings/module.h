@@ -14,8 +14,8 @@ void bind_gelu(pybind11::module_& module);
 void bind_heap(pybind11::module_& module);
 void bind_host_memory(pybind11::module_& module);
 void bind_layer_norm(pybind11::module_& module);
+void bind_matrix_product(pybind11::module_& module);
 void bind_mlm_loss(pybind11::module_& module);
-void bind_product_over_rows(pybind11::module_& module);
 void bind_sampler(pybind11::module_& module);
 
 }  // namespace bertfast::bindings

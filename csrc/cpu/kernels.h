@@ -8,8 +8,8 @@
 #include "core/embedding.h"
 #include "core/gelu.h"
 #include "core/layer_norm.h"
+#include "core/matrix_product.h"
 #include "core/mlm_loss.h"
-#include "core/product_over_rows.h"
 #include "core/sampling/batch.h"
 #include "core/sampling/corpus.h"
 #include "core/sampling/sampler_options.h"
@@ -60,11 +60,13 @@ BERTFAST_DECLARE(void dropout_add_layer_norm_backward(const DropoutAddLayerNormB
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<float>& chunk))
 BERTFAST_DECLARE(void mlm_loss(const MlmLossChunk<bfloat16>& chunk))
 
-// --- Products that sum over rows ---
+// --- Matrix products ---
 
-// In float32, and for bfloat16 in pairs where the processor multiplies them. The factors may not overlap the result.
-BERTFAST_DECLARE(void product_over_rows(const ProductOverRows<float>& call))
-BERTFAST_DECLARE(void product_over_rows(const ProductOverRows<bfloat16>& call))
+// Sums are float32, of bfloat16 in pairs where the processor multiplies them. The factors may not overlap the result.
+// An element's bits depend on its row, its column and the layout of the left factor alone.
+BERTFAST_DECLARE(void matrix_product(const MatrixProduct<float, float>& call))
+BERTFAST_DECLARE(void matrix_product(const MatrixProduct<bfloat16, float>& call))
+BERTFAST_DECLARE(void matrix_product(const MatrixProduct<bfloat16, bfloat16>& call))
 
 // --- The sampler ---
 

@@ -48,8 +48,16 @@ class KernelCalls {
         for (const bool add : {false, true}) {
             check_([&] {
                 std::vector<float> to(columns * columns, 1.0f);
-                const ProductOverRows<T> call{x.data(), grad.data(), rows, columns, columns, to.data(), add};
-                BERTFAST_DISPATCH(product_over_rows(call));
+                const MatrixProduct<T, float> call{
+                    {x.data(), true}, {grad.data(), false}, columns, rows, columns, to.data(), add};
+                BERTFAST_DISPATCH(matrix_product(call));
+                return Written() << to;
+            });
+            check_([&] {
+                std::vector<T> to(rows * rows, T{});
+                const MatrixProduct<T, T> call{
+                    {x.data(), false}, {grad.data(), true}, rows, columns, rows, to.data(), add};
+                BERTFAST_DISPATCH(matrix_product(call));
                 return Written() << to;
             });
         }

@@ -87,10 +87,17 @@ def column_sums(rng: random.Random, memory: Memory) -> Arguments:
     return {"x": memory.floats(rows, columns, dtype=float_type(rng)), "sums": memory.empty(columns)}
 
 
-def product_over_rows(rng: random.Random, memory: Memory) -> Arguments:
-    dtype, rows, left, right = float_type(rng), size(rng), size(rng), size(rng)
-    factors = {"left": memory.floats(rows, left, dtype=dtype), "right": memory.floats(rows, right, dtype=dtype)}
-    return {**factors, "to": memory.floats(left, right), "add": rng.random() < 0.5}
+def matrix_product(rng: random.Random, memory: Memory) -> Arguments:
+    dtype, rows, depth, columns = float_type(rng), size(rng), size(rng), size(rng)
+
+    def factor(name: str, *sides: int) -> Arguments:
+        transposed = rng.random() < 0.5
+        stored = reversed(sides) if transposed else sides
+        return {name: memory.floats(*stored, dtype=dtype), f"{name}_transposed": transposed}
+
+    to = memory.floats(rows, columns, dtype=rng.choice([torch.float32, dtype]))
+    factors = {**factor("left", rows, depth), **factor("right", depth, columns)}
+    return {**factors, "to": to, "add": rng.random() < 0.5}
 
 
 def bias_gelu_backward(rng: random.Random, memory: Memory) -> Arguments:
@@ -452,8 +459,8 @@ ENTRIES: dict[str, tuple[Callable[..., Any], Callable[[random.Random, Memory], A
     "embedding_layer_norm_backward": (native.embedding_layer_norm_backward, embedding_layer_norm_backward),
     "fused_mlm_loss": (native.fused_mlm_loss, fused_mlm_loss),
     "fused_mlm_loss_backward": (native.fused_mlm_loss_backward, fused_mlm_loss_backward),
+    "matrix_product": (native.matrix_product, matrix_product),
     "mlm_loss": (native.mlm_loss, mlm_loss),
-    "product_over_rows": (native.product_over_rows, product_over_rows),
     "set_threads": (native.set_threads, lambda rng, _: {"most": rng.randint(1, 1 << 16)}),
     "use_isa": (native.use_isa, lambda rng, _: {"name": rng.choice(native.isas())}),
     "SamplerOptions": (native.SamplerOptions, sampler_options),

@@ -4,6 +4,7 @@
 // fall on a few sets of the cache. Columns beyond the matrix's are zero up to a whole vector; the rest is never read.
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include "cpu/simd/scratch.h"
@@ -31,10 +32,10 @@ constexpr int TILE_ROWS = 5, TILE_VECTORS = 4;
 constexpr int TILE_ROWS = 6, TILE_VECTORS = 2;
 #endif
 
-// c (ROWS, VECTORS * LANES) = or += a b; element (r, k) of a is a[r * a_row + k * a_depth].
-template <typename Terms, int ROWS, int VECTORS>
+// to (ROWS, VECTORS * LANES) = a b, plus `from` unless it is null; element (r, k) of a is a[r * a_row + k * a_depth].
+template <typename Terms, int ROWS, int VECTORS, typename From, typename To>
 static inline void product_tile(int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
-                                int64_t b_stride, float* c, int64_t c_stride, bool add) {
+                                int64_t b_stride, const From* from, int64_t from_stride, To* to, int64_t to_stride) {
     Floats sums[ROWS][VECTORS] = {};
     for (int64_t k = 0; k < depth; ++k) {
         Floats right[VECTORS];
@@ -51,19 +52,20 @@ static inline void product_tile(int64_t depth, const float* a, int64_t a_row, in
     for (int r = 0; r < ROWS; ++r) {
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; ++v) {
-            float* const to = c + r * c_stride + v * LANES;
-            store(to, add ? load(to) + sums[r][v] : sums[r][v]);
+            const Floats sum = sums[r][v];
+            store(to + r * to_stride + v * LANES, from ? load(from + r * from_stride + v * LANES) + sum : sum);
         }
     }
 }
 
-template <typename Terms, int VECTORS>
+template <typename Terms, int VECTORS, typename From, typename To>
 static void product_panel(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
-                          int64_t b_stride, float* c, int64_t c_stride, bool add) {
+                          int64_t b_stride, const From* from, int64_t from_stride, To* to, int64_t to_stride) {
     int64_t row = 0;
-#define BERTFAST_TILE(ROWS)                                                                                     \
-    product_tile<Terms, ROWS, VECTORS>(depth, a + row * a_row, a_row, a_depth, b, b_stride, c + row * c_stride, \
-                                       c_stride, add)
+#define BERTFAST_TILE(ROWS)                                                                                          \
+    product_tile<Terms, ROWS, VECTORS>(depth, a + row * a_row, a_row, a_depth, b, b_stride,                          \
+                                       from ? from + row * from_stride : nullptr, from_stride, to + row * to_stride, \
+                                       to_stride)
     for (; row + TILE_ROWS <= rows; row += TILE_ROWS) BERTFAST_TILE(TILE_ROWS);
     switch (rows - row) {
         case 1:
@@ -80,30 +82,42 @@ static void product_panel(int64_t rows, int64_t depth, const float* a, int64_t a
 #undef BERTFAST_TILE
 }
 
-// c (rows, columns) = a b, or += if `add`; a is (rows, depth) with the strides a_row and a_depth, so that a transposed
-// matrix is one with its strides swapped. Columns are computed in whole vectors.
-template <typename Terms = FloatTerms>
-static inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_depth,
-                           const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+// to (rows, columns) = a b, plus `from` unless it is null, which may be `to`; a is (rows, depth) with the strides a_row
+// and a_depth, so that a transposed matrix is one with its strides swapped. Columns are computed in whole vectors.
+template <typename Terms, typename From, typename To>
+static inline void product_plus(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
+                                int64_t a_depth, const float* b, int64_t b_stride, const From* from,
+                                int64_t from_stride, To* to, int64_t to_stride) {
+    const auto panel = [&](auto vectors, int64_t column) {
+        product_panel<Terms, decltype(vectors)::value>(rows, depth, a, a_row, a_depth, b + column, b_stride,
+                                                       from ? from + column : nullptr, from_stride, to + column,
+                                                       to_stride);
+    };
     for (int64_t column = 0; column < columns; column += TILE_VECTORS * LANES) {
-        const float* const right = b + column;
-        float* const to = c + column;
         switch ((columns - column + LANES - 1) / LANES) {
             case 1:
-                product_panel<Terms, 1>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                panel(std::integral_constant<int, 1>(), column);
                 break;
 #if defined(__AVX512F__) || defined(__aarch64__)
             case 2:
-                product_panel<Terms, 2>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                panel(std::integral_constant<int, 2>(), column);
                 break;
             case 3:
-                product_panel<Terms, 3>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                panel(std::integral_constant<int, 3>(), column);
                 break;
 #endif
             default:
-                product_panel<Terms, TILE_VECTORS>(rows, depth, a, a_row, a_depth, right, b_stride, to, c_stride, add);
+                panel(std::integral_constant<int, TILE_VECTORS>(), column);
         }
     }
+}
+
+// The same, with c = or += a b.
+template <typename Terms = FloatTerms>
+static inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_depth,
+                           const float* b, int64_t b_stride, float* c, int64_t c_stride, bool add) {
+    const float* const from = add ? c : nullptr;
+    product_plus<Terms>(rows, columns, depth, a, a_row, a_depth, b, b_stride, from, c_stride, c, c_stride);
 }
 
 // Tensors are read one sequence and head at a time, a pattern that no hardware prefetcher recognises. So the copies
