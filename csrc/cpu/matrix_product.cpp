@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 
 #include "cpu/kernels.h"
 #include "cpu/simd/bf16_dot_pairs.h"
@@ -235,8 +236,8 @@ class Multiplication {
     float *const left_, *const right_, *const padded_, *const edge_, *const sums_;
 };
 
-// Threads share the panels of the longer side and, where these are fewer, of the other side too. No sum is split, so
-// that any number of threads gives the same bits.
+// Threads share the columns, or with a packed left factor the longer side, so that few pack the same; where that does
+// not give all of them as much, the other side too. No sum is split, so that any number of threads gives the same bits.
 template <typename T, typename To>
 void multiply(const MatrixProduct<T, To>& call) {
     const auto panels = [](int64_t count) { return (count + PANEL - 1) / PANEL; };
@@ -245,15 +246,15 @@ void multiply(const MatrixProduct<T, To>& call) {
         if (!call.add) memset(call.to, 0, call.rows * call.columns * sizeof(To));
         return;
     }
-    const bool by_rows = call.rows >= call.columns;
-    const int64_t longer = panels(by_rows ? call.rows : call.columns);
-    const int64_t shorter = panels(by_rows ? call.columns : call.rows);
-    const int64_t pieces = std::min(shorter, (most_threads() + longer - 1) / longer);
-    const int64_t work = PANEL * PANEL * shorter / pieces * call.depth;  // multiplications of an item
-    parallel_for(longer * pieces, 1 + (1 << 21) / (work + 1), [&](int64_t begin, int64_t end) {
+    const bool by_rows = call.left.transposed && call.rows >= call.columns;
+    const int64_t shared = panels(by_rows ? call.rows : call.columns), threads = most_threads();
+    const int64_t others = panels(by_rows ? call.columns : call.rows);
+    const int64_t pieces = shared >= 8 * threads ? 1 : std::min(others, threads / std::gcd(shared, threads));
+    const int64_t work = PANEL * PANEL * others / pieces * call.depth;  // multiplications of an item
+    parallel_for(shared * pieces, 1 + (1 << 21) / (work + 1), [&](int64_t begin, int64_t end) {
         while (begin < end) {
-            const int64_t piece = begin / longer, first = begin % longer, last = std::min(longer, first + end - begin);
-            const int64_t other = shorter * piece / pieces, other_end = shorter * (piece + 1) / pieces;
+            const int64_t piece = begin / shared, first = begin % shared, last = std::min(shared, first + end - begin);
+            const int64_t other = others * piece / pieces, other_end = others * (piece + 1) / pieces;
             const Part part = by_rows ? Part{first, last, other, other_end} : Part{other, other_end, first, last};
             Multiplication<T, To>(call, {part.row * PANEL, std::min(part.end_row * PANEL, call.rows),
                                          part.column * PANEL, std::min(part.end_column * PANEL, call.columns)})
