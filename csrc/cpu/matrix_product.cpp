@@ -251,7 +251,10 @@ void multiply(const MatrixProduct<T, To>& call) {
     const int64_t others = panels(by_rows ? call.columns : call.rows);
     const int64_t pieces = shared >= 8 * threads ? 1 : std::min(others, threads / std::gcd(shared, threads));
     const int64_t work = PANEL * PANEL * others / pieces * call.depth;  // multiplications of an item
-    parallel_for(shared * pieces, 1 + (1 << 21) / (work + 1), [&](int64_t begin, int64_t end) {
+    const int64_t a_range = 1 + (1 << 21) / (work + 1), a_thread = (shared * pieces + threads - 1) / threads;
+    // A range packs its own part of the right factor, but all that it needs of a packed left one.
+    const int64_t grain = pieces == 1 && !call.left.transposed ? a_range : std::max(a_range, a_thread);
+    parallel_for(shared * pieces, grain, [&](int64_t begin, int64_t end) {
         while (begin < end) {
             const int64_t piece = begin / shared, first = begin % shared, last = std::min(shared, first + end - begin);
             const int64_t other = others * piece / pieces, other_end = others * (piece + 1) / pieces;

@@ -10,6 +10,7 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #else
+#include <atomic>
 #include <thread>
 #include <vector>
 #endif
@@ -37,34 +38,41 @@ static inline int64_t most_threads() {
 }
 #endif
 
-// Calls body(begin, end) over disjoint ranges that cover [0, count); ranges hold at least `grain` items.
-// Which thread gets which range never changes a result: body must write only to its own range.
+// Calls body(begin, end) over disjoint ranges that cover [0, count); ranges hold at least `grain` items. A thread that
+// is done with one takes the next, so that none waits long for another whose core does other work, too. Which thread
+// gets which range never changes a result: body must write only to its own range.
 template <typename Body>
 static inline void parallel_for(int64_t count, int64_t grain, const Body& body) {
     if (count <= 0) return;
-    const int64_t threads = std::max<int64_t>(1, std::min(most_threads(), count / std::max<int64_t>(1, grain)));
+    constexpr int64_t RANGES = 4;  // of a thread
+    const int64_t most = std::max<int64_t>(1, count / std::max<int64_t>(1, grain));
+    const int64_t threads = std::min(most_threads(), most), ranges = std::min(RANGES * threads, most);
     if (threads == 1) {
         body(int64_t{0}, count);
         return;
     }
     std::mutex failing;
     std::exception_ptr failed;  // an exception must not leave its thread
-    const auto run = [&](int64_t thread) {
+    const auto run = [&](int64_t range) {
         try {
-            body(count * thread / threads, count * (thread + 1) / threads);
+            body(count * range / ranges, count * (range + 1) / ranges);
         } catch (...) {
             const std::lock_guard<std::mutex> lock(failing);
             failed = std::current_exception();
         }
     };
 #if defined(_OPENMP)
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int64_t thread = 0; thread < threads; ++thread) run(thread);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int64_t range = 0; range < ranges; ++range) run(range);
 #else
+    std::atomic<int64_t> next{0};
+    const auto run_all = [&] {
+        for (int64_t range = next++; range < ranges; range = next++) run(range);
+    };
     std::vector<std::thread> pool;
     try {
-        for (int64_t thread = 1; thread < threads; ++thread) pool.emplace_back(run, thread);
-        run(0);
+        for (int64_t thread = 1; thread < threads; ++thread) pool.emplace_back(run_all);
+        run_all();
     } catch (...) {  // no thread could be started
         const std::lock_guard<std::mutex> lock(failing);
         failed = std::current_exception();
