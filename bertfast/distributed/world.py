@@ -13,8 +13,8 @@ from bertfast.errors import InputError
 # The number of shards with --deterministic, if --shards gives none. Few machines have more cores or GPUs.
 SHARDS = 8
 
-# The fewest tokens of a shard in a run that is deterministic by default. Such shards cost at most 5% of a step's time,
-# shards of half the size up to 11% (docs/training.md).
+# The fewest tokens of a shard in a run that is deterministic by default. Such shards cost at most 3% of a step's time,
+# shards of half the size up to 10% (docs/training.md).
 SHARD_TOKENS = 8192
 
 
