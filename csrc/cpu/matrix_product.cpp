@@ -138,11 +138,12 @@ class Multiplication {
                                   std::max(PANEL, RIGHT / std::max<int64_t>(1, at_once_) / PANEL * PANEL))),
           left_rows_(std::min(ROWS, round_up(part.end_row - part.row, PANEL))),
           summed_rows_(in_pieces_ ? std::min(SUMMED_ROWS, part.end_row - part.row) : part.end_row - part.row),
-          scratch_(at_once_ * (left_rows_ + right_columns_ + PANEL) + left_rows_ * PANEL +
+          room_(round_up(at_once_, LINE)),
+          scratch_(room_ * (left_rows_ + right_columns_ + PANEL) + left_rows_ * PANEL +
                    (in_pieces_ ? summed_rows_ * right_columns_ : 0)),
-          left_(scratch_.take(at_once_ * left_rows_)),
-          right_(scratch_.take(at_once_ * right_columns_)),
-          padded_(scratch_.take(at_once_ * PANEL)),
+          left_(scratch_.take(room_ * left_rows_)),
+          right_(scratch_.take(room_ * right_columns_)),
+          padded_(scratch_.take(room_ * PANEL)),
           edge_(scratch_.take(left_rows_ * PANEL)),
           sums_(in_pieces_ ? scratch_.take(summed_rows_ * right_columns_) : nullptr) {}
 
@@ -176,7 +177,7 @@ class Multiplication {
         }
     }
 
-    // Rows of the left factor, as `panel` then gives them for each PANEL rows.
+    // Rows of the left factor, where they are or packed.
     Left pack_left(int64_t begin, int64_t end, int64_t row, int64_t rows) {
         const Factor<T>& left = call_.left;
         if (left.transposed) {
@@ -232,6 +233,7 @@ class Multiplication {
     const int64_t right_columns_;  // that are packed at a time
     const int64_t left_rows_;      // that meet a panel at a time
     const int64_t summed_rows_;    // whose sums wait
+    const int64_t room_;           // for these steps, in whole cache lines
     Scratch scratch_;
     float *const left_, *const right_, *const padded_, *const edge_, *const sums_;
 };
