@@ -109,7 +109,7 @@ def _chunk_rows(rows: Tensor) -> int:
         return 4096
     if rows.dtype == torch.float32:
         return 256
-    return 512 if multiplied_by_kernel(rows.device) else max(1024, 4 * rows.shape[1] // 3)
+    return 512 if multiplied_by_kernel(rows.device, rows.dtype) else max(1024, 4 * rows.shape[1] // 3)
 
 
 def _slices(rows: Tensor) -> int:

@@ -26,7 +26,7 @@ def matrix_product(left: Tensor, right: Tensor, add: Tensor | None = None) -> Te
 
     Returns: (n, m).
     """
-    if multiplied_by_kernel(left.device):
+    if multiplied_by_kernel(left.device, left.dtype):
         return _by_kernel(left, right, left.dtype, add)
     return torch.mm(left, right) if add is None else add.addmm_(left, right)
 
@@ -40,7 +40,7 @@ def product_over_rows(left: Tensor, right: Tensor, add: Tensor | None = None) ->
 
     Returns: (n, m) float32.
     """
-    if multiplied_by_kernel(left.device):
+    if multiplied_by_kernel(left.device, left.dtype):
         return _by_kernel(left.T, right, torch.float32, add)
     if left.dtype == torch.float32:
         return torch.mm(left.T, right) if add is None else add.addmm_(left.T, right)
@@ -49,9 +49,9 @@ def product_over_rows(left: Tensor, right: Tensor, add: Tensor | None = None) ->
     return product if add is None else add.add_(product)
 
 
-def multiplied_by_kernel(device: torch.device) -> bool:
+def multiplied_by_kernel(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether products are the project's kernel's, which adds at no cost."""
-    return device.type == "cpu" and _kernel_is_faster()
+    return device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and _kernel_is_faster()
 
 
 @functools.cache

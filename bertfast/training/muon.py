@@ -182,4 +182,4 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 def _one_by_one(x: Tensor) -> bool:
     """Whether products of several matrices are faster one by one: torch's in float32, where the kernel beats them."""
-    return x.dtype == torch.float32 and multiplied_by_kernel(x.device)
+    return x.dtype == torch.float32 and multiplied_by_kernel(x.device, x.dtype)

@@ -203,23 +203,21 @@ class Multiplication {
                     const int64_t count = std::min(at_a_time, rows - i), width = std::min(PANEL, columns - j);
                     const Left block = {left.data + (call_.left.transposed ? i * steps : 0), left.row, left.depth};
                     const float* const panel = right_ + j * steps;
+                    const auto add_up = [&](auto* from, int64_t from_stride, auto* to, int64_t to_stride) {
+                        multiply_panel<Terms>(count, width, steps, block, panel, from, from_stride, to, to_stride,
+                                              edge_);
+                    };
                     To* const to = call_.to + (row + i) * stride + column + j;
+                    To* const from = call_.add || begin > 0 ? to : nullptr;  // but later, the sums that wait
+                    float* const sums = in_pieces_ ? sums_ + (row + i - first_row) * right_columns_ + j : nullptr;
                     if (!in_pieces_) {
-                        const To* const from = call_.add || begin > 0 ? to : nullptr;
-                        multiply_panel<Terms>(count, width, steps, block, panel, from, stride, to, stride, edge_);
-                        continue;
-                    }
-                    float* const sums = sums_ + (row + i - first_row) * right_columns_ + j;
-                    if (begin == 0) {
-                        const To* const from = call_.add ? to : nullptr;
-                        multiply_panel<Terms>(count, width, steps, block, panel, from, stride, sums, right_columns_,
-                                              edge_);
+                        add_up(from, stride, to, stride);
+                    } else if (begin == 0) {
+                        add_up(from, stride, sums, right_columns_);
                     } else if (end < call_.depth) {
-                        multiply_panel<Terms>(count, width, steps, block, panel, sums, right_columns_, sums,
-                                              right_columns_, edge_);
+                        add_up(sums, right_columns_, sums, right_columns_);
                     } else {
-                        multiply_panel<Terms>(count, width, steps, block, panel, sums, right_columns_, to, stride,
-                                              edge_);
+                        add_up(sums, right_columns_, to, stride);
                     }
                 }
             }

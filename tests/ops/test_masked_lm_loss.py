@@ -174,7 +174,7 @@ def test_wrong_arguments_raise() -> None:
         masked_lm_loss(**{**values, "labels": values["labels"].int()})
     with pytest.raises(ValueError, match="vocab_size must be"):
         masked_lm_loss(**{**values, "vocab_size": 257})
-    with pytest.raises(TypeError, match="must be float32 or bfloat16"):
+    with pytest.raises(TypeError, match="logits must be float32 or bfloat16"):
         masked_lm_loss(**{**values, "hidden_states": values["hidden_states"].half()})
 
 

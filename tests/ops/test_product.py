@@ -31,12 +31,16 @@ SIZES = [
 ]
 
 
-@pytest.fixture(params=[True, False], ids=["kernel", "torch"])
-def by_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Which of the two computes, whichever is faster here."""
-    by_kernel: bool = request.param
-    monkeypatch.setattr(product, "_kernel_is_faster", lambda: by_kernel)
-    return by_kernel
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel computes, whichever is faster here."""
+    monkeypatch.setattr(product, "_kernel_is_faster", lambda: True)
+
+
+@pytest.fixture
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch computes, whichever is faster here."""
+    monkeypatch.setattr(product, "_kernel_is_faster", lambda: False)
 
 
 def stored(transposed: bool, rows: int, columns: int, dtype: torch.dtype, seed: int) -> Tensor:
@@ -46,19 +50,8 @@ def stored(transposed: bool, rows: int, columns: int, dtype: torch.dtype, seed: 
     return numbers.T if transposed else numbers
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("adds", [False, True])
-@pytest.mark.parametrize("left_transposed", [False, True])
-@pytest.mark.parametrize("right_transposed", [False, True])
-@pytest.mark.parametrize("sizes", SIZES)
-def test_against_float64(
-    by_kernel: bool,
-    isa: str,
-    sizes: tuple[int, int, int],
-    left_transposed: bool,
-    right_transposed: bool,
-    adds: bool,
-    dtype: torch.dtype,
+def assert_exact(
+    sizes: tuple[int, int, int], left_transposed: bool, right_transposed: bool, adds: bool, dtype: torch.dtype
 ) -> None:
     rows, depth, columns = sizes
     left = stored(left_transposed, rows, depth, dtype, seed=7)
@@ -71,39 +64,74 @@ def test_against_float64(
     assert_as_exact([ours], [torchs], [truth], depth)
 
 
+@pytest.mark.usefixtures("kernel", "isa")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("left_transposed", [False, True])
+@pytest.mark.parametrize("right_transposed", [False, True])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_over_rows(by_kernel: bool, isa: str, sizes: tuple[int, int, int], adds: bool, dtype: torch.dtype) -> None:
-    """The kernel's are as exact as float32 sums, of bfloat16 too: nothing is rounded to it."""
+def test_kernel(
+    sizes: tuple[int, int, int], left_transposed: bool, right_transposed: bool, adds: bool, dtype: torch.dtype
+) -> None:
+    assert_exact(sizes, left_transposed, right_transposed, adds, dtype)
+
+
+@pytest.mark.usefixtures("by_torch")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("left_transposed", [False, True])
+@pytest.mark.parametrize("right_transposed", [False, True])
+@pytest.mark.parametrize("sizes", [*SIZES, (1024, 8, 16), (1025, 32, 3), (2500, 16, 24)])
+def test_torchs(
+    sizes: tuple[int, int, int], left_transposed: bool, right_transposed: bool, adds: bool, dtype: torch.dtype
+) -> None:
+    assert_exact(sizes, left_transposed, right_transposed, adds, dtype)
+
+
+@pytest.mark.usefixtures("kernel", "isa")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("left_transposed", [False, True])
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_kernel_over_rows(sizes: tuple[int, int, int], adds: bool, left_transposed: bool, dtype: torch.dtype) -> None:
+    """As exact as float32 sums, of bfloat16 too: nothing is rounded to it."""
     columns, rows, others = sizes
-    left, right = stored(False, rows, columns, dtype, seed=7), stored(False, rows, others, dtype, seed=8)
+    left = stored(left_transposed, rows, columns, dtype, seed=7)
+    right = stored(False, rows, others, dtype, seed=8)
     add = stored(False, columns, others, torch.float32, seed=9) if adds else None
     truth = left.double().T @ right.double() + (0 if add is None else add.double())
+    torchs = left.float().T @ right.float() + (0 if add is None else add)
     ours = product_over_rows(left, right, None if add is None else add.clone())
     assert ours.dtype == torch.float32
-    if by_kernel:
-        torchs = left.float().T @ right.float() + (0 if add is None else add)
-        assert_as_exact([ours], [torchs], [truth], rows)
-    else:
-        rtol = 1e-5 if dtype == torch.float32 else 1e-2
-        torch.testing.assert_close(ours.double(), truth, rtol=rtol, atol=rtol * rows**0.5)
+    assert_as_exact([ours], [torchs], [truth], rows)
 
 
-@pytest.mark.parametrize("by_kernel", [True], indirect=True)
+@pytest.mark.usefixtures("by_torch")
+@pytest.mark.parametrize("adds", [False, True])
+def test_torchs_over_rows(adds: bool) -> None:
+    for dtype, rtol in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+        left, right = stored(False, 90, 20, dtype, seed=7), stored(False, 90, 11, dtype, seed=8)
+        add = stored(False, 20, 11, torch.float32, seed=9)
+        truth = left.double().T @ right.double() + (add.double() if adds else 0)
+        ours = product_over_rows(left, right, add if adds else None)
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), truth, rtol=rtol, atol=10 * rtol)
+
+
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_other_layouts_are_copied(by_kernel: bool, dtype: torch.dtype) -> None:
+def test_other_layouts_are_copied(dtype: torch.dtype) -> None:
     left, right = stored(False, 20, 60, dtype, seed=7), stored(False, 30, 14, dtype, seed=8)
     ours = matrix_product(left[:, ::2], right[:, ::2], add=torch.zeros(7, 20, dtype=dtype).T)
     assert torch.equal(ours, matrix_product(left[:, ::2].contiguous(), right[:, ::2].contiguous()))
 
 
-@pytest.mark.parametrize("by_kernel", [True], indirect=True)
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("sizes", [(30, 513, 2100), (900, 400, 90), (600, 3000, 40)])
 def test_threads_do_not_change_a_bit(
-    by_kernel: bool, two_threads: None, sizes: tuple[int, int, int], transposed: bool, dtype: torch.dtype
+    two_threads: None, sizes: tuple[int, int, int], transposed: bool, dtype: torch.dtype
 ) -> None:
     """Whether they share the columns, the rows or, where these are few, both."""
     rows, depth, columns = sizes
@@ -113,12 +141,10 @@ def test_threads_do_not_change_a_bit(
     assert torch.equal(two, matrix_product(left, right))
 
 
-@pytest.mark.parametrize("by_kernel", [True], indirect=True)
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("right_transposed", [False, True])
-def test_a_row_is_the_same_whatever_stands_beside_it(
-    by_kernel: bool, right_transposed: bool, dtype: torch.dtype
-) -> None:
+def test_a_row_is_the_same_whatever_stands_beside_it(right_transposed: bool, dtype: torch.dtype) -> None:
     left = stored(False, 700, 2500, dtype, seed=7)
     right = stored(right_transposed, 2500, 70, dtype, seed=8)
     whole = matrix_product(left, right)
@@ -155,5 +181,7 @@ def test_kernel_is_taken_where_it_was_measured(
     monkeypatch.setattr(native, "isa", lambda: instruction_set)
     monkeypatch.setattr(native, "cpu_is_intel", lambda: intel)
     monkeypatch.setattr(product, "_kernel_is_faster", product._kernel_is_faster.__wrapped__)  # without its cache
-    assert multiplied_by_kernel(CPU) is expected
-    assert not multiplied_by_kernel(torch.device("cuda"))
+    for dtype in DTYPES:
+        assert multiplied_by_kernel(CPU, dtype) is expected
+        assert not multiplied_by_kernel(torch.device("cuda"), dtype)
+    assert not multiplied_by_kernel(CPU, torch.float16)

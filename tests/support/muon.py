@@ -37,4 +37,4 @@ def trained(weight: Tensor, gradients: Sequence[Tensor], rate: float, weight_dec
 
 def as_on_a_gpu(patch: pytest.MonkeyPatch) -> None:
     """Matrices of one shape share a product in float32, too."""
-    patch.setattr(muon, "multiplied_by_kernel", lambda device: False)
+    patch.setattr(muon, "multiplied_by_kernel", lambda device, dtype: False)
